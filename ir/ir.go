@@ -124,11 +124,14 @@ type Node struct {
 
 // Graph is a straight-line program: Nodes are in topological order.
 // Constants have no node; they are reachable through Inputs of nodes.
+// OutputNames[i] is the name the model gave to Outputs[i]; it survives passes
+// that replace the value.
 type Graph struct {
-	Name    string
-	Inputs  []*Value
-	Outputs []*Value
-	Nodes   []*Node
+	Name        string
+	Inputs      []*Value
+	Outputs     []*Value
+	OutputNames []string
+	Nodes       []*Node
 }
 
 // Int returns an integer attribute, or def where it is absent.
