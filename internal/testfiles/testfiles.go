@@ -1,0 +1,76 @@
+// Package testfiles finds the shared test data and the tools that tests need.
+//
+// The data (captures of public corpora, trained models) lie beside the
+// repository, not in it; a plain clone has none, and tests over them skip.
+package testfiles
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// Root is the repository's root, found by walking up to go.mod.
+func Root(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			t.Fatal("no go.mod above the test's directory")
+		}
+		dir = up
+	}
+}
+
+// Path joins elem to the data folder: $NEPCOC_DATA, or ../shared/data beside
+// the repository. The test is skipped where the file is not there.
+func Path(t testing.TB, elem ...string) string {
+	t.Helper()
+	dir := os.Getenv("NEPCOC_DATA")
+	if dir == "" {
+		dir = filepath.Join(Root(t), "..", "shared", "data")
+	}
+	p := filepath.Join(append([]string{dir}, elem...)...)
+	if _, err := os.Stat(p); err != nil {
+		t.Skipf("needs the shared test data, not part of a plain clone: %v (set NEPCOC_DATA)", err)
+	}
+	return p
+}
+
+// Glob lists the files of the data folder that match, relative to it as in
+// filepath.Glob; the test is skipped where there are none.
+func Glob(t testing.TB, pattern string) []string {
+	t.Helper()
+	base := Path(t)
+	files, err := filepath.Glob(filepath.Join(base, pattern))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		t.Skipf("no test data match %s", pattern)
+	}
+	return files
+}
+
+// Tool returns the path of a program that the test runs. Where it is not
+// installed the test is skipped, but in CI (CI=true) it fails: a green run
+// must have run it.
+func Tool(t testing.TB, name string) string {
+	t.Helper()
+	p, err := exec.LookPath(name)
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("%s is not installed, and CI must run this test", name)
+		}
+		t.Skipf("%s is not installed", name)
+	}
+	return p
+}
