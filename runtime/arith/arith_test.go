@@ -1,0 +1,166 @@
+package arith
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+func TestRounding(t *testing.T) {
+	for _, c := range []struct {
+		v    int64
+		s    int
+		want int64
+	}{{3, 1, 2}, {-3, 1, -1}, {1, 1, 1}, {-1, 1, 0}, {5, 2, 1}, {6, 2, 2}, {-6, 2, -1}, {-7, 2, -2}, {7, 0, 7}, {math.MaxInt32, 62, 0}} {
+		if got := RoundShift(c.v, c.s); got != c.want {
+			t.Errorf("RoundShift(%d,%d) = %d, want %d", c.v, c.s, got, c.want)
+		}
+	}
+	for _, c := range []struct{ a, b, want int64 }{{3, 2, 2}, {-3, 2, -1}, {1, 3, 0}, {2, 3, 1}, {-2, 3, -1}, {-5, 2, -2}, {7, 1, 7}, {-128 * 7, 7, -128}} {
+		if got := DivRound(c.a, c.b); got != c.want {
+			t.Errorf("DivRound(%d,%d) = %d, want %d", c.a, c.b, got, c.want)
+		}
+	}
+}
+
+func TestTableIndex(t *testing.T) {
+	for _, c := range []struct {
+		q    int64
+		n    int
+		want int
+	}{{0, 256, 128}, {-128, 256, 0}, {-129, 256, 0}, {127, 256, 255}, {1 << 40, 256, 255}, {511, 1024, 1023}} {
+		if got := TableIndex(c.q, c.n); got != c.want {
+			t.Errorf("TableIndex(%d,%d) = %d, want %d", c.q, c.n, got, c.want)
+		}
+	}
+}
+
+// The fused LayerNorm against its meaning in float: relative error of the
+// reciprocal below 2e-4 where nothing saturates.
+func TestNormFactors(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, c := range []int32{16, 48, 64, 100, 256} {
+		p := NormParams{C: c, MeanM: int32(math.Round((1 << 23) / float64(c))), A: 40000, S: 12}
+		for range 2000 {
+			var s1, s2 int32
+			for range c {
+				y := int32(rng.NormFloat64()*20) + 3
+				y = min(max(y, -128), 127)
+				s1 += y
+				s2 += y * y
+			}
+			v := float64(c)*float64(s2) - float64(s1)*float64(s1)
+			if v < 1 {
+				continue
+			}
+			// r = q*A >> (S - e/2), with q/2^14 = 1/sqrt(v*2^e/2^31):
+			// r = 2^14 * 2^15.5 / sqrt(v) * A / 2^S.
+			want := math.Exp2(29.5) / math.Sqrt(v) * float64(p.A) / math.Exp2(float64(p.S))
+			r, k := NormFactors(s1, s2, &p)
+			if want < 32000 && math.Abs(float64(r)-want) > 2e-4*want+1 {
+				t.Fatalf("C=%d v=%g: r = %d, want %.1f", c, v, r, want)
+			}
+			mean := 256*float64(s1)/float64(c) + 128
+			wantK := -mean * float64(r) / 32768
+			if math.Abs(wantK) < 16000 && math.Abs(float64(k)-wantK) > 2 {
+				t.Fatalf("C=%d: k = %d, want %.1f", c, k, wantK)
+			}
+		}
+	}
+}
+
+func TestNormFactorsExtremes(t *testing.T) {
+	for _, c := range []int32{1, 2, 16, 256} {
+		p := NormParams{C: c, MeanM: int32(math.Round((1 << 23) / float64(c))), Eps: math.MaxInt32 >> 2, A: 65535, S: 0}
+		for _, y := range []int32{-128, 0, 127} {
+			NormFactors(y*c, y*y*c, &p) // must not divide, shift or index out of range
+		}
+	}
+}
+
+func TestInvSqrt(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for i := range 20000 {
+		v := rng.Uint64()>>rng.IntN(64) | 1
+		if i < 64 {
+			v = 1 << i
+		}
+		m, s := InvSqrt(v)
+		got := float64(m) / math.Exp2(float64(s))
+		want := 1 / math.Sqrt(float64(v))
+		if math.Abs(got-want) > want*math.Exp2(-29) {
+			t.Fatalf("InvSqrt(%d) = %g, want %g", v, got, want)
+		}
+		if s-NormBits < 0 || s-NormBits > 63 {
+			t.Fatalf("InvSqrt(%d): shift %d out of mulShift's range", v, s)
+		}
+	}
+}
+
+func TestIsqrt(t *testing.T) {
+	for _, v := range []uint64{0, 1, 2, 3, 4, 15, 16, 1<<62 - 1, 1 << 62, math.MaxUint64} {
+		r := isqrt(v)
+		if r*r > v || (r < math.MaxUint32 && (r+1)*(r+1) <= v) {
+			t.Errorf("isqrt(%d) = %d", v, r)
+		}
+	}
+}
+
+func TestMulShift(t *testing.T) {
+	for _, c := range []struct {
+		d    int64
+		m    uint64
+		s    int
+		want int64
+	}{{3, 5, 1, 7}, {-3, 5, 1, -8}, {-4, 4, 4, -1}, {7, 9, 0, 63}, {-7, 9, 0, -63}, {1 << 40, 1 << 31, 60, 1 << 11}} {
+		if got := mulShift(c.d, c.m, c.s); got != c.want {
+			t.Errorf("mulShift(%d,%d,%d) = %d, want %d", c.d, c.m, c.s, got, c.want)
+		}
+	}
+}
+
+func TestLayerNorm(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	const c = 37
+	x := make([]int64, c)
+	for range 200 {
+		var s1, s2 int64
+		for i := range x {
+			x[i] = int64(rng.NormFloat64() * 3000)
+			s1 += x[i]
+			s2 += x[i] * x[i]
+		}
+		m, s := LayerNormStats(s1, s2, c, 1)
+		mean := float64(s1) / c
+		dev := math.Sqrt(float64(s2)/c - mean*mean)
+		for _, v := range x {
+			want := (float64(v)-mean)/dev*1000 + 5
+			got := LayerNormApply(v, s1, c, m, s, 1000<<3, 5<<18, 18)
+			if math.Abs(float64(got)-want) > 1 {
+				t.Fatalf("LayerNormApply = %d, want %.2f", got, want)
+			}
+		}
+	}
+}
+
+func TestSoftmax(t *testing.T) {
+	exp := make([]int32, 2048)
+	for i := range exp {
+		exp[i] = int32(math.Round(math.Exp(-float64(i)/128) * (1 << 24)))
+	}
+	logits := []int32{1000, 2000, -500, 2000}
+	p := make([]int32, len(logits))
+	Softmax(p, logits, exp, 128<<10/1000, 10) // 1000 units = 1 logit
+	var sum float64
+	for _, x := range logits {
+		sum += math.Exp(float64(x) / 1000)
+	}
+	for i, x := range logits {
+		if want := math.Exp(float64(x)/1000) / sum; math.Abs(float64(p[i])/(1<<24)-want) > 0.01 {
+			t.Errorf("p[%d] = %.4f, want %.4f", i, float64(p[i])/(1<<24), want)
+		}
+	}
+	if ArgMax(logits) != 1 {
+		t.Error("ArgMax: want the first of equals")
+	}
+}
