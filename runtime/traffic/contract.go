@@ -1,0 +1,288 @@
+// Package traffic is the traffic contract: the one definition of "the bytes
+// of a flow" that training data, calibration, verification and the agent
+// share.
+//
+// A Contract is data (a small YAML file beside a model, its canonical bytes in
+// the bundle); an Encoder is the same thing prepared for the packet path, which
+// turns packets into tokens without allocating. A mismatch between a contract
+// and a model is an error, never a guess.
+//
+// The package is a leaf: it imports nothing of this module, and neither
+// capture nor flow, so that the compiler can use it without the packet path.
+package traffic
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Version is the newest contract version that this program understands.
+const Version = 1
+
+// Encoding says what the model's input tensor holds for a token id. The
+// bundle works on ids only; compilers and verifiers need it to feed the model.
+type Encoding string
+
+// The encodings.
+const (
+	EncodingToken   Encoding = "token"    // the id itself
+	EncodingByte    Encoding = "byte"     // the raw byte value, 0..255
+	EncodingByte255 Encoding = "byte/255" // the raw byte value / 255, as float
+)
+
+// Blank names a group of header fields that are set to zero.
+type Blank string
+
+// The fields that a contract may blank.
+const (
+	BlankAddresses Blank = "addresses" // IPv4 and IPv6 source and destination
+	BlankPorts     Blank = "ports"     // TCP and UDP source and destination port
+	BlankChecksums Blank = "checksums" // IPv4 header, TCP and UDP checksum
+)
+
+// Limits keep a contract from asking for absurd memory per flow.
+const (
+	MaxLength         = 8192
+	MaxPackets        = 255
+	MaxBytesPerPacket = 65535
+	MaxTimeout        = 24 * time.Hour
+)
+
+// Contract defines how a flow becomes a token sequence and when that sequence
+// is ready. The zero value is invalid; start from Default or Named.
+type Contract struct {
+	// Name is for people. It is not part of Canonical and Hash: two files
+	// that define the same sequence agree whatever they are called.
+	Name string
+
+	FirstLayer     string // where a packet's bytes begin: "ip"
+	Packets        int    // packets of a flow that enter
+	BytesPerPacket int    // bytes of a packet that enter, from its IP header on
+	Blank          []Blank
+
+	Encoding    Encoding
+	TokenBytes  int // bytes per token, 1 or 2 (big endian)
+	Length      int // tokens of the sequence, with CLS, SEP and PAD
+	ValueOffset int // id = ValueOffset + value
+	Pad         int // id that fills the sequence up
+	UseCLS      bool
+	CLS         int // id of the first token, with UseCLS
+	UseSEP      bool
+	SEP         int // id after the last packet where there is room, with UseSEP
+
+	// A flow is ready when its tokens are full, when Packets have come, when
+	// it was quiet for CloseLinger after a FIN or RST, when it was quiet for
+	// Idle, when it is evicted, and at the end of input.
+	CloseLinger time.Duration
+	Idle        time.Duration
+}
+
+// The built-in contracts. nepco reproduces the published configuration with
+// the flaws of its preprocessing removed; nepco-bytes is the same traffic with
+// one-byte tokens; the byte contracts feed models that take raw byte values.
+var builtin = []Contract{
+	nepco("nepco", 2, 128),
+	nepco("nepco-bytes", 1, 256),
+	raw("byte", EncodingByte, 128),
+	raw("byte-255", EncodingByte255, 128),
+}
+
+func nepco(name string, tokenBytes, length int) Contract {
+	return Contract{
+		Name: name, FirstLayer: "ip", Packets: 5, BytesPerPacket: 128,
+		Blank:    []Blank{BlankAddresses, BlankPorts, BlankChecksums},
+		Encoding: EncodingToken, TokenBytes: tokenBytes, Length: length,
+		ValueOffset: 5, Pad: 0, UseSEP: true, SEP: 1, UseCLS: true, CLS: 2,
+		CloseLinger: 5 * time.Second, Idle: 120 * time.Second,
+	}
+}
+
+func raw(name string, enc Encoding, length int) Contract {
+	c := nepco(name, 1, length)
+	c.Encoding, c.ValueOffset = enc, 0
+	c.UseSEP, c.SEP, c.UseCLS, c.CLS = false, 0, false, 0
+	return c
+}
+
+// Default is the contract "nepco".
+func Default() Contract { c, _ := Named("nepco"); return c }
+
+// Named returns a built-in contract.
+func Named(name string) (Contract, error) {
+	for _, c := range builtin {
+		if c.Name == name {
+			c.Blank = append([]Blank(nil), c.Blank...)
+			return c, nil
+		}
+	}
+	return Contract{}, fmt.Errorf("no built-in traffic contract %q: use one of %s, or a contract file", name, strings.Join(Names(), ", "))
+}
+
+// Names lists the built-in contracts, the default first.
+func Names() []string {
+	var names []string
+	for _, c := range builtin {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+// Vocab is the number of token ids, one more than the largest.
+func (c *Contract) Vocab() int {
+	return max(c.ValueOffset+1<<(8*c.TokenBytes), c.Pad+1, c.CLS+1, c.SEP+1)
+}
+
+// Blanks reports whether a group of fields is blanked.
+func (c *Contract) Blanks(b Blank) bool {
+	for _, x := range c.Blank {
+		if x == b {
+			return true
+		}
+	}
+	return false
+}
+
+// fieldError is a contract error that belongs to one field; Parse adds the
+// line that the field stands on.
+type fieldError struct{ field, msg string }
+
+func (e *fieldError) Error() string { return e.field + ": " + e.msg }
+
+// Validate checks every field and the way they fit together.
+func (c *Contract) Validate() error {
+	if err := c.check(); err != nil {
+		return fmt.Errorf("traffic contract: %w", err)
+	}
+	return nil
+}
+
+func (c *Contract) check() error {
+	bad := func(field, format string, args ...any) error {
+		return &fieldError{field, fmt.Sprintf(format, args...)}
+	}
+	between := func(field string, v, lo, hi int) error {
+		if v < lo || v > hi {
+			return bad(field, "%d is not within %d..%d", v, lo, hi)
+		}
+		return nil
+	}
+	if c.FirstLayer != "ip" {
+		return bad("first_layer", "%q is not supported: bytes are taken from the IP header on, write ip", c.FirstLayer)
+	}
+	for i, b := range c.Blank {
+		if b != BlankAddresses && b != BlankPorts && b != BlankChecksums {
+			return bad("blank", "no such fields: %q (addresses, ports, checksums)", b)
+		}
+		for _, earlier := range c.Blank[:i] {
+			if earlier == b {
+				return bad("blank", "%s is listed twice", b)
+			}
+		}
+	}
+	for _, f := range []struct {
+		field     string
+		v, lo, hi int
+	}{
+		{"packets", c.Packets, 1, MaxPackets},
+		{"bytes_per_packet", c.BytesPerPacket, 1, MaxBytesPerPacket},
+		{"token_bytes", c.TokenBytes, 1, 2},
+		{"length", c.Length, 1, MaxLength},
+		{"value_offset", c.ValueOffset, 0, 1 << 16},
+		{"pad", c.Pad, 0, 1 << 17},
+	} {
+		if err := between(f.field, f.v, f.lo, f.hi); err != nil {
+			return err
+		}
+	}
+	special := func(field string, use bool, id int) error {
+		if !use {
+			if id != 0 {
+				return bad(field, "has an id, %d, but is not used", id)
+			}
+			return nil
+		}
+		if err := between(field, id, 0, 1<<17); err != nil {
+			return err
+		}
+		if id >= c.ValueOffset && id < c.ValueOffset+1<<(8*c.TokenBytes) {
+			return bad(field, "id %d is also the id of a byte value (%d..%d)", id, c.ValueOffset, c.ValueOffset+1<<(8*c.TokenBytes)-1)
+		}
+		if id == c.Pad {
+			return bad(field, "id %d is also the padding", id)
+		}
+		return nil
+	}
+	if err := special("cls", c.UseCLS, c.CLS); err != nil {
+		return err
+	}
+	if err := special("sep", c.UseSEP, c.SEP); err != nil {
+		return err
+	}
+	if c.UseCLS && c.UseSEP && c.CLS == c.SEP {
+		return bad("sep", "id %d is also cls", c.SEP)
+	}
+	switch c.Encoding {
+	case EncodingToken:
+	case EncodingByte, EncodingByte255:
+		if c.TokenBytes != 1 || c.ValueOffset != 0 || c.UseCLS || c.UseSEP || c.Pad > 255 {
+			return bad("encoding", "%s takes raw bytes: token_bytes 1, value_offset 0, no cls, no sep, pad below 256", c.Encoding)
+		}
+	default:
+		return bad("encoding", "%q is none of token, byte, byte/255", c.Encoding)
+	}
+	if c.PayloadTokens() < 1 {
+		return bad("length", "%d leaves no room for a packet", c.Length)
+	}
+	for _, f := range []struct {
+		field string
+		v, lo time.Duration
+	}{{"close_linger", c.CloseLinger, 0}, {"idle", c.Idle, time.Millisecond}} {
+		if f.v < f.lo || f.v > MaxTimeout || f.v%time.Millisecond != 0 {
+			return bad(f.field, "%v is not a number of whole milliseconds within %v..%v", f.v, f.lo, MaxTimeout)
+		}
+	}
+	if c.CloseLinger > c.Idle {
+		return bad("close_linger", "%v is longer than idle, %v", c.CloseLinger, c.Idle)
+	}
+	return nil
+}
+
+// PayloadTokens is the number of tokens that packet bytes can fill.
+func (c *Contract) PayloadTokens() int {
+	if c.UseCLS {
+		return c.Length - 1
+	}
+	return c.Length
+}
+
+// MatchModel says why a model whose input takes length tokens out of vocab ids
+// cannot be fed by this contract; nil if it can. A vocabulary larger than the
+// contract's is fine (models reserve ids), a smaller one is not.
+func (c *Contract) MatchModel(length, vocab int) error {
+	if length != c.Length {
+		return fmt.Errorf("the model takes %d tokens, traffic contract %s gives %d: use the contract the model was trained with (built-in: %s)",
+			length, c.title(), c.Length, strings.Join(Names(), ", "))
+	}
+	if vocab < c.Vocab() {
+		return fmt.Errorf("the model knows %d token ids, traffic contract %s gives ids up to %d: use the contract the model was trained with (built-in: %s)",
+			vocab, c.title(), c.Vocab()-1, strings.Join(Names(), ", "))
+	}
+	return nil
+}
+
+func (c *Contract) title() string {
+	if c.Name != "" {
+		return c.Name
+	}
+	return c.Hash()[:12]
+}
+
+// Hash is the SHA-256 of Canonical, in hex: equal exactly for contracts that
+// define the same sequences.
+func (c *Contract) Hash() string {
+	sum := sha256.Sum256(c.Canonical())
+	return hex.EncodeToString(sum[:])
+}

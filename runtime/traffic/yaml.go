@@ -1,0 +1,304 @@
+package traffic
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+// maxFile bounds a contract file. A real one has under 1 kB.
+const maxFile = 64 << 10
+
+// field is one key of the file: how it is printed and read. The order of this
+// table is the order of the canonical form.
+type field struct {
+	name string
+	get  func(*Contract) string
+	set  func(*Contract, *yaml.Node) error
+}
+
+var fields = []field{
+	strField("first_layer", func(c *Contract) *string { return &c.FirstLayer }),
+	intField("packets", func(c *Contract) *int { return &c.Packets }),
+	intField("bytes_per_packet", func(c *Contract) *int { return &c.BytesPerPacket }),
+	{
+		name: "blank",
+		get: func(c *Contract) string {
+			names := make([]string, len(c.Blank))
+			for i, b := range c.Blank {
+				names[i] = string(b)
+			}
+			sort.Strings(names)
+			return "[" + strings.Join(names, ", ") + "]"
+		},
+		set: func(c *Contract, n *yaml.Node) error {
+			if n.Kind != yaml.SequenceNode {
+				return errors.New("must be a list, like [addresses, ports, checksums]")
+			}
+			c.Blank = nil
+			for _, item := range n.Content {
+				if item.Kind != yaml.ScalarNode {
+					return errors.New("must be a list of names, like [addresses, ports, checksums]")
+				}
+				c.Blank = append(c.Blank, Blank(item.Value))
+			}
+			return nil
+		},
+	},
+	strField("encoding", func(c *Contract) *Encoding { return &c.Encoding }),
+	intField("token_bytes", func(c *Contract) *int { return &c.TokenBytes }),
+	intField("length", func(c *Contract) *int { return &c.Length }),
+	intField("value_offset", func(c *Contract) *int { return &c.ValueOffset }),
+	intField("pad", func(c *Contract) *int { return &c.Pad }),
+	specialField("cls", func(c *Contract) (*bool, *int) { return &c.UseCLS, &c.CLS }),
+	specialField("sep", func(c *Contract) (*bool, *int) { return &c.UseSEP, &c.SEP }),
+	durField("close_linger", func(c *Contract) *time.Duration { return &c.CloseLinger }),
+	durField("idle", func(c *Contract) *time.Duration { return &c.Idle }),
+}
+
+func strField[T ~string](name string, p func(*Contract) *T) field {
+	return field{name,
+		func(c *Contract) string { return string(*p(c)) },
+		func(c *Contract, n *yaml.Node) error {
+			if n.Kind != yaml.ScalarNode {
+				return errors.New("must be a word")
+			}
+			*p(c) = T(n.Value)
+			return nil
+		}}
+}
+
+func nodeInt(n *yaml.Node) (int, error) {
+	if n.Kind != yaml.ScalarNode || n.Tag != "!!int" {
+		return 0, errors.New("must be a whole number")
+	}
+	v, err := strconv.ParseInt(n.Value, 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a decimal number of reasonable size", clip(n.Value))
+	}
+	return int(v), nil
+}
+
+func intField(name string, p func(*Contract) *int) field {
+	return field{name,
+		func(c *Contract) string { return strconv.Itoa(*p(c)) },
+		func(c *Contract, n *yaml.Node) (err error) { *p(c), err = nodeInt(n); return err }}
+}
+
+// specialField is a token id that may be absent, written "none".
+func specialField(name string, p func(*Contract) (*bool, *int)) field {
+	return field{name,
+		func(c *Contract) string {
+			use, id := p(c)
+			if !*use {
+				return "none"
+			}
+			return strconv.Itoa(*id)
+		},
+		func(c *Contract, n *yaml.Node) (err error) {
+			use, id := p(c)
+			if n.Kind == yaml.ScalarNode && n.Value == "none" {
+				*use, *id = false, 0
+				return nil
+			}
+			*use = true
+			if *id, err = nodeInt(n); err != nil {
+				return errors.New("must be a token id or none")
+			}
+			return nil
+		}}
+}
+
+func durField(name string, p func(*Contract) *time.Duration) field {
+	return field{name,
+		// Milliseconds are the unit that Validate insists on, so one spelling
+		// stands for one duration.
+		func(c *Contract) string { return strconv.FormatInt(p(c).Milliseconds(), 10) + "ms" },
+		func(c *Contract, n *yaml.Node) error {
+			if n.Kind != yaml.ScalarNode {
+				return errors.New("must be a duration, like 120s")
+			}
+			d, err := time.ParseDuration(n.Value)
+			if err != nil {
+				return fmt.Errorf("%q is not a duration, like 120s", clip(n.Value))
+			}
+			*p(c) = d
+			return nil
+		}}
+}
+
+// clip keeps a message readable when the file isn't.
+func clip(s string) string {
+	if len(s) > 40 {
+		return s[:40] + "..."
+	}
+	return s
+}
+
+// Canonical is the contract's one spelling: every field that defines the
+// sequence, in a fixed order, and no name or comment. Parse reads it back.
+func (c *Contract) Canonical() []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "nepco_traffic: %d\n", Version)
+	for _, f := range fields {
+		fmt.Fprintf(&b, "%s: %s\n", f.name, f.get(c))
+	}
+	return b.Bytes()
+}
+
+// YAML is a contract file: the name, then the canonical form.
+func (c *Contract) YAML() []byte {
+	head, body, _ := bytes.Cut(c.Canonical(), []byte("\n"))
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s\n", head)
+	if c.Name != "" {
+		fmt.Fprintf(&b, "name: %s\n", strconv.Quote(c.Name))
+	}
+	b.Write(body)
+	return b.Bytes()
+}
+
+// ReadFile reads a contract file.
+func ReadFile(path string) (Contract, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Contract{}, fmt.Errorf("traffic contract: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return Contract{}, fmt.Errorf("traffic contract: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Load takes what a user gives for a contract: the name of a built-in one, or
+// a file.
+func Load(nameOrPath string) (Contract, error) {
+	if c, err := Named(nameOrPath); err == nil {
+		return c, nil
+	}
+	if _, err := os.Stat(nameOrPath); err != nil && !strings.ContainsAny(nameOrPath, `/\.`) {
+		return Named(nameOrPath) // neither: say which names there are
+	}
+	return ReadFile(nameOrPath)
+}
+
+// Parse reads a contract. file is for messages. Every field must be there and
+// none unknown: a default that changes with the program's version would change
+// what a model is fed.
+func Parse(file string, data []byte) (Contract, error) {
+	c, line, err := parse(data)
+	if err == nil {
+		return c, nil
+	}
+	if line > 0 {
+		file = fmt.Sprintf("%s:%d", file, line)
+	}
+	return Contract{}, fmt.Errorf("%s: traffic contract: %w", file, err)
+}
+
+func parse(data []byte) (c Contract, line int, err error) {
+	if len(data) > maxFile {
+		return c, 0, fmt.Errorf("longer than %d kB: is this a contract file?", maxFile>>10)
+	}
+	var doc yaml.Node
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	if err := dec.Decode(&doc); err == io.EOF {
+		return c, 0, errors.New("the file is empty")
+	} else if err != nil {
+		return c, 0, fmt.Errorf("not YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	if err := dec.Decode(new(yaml.Node)); err != io.EOF {
+		return c, 0, errors.New("more than one YAML document: a file holds one contract")
+	}
+	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
+		return c, doc.Line, errors.New("must be a mapping of field names to values; nepcoc's built-in contracts show the form")
+	}
+	m := doc.Content[0].Content
+	lines := map[string]int{}
+	for i := 0; i < len(m); i += 2 {
+		key := m[i]
+		if key.Kind != yaml.ScalarNode {
+			return c, key.Line, errors.New("a field's name must be a word")
+		}
+		if before := lines[key.Value]; before != 0 {
+			return c, key.Line, fmt.Errorf("%s: given twice, first on line %d", clip(key.Value), before)
+		}
+		lines[key.Value] = key.Line
+	}
+	// The version goes first: of a newer version, unknown fields are expected.
+	for i := 0; i < len(m); i += 2 {
+		if m[i].Value != "nepco_traffic" {
+			continue
+		}
+		v, err := nodeInt(m[i+1])
+		if err != nil {
+			return c, m[i].Line, fmt.Errorf("nepco_traffic: %w", err)
+		}
+		if v != Version {
+			return c, m[i].Line, fmt.Errorf("nepco_traffic: version %d, but this program knows only version %d", v, Version)
+		}
+	}
+	if lines["nepco_traffic"] == 0 {
+		return c, 0, fmt.Errorf("nepco_traffic is missing: begin with nepco_traffic: %d", Version)
+	}
+	for i := 0; i < len(m); i += 2 {
+		key, val := m[i].Value, m[i+1]
+		switch key {
+		case "nepco_traffic":
+			continue
+		case "name":
+			if val.Kind != yaml.ScalarNode || len(val.Value) > 100 {
+				return c, m[i].Line, errors.New("name: must be a short text")
+			}
+			c.Name = val.Value
+			continue
+		}
+		f := findField(key)
+		if f == nil {
+			return c, m[i].Line, fmt.Errorf("unknown field %q; known: name, %s", clip(key), fieldNames())
+		}
+		if err := f.set(&c, val); err != nil {
+			return c, m[i].Line, fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	for _, f := range fields {
+		if lines[f.name] == 0 {
+			return c, 0, fmt.Errorf("%s is missing: every field must be given", f.name)
+		}
+	}
+	if err := c.check(); err != nil {
+		var fe *fieldError
+		if errors.As(err, &fe) {
+			line = lines[fe.field]
+		}
+		return c, line, err
+	}
+	return c, 0, nil
+}
+
+func findField(name string) *field {
+	for i := range fields {
+		if fields[i].name == name {
+			return &fields[i]
+		}
+	}
+	return nil
+}
+
+func fieldNames() string {
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = f.name
+	}
+	return strings.Join(names, ", ")
+}
