@@ -1,0 +1,48 @@
+package cpu
+
+import (
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestChoose(t *testing.T) {
+	arm := []Path{Purego, NEON, DotProd}
+	for _, c := range []struct {
+		want string
+		have []Path
+		path Path
+		err  string
+	}{
+		{"", []Path{Purego}, Purego, ""},
+		{"", arm, DotProd, ""},
+		{"neon", arm, NEON, ""},
+		{"purego", arm, Purego, ""},
+		{"avx2", arm, 0, "does not have it; unset it or use one of: purego, neon, dotprod"},
+		{"sse9", arm, 0, "no kernels are called that"},
+	} {
+		got, err := choose(c.want, c.have)
+		if c.err != "" {
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%q: error %v, want %q", c.want, err, c.err)
+			}
+			continue
+		}
+		if err != nil || got != c.path {
+			t.Errorf("%q: %v, %v; want %v", c.want, got, err, c.path)
+		}
+	}
+}
+
+// A machine without AVX2 must not let CI look green with the kernels untested.
+func TestCIHasAVX2(t *testing.T) {
+	if runtime.GOARCH != "amd64" || slices.Contains(Available(), AVX2) || len(detect()) > 0 {
+		return
+	}
+	if os.Getenv("CI") == "true" && !pureGo {
+		t.Fatal("CI must run on a CPU with AVX2")
+	}
+	t.Skip("no AVX2 here")
+}

@@ -1,0 +1,249 @@
+// Package gated runs fused gated convolutions: two depthwise convolutions, the
+// gate, and either a shift or a residual with LayerNorm, in one pass
+// over L1-sized blocks, nothing in between in memory but the LayerNorm's tile.
+//
+// The arithmetic is arith's (bundle.GatedConv has the formulas); generic.go is
+// written straight from it, the assembly of each path is tested against that.
+//
+// AVX2: two maddubs per filter and parity of the position; even and odd
+// positions live in separate 16-bit vectors, gate values in time order as bytes.
+// Arm: planes hold x+128, so that UDOT (or UMLAL) multiplies
+// unsigned by unsigned; the biases take the 128 back.
+package gated
+
+import (
+	"fmt"
+
+	"nepcoc/runtime/arith"
+	"nepcoc/runtime/kernels/cpu"
+	"nepcoc/runtime/kernels/plane"
+)
+
+// Block is the number of positions computed at a time.
+const Block = plane.Block
+
+// Params are the constants of a layer as in bundle.GatedConv, in plain slices
+// that New does not keep. C is the number of output channels, Cin of input channels.
+type Params struct {
+	C, Cin       int
+	K, PadLeft   int
+	ChanH, ChanG []uint16 // [C]
+	TapsH, TapsG []uint8  // [C,K]
+	BiasH, BiasG []int32  // [C]
+	PadIn        []int8   // [Cin]
+	Base, Slope  []uint8  // [32]
+	Shift        int
+	Norm         *Norm
+}
+
+// Norm are the constants of the residual and LayerNorm part.
+type Norm struct {
+	Rho    []int8  // [C]
+	Cst    []int16 // [C]
+	Flip   []uint8 // [C], 0 or 1
+	Factor arith.NormParams
+	Shift  int
+}
+
+// Layer is a gated layer packed for one path. It is read-only after New and
+// may be shared by goroutines.
+type Layer struct {
+	p      Params
+	path   cpu.Path // Purego where this layer does not suit the path's kernels
+	packed packed
+}
+
+// New packs a layer for path. Layers that path's kernels cannot take (more than
+// 8 taps) run the portable ones; Path tells.
+func New(p Params, path cpu.Path) (*Layer, error) {
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	l := &Layer{p: p.clone(), path: path}
+	if path != cpu.Purego && !l.pack() {
+		l.path = cpu.Purego
+	}
+	return l, nil
+}
+
+// Path is the path whose kernels the layer runs.
+func (l *Layer) Path() cpu.Path { return l.path }
+
+func (p *Params) check() error {
+	if p.C < 1 || p.Cin < 1 || p.K < 1 || p.PadLeft < 0 {
+		return fmt.Errorf("gated layer: channels %d of %d, kernel %d, left padding %d: must be positive", p.C, p.Cin, p.K, p.PadLeft)
+	}
+	for _, f := range []struct {
+		name      string
+		got, want int
+	}{
+		{"chan_h", len(p.ChanH), p.C}, {"chan_g", len(p.ChanG), p.C},
+		{"taps_h", len(p.TapsH), p.C * p.K}, {"taps_g", len(p.TapsG), p.C * p.K},
+		{"bias_h", len(p.BiasH), p.C}, {"bias_g", len(p.BiasG), p.C},
+		{"pad_in", len(p.PadIn), p.Cin}, {"base", len(p.Base), 32}, {"slope", len(p.Slope), 32},
+	} {
+		if f.got != f.want {
+			return fmt.Errorf("gated layer: %s has %d elements, want %d", f.name, f.got, f.want)
+		}
+	}
+	for c := range p.C {
+		if int(p.ChanH[c]) >= p.Cin || int(p.ChanG[c]) >= p.Cin {
+			return fmt.Errorf("gated layer: output channel %d reads input channels %d and %d of %d", c, p.ChanH[c], p.ChanG[c], p.Cin)
+		}
+	}
+	n := p.Norm
+	if n == nil {
+		if p.Shift < 1 || p.Shift > 14 {
+			return fmt.Errorf("gated layer: shift %d, want 1..14", p.Shift)
+		}
+		return nil
+	}
+	if len(n.Rho) != p.C || len(n.Cst) != p.C || len(n.Flip) != p.C {
+		return fmt.Errorf("gated layer: rho, cst, flip have %d, %d, %d elements, want %d", len(n.Rho), len(n.Cst), len(n.Flip), p.C)
+	}
+	for c, f := range n.Flip {
+		if f > 1 {
+			return fmt.Errorf("gated layer: flip[%d] is %d, want 0 or 1", c, f)
+		}
+	}
+	if n.Shift < 1 || n.Shift > 7 || p.C > 256 || n.Factor.C != int32(p.C) || n.Factor.A < 0 || n.Factor.A > 65535 {
+		return fmt.Errorf("gated layer: norm over %d (%d) channels, shift %d, scale %d: want at most 256 channels, shift 1..7, scale at most 65535",
+			p.C, n.Factor.C, n.Shift, n.Factor.A)
+	}
+	return nil
+}
+
+func (p Params) clone() Params {
+	p.ChanH, p.ChanG = append([]uint16(nil), p.ChanH...), append([]uint16(nil), p.ChanG...)
+	p.TapsH, p.TapsG = append([]uint8(nil), p.TapsH...), append([]uint8(nil), p.TapsG...)
+	p.BiasH, p.BiasG = append([]int32(nil), p.BiasH...), append([]int32(nil), p.BiasG...)
+	p.PadIn = append([]int8(nil), p.PadIn...)
+	p.Base, p.Slope = append([]uint8(nil), p.Base...), append([]uint8(nil), p.Slope...)
+	if p.Norm != nil {
+		n := *p.Norm
+		n.Rho, n.Cst, n.Flip = append([]int8(nil), n.Rho...), append([]int16(nil), n.Cst...), append([]uint8(nil), n.Flip...)
+		p.Norm = &n
+	}
+	return p
+}
+
+// Pad writes the layer's padding values around the length positions of its
+// input src: PadLeft to the left, as many as the taps reach to the right. Call
+// it after src has been computed and before the layer reads it.
+func (l *Layer) Pad(src *plane.Plane, length int) {
+	left, right := l.p.PadLeft, l.p.K-1-l.p.PadLeft
+	flip := src.Flip
+	if left == 1 && right == 2 { // the published shape; one store a side
+		d := src.Data[src.Margin-1:]
+		for c, v := range l.p.PadIn {
+			v ^= flip
+			row := d[c*src.Stride:]
+			row[0] = v
+			row = row[1+length:][:2]
+			row[0], row[1] = v, v
+		}
+		return
+	}
+	for c, v := range l.p.PadIn {
+		src.Fill(c, -left, 0, v)
+		if right > 0 {
+			src.Fill(c, length, length+right, v)
+		}
+	}
+}
+
+// Plain computes a layer without Norm: blocks blocks of positions from pos on,
+// all channels. dst and src must not overlap.
+func (l *Layer) Plain(dst, src *plane.Plane, pos, blocks int) {
+	if blocks <= 0 {
+		return
+	}
+	l.span(dst, l.p.C, pos, blocks)
+	l.spanTaps(src, pos, blocks)
+	if l.path == cpu.Purego {
+		l.plainGeneric(dst, src, pos, blocks)
+		return
+	}
+	l.plainASM(dst, src, pos, blocks)
+}
+
+// Norm computes a layer with Norm to int8. res is the residual, nil for none.
+// dst may be res; it must not overlap src.
+func (l *Layer) Norm(dst, src, res *plane.Plane, pos, blocks int, s *Scratch) {
+	if blocks <= 0 {
+		return
+	}
+	l.span(dst, l.p.C, pos, blocks)
+	for b := range blocks {
+		l.tile(src, res, pos+b*Block, s)
+		if l.path == cpu.Purego {
+			l.applyGeneric(dst, pos+b*Block, s)
+		} else {
+			l.applyASM(dst, pos+b*Block, s)
+		}
+	}
+}
+
+// NormPool computes a layer with Norm to int16 and takes the maximum over those
+// of the blocks' positions that are in [from,to) into acc.
+func (l *Layer) NormPool(acc *Acc, src, res *plane.Plane, pos, blocks, from, to int, s *Scratch) {
+	for b := range blocks {
+		p := pos + b*Block
+		lo, hi := max(from-p, 0), min(to-p, Block)
+		if lo >= hi {
+			continue
+		}
+		l.tile(src, res, p, s)
+		if l.path == cpu.Purego {
+			l.poolGeneric(acc, lo, hi, s)
+		} else {
+			l.poolASM(acc, lo, hi, s)
+		}
+	}
+}
+
+// NormWide computes one block of a layer with Norm to int16 (the values that
+// NormPool takes the maximum of): channel c at position pos+i goes to dst[c*Block+i].
+func (l *Layer) NormWide(dst []int16, src, res *plane.Plane, pos int, s *Scratch) {
+	dst = dst[:l.p.C*Block]
+	l.tile(src, res, pos, s)
+	if l.path == cpu.Purego {
+		l.wideGeneric(dst, s)
+		return
+	}
+	l.wideASM(dst, s)
+}
+
+// tile computes the LayerNorm's input of one block and the factors of its
+// positions into s.
+func (l *Layer) tile(src, res *plane.Plane, pos int, s *Scratch) {
+	l.spanTaps(src, pos, 1)
+	if res != nil {
+		l.span(res, l.p.C, pos, 1)
+	}
+	s.need(l.p.C)
+	if l.path == cpu.Purego {
+		l.tileGeneric(src, res, pos, s)
+		return
+	}
+	l.tileASM(src, res, pos, s)
+}
+
+// span checks that a plane has blocks blocks from pos on: the kernels trust it.
+func (l *Layer) span(p *plane.Plane, channels, pos, blocks int) {
+	lo, hi := p.Margin+pos, (channels-1)*p.Stride+p.Margin+pos+blocks*Block
+	if p.Channels < channels || lo < 0 || hi > len(p.Data) {
+		panic(fmt.Sprintf("BUG: gated: positions [%d,%d) of %d channels outside the plane (%d channels, stride %d, margin %d, %d bytes)",
+			pos, pos+blocks*Block, channels, p.Channels, p.Stride, p.Margin, len(p.Data)))
+	}
+}
+
+// spanTaps is span for the input: all that the taps reach, padded to 4 or 8.
+func (l *Layer) spanTaps(p *plane.Plane, pos, blocks int) {
+	lo := p.Margin + pos - l.p.PadLeft
+	hi := (l.p.Cin-1)*p.Stride + lo + blocks*Block + max(l.p.K, 8)
+	if p.Channels < l.p.Cin || lo < 0 || hi > len(p.Data) {
+		panic(fmt.Sprintf("BUG: gated: taps from position %d for %d blocks outside the plane (%d of %d channels, stride %d, margin %d, %d bytes)",
+			pos-l.p.PadLeft, blocks, l.p.Cin, p.Channels, p.Stride, p.Margin, len(p.Data)))
+	}
+}

@@ -1,0 +1,72 @@
+package gated
+
+import (
+	"unsafe"
+
+	"nepcoc/runtime/kernels/plane"
+)
+
+// Scratch is the working memory of layers with Norm: one block of LayerNorm
+// input. One goroutine uses it at a time; any number of layers can share it.
+type Scratch struct {
+	y []int16 // [C rounded up to 2][Block]; the order of positions is the kernel's own
+	// factors of the block's positions, in the order of y
+	r, k []int16 // [Block]
+}
+
+// NewScratch makes the working memory for layers of up to channels channels.
+func NewScratch(channels int) *Scratch {
+	n := (channels + 1) &^ 1 * Block
+	b := aligned16(n + 2*Block)
+	return &Scratch{y: b[:n:n], r: b[n : n+Block : n+Block], k: b[n+Block:]}
+}
+
+func (s *Scratch) need(channels int) {
+	if len(s.y) < (channels+1)&^1*Block {
+		panic("BUG: gated: scratch made for fewer channels")
+	}
+}
+
+// lanes is the number of partial maxima per channel: the width of the
+// widest kernel.
+const lanes = 16
+
+// Acc is a running maximum over positions for each channel.
+type Acc struct{ v []int16 } // [C][lanes]
+
+// NewAcc makes the accumulator of channels channels, ready to use.
+func NewAcc(channels int) *Acc {
+	a := &Acc{aligned16(channels * lanes)}
+	a.Reset()
+	return a
+}
+
+// Reset forgets all positions.
+func (a *Acc) Reset() {
+	v := a.v
+	for i := range v {
+		v[i] = -32768
+	}
+}
+
+// Bytes is the memory of the accumulator, for streaming's state per flow.
+func (a *Acc) Bytes() int { return 2 * len(a.v) }
+
+// Max writes each channel's maximum; -32768 where there was no position.
+func (a *Acc) Max(out []int16) {
+	out = out[:len(a.v)/lanes]
+	for c := range out {
+		v := (*[lanes]int16)(a.v[c*lanes:])
+		m := v[0]
+		for _, x := range v[1:] {
+			m = max(m, x)
+		}
+		out[c] = m
+	}
+}
+
+// aligned16 allocates n int16 at a multiple of 64 bytes.
+func aligned16(n int) []int16 {
+	b := plane.Aligned(2*n + 2)
+	return unsafe.Slice((*int16)(unsafe.Pointer(&b[0])), n)
+}

@@ -1,0 +1,73 @@
+// Package lookup copies rows of a token table into a channel-major plane: the
+// first step of every program, and the only one that misses the caches.
+package lookup
+
+import (
+	"fmt"
+
+	"nepcoc/runtime/kernels/cpu"
+	"nepcoc/runtime/kernels/plane"
+)
+
+// Table is an int8 token table for one path, row-major: cols bytes per token.
+type Table struct {
+	data []int8
+	cols int
+	rows int
+	path cpu.Path
+}
+
+// New makes a table over data, which it keeps and does not copy (the published
+// table has 16 MB; it stays where the bundle was read).
+func New(data []int8, cols int, path cpu.Path) (*Table, error) {
+	if cols < 1 || len(data) == 0 || len(data)%cols != 0 {
+		return nil, fmt.Errorf("token table of %d bytes is not rows of %d", len(data), cols)
+	}
+	return &Table{data, cols, len(data) / cols, path}, nil
+}
+
+// Cols is the number of channels.
+func (t *Table) Cols() int { return t.cols }
+
+// Row is one token's row.
+func (t *Table) Row(token int32) []int8 { return t.data[int(token)*t.cols:][:t.cols:t.cols] }
+
+// Prefetch asks for the tokens' rows ahead of their use, for callers that know
+// tokens early (streaming). Tokens outside the table are left to Load.
+func (t *Table) Prefetch(tokens []int32) {
+	if t.path != cpu.Purego {
+		prefetch(t, tokens)
+	}
+}
+
+// Load writes the rows of tokens to positions pos, pos+1, ... of dst. It may also
+// write, with arbitrary values, to what is left of the last block of
+// plane.Block positions. Tokens must be in the table.
+func (t *Table) Load(dst *plane.Plane, pos int, tokens []int32) {
+	blocks := (len(tokens) + plane.Block - 1) / plane.Block
+	lo, hi := dst.Margin+pos, (t.cols-1)*dst.Stride+dst.Margin+pos+blocks*plane.Block
+	if dst.Channels < t.cols || lo < 0 || hi > len(dst.Data) {
+		panic(fmt.Sprintf("BUG: lookup: positions [%d,%d) of %d channels outside the plane", pos, pos+len(tokens), t.cols))
+	}
+	for _, tok := range tokens {
+		if uint(tok) >= uint(t.rows) {
+			panic(fmt.Sprintf("BUG: lookup: token %d in a table of %d", tok, t.rows))
+		}
+	}
+	if t.path != cpu.Purego {
+		load(t, dst, pos, tokens)
+		return
+	}
+	t.loadGeneric(dst, pos, tokens, 0, t.cols)
+}
+
+// loadGeneric is Load for channels [from,to).
+func (t *Table) loadGeneric(dst *plane.Plane, pos int, tokens []int32, from, to int) {
+	for i, tok := range tokens {
+		at := from*dst.Stride + dst.Margin + pos + i
+		for _, v := range t.Row(tok)[from:to] {
+			dst.Data[at] = v ^ dst.Flip
+			at += dst.Stride
+		}
+	}
+}
