@@ -1,0 +1,84 @@
+package ir
+
+import "slices"
+
+// fusedAct are the attributes by which conv and linear carry the activation
+// of their result.
+var fusedAct = []Attr{
+	enum("act", "activation applied to the result", slices.DeleteFunc(slices.Clone(Acts), func(s string) bool { return s == "prelu" })...),
+	attr("act_alpha", AttrFloat, "parameter of act"),
+	attr("act_beta", AttrFloat, "parameter of act"),
+	attr("act_gamma", AttrFloat, "parameter of act"),
+	attr("act_min", AttrFloat, "lower bound of clip"),
+	attr("act_max", AttrFloat, "upper bound of clip"),
+}
+
+// canonicalOps work on sequences f32[T,C] (time-major) and vectors f32[C].
+func canonicalOps() []Op {
+	binary := func(name, doc string) Op {
+		return Op{Name: name, MinIn: 2, MaxIn: 2, In: []string{"a", "b"}, Doc: doc, infer: inferBroadcast(numericTypes, Invalid)}
+	}
+	ops := []Op{
+		{Name: "embed", MinIn: 2, MaxIn: 2, In: []string{"tokens", "table"}, Attrs: []Attr{enum("encoding", "what a token is in the model's own terms; default token", "token", "byte", "byte/255")},
+			Doc: "row tokens[t] of the table, for each position", infer: inferEmbed},
+		{Name: "cast", MinIn: 1, MaxIn: 1, In: []string{"x"}, Attrs: []Attr{required(attr("to", AttrString, "element type"))}, Doc: "x in another element type", infer: inferCast},
+		{Name: "reshape", MinIn: 1, MaxIn: 1, In: []string{"x"}, Attrs: []Attr{required(attr("shape", AttrInts, "the new shape"))}, Doc: "the same elements in another shape", infer: inferReshape},
+		{Name: "linear", MinIn: 2, MaxIn: 3, In: []string{"x", "w", "b"}, Attrs: fusedAct, Doc: "act(x*w^T + b), w [O,I]", infer: inferLinear},
+		{Name: "conv", MinIn: 2, MaxIn: 3, In: []string{"x", "w", "b"}, Attrs: append([]Attr{
+			attr("stride", AttrInt, "default 1"), attr("dilation", AttrInt, "default 1"), attr("groups", AttrInt, "default 1"),
+			attr("pad_left", AttrInt, "zeros before"), attr("pad_right", AttrInt, "zeros after"),
+		}, fusedAct...), Doc: "act(convolution over positions + b), w [O,K,I]", infer: inferCanonicalConv},
+		{Name: "affine", MinIn: 3, MaxIn: 3, In: []string{"x", "scale", "shift"}, Doc: "x*scale + shift per channel", infer: inferPerChannel},
+		{Name: "layer_norm", MinIn: 3, MaxIn: 3, In: []string{"x", "gamma", "beta"}, Attrs: []Attr{attrEpsilon}, Doc: "normalises over the last axis, then x*gamma + beta", infer: inferPerChannel},
+		{Name: "act", MinIn: 1, MaxIn: 2, In: []string{"x", "slope"}, Attrs: []Attr{required(enum("fn", "the function", Acts...)),
+			attrAlpha, attrBeta, attrGamma, attr("min", AttrFloat, "lower bound of clip"), attr("max", AttrFloat, "upper bound of clip")},
+			Doc: "fn of each element", infer: inferAct},
+		binary("add", "a + b"), binary("sub", "a - b"), binary("mul", "a * b"), binary("div", "a / b"),
+		binary("min", "the smaller"), binary("max", "the larger"), binary("pow", "a to the power b"),
+		{Name: "pool", MinIn: 1, MaxIn: 2, In: []string{"x", "valid"}, Attrs: []Attr{required(enum("kind", "how", "max", "mean", "sum", "select")), attr("at", AttrInt, "the position that select takes")},
+			Doc: "one vector from all positions, or from the first valid ones", infer: inferCanonicalPool},
+		{Name: "window_pool", MinIn: 1, MaxIn: 1, In: []string{"x"}, Attrs: []Attr{required(enum("kind", "how", "max", "mean")), required(attr("k", AttrInt, "window")), attr("stride", AttrInt, "default 1"),
+			attr("pad_left", AttrInt, "positions before"), attr("pad_right", AttrInt, "positions after"), attr("count_pad", AttrInt, "1: mean counts padding as zeros")},
+			Doc: "pooling with a window over positions", infer: inferWindowPool},
+		{Name: "slice", MinIn: 1, MaxIn: 1, In: []string{"x"}, Attrs: []Attr{required(attrAxis), attr("start", AttrInt, "default 0"), attr("step", AttrInt, "default 1"), required(attr("count", AttrInt, "elements"))},
+			Doc: "count elements start, start+step, ... of an axis", infer: inferSlice},
+		{Name: "concat", MinIn: 1, MaxIn: Many, Attrs: []Attr{required(attrAxis)}, Doc: "inputs one after another along axis", infer: inferConcat},
+		{Name: "pad", MinIn: 1, MaxIn: 1, In: []string{"x"}, Attrs: []Attr{attr("left", AttrInt, "positions before"), attr("right", AttrInt, "positions after"),
+			enum("mode", "what to pad with; default constant", "constant", "reflect", "edge", "wrap"), attr("value", AttrFloat, "of mode constant; default 0")},
+			Doc: "x, extended along positions", infer: inferPad},
+		{Name: "flatten", MinIn: 1, MaxIn: 1, In: []string{"x"}, Doc: "[T,C] to [T*C], row-major", infer: inferCanonicalFlatten},
+		{Name: "softmax", MinIn: 1, MaxIn: 1, In: []string{"x"}, Doc: "exp(x) over its sum, along the last axis", infer: inferLastAxis},
+		{Name: "log_softmax", MinIn: 1, MaxIn: 1, In: []string{"x"}, Doc: "logarithm of softmax", infer: inferLastAxis},
+		{Name: "argmax", MinIn: 1, MaxIn: 1, In: []string{"x"}, Doc: "index of the largest element, the first of equals", infer: inferCanonicalArgmax},
+	}
+	return inGroup(GroupCanonical, ops)
+}
+
+func fusedOps() []Op {
+	return inGroup(GroupFused, []Op{
+		{Name: "gated_conv", MinIn: 8, MaxIn: 10, Optional: []int{1}, In: []string{"x", "residual", "chan_h", "chan_g", "wh", "wg", "bh", "bg", "gamma", "beta"},
+			Attrs: []Attr{required(attr("k", AttrInt, "taps")), attr("pad_left", AttrInt, "zeros before"), attr("pad_right", AttrInt, "zeros after"), attr("alpha", AttrFloat, "factor of the residual; default 1"), attrEpsilon},
+			Doc:   "h * sigmoid(g) of two one-channel convolutions, + alpha*residual, then layer norm", infer: inferGatedConv},
+	})
+}
+
+// integerOps mirror the steps of a bundle's program; the quantize pass
+// declares their types and package bundle validates what they become.
+func integerOps() []Op {
+	step := func(name, doc string) Op {
+		return Op{Name: name, MinIn: 1, MaxIn: Many, AnyAttrs: true, Doc: doc, infer: inferDeclared}
+	}
+	return inGroup(GroupInteger, []Op{
+		step("token_table", "look-up of each token"), step("int_gated_conv", "fused gated layer"), step("int_conv", "convolution or linear layer with requantisation"),
+		step("int_pool", "reduction over positions"), step("int_window_pool", "pooling with a window"), step("int_lut", "table of any function"),
+		step("int_add", "rescaling addition"), step("int_mul", "rescaling product"), step("int_layer_norm", "layer norm"),
+		step("int_concat", "rescaling concatenation"), step("int_slice", "range of positions or channels"), step("int_flatten", "positions joined into one vector"),
+	})
+}
+
+func inGroup(g OpGroup, ops []Op) []Op {
+	for i := range ops {
+		ops[i].Group, ops[i].MinOut, ops[i].MaxOut = g, 1, 1
+	}
+	return ops
+}
