@@ -93,7 +93,7 @@ var builtin = []Contract{
 func nepco(name string, tokenBytes, length int) Contract {
 	return Contract{
 		Name: name, FirstLayer: "ip", Packets: 5, BytesPerPacket: 128,
-		Blank:    []Blank{BlankAddresses, BlankPorts, BlankChecksums},
+		Blank:    []Blank{BlankAddresses, BlankChecksums, BlankPorts},
 		Encoding: EncodingToken, TokenBytes: tokenBytes, Length: length,
 		ValueOffset: 5, Pad: 0, UseSEP: true, SEP: 1, UseCLS: true, CLS: 2,
 		CloseLinger: 5 * time.Second, Idle: 120 * time.Second,

@@ -1,0 +1,68 @@
+package capture
+
+// Kind is what Decode made of a frame: a packet of a flow (KindOK), something
+// that is not ours to classify (ignored), or something broken (malformed).
+type Kind uint8
+
+// The kinds. The order is part of no format; names are, see String.
+const (
+	KindOK Kind = iota
+
+	// Ignored: well-formed as far as we read, but not TCP or UDP over IP.
+	IgnoredLinkType // a link type that we don't read
+	IgnoredNotIP    // another network protocol (LLC, PPPoE, MPLS, LLDP ...)
+	IgnoredARP
+	IgnoredICMP
+	IgnoredICMPv6
+	IgnoredIGMP
+	IgnoredSCTP
+	IgnoredGRE
+	IgnoredESP
+	IgnoredTransport // any other IP protocol
+	IgnoredFragment  // a later fragment whose first was not seen
+
+	// Malformed: a header is cut short or contradicts itself.
+	MalformedLink           // shorter than its link-layer header
+	MalformedTags           // more VLAN tags than maxTags
+	MalformedIPVersion      // neither 4 nor 6, or not what the link layer said
+	MalformedIPv4Header     // header cut, length field below 20 or beyond the packet
+	MalformedIPv4Length     // total length shorter than the header
+	MalformedIPv6Header     // header cut
+	MalformedIPv6Extension  // an extension header reaches beyond the packet
+	MalformedIPv6Extensions // more extension headers than maxExtensions
+	MalformedTCP            // header cut, or its length field below 20
+	MalformedUDP            // header cut
+
+	NumKinds
+)
+
+var kindNames = [NumKinds]string{
+	KindOK:                  "ok",
+	IgnoredLinkType:         "ignored_link_type",
+	IgnoredNotIP:            "ignored_not_ip",
+	IgnoredARP:              "ignored_arp",
+	IgnoredICMP:             "ignored_icmp",
+	IgnoredICMPv6:           "ignored_icmpv6",
+	IgnoredIGMP:             "ignored_igmp",
+	IgnoredSCTP:             "ignored_sctp",
+	IgnoredGRE:              "ignored_gre",
+	IgnoredESP:              "ignored_esp",
+	IgnoredTransport:        "ignored_transport",
+	IgnoredFragment:         "ignored_fragment",
+	MalformedLink:           "malformed_link",
+	MalformedTags:           "malformed_tags",
+	MalformedIPVersion:      "malformed_ip_version",
+	MalformedIPv4Header:     "malformed_ipv4_header",
+	MalformedIPv4Length:     "malformed_ipv4_length",
+	MalformedIPv6Header:     "malformed_ipv6_header",
+	MalformedIPv6Extension:  "malformed_ipv6_extension",
+	MalformedIPv6Extensions: "malformed_ipv6_extensions",
+	MalformedTCP:            "malformed_tcp",
+	MalformedUDP:            "malformed_udp",
+}
+
+func (k Kind) String() string { return kindNames[k] }
+
+// Ignored and Malformed class a kind that is not KindOK.
+func (k Kind) Ignored() bool   { return k >= IgnoredLinkType && k <= IgnoredFragment }
+func (k Kind) Malformed() bool { return k >= MalformedLink && k < NumKinds }
