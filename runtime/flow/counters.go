@@ -1,0 +1,89 @@
+package flow
+
+import (
+	"fmt"
+
+	"nepcoc/runtime/capture"
+)
+
+// Counters account for every frame and every flow.
+type Counters struct {
+	// Frames[k] counts the frames that Decode, or the fragment table, called
+	// k; Frames[capture.KindOK] those that were joined to a flow.
+	Frames [capture.NumKinds]uint64
+	Bytes  uint64 // IP bytes of the frames joined
+	// AfterVerdict are the joined packets that came after their flow's verdict.
+	AfterVerdict uint64
+
+	Flows    uint64 // flows begun
+	Verdicts [NumReasons]uint64
+	Closed   uint64 // flows that left the table, each after its verdict
+}
+
+// Read is the number of frames read: joined, ignored and malformed.
+func (c *Counters) Read() (n uint64) {
+	for _, v := range c.Frames {
+		n += v
+	}
+	return n
+}
+
+// Joined, Ignored and Malformed are Read's parts.
+func (c *Counters) Joined() uint64 { return c.Frames[capture.KindOK] }
+
+// Ignored counts frames that are not TCP or UDP over IP.
+func (c *Counters) Ignored() (n uint64) {
+	for k, v := range c.Frames {
+		if capture.Kind(k).Ignored() {
+			n += v
+		}
+	}
+	return n
+}
+
+// Malformed counts frames that contradict themselves.
+func (c *Counters) Malformed() (n uint64) {
+	for k, v := range c.Frames {
+		if capture.Kind(k).Malformed() {
+			n += v
+		}
+	}
+	return n
+}
+
+// Decided is the number of verdicts.
+func (c *Counters) Decided() (n uint64) {
+	for _, v := range c.Verdicts {
+		n += v
+	}
+	return n
+}
+
+// Add sums the counters of several tables.
+func (c *Counters) Add(o *Counters) {
+	for i := range c.Frames {
+		c.Frames[i] += o.Frames[i]
+	}
+	for i := range c.Verdicts {
+		c.Verdicts[i] += o.Verdicts[i]
+	}
+	c.Bytes += o.Bytes
+	c.AfterVerdict += o.AfterVerdict
+	c.Flows += o.Flows
+	c.Closed += o.Closed
+}
+
+// Check is the law of conservation: frames read = joined + ignored +
+// malformed, and flows begun = verdicts + undecided, where read is the number
+// of frames that the source has handed out and undecided those still in the
+// table.
+func (c *Counters) Check(read uint64, undecided int) error {
+	if sum := c.Joined() + c.Ignored() + c.Malformed(); sum != read {
+		return fmt.Errorf("of %d frames read, %d joined + %d ignored + %d malformed = %d are accounted for",
+			read, c.Joined(), c.Ignored(), c.Malformed(), sum)
+	}
+	if sum := c.Decided() + uint64(undecided); sum != c.Flows {
+		return fmt.Errorf("of %d flows, %d with a verdict + %d undecided = %d are accounted for", c.Flows, c.Decided(), undecided, sum)
+	}
+	return nil
+}

@@ -1,0 +1,58 @@
+package flow
+
+import "nepcoc/runtime/traffic"
+
+// Reason is why a flow got its verdict when it did.
+type Reason uint8
+
+// The reasons.
+const (
+	ReasonTokens  Reason = iota // the token sequence is full
+	ReasonPackets               // the contract's packet budget was reached
+	ReasonClosed                // FIN or RST, and quiet since
+	ReasonIdle                  // quiet for the idle timeout
+	ReasonEvicted               // the table was full
+	ReasonEnd                   // end of input, or shutdown
+	NumReasons
+)
+
+var reasonNames = [NumReasons]string{"tokens", "packets", "closed", "idle", "evicted", "end"}
+
+func (r Reason) String() string { return reasonNames[r] }
+
+// Flow is what a Table says of a flow, to Options.Ready when it is ready for
+// its verdict and to Options.Closed when it leaves the table. It is reused: the
+// callee copies what it keeps.
+type Flow struct {
+	// Key has the direction of the flow's first packet.
+	Key Key
+	// Seq numbers the table's flows in the order of their first packets.
+	Seq uint64
+	// First and Last are the times of the first and of the latest packet, in
+	// nanoseconds since 1970. Last may be before First where time went back.
+	First, Last int64
+	// Packets and Bytes (IP bytes) so far: [0] in the direction of Key, [1]
+	// against it. To Ready they count up to the verdict, to Closed all.
+	Packets, Bytes [2]uint64
+	Reason         Reason
+
+	// Tokens is the sequence of the contract's length and Valid how many of
+	// them are before the padding; nil and 0 to Closed.
+	Tokens []int32
+	Valid  int
+
+	enc   *traffic.Encoder
+	state traffic.State
+	buf   []byte
+}
+
+// Origin maps a position of Tokens to the packet bytes it was made of; only
+// within Ready.
+func (f *Flow) Origin(pos int) (traffic.Origin, bool) {
+	return f.enc.Origin(f.state, f.buf, pos)
+}
+
+// BytesUsed is how many bytes of the flow's packets its tokens hold, UsedPackets
+// how many packets they came from; only within Ready.
+func (f *Flow) BytesUsed() int   { return int(f.state.Bytes) }
+func (f *Flow) UsedPackets() int { return int(f.state.Packets) }

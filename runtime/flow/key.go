@@ -1,0 +1,162 @@
+// Package flow joins packets to flows: both directions of a 5-tuple are one
+// flow, kept in a table of fixed capacity with timers in packet time, and every
+// flow with at least one packet gets exactly one verdict.
+//
+// Nothing is allocated per packet or per flow, and the work per packet is
+// bounded, so the same table serves a file and a saturated link. One Table
+// belongs to one goroutine; a program with several shards has several tables
+// and gives each packet to Key.Hash modulo their number.
+//
+// The package imports runtime/capture and runtime/traffic and knows nothing of
+// models.
+package flow
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"net/netip"
+
+	"nepcoc/runtime/capture"
+)
+
+// Key is a flow's 5-tuple in one direction. It is comparable and of fixed size:
+// IPv4 addresses lie in the first 4 bytes, the others are zero. VLAN tags are
+// no part of it, so a flow that is tagged in one direction only stays one flow.
+type Key struct {
+	Src, Dst         [16]byte
+	SrcPort, DstPort uint16
+	Proto            uint8
+	V6               bool
+}
+
+// KeyOf is the key of a packet in the packet's own direction. Of a later
+// fragment the ports are zero.
+func KeyOf(p *capture.Packet) (k Key) {
+	// Constant sizes compile to plain moves.
+	if p.V6 {
+		k.Src = [16]byte(p.IP[8:24])
+		k.Dst = [16]byte(p.IP[24:40])
+		k.V6 = true
+	} else {
+		copy(k.Src[:4], p.IP[12:16])
+		copy(k.Dst[:4], p.IP[16:20])
+	}
+	k.SrcPort, k.DstPort, k.Proto = p.SrcPort, p.DstPort, p.Proto
+	return k
+}
+
+// MakeKey is a key from addresses and ports. Both addresses must be of one
+// family.
+func MakeKey(proto uint8, src, dst netip.AddrPort) (Key, error) {
+	a, b := src.Addr().Unmap(), dst.Addr().Unmap()
+	if !a.IsValid() || !b.IsValid() || a.Is4() != b.Is4() {
+		return Key{}, fmt.Errorf("%s and %s are not addresses of one family", src.Addr(), dst.Addr())
+	}
+	k := Key{SrcPort: src.Port(), DstPort: dst.Port(), Proto: proto, V6: a.Is6()}
+	copy(k.Src[:], a.AsSlice())
+	copy(k.Dst[:], b.AsSlice())
+	return k, nil
+}
+
+// Reverse is the key of the other direction.
+func (k Key) Reverse() Key {
+	k.Src, k.Dst = k.Dst, k.Src
+	k.SrcPort, k.DstPort = k.DstPort, k.SrcPort
+	return k
+}
+
+// Canonical is the same key for both directions: the smaller address, then the
+// smaller port, comes first. swapped tells whether k was the other way round.
+func (k Key) Canonical() (c Key, swapped bool) {
+	if k.swapped() {
+		return k.Reverse(), true
+	}
+	return k, false
+}
+
+func (k *Key) swapped() bool {
+	a, b := binary.BigEndian.Uint64(k.Src[:]), binary.BigEndian.Uint64(k.Dst[:])
+	if a == b {
+		a, b = binary.BigEndian.Uint64(k.Src[8:]), binary.BigEndian.Uint64(k.Dst[8:])
+	}
+	if a == b {
+		return k.SrcPort > k.DstPort
+	}
+	return a > b
+}
+
+// Compare orders keys by family, protocol, addresses and ports.
+func (k Key) Compare(o Key) int {
+	rank := func(k *Key) []byte {
+		var b [38]byte
+		if k.V6 {
+			b[0] = 1
+		}
+		b[1] = k.Proto
+		copy(b[2:], k.Src[:])
+		copy(b[18:], k.Dst[:])
+		binary.BigEndian.PutUint16(b[34:], k.SrcPort)
+		binary.BigEndian.PutUint16(b[36:], k.DstPort)
+		return b[:]
+	}
+	return bytes.Compare(rank(&k), rank(&o))
+}
+
+// Hash of a canonical key. A table draws its seed at random, so that nobody
+// outside can aim flows at one bucket; shards use a fixed one.
+func (k *Key) Hash(seed uint64) uint64 {
+	const m0, m1, m2 = 0xa0761d6478bd642f, 0xe7037ed1a0b428db, 0x8ebc6af09c88c6e3
+	le := binary.LittleEndian
+	v6 := uint64(0)
+	if k.V6 {
+		v6 = 1 << 40
+	}
+	h := mix(le.Uint64(k.Src[:])^m0^seed, le.Uint64(k.Dst[:])^m1)
+	if k.V6 {
+		h = mix(le.Uint64(k.Src[8:])^m2^h, le.Uint64(k.Dst[8:])^m1^seed)
+	}
+	return mix((v6|uint64(k.Proto)<<32|uint64(k.SrcPort)<<16|uint64(k.DstPort))^m2^h, m0^seed)
+}
+
+func mix(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return hi ^ lo
+}
+
+// SrcAddr and DstAddr are the ends as netip values.
+func (k Key) SrcAddr() netip.AddrPort { return netip.AddrPortFrom(addr(k.Src, k.V6), k.SrcPort) }
+func (k Key) DstAddr() netip.AddrPort { return netip.AddrPortFrom(addr(k.Dst, k.V6), k.DstPort) }
+
+func addr(b [16]byte, v6 bool) netip.Addr {
+	if v6 {
+		return netip.AddrFrom16(b)
+	}
+	return netip.AddrFrom4([4]byte(b[:4]))
+}
+
+// ProtoName is "TCP" or "UDP".
+func (k Key) ProtoName() string {
+	switch k.Proto {
+	case capture.ProtoTCP:
+		return "TCP"
+	case capture.ProtoUDP:
+		return "UDP"
+	}
+	return fmt.Sprintf("IP-%d", k.Proto)
+}
+
+// String is "TCP 10.0.0.1:40001 > 10.0.1.1:443".
+func (k Key) String() string {
+	return string(k.Append(nil))
+}
+
+// Append appends String without allocating.
+func (k Key) Append(b []byte) []byte {
+	b = append(b, k.ProtoName()...)
+	b = append(b, ' ')
+	b = k.SrcAddr().AppendTo(b)
+	b = append(b, " > "...)
+	return k.DstAddr().AppendTo(b)
+}

@@ -1,0 +1,362 @@
+package flow
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/traffic"
+)
+
+// Options of a Table.
+type Options struct {
+	// Encoder is the traffic contract that makes tokens and says when a flow
+	// is ready.
+	Encoder *traffic.Encoder
+	// Capacity is the number of flows held at once, 1 to MaxCapacity; 0 means
+	// DefaultCapacity. Memory is touched as flows come.
+	Capacity int
+	// Ready is called once per flow, when it is ready for its verdict.
+	Ready func(*Flow)
+	// Closed, which may be nil, is called when a flow leaves the table, always
+	// after Ready, with all its packets counted.
+	Closed func(*Flow)
+}
+
+// Bounds on Options.Capacity.
+const (
+	DefaultCapacity = 1 << 18
+	MaxCapacity     = 1 << 26
+)
+
+// none ends a list of entries.
+const none = int32(-1)
+
+// The lists that every entry of the table is in exactly one of. In each, all
+// entries wait for the same time from their last touch on, so the entry that
+// is due first stands at the head, and expiry needs no heap and no wheel.
+const (
+	listCollecting = iota // undecided: due after Idle
+	listClosing           // undecided, FIN or RST seen: due after CloseLinger
+	listDecided           // had its verdict: leaves after Idle
+	numLists
+)
+
+// entry is one flow. It has no pointers, so the collector never walks the table.
+type entry struct {
+	key            Key // canonical
+	list           uint8
+	swapped        bool // the first packet went against the canonical key
+	reason         Reason
+	hash           uint32
+	state          traffic.State
+	chain          int32 // next of the bucket, or of the free list
+	prev, next     int32 // in its list
+	touched        int64 // clock when it was put at its list's tail
+	seen           int64 // clock of its latest packet
+	first, last    int64 // packet time
+	seq            uint64
+	packets, bytes [2]uint64
+}
+
+type list struct{ head, tail int32 }
+
+// Table holds the flows of one shard.
+type Table struct {
+	opt     Options
+	enc     *traffic.Encoder
+	timeout [numLists]int64
+	clock   clock
+	seed    uint64
+
+	buckets []int32 // entry + 1, so that fresh memory is an empty table
+	mask    uint32
+	entries []entry
+	bufs    []byte // bufSize bytes per entry
+	bufSize int
+	fresh   int   // entries from here on were never used
+	free    int32 // list of entries used before
+	lists   [numLists]list
+	open    int // entries in use
+	undec   int // of them, without a verdict
+
+	count  Counters
+	out    Flow
+	tokens []int32
+}
+
+// New makes a table.
+func New(opt Options) (*Table, error) {
+	if opt.Capacity == 0 {
+		opt.Capacity = DefaultCapacity
+	}
+	if opt.Capacity < 1 || opt.Capacity > MaxCapacity {
+		return nil, fmt.Errorf("flow table of %d flows: capacity must be within 1..%d", opt.Capacity, MaxCapacity)
+	}
+	if opt.Encoder == nil || opt.Ready == nil {
+		panic("BUG: flow.New needs an encoder and a Ready function")
+	}
+	c := opt.Encoder.Contract()
+	t := &Table{opt: opt, enc: opt.Encoder, seed: rand.Uint64(), free: none, bufSize: opt.Encoder.BufferSize()}
+	idle := c.Idle.Nanoseconds()
+	t.timeout = [numLists]int64{listCollecting: idle, listClosing: c.CloseLinger.Nanoseconds(), listDecided: idle}
+	t.clock.horizon = idle + 1
+	n := 1
+	for n < opt.Capacity {
+		n *= 2
+	}
+	t.buckets, t.mask = make([]int32, n), uint32(n-1)
+	t.entries = make([]entry, opt.Capacity)
+	t.bufs = make([]byte, opt.Capacity*t.bufSize)
+	for i := range t.lists {
+		t.lists[i] = list{none, none}
+	}
+	t.tokens = make([]int32, c.Length)
+	return t, nil
+}
+
+// Counters is what the table has counted so far; Count adds a frame that is no
+// flow's packet, so that all frames are accounted for in one place.
+func (t *Table) Counters() *Counters     { return &t.count }
+func (t *Table) Count(kind capture.Kind) { t.count.Frames[kind]++ }
+
+// Open is the number of flows in the table, Undecided those without a verdict.
+func (t *Table) Open() int      { return t.open }
+func (t *Table) Undecided() int { return t.undec }
+
+// expirePerPacket bounds the work per packet. It is more than the one flow that
+// a packet can add, so the lists drain; what is due but not yet done is caught
+// when its next packet comes.
+const expirePerPacket = 4
+
+// Advance tells the table the time without a packet, and does what is due, up
+// to budget flows. It reports whether more is due.
+func (t *Table) Advance(now int64, budget int) (more bool) {
+	t.clock.advance(now)
+	return t.expire(budget)
+}
+
+func (t *Table) due(i int32) bool {
+	e := &t.entries[i]
+	return t.clock.now-e.touched > t.timeout[e.list]
+}
+
+func (t *Table) expire(budget int) (more bool) {
+	for l := range t.lists {
+		for i := t.lists[l].head; i != none && t.due(i); i = t.lists[l].head {
+			if budget == 0 {
+				return true
+			}
+			budget--
+			if l == listClosing {
+				t.decide(i, ReasonClosed)
+			} else {
+				t.close(i, ReasonIdle)
+			}
+		}
+	}
+	return false
+}
+
+// Add joins a packet to its flow. A later fragment must have been resolved; see
+// Fragments.
+func (t *Table) Add(p *capture.Packet) {
+	t.clock.advance(p.Time)
+	t.expire(expirePerPacket)
+	t.count.Frames[capture.KindOK]++
+	t.count.Bytes += uint64(p.Length)
+
+	key, swapped := KeyOf(p).Canonical()
+	hash := uint32(key.Hash(t.seed))
+	i := t.find(&key, hash)
+	if i != none {
+		switch e := &t.entries[i]; {
+		case t.clock.now-e.seen > t.timeout[listDecided]:
+			// Idle for long enough, only its timer has not been served yet.
+			t.close(i, ReasonIdle)
+			i = none
+		case e.list == listClosing && t.clock.now-e.seen > t.timeout[listClosing]:
+			t.decide(i, ReasonClosed)
+		}
+	}
+	if i == none {
+		i = t.insert(&key, hash)
+		e := &t.entries[i]
+		e.swapped, e.first = swapped, p.Time
+	}
+
+	e := &t.entries[i]
+	dir := 0
+	if swapped != e.swapped {
+		dir = 1
+	}
+	e.packets[dir]++
+	e.bytes[dir] += uint64(p.Length)
+	e.last, e.seen = p.Time, t.clock.now
+	if e.list == listDecided {
+		t.count.AfterVerdict++
+		t.move(i, listDecided)
+		return
+	}
+	t.enc.Append(&e.state, t.buf(i), p.IP, p.L4, p.Proto)
+	switch {
+	case t.enc.TokensFull(e.state):
+		t.decide(i, ReasonTokens)
+	case t.enc.Full(e.state):
+		t.decide(i, ReasonPackets)
+	case e.list == listClosing || p.Flags&(capture.FlagFIN|capture.FlagRST) != 0:
+		t.move(i, listClosing)
+	default:
+		t.move(i, listCollecting)
+	}
+}
+
+// Flush decides every flow and empties the table, in the order in which flows
+// were last touched. The table can be used again.
+func (t *Table) Flush() {
+	for l := range t.lists {
+		for i := t.lists[l].head; i != none; i = t.lists[l].head {
+			t.close(i, ReasonEnd)
+		}
+	}
+}
+
+func (t *Table) buf(i int32) []byte {
+	at := int(i) * t.bufSize
+	return t.bufs[at : at+t.bufSize : at+t.bufSize]
+}
+
+func (t *Table) find(key *Key, hash uint32) int32 {
+	for i := t.buckets[hash&t.mask] - 1; i != none; i = t.entries[i].chain {
+		if e := &t.entries[i]; e.hash == hash && e.key == *key {
+			return i
+		}
+	}
+	return none
+}
+
+// insert begins a flow, in the place of the one that was quiet for longest
+// where the table is full.
+func (t *Table) insert(key *Key, hash uint32) int32 {
+	var i int32
+	switch {
+	case t.free != none:
+		i = t.free
+		t.free = t.entries[i].chain
+	case t.fresh < len(t.entries):
+		i = int32(t.fresh)
+		t.fresh++
+	default:
+		t.close(t.quietest(), ReasonEvicted)
+		i = t.free
+		t.free = t.entries[i].chain
+	}
+	bucket := &t.buckets[hash&t.mask]
+	t.entries[i] = entry{key: *key, hash: hash, seq: t.count.Flows, chain: *bucket - 1, list: listCollecting}
+	*bucket = i + 1
+	t.link(i, listCollecting)
+	t.count.Flows++
+	t.open++
+	t.undec++
+	return i
+}
+
+func (t *Table) quietest() int32 {
+	best := none
+	for _, l := range t.lists {
+		if l.head != none && (best == none || t.entries[l.head].touched < t.entries[best].touched) {
+			best = l.head
+		}
+	}
+	return best
+}
+
+// decide gives a flow to Ready; it stays in the table, so that its further
+// packets are known to be its.
+func (t *Table) decide(i int32, why Reason) {
+	e := &t.entries[i]
+	e.reason = why
+	t.undec--
+	t.count.Verdicts[why]++
+	t.move(i, listDecided)
+	t.fill(e)
+	t.out.enc, t.out.state, t.out.buf = t.enc, e.state, t.buf(i)
+	t.out.Tokens = t.tokens
+	t.out.Valid = t.enc.Tokens(t.tokens, e.state, t.out.buf)
+	t.opt.Ready(&t.out)
+}
+
+// close removes a flow, after a verdict if it had none.
+func (t *Table) close(i int32, why Reason) {
+	e := &t.entries[i]
+	if e.list != listDecided {
+		t.decide(i, why)
+	}
+	if t.opt.Closed != nil {
+		t.fill(e)
+		t.out.Tokens, t.out.Valid = nil, 0
+		t.opt.Closed(&t.out)
+	}
+	t.unlink(i)
+	p := &t.buckets[e.hash&t.mask]
+	if *p-1 == i {
+		*p = e.chain + 1
+	} else {
+		j := *p - 1
+		for t.entries[j].chain != i {
+			j = t.entries[j].chain
+		}
+		t.entries[j].chain = e.chain
+	}
+	e.chain = t.free
+	t.free = i
+	t.open--
+	t.count.Closed++
+}
+
+func (t *Table) fill(e *entry) {
+	o := &t.out
+	o.Key = e.key
+	if e.swapped {
+		o.Key = e.key.Reverse()
+	}
+	o.Seq, o.First, o.Last = e.seq, e.first, e.last
+	o.Packets, o.Bytes, o.Reason = e.packets, e.bytes, e.reason
+}
+
+// move puts an entry at the tail of a list, touched now.
+func (t *Table) move(i int32, l uint8) {
+	e := &t.entries[i]
+	if t.lists[l].tail == i {
+		e.touched = t.clock.now
+		return
+	}
+	t.unlink(i)
+	t.link(i, l)
+}
+
+func (t *Table) link(i int32, l uint8) {
+	e, ls := &t.entries[i], &t.lists[l]
+	e.list, e.prev, e.next, e.touched = l, ls.tail, none, t.clock.now
+	if ls.tail != none {
+		t.entries[ls.tail].next = i
+	} else {
+		ls.head = i
+	}
+	ls.tail = i
+}
+
+func (t *Table) unlink(i int32) {
+	e := &t.entries[i]
+	ls := &t.lists[e.list]
+	if e.prev != none {
+		t.entries[e.prev].next = e.next
+	} else {
+		ls.head = e.next
+	}
+	if e.next != none {
+		t.entries[e.next].prev = e.prev
+	} else {
+		ls.tail = e.prev
+	}
+}
