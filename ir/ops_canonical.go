@@ -73,6 +73,7 @@ func integerOps() []Op {
 		step("int_pool", "reduction over positions"), step("int_window_pool", "pooling with a window"), step("int_lut", "table of any function"),
 		step("int_add", "rescaling addition"), step("int_mul", "rescaling product"), step("int_layer_norm", "layer norm"),
 		step("int_concat", "rescaling concatenation"), step("int_slice", "range of positions or channels"), step("int_flatten", "positions joined into one vector"),
+		step("int_output", "model output: logits and what scores are computed with"),
 	})
 }
 
