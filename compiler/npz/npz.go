@@ -1,0 +1,185 @@
+// Package npz reads NumPy's .npy and .npz files into IR tensors.
+//
+// They carry calibration and test inputs: named arrays whose first axis is the
+// sample. The files are not trusted: an array is allocated only after its
+// header, its stored size and the archive's size have been checked against
+// each other. The package writes nothing and imports only ir.
+package npz
+
+import (
+	"archive/zip"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"nepcoc/ir"
+)
+
+// Limits. An .npz is usually deflated, and zeros deflate a thousandfold, so a
+// file may unfold to a multiple of its size; the floor lets small files of
+// mostly padding through.
+const (
+	maxFile     = 1<<31 - 1
+	maxUnfold   = 64       // times the file's size,
+	unfoldFloor = 64 << 20 // plus this, over all arrays of a file
+	maxEntries  = 4096
+)
+
+var npyMagic = []byte("\x93NUMPY")
+
+// File is an opened archive. Arrays are decoded when asked for.
+type File struct {
+	path    string
+	names   []string
+	entries map[string]*zip.File
+	single  []byte // of a plain .npy
+}
+
+// Open reads a .npz archive, or a single .npy as an archive of one array named
+// after the file.
+func Open(path string) (*File, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("npz: %w", err)
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("npz %s: not a regular file", path)
+	}
+	if st.Size() > maxFile {
+		return nil, fmt.Errorf("npz %s: %d bytes; at most 2 GiB are read: store fewer samples", path, st.Size())
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("npz: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse is Open for bytes in memory; the path is for messages and the name of
+// a single array. The File refers to data.
+func Parse(path string, data []byte) (*File, error) {
+	f := &File{path: path}
+	if bytes.HasPrefix(data, npyMagic) {
+		name := strings.TrimSuffix(filepath.Base(path), ".npy")
+		f.names, f.single = []string{name}, data
+		return f, nil
+	}
+	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		return nil, fmt.Errorf("npz %s: not an .npz or .npy file (%v); write it with numpy.savez", path, err)
+	}
+	if len(z.File) > maxEntries {
+		return nil, fmt.Errorf("npz %s: %d arrays; at most %d are read", path, len(z.File), maxEntries)
+	}
+	f.entries = make(map[string]*zip.File, len(z.File))
+	var total uint64
+	for _, e := range z.File {
+		name, ok := strings.CutSuffix(e.Name, ".npy")
+		if !ok {
+			return nil, fmt.Errorf("npz %s: entry %q is no .npy array; write the file with numpy.savez", path, e.Name)
+		}
+		if f.entries[name] != nil {
+			return nil, fmt.Errorf("npz %s: array %q is in it twice", path, name)
+		}
+		limit := uint64(len(data))*maxUnfold + unfoldFloor
+		if total += e.UncompressedSize64; e.UncompressedSize64 > limit || total > limit {
+			return nil, fmt.Errorf("npz %s: array %q: unfolds to more than %d times the file; store it uncompressed (numpy.savez)", path, name, maxUnfold)
+		}
+		f.entries[name] = e
+		f.names = append(f.names, name)
+	}
+	sort.Strings(f.names)
+	return f, nil
+}
+
+// Names lists the arrays, sorted.
+func (f *File) Names() []string { return f.names }
+
+// Has says whether there is an array of that name.
+func (f *File) Has(name string) bool {
+	for _, n := range f.names {
+		if n == name {
+			return true
+		}
+	}
+	return false
+}
+
+// Array decodes one array to row-major order.
+func (f *File) Array(name string) (*ir.Tensor, error) {
+	if !f.Has(name) {
+		return nil, fmt.Errorf("npz %s: no array %q (there are: %s)", f.path, name, strings.Join(f.names, ", "))
+	}
+	data := f.single
+	if data == nil {
+		var err error
+		if data, err = unzip(f.entries[name]); err != nil {
+			return nil, fmt.Errorf("npz %s: array %q: %w", f.path, name, err)
+		}
+	}
+	t, err := decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("npz %s: array %q: %w", f.path, name, err)
+	}
+	return t, nil
+}
+
+// unzip grows with what really comes out: the size an entry claims is only
+// an upper bound.
+func unzip(e *zip.File) ([]byte, error) {
+	r, err := e.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	claim := int64(e.UncompressedSize64)
+	var b bytes.Buffer
+	b.Grow(int(min(claim, int64(e.CompressedSize64)*2+512)))
+	n, err := io.Copy(&b, io.LimitReader(r, claim+1))
+	if err != nil {
+		return nil, err
+	}
+	if n != claim {
+		return nil, errors.New("the archive lies about its size")
+	}
+	return b.Bytes(), nil
+}
+
+// Row is sample i of a tensor whose first axis is the sample, with that axis
+// kept at 1: what a model imported with batch 1 takes.
+func Row(t *ir.Tensor, i int) (*ir.Tensor, error) {
+	if len(t.Shape) == 0 || i < 0 || i >= t.Shape[0] {
+		return nil, fmt.Errorf("npz: no sample %d in an array of type %v", i, t.Type)
+	}
+	shape := append([]int{1}, t.Shape[1:]...)
+	n := ir.NumElements(shape)
+	out := &ir.Tensor{Type: ir.Type{DType: t.DType, Shape: shape}}
+	switch d := t.Data.(type) {
+	case []float32:
+		out.Data = d[i*n : (i+1)*n]
+	case []float64:
+		out.Data = d[i*n : (i+1)*n]
+	case []int64:
+		out.Data = d[i*n : (i+1)*n]
+	case []int32:
+		out.Data = d[i*n : (i+1)*n]
+	case []int16:
+		out.Data = d[i*n : (i+1)*n]
+	case []int8:
+		out.Data = d[i*n : (i+1)*n]
+	case []uint8:
+		out.Data = d[i*n : (i+1)*n]
+	case []uint16:
+		out.Data = d[i*n : (i+1)*n]
+	case []bool:
+		out.Data = d[i*n : (i+1)*n]
+	default:
+		return nil, fmt.Errorf("npz: array holds %T", t.Data)
+	}
+	return out, nil
+}
