@@ -313,7 +313,9 @@ func decodeTransport(p *Packet, proto uint8, at int) Kind {
 	p.Proto, p.L4 = proto, at
 	switch proto {
 	case ProtoTCP:
-		if len(b) < 20 || b[12]>>4 < 5 {
+		// A wrong data offset is no reason to refuse the packet: nothing
+		// here depends on where its payload begins.
+		if len(b) < 20 {
 			return MalformedTCP
 		}
 		p.Flags = b[13]

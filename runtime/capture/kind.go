@@ -30,7 +30,7 @@ const (
 	MalformedIPv6Header     // header cut
 	MalformedIPv6Extension  // an extension header reaches beyond the packet
 	MalformedIPv6Extensions // more extension headers than maxExtensions
-	MalformedTCP            // header cut, or its length field below 20
+	MalformedTCP            // header cut
 	MalformedUDP            // header cut
 
 	NumKinds

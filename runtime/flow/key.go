@@ -50,7 +50,8 @@ func KeyOf(p *capture.Packet) (k Key) {
 // MakeKey is a key from addresses and ports. Both addresses must be of one
 // family.
 func MakeKey(proto uint8, src, dst netip.AddrPort) (Key, error) {
-	a, b := src.Addr().Unmap(), dst.Addr().Unmap()
+	// An IPv6 packet may carry IPv4-mapped addresses: they stay IPv6.
+	a, b := src.Addr(), dst.Addr()
 	if !a.IsValid() || !b.IsValid() || a.Is4() != b.Is4() {
 		return Key{}, fmt.Errorf("%s and %s are not addresses of one family", src.Addr(), dst.Addr())
 	}

@@ -1,0 +1,88 @@
+package verdict
+
+import (
+	"strconv"
+
+	"nepcoc/runtime/flow"
+)
+
+// AppendEVE appends the verdict as a Suricata EVE "flow" event with our own
+// object "nepco" beside it, without a newline, so that what reads Suricata's
+// log reads ours. The event's time is that of the latest packet.
+func (r *Record) AppendEVE(b []byte) []byte {
+	b = append(b, `{"timestamp":`...)
+	b = appendEVETime(b, r.Last)
+	b = append(b, `,"flow_id":`...)
+	b = strconv.AppendUint(b, r.flowID(), 10)
+	b = append(b, `,"event_type":"flow"`...)
+	b = r.appendEnds(b, "src_ip", "src_port", "dest_ip", "dest_port")
+	b = append(b, `,"proto":`...)
+	b = appendString(b, r.Key.ProtoName())
+	b = append(b, `,"ip_v":`...)
+	if r.Key.V6 {
+		b = append(b, '6')
+	} else {
+		b = append(b, '4')
+	}
+	b = append(b, `,"flow":{"pkts_toserver":`...)
+	b = strconv.AppendUint(b, r.Packets[0], 10)
+	b = append(b, `,"pkts_toclient":`...)
+	b = strconv.AppendUint(b, r.Packets[1], 10)
+	b = append(b, `,"bytes_toserver":`...)
+	b = strconv.AppendUint(b, r.Bytes[0], 10)
+	b = append(b, `,"bytes_toclient":`...)
+	b = strconv.AppendUint(b, r.Bytes[1], 10)
+	b = append(b, `,"start":`...)
+	b = appendEVETime(b, r.First)
+	b = append(b, `,"end":`...)
+	b = appendEVETime(b, r.Last)
+	b = append(b, `,"age":`...)
+	b = strconv.AppendInt(b, max(0, r.Last/1e9-r.First/1e9), 10)
+	b = append(b, `,"state":`...)
+	b = appendString(b, r.state())
+	b = append(b, `,"reason":`...)
+	b = appendString(b, r.eveReason())
+	b = append(b, `,"alerted":false},"community_id":"`...)
+	b = AppendCommunityID(b, r.Key)
+	b = append(b, `","nepco":{`...)
+	b = r.appendClass(b)
+	b = append(b, `,"decided":`...)
+	b = appendString(b, r.Reason.String())
+	b = append(b, `,"packets_used":`...)
+	b = strconv.AppendInt(b, int64(r.UsedPackets), 10)
+	b = append(b, `,"bytes_used":`...)
+	b = strconv.AppendInt(b, int64(r.UsedBytes), 10)
+	b = append(b, `,"tokens":`...)
+	b = strconv.AppendInt(b, int64(r.Valid), 10)
+	return append(b, "}}"...)
+}
+
+// state and eveReason are Suricata's words. A verdict usually comes while the
+// flow goes on: "established" then is one that both sides have spoken in.
+func (r *Record) state() string {
+	switch {
+	case r.Reason == flow.ReasonClosed:
+		return "closed"
+	case r.Packets[1] > 0:
+		return "established"
+	}
+	return "new"
+}
+
+func (r *Record) eveReason() string {
+	switch r.Reason {
+	case flow.ReasonIdle, flow.ReasonClosed:
+		return "timeout"
+	case flow.ReasonEnd:
+		return "shutdown"
+	}
+	return "forced"
+}
+
+// flowID numbers the flow as Suricata does, equal for all events of one flow
+// and for both directions; 51 bits, so that readers that take numbers for
+// floats keep it.
+func (r *Record) flowID() uint64 {
+	k, _ := r.Key.Canonical()
+	return k.Hash(uint64(r.First)) & (1<<51 - 1)
+}

@@ -1,0 +1,217 @@
+// Package verdict is what comes out: the record of one flow's verdict and the
+// forms it is written in, and what goes with a flow's identity outside of us:
+// Community ID, Suricata's EVE events, label files.
+//
+// Everything written is a function of the record alone, to the byte: no map
+// order, no locale, one spelling per number.
+package verdict
+
+import (
+	"math"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"nepcoc/runtime/flow"
+)
+
+// Record is one flow's verdict.
+type Record struct {
+	Key     flow.Key // direction of the first packet
+	First   int64    // times of the first and latest packet, ns since 1970
+	Last    int64
+	Packets [2]uint64 // in Key's direction, against it
+	Bytes   [2]uint64
+	Reason  flow.Reason
+	Valid   int // tokens that the verdict was made from
+	// UsedPackets and UsedBytes are the packets and bytes that the tokens hold.
+	UsedPackets, UsedBytes int
+
+	Label string // name of the class
+	Class int    // its index
+	// Score is the class's share of the softmax, Margin its distance to the
+	// second best.
+	Score, Margin float64
+
+	Logits []int32 // integer logits; nil leaves them out
+	Scaled []float64
+}
+
+// FromFlow copies what a flow says of itself; within Ready.
+func (r *Record) FromFlow(f *flow.Flow) {
+	r.Key, r.First, r.Last, r.Packets, r.Bytes = f.Key, f.First, f.Last, f.Packets, f.Bytes
+	r.Reason, r.Valid = f.Reason, f.Valid
+	r.UsedPackets, r.UsedBytes = f.UsedPackets(), f.BytesUsed()
+}
+
+// AppendJSON appends the record as one JSON object, without a newline. Fields
+// have a fixed order; numbers one spelling.
+func (r *Record) AppendJSON(b []byte) []byte {
+	b = append(b, `{"proto":`...)
+	b = appendString(b, r.Key.ProtoName())
+	b = r.appendEnds(b, "src", "sport", "dst", "dport")
+	b = append(b, `,"time":`...)
+	b = appendTime(b, r.First)
+	b = append(b, `,"last":`...)
+	b = appendTime(b, r.Last)
+	b = append(b, `,"packets":[`...)
+	b = appendPair(b, r.Packets)
+	b = append(b, `],"bytes":[`...)
+	b = appendPair(b, r.Bytes)
+	b = append(b, `],"reason":`...)
+	b = appendString(b, r.Reason.String())
+	b = append(b, `,"tokens":`...)
+	b = strconv.AppendInt(b, int64(r.Valid), 10)
+	b = append(b, ',')
+	b = r.appendClass(b)
+	if r.Logits != nil {
+		b = append(b, `,"logits":[`...)
+		for i, v := range r.Logits {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = strconv.AppendInt(b, int64(v), 10)
+		}
+		b = append(b, ']')
+	}
+	if r.Scaled != nil {
+		b = append(b, `,"scaled":[`...)
+		for i, v := range r.Scaled {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendFloat(b, v)
+		}
+		b = append(b, ']')
+	}
+	b = append(b, `,"community_id":"`...)
+	b = AppendCommunityID(b, r.Key)
+	return append(b, `"}`...)
+}
+
+// AppendText appends the record as one line for people, without a newline:
+// time, 5-tuple, packets, label, score, margin.
+func (r *Record) AppendText(b []byte) []byte {
+	b = appendTime(b, r.First)
+	b = append(b, ' ')
+	b = r.Key.Append(b)
+	b = append(b, " packets="...)
+	b = strconv.AppendUint(b, r.Packets[0]+r.Packets[1], 10)
+	b = append(b, " label="...)
+	b = append(b, r.Label...)
+	b = append(b, " score="...)
+	b = strconv.AppendFloat(b, r.Score, 'f', 4, 64)
+	b = append(b, " margin="...)
+	return strconv.AppendFloat(b, r.Margin, 'f', 4, 64)
+}
+
+func (r *Record) appendEnds(b []byte, src, sport, dst, dport string) []byte {
+	s, d := r.Key.SrcAddr(), r.Key.DstAddr()
+	b = appendName(b, src)
+	b = append(b, '"')
+	b = s.Addr().AppendTo(b)
+	b = append(b, '"')
+	b = appendName(b, sport)
+	b = strconv.AppendUint(b, uint64(s.Port()), 10)
+	b = appendName(b, dst)
+	b = append(b, '"')
+	b = d.Addr().AppendTo(b)
+	b = append(b, '"')
+	b = appendName(b, dport)
+	return strconv.AppendUint(b, uint64(d.Port()), 10)
+}
+
+func (r *Record) appendClass(b []byte) []byte {
+	b = append(b, `"label":`...)
+	b = appendString(b, r.Label)
+	b = append(b, `,"class":`...)
+	b = strconv.AppendInt(b, int64(r.Class), 10)
+	b = append(b, `,"score":`...)
+	b = appendFloat(b, r.Score)
+	b = append(b, `,"margin":`...)
+	return appendFloat(b, r.Margin)
+}
+
+func appendName(b []byte, name string) []byte {
+	b = append(b, `,"`...)
+	b = append(b, name...)
+	return append(b, `":`...)
+}
+
+func appendPair(b []byte, v [2]uint64) []byte {
+	b = strconv.AppendUint(b, v[0], 10)
+	b = append(b, ',')
+	return strconv.AppendUint(b, v[1], 10)
+}
+
+// appendFloat writes six significant digits: more than a score means, and few
+// enough that the last bit of a multiplication cannot show. JSON has neither
+// NaN nor infinity.
+func appendFloat(b []byte, v float64) []byte {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return append(b, "null"...)
+	}
+	if v == 0 {
+		return append(b, '0') // also for -0
+	}
+	return strconv.AppendFloat(b, v, 'g', 6, 64)
+}
+
+// appendTime writes seconds since 1970 with nanoseconds, exactly.
+func appendTime(b []byte, ns int64) []byte {
+	u := uint64(ns)
+	if ns < 0 {
+		b = append(b, '-')
+		u = -u
+	}
+	b = strconv.AppendUint(b, u/1e9, 10)
+	b = append(b, '.')
+	frac := u % 1e9
+	for d := uint64(1e8); d > 0; d /= 10 {
+		b = append(b, '0'+byte(frac/d%10))
+	}
+	return b
+}
+
+// appendString writes a JSON string. Labels come from a bundle, so anything
+// may be in them.
+func appendString(b []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, '"')
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c < utf8.RuneSelf {
+			switch {
+			case c == '"' || c == '\\':
+				b = append(b, '\\', c)
+			case c < 0x20 || c == 0x7f:
+				b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+			default:
+				b = append(b, c)
+			}
+			i++
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && n == 1:
+			b = append(b, `\ufffd`...)
+		case r == '\u2028' || r == '\u2029': // line ends to some readers of lines
+			b = append(b, `\u202`...)
+			b = append(b, hex[r&15])
+		default:
+			b = append(b, s[i:i+n]...)
+		}
+		i += n
+	}
+	return append(b, '"')
+}
+
+// eveTime is Suricata's form of a time.
+const eveTime = "2006-01-02T15:04:05.000000-0700"
+
+func appendEVETime(b []byte, ns int64) []byte {
+	b = append(b, '"')
+	b = time.Unix(0, ns).UTC().AppendFormat(b, eveTime)
+	return append(b, '"')
+}
