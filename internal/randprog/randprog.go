@@ -1,0 +1,238 @@
+// Package randprog makes small random programs that are valid: all operators,
+// all element types, odd shapes, accumulators at the very edge of their
+// range. Tests run them through two executors, or through the bundle's encoder
+// and decoder, and compare.
+//
+// It imports runtime/bundle only, so that every test may use it.
+package randprog
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"nepcoc/runtime/bundle"
+)
+
+// New returns the valid program of a seed, the same one every time.
+func New(seed uint64) *bundle.Program {
+	g := &gen{Rand: rand.New(rand.NewPCG(seed, 0x6e6570636f)), p: &bundle.Program{}}
+	g.p.Length = 1 + g.IntN(g.choose(4, 40, 160))
+	g.p.Vocab = 2 + g.IntN(300)
+	for range 1 + g.IntN(2) {
+		g.tokenTable()
+	}
+	for range g.IntN(9) {
+		ops := g.sequenceOps()
+		ops[g.IntN(len(ops))]()
+	}
+	for range 1 + g.IntN(3) {
+		g.pool(g.pick(g.anySequence))
+	}
+	if v, ok := g.find(func(v int) bool { x := g.p.Values[v]; return x.Rows*x.Cols <= 2000 && x.Rows > 1 }); ok && g.coin(4) {
+		g.flatten(v)
+	}
+	for range g.IntN(4) {
+		ops := g.vectorOps()
+		ops[g.IntN(len(ops))]()
+	}
+	for i := range 1 + g.IntN(2) {
+		g.output(i)
+	}
+	g.plan()
+	return g.p
+}
+
+// Input returns random tokens for a program and how many of them are valid.
+func Input(p *bundle.Program, seed uint64) (tokens []int32, valid int) {
+	r := rand.New(rand.NewPCG(seed, 1))
+	valid = 1 + r.IntN(p.Length)
+	if r.IntN(4) == 0 {
+		valid = p.Length
+	}
+	tokens = make([]int32, p.Length)
+	for i := range valid {
+		tokens[i] = int32(r.IntN(p.Vocab))
+	}
+	return tokens, valid
+}
+
+// gen builds one program; the field's rules are those of bundle.Validate.
+type gen struct {
+	*rand.Rand
+	p     *bundle.Program
+	reach [][2]int // receptive field of each value, left and right
+}
+
+func (g *gen) choose(n ...int) int { return n[g.IntN(len(n))] }
+
+// coin is true once in n times.
+func (g *gen) coin(n int) bool { return g.IntN(n) == 0 }
+
+// between is a random number in lo..hi.
+func (g *gen) between(lo, hi int) int { return lo + g.IntN(hi-lo+1) }
+
+func (g *gen) value(d bundle.DType, rows, cols, left, right int) int {
+	i := len(g.p.Values)
+	g.p.Values = append(g.p.Values, bundle.Value{Name: fmt.Sprintf("v%d", i), DType: d, Rows: rows, Cols: cols})
+	g.reach = append(g.reach, [2]int{min(left, g.p.Length), min(right, g.p.Length)})
+	return i
+}
+
+func (g *gen) step(s bundle.Step) int {
+	s.Name = fmt.Sprintf("s%d", len(g.p.Steps))
+	g.p.Steps = append(g.p.Steps, s)
+	return s.Out
+}
+
+// tensor adds constant data: f(i) for each element.
+func (g *gen) tensor(d bundle.DType, f func(i int) int, shape ...int) int {
+	n := 1
+	for _, x := range shape {
+		n *= x
+	}
+	v := make([]int32, n)
+	for i := range v {
+		v[i] = int32(f(i))
+	}
+	g.p.Tensors = append(g.p.Tensors, bundle.NewTensor(fmt.Sprintf("t%d", len(g.p.Tensors)), d, shape, v))
+	return len(g.p.Tensors) - 1
+}
+
+// uniform is a random element of a type, at its limits now and then.
+func (g *gen) uniform(d bundle.DType) func(int) int {
+	lo, hi := d.Range()
+	return func(int) int {
+		switch g.IntN(16) {
+		case 0:
+			return int(lo)
+		case 1:
+			return int(hi)
+		}
+		return g.between(int(lo), int(hi))
+	}
+}
+
+func (g *gen) find(ok func(v int) bool) (int, bool) {
+	var all []int
+	for v := range g.p.Values {
+		if ok(v) {
+			all = append(all, v)
+		}
+	}
+	if all == nil {
+		return 0, false
+	}
+	// Later values are likelier, so that chains grow long.
+	return all[max(g.IntN(len(all)), g.IntN(len(all)))], true
+}
+
+func (g *gen) pick(ok func(v int) bool) int {
+	v, found := g.find(ok)
+	if !found {
+		panic("BUG: no such value")
+	}
+	return v
+}
+
+func (g *gen) anySequence(v int) bool { return g.p.Values[v].Rows == g.p.Length }
+func (g *gen) isVector(v int) bool    { return g.p.Values[v].Rows == 1 }
+
+func (g *gen) narrow(v int) bool { return g.p.Values[v].DType != bundle.I32 }
+
+// field is the receptive field after a step that keeps positions.
+func (g *gen) field(out int, in ...int) (left, right int) {
+	for _, v := range in {
+		l, r := g.reach[v][0], g.reach[v][1]
+		if rows := g.p.Values[v].Rows; rows != out || rows != g.p.Length {
+			l, r = g.p.Length, g.p.Length
+		}
+		left, right = max(left, l), max(right, r)
+	}
+	return left, right
+}
+
+func (g *gen) tokenTable() int {
+	d := bundle.I8
+	if g.coin(4) {
+		d = bundle.I16
+	}
+	cols := g.channels()
+	t := g.tensor(d, g.uniform(d), g.p.Vocab, cols)
+	return g.step(bundle.Step{Op: bundle.OpTokenTable, Out: g.value(d, g.p.Length, cols, 0, 0), TokenTable: &bundle.TokenTable{Table: t}})
+}
+
+// channels is a number of channels, around the widths of vectors.
+func (g *gen) channels() int {
+	if g.coin(12) {
+		return 256
+	}
+	return max(1, g.choose(1, 2, 8, 16, 32, 64)+g.between(-1, 1)*g.IntN(2))
+}
+
+func (g *gen) sequenceOps() []func() {
+	seq := func() int { return g.pick(g.anySequence) }
+	any := func() int { return g.pick(func(v int) bool { return true }) }
+	ops := []func(){
+		func() { g.conv(g.narrowed(seq())) },
+		func() { g.windowPool(any()) },
+		func() { g.lut(any(), g.choose8or16()) },
+		func() { g.binary(any()) },
+		func() { g.layerNorm(g.narrowed(any())) },
+		func() { g.concat(any()) },
+		func() { g.slice(any()) },
+		func() { g.conv(g.narrowed(any())) },
+	}
+	for range 5 { // what the published model is made of
+		ops = append(ops, func() { g.gated(g.bytes(seq())) })
+	}
+	return ops
+}
+
+func (g *gen) vectorOps() []func() {
+	vec := func() int { return g.pick(g.isVector) }
+	return []func(){
+		func() { g.conv(g.narrowed(vec())) },
+		func() { g.lut(vec(), g.choose8or16()) },
+		func() { g.binary(vec()) },
+		func() { g.layerNorm(g.narrowed(vec())) },
+		func() { g.concat(vec()) },
+		func() { g.slice(vec()) },
+	}
+}
+
+func (g *gen) choose8or16() bundle.DType {
+	if g.coin(3) {
+		return bundle.I16
+	}
+	return bundle.I8
+}
+
+// narrowed is v, or v mapped to 8 or 16 bits.
+func (g *gen) narrowed(v int) int {
+	if g.narrow(v) {
+		return v
+	}
+	return g.lut(v, g.choose8or16())
+}
+
+// bytes is v, or v mapped to 8 bits.
+func (g *gen) bytes(v int) int {
+	if g.p.Values[v].DType == bundle.I8 {
+		return v
+	}
+	return g.lut(v, bundle.I8)
+}
+
+func (g *gen) plan() {
+	g.p.Plan.Tile = g.choose(0, 1, 16, 32)
+	if g.p.Plan.Tile > g.p.Length {
+		g.p.Plan.Tile = 0
+	}
+	if g.coin(2) {
+		return
+	}
+	for _, v := range g.p.Values {
+		g.p.Plan.Offset = append(g.p.Plan.Offset, g.p.Plan.Arena)
+		g.p.Plan.Arena += (v.Rows*v.Cols*v.DType.Size() + 63) &^ 63
+	}
+}

@@ -1,0 +1,45 @@
+// Package bundle is the .nepco file: everything that an agent needs to turn
+// tokens into verdicts, in one deterministic file that is checked completely
+// before a bit of it is used.
+//
+// # Format, version 1
+//
+// All numbers are little endian. A file is a header of 64 bytes, a table of 48
+// bytes per section, and the sections.
+//
+//	header  magic "\x89NEPCO\r\n" · version u32 · sections u32 · length u64 ·
+//	        digest [32] · zero [8]
+//	section kind u32 · encoding u32 · offset u64 · stored u64 · raw u64 · crc u32 · zero [12]
+//
+// length is that of the whole file. digest is SHA-256 over the whole file,
+// with the digest itself and the bytes of the signature section taken as zero.
+// crc is CRC-32C of the stored bytes; it only serves to name the damaged
+// section when the digest disagrees (0 for the signature).
+//
+// The sections stand in the order of their kinds, each at the next multiple of
+// 64 bytes, with zeros between; a file has exactly one layout:
+//
+//	1 manifest   JSON, see Manifest
+//	2 program    JSON, see Program
+//	3 weights    the data of the program's tensors in order, each at a
+//	             multiple of 64 bytes, zeros between
+//	4 golden     token sequences and the logits they must give
+//	5 signature  optional: Ed25519 public key [32] and signature [64] over
+//	             "nepco bundle signature v1\n" and the digest
+//
+// A section is stored raw (encoding 0), as one zstd frame (1), or raw at a
+// multiple of 64 KiB, so that it can be mapped even where pages are that large
+// (2). JSON is canonical: what encoding/json writes for the struct, byte for
+// byte. That refuses unknown, repeated and differently cased fields at once.
+//
+// # Trust
+//
+// Decode trusts nothing, the compiler included: every length, index, shape and
+// attribute is checked, and so are the range proofs on which the executors'
+// narrow arithmetic rests (see Program.Validate). What a file can make the
+// decoder allocate is bounded by a multiple of the file's size. The executors
+// then trust what they are handed.
+//
+// The package imports the standard library and a zstd codec; no other package
+// of the runtime.
+package bundle

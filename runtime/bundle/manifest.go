@@ -1,0 +1,133 @@
+package bundle
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Manifest says what a bundle is: where it came from, what it was made for and
+// how good it was found to be. It holds no time of creation: the same inputs
+// give the same bytes. Figures that were computed in floating point must be
+// rounded before they are stored here, since CPUs differ in the last digits.
+type Manifest struct {
+	// Format is FormatVersion, Tool the version of the compiler.
+	Format      int          `json:"format"`
+	Tool        string       `json:"tool"`
+	Model       Model        `json:"model"`
+	Target      Target       `json:"target"`
+	Contract    Contract     `json:"contract"`
+	Outputs     []OutputInfo `json:"outputs"`
+	Calibration Calibration  `json:"calibration"`
+	Accuracy    Accuracy     `json:"accuracy"`
+	Sizes       Sizes        `json:"sizes"`
+	Notes       []StepNote   `json:"notes,omitempty"`
+}
+
+// Model is the file that was compiled: its name without folders, its SHA-256
+// in hex.
+type Model struct {
+	File     string `json:"file"`
+	SHA256   string `json:"sha256"`
+	Producer string `json:"producer,omitempty"`
+	Opset    int    `json:"opset,omitempty"`
+}
+
+// Target is what the bundle was tuned for; Requires are the CPU features
+// without which it must not run, by the names that the engine reports (avx2,
+// asimd, asimddp, ...). A bundle that runs anywhere requires none.
+type Target struct {
+	Name     string   `json:"name"`
+	Requires []string `json:"requires,omitempty"`
+}
+
+// Contract is the traffic contract: the canonical YAML and its hash.
+type Contract struct {
+	YAML string `json:"yaml"`
+	Hash string `json:"hash"`
+}
+
+// OutputInfo names the classes of one output, in the order of its logits.
+// Verdicts whose probability is below UnknownThreshold count as unknown.
+type OutputInfo struct {
+	Name             string   `json:"name"`
+	Labels           []string `json:"labels,omitempty"`
+	UnknownThreshold *float64 `json:"unknown_threshold,omitempty"`
+}
+
+// Calibration says how activation ranges were found, and from what.
+type Calibration struct {
+	Method       string `json:"method"`
+	Samples      int    `json:"samples"`
+	SourceSHA256 string `json:"source_sha256,omitempty"`
+}
+
+// Accuracy compares integer with float on the calibration inputs: the share of
+// equal argmax, the mean cosine of the logits, the worst difference of a logit
+// (in the model's units).
+type Accuracy struct {
+	Samples   int     `json:"samples"`
+	Agreement float64 `json:"agreement"`
+	Cosine    float64 `json:"cosine"`
+	MaxError  float64 `json:"max_error"`
+}
+
+// Sizes are figures for people: parameters of the model, bytes of the tensors,
+// multiply-adds of a full input.
+type Sizes struct {
+	Parameters int64 `json:"parameters"`
+	Weights    int64 `json:"weights"`
+	MACs       int64 `json:"macs"`
+}
+
+// StepNote tells why a step is as it is (kept wide, folded, ...), and the
+// error that it adds relative to the spread of its output.
+type StepNote struct {
+	Step  string  `json:"step"`
+	Note  string  `json:"note"`
+	Error float64 `json:"error,omitempty"`
+}
+
+// CheckCPU reports the required CPU features that are not among have.
+func (m *Manifest) CheckCPU(have []string) error {
+	var missing []string
+	for _, f := range m.Target.Requires {
+		if !slices.Contains(have, f) {
+			missing = append(missing, f)
+		}
+	}
+	if missing != nil {
+		return fmt.Errorf("bundle for target %s needs CPU features that this machine lacks: %s; compile it for this machine",
+			m.Target.Name, strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// validate checks the manifest by itself and against its program.
+func (m *Manifest) validate(p *Program) error {
+	if m.Format != FormatVersion {
+		return fmt.Errorf("format %d in a file of version %d", m.Format, FormatVersion)
+	}
+	if len(m.Outputs) != len(p.Outputs) {
+		return fmt.Errorf("%d outputs, the program has %d", len(m.Outputs), len(p.Outputs))
+	}
+	for i, o := range m.Outputs {
+		if o.Name != p.Outputs[i].Name {
+			return fmt.Errorf("output %d is %q, in the program %q", i, o.Name, p.Outputs[i].Name)
+		}
+		if n := p.Values[p.Outputs[i].Value].Cols; len(o.Labels) != 0 && len(o.Labels) != n {
+			return fmt.Errorf("output %q: %d labels for %d logits", o.Name, len(o.Labels), n)
+		}
+		if t := o.UnknownThreshold; t != nil && !(*t >= 0 && *t <= 1) {
+			return fmt.Errorf("output %q: unknown_threshold %g is not in 0..1", o.Name, *t)
+		}
+	}
+	if strings.ContainsAny(m.Model.File, `/\`) {
+		return fmt.Errorf("model file %q must be a name without folders", m.Model.File)
+	}
+	if slices.Contains(m.Target.Requires, "") {
+		return errors.New("target requires a feature without a name")
+	}
+	return nil
+}
