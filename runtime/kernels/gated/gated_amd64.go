@@ -2,14 +2,217 @@
 
 package gated
 
-import "nepcoc/runtime/kernels/plane"
+import (
+	"encoding/binary"
 
-// No assembly: pack refuses every layer, so that nothing below is reached.
-type packed struct{}
+	"nepcoc/runtime/kernels/plane"
+)
 
-func (l *Layer) pack() bool                                         { return false }
-func (l *Layer) plainASM(dst, src *plane.Plane, pos, blocks int)    { panic("BUG: no assembly") }
-func (l *Layer) tileASM(src, res *plane.Plane, pos int, s *Scratch) { panic("BUG: no assembly") }
-func (l *Layer) applyASM(dst *plane.Plane, pos int, s *Scratch)     { panic("BUG: no assembly") }
-func (l *Layer) poolASM(acc *Acc, lo, hi int, s *Scratch)           { panic("BUG: no assembly") }
-func (l *Layer) wideASM(dst []int16, s *Scratch)                    { panic("BUG: no assembly") }
+// A channel's constants as the kernels broadcast them, size4 or size8 bytes:
+//
+//	0  taps 01, 23 of h, then of g, each pair twice
+//	16 bias of h, of g, each twice as 16 bits
+//	24 0 rho 0 rho 0: rho as a word at 25, times 256 at 24
+//	32 cst twice; 36 flip, four bytes 0 or -1
+//	40 input channels of h, g as 16 bits
+//	48 (8 taps) taps 45, 67 of h, then of g
+const (
+	size4 = 48
+	size8 = 64
+)
+
+type packed struct {
+	w       []byte
+	size    int
+	signed  bool // some rho is negative
+	tab     tables
+	factors factorParams
+	mult    uint16 // rounds to int8
+}
+
+// tables are the gate's tables (base, slope) and, without Norm, the factors that
+// round odd and even products; see PLAIN.
+type tables struct {
+	gate [64]byte
+	odd  uint32
+	even uint32
+}
+
+type factorParams struct{ c, meanM, eps, a, s int32 }
+
+// pack reports whether the kernels can take the layer: at most 8 taps, and no
+// two neighbours whose sum of products saturates 16 bits.
+func (l *Layer) pack() bool {
+	p := &l.p
+	if p.K > 8 {
+		return false
+	}
+	size := size4
+	if p.K > 4 {
+		size = size8
+	}
+	l.packed = packed{w: make([]byte, p.C*size), size: size}
+	for c := range p.C {
+		w := l.packed.w[c*size:][:size]
+		h, ok1 := tapPairs(p.TapsH[c*p.K : (c+1)*p.K])
+		g, ok2 := tapPairs(p.TapsG[c*p.K : (c+1)*p.K])
+		if !ok1 || !ok2 {
+			return false
+		}
+		put := binary.LittleEndian.PutUint32
+		put(w[0:], h[0])
+		put(w[4:], h[1])
+		put(w[8:], g[0])
+		put(w[12:], g[1])
+		put(w[16:], twice(int(p.BiasH[c])))
+		put(w[20:], twice(int(p.BiasG[c])))
+		binary.LittleEndian.PutUint16(w[40:], p.ChanH[c])
+		binary.LittleEndian.PutUint16(w[42:], p.ChanG[c])
+		if size == size8 {
+			put(w[48:], h[2])
+			put(w[52:], h[3])
+			put(w[56:], g[2])
+			put(w[60:], g[3])
+		}
+		if n := p.Norm; n != nil {
+			w[25], w[27] = byte(n.Rho[c]), byte(n.Rho[c])
+			put(w[32:], twice(int(n.Cst[c])))
+			put(w[36:], -uint32(n.Flip[c]))
+			l.packed.signed = l.packed.signed || n.Rho[c] < 0
+		}
+	}
+	copy(l.packed.tab.gate[:], p.Base)
+	copy(l.packed.tab.gate[32:], p.Slope)
+	if n := p.Norm; n != nil {
+		f := n.Factor
+		l.packed.factors = factorParams{f.C, f.MeanM, f.Eps, f.A, int32(min(max(f.S, 0), 63))}
+		l.packed.mult = 1 << (15 - n.Shift)
+	} else {
+		l.packed.tab.odd = twice(1 << (15 - p.Shift))
+		l.packed.tab.even = twice(1 << (14 - p.Shift))
+	}
+	return true
+}
+
+// tapPairs packs taps two by two, each pair twice. It is false where a pair
+// could saturate: -128*(w0+w1) must fit 16 bits.
+func tapPairs(taps []uint8) (out [4]uint32, ok bool) {
+	var w [8]uint8
+	copy(w[:], taps)
+	for i := range out {
+		if int(w[2*i])+int(w[2*i+1]) > 256 {
+			return out, false
+		}
+		out[i] = twice(int(w[2*i]) | int(w[2*i+1])<<8)
+	}
+	return out, true
+}
+
+// twice is the low 16 bits of v in both halves.
+func twice(v int) uint32 { return uint32(uint16(v)) * 0x10001 }
+
+func (l *Layer) plainASM(dst, src *plane.Plane, pos, blocks int) {
+	k := &l.packed
+	f := plain4
+	if k.size == size8 {
+		f = plain8
+	}
+	f(&k.w[0], l.p.C, &src.Data[src.Margin+pos-l.p.PadLeft], src.Stride,
+		&dst.Data[dst.Margin+pos], dst.Stride, blocks, &k.tab)
+}
+
+// noResidual is the row of every channel of a layer without residual.
+var noResidual [Block]int8
+
+func (l *Layer) tileASM(src, res *plane.Plane, pos int, s *Scratch) {
+	k := &l.packed
+	r, stride := &noResidual[0], 0
+	if res != nil {
+		r, stride = &res.Data[res.Margin+pos], res.Stride
+	}
+	f := tile4
+	switch {
+	case k.size == size8 && k.signed:
+		f = tile8any
+	case k.size == size8:
+		f = tile8
+	case k.signed:
+		f = tile4any
+	}
+	f(&k.w[0], l.p.C, &src.Data[src.Margin+pos-l.p.PadLeft], src.Stride, r, stride, &s.y[0], &k.tab)
+	if l.p.C%2 != 0 {
+		clear(s.y[l.p.C*Block:][:Block]) // sums go by pairs of channels
+	}
+	factors(&s.y[0], (l.p.C+1)/2, &s.r[0], &s.k[0], &k.factors)
+}
+
+func (l *Layer) applyASM(dst *plane.Plane, pos int, s *Scratch) {
+	k := &l.packed
+	apply(&s.y[0], l.p.C, &s.r[0], &s.k[0], &k.w[0], k.size, &dst.Data[dst.Margin+pos], dst.Stride, k.mult)
+}
+
+// wholeBlock is the mask of a block with all positions.
+var wholeBlock = func() (m [Block]int16) {
+	for i := range m {
+		m[i] = -1
+	}
+	return m
+}()
+
+func (l *Layer) poolASM(acc *Acc, lo, hi int, s *Scratch) {
+	k := &l.packed
+	mask := &wholeBlock
+	if hi-lo < Block {
+		mask = s.restrict(lo, hi)
+	}
+	pool(&s.y[0], l.p.C, &s.r[0], &s.k[0], &k.w[0], k.size, &acc.v[0], &mask[0])
+}
+
+// restrict makes the positions outside [lo,hi) normalise to -32768. Element i
+// of the factors belongs to position 2*i, or 2*(i-16)+1.
+func (s *Scratch) restrict(lo, hi int) *[Block]int16 {
+	for i := range s.mask {
+		t := 2 * (i % 16)
+		t += i / 16
+		s.mask[i] = -1
+		if t < lo || t >= hi {
+			s.mask[i], s.r[i], s.k[i] = 0, 0, -32768
+		}
+	}
+	return &s.mask
+}
+
+func (l *Layer) wideASM(dst []int16, s *Scratch) {
+	k := &l.packed
+	wide(&s.y[0], l.p.C, &s.r[0], &s.k[0], &k.w[0], k.size, &dst[0])
+}
+
+//go:noescape
+func plain4(w *byte, n int, src *int8, srcStride int, dst *int8, dstStride, blocks int, tab *tables)
+
+//go:noescape
+func plain8(w *byte, n int, src *int8, srcStride int, dst *int8, dstStride, blocks int, tab *tables)
+
+//go:noescape
+func tile4(w *byte, n int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
+
+//go:noescape
+func tile8(w *byte, n int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
+
+//go:noescape
+func tile4any(w *byte, n int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
+
+//go:noescape
+func tile8any(w *byte, n int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
+
+//go:noescape
+func factors(y *int16, pairs int, r, k *int16, p *factorParams)
+
+//go:noescape
+func apply(y *int16, n int, r, k *int16, w *byte, size int, dst *int8, dstStride int, mult uint16)
+
+//go:noescape
+func pool(y *int16, n int, r, k *int16, w *byte, size int, acc, mask *int16)
+
+//go:noescape
+func wide(y *int16, n int, r, k *int16, w *byte, size int, dst *int16)

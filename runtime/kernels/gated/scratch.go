@@ -11,7 +11,8 @@ import (
 type Scratch struct {
 	y []int16 // [C rounded up to 2][Block]; the order of positions is the kernel's own
 	// factors of the block's positions, in the order of y
-	r, k []int16 // [Block]
+	r, k []int16      // [Block]
+	mask [Block]int16 // of a partial block; see restrict
 }
 
 // NewScratch makes the working memory for layers of up to channels channels.

@@ -1,0 +1,494 @@
+//go:build !purego
+
+#include "textflag.h"
+
+// Register plan of the convolution kernels:
+//   Y15 Y14 Y13 Y12  gate tables: base 0-15, base 16-31, slope 0-15, slope 16-31
+//   Y11 0x00FF words   Y10 0x1F bytes
+//   R8 the channel's constants (layout in gated_amd64.go), R9 their number
+//   SI DI the inputs of h and g
+// Even positions of a block are words of one vector (E), odd ones of another (O).
+
+DATA seg31<>+0(SB)/8, $0x1f1f1f1f1f1f1f1f
+GLOBL seg31<>(SB), RODATA|NOPTR, $8
+DATA even7<>+0(SB)/4, $0x00fe00fe
+GLOBL even7<>(SB), RODATA|NOPTR, $4
+
+// E0 E1 .. E7 O0 O1 .. O7 -> E0 O0 E1 O1 ..
+DATA interleave<>+0(SB)/8, $0x0b030a0209010800
+DATA interleave<>+8(SB)/8, $0x0f070e060d050c04
+GLOBL interleave<>(SB), RODATA|NOPTR, $16
+
+// Constants of arith.NormFactors.
+DATA rsqrt<>+0(SB)/4, $0x8000   // 1<<15: below, shift by 16
+DATA rsqrt<>+4(SB)/4, $0x800000 // by 8
+DATA rsqrt<>+8(SB)/4, $0x8000000 // by 4
+DATA rsqrt<>+12(SB)/4, $0x20000000 // by 2
+DATA rsqrt<>+16(SB)/4, $8
+DATA rsqrt<>+20(SB)/4, $4
+DATA rsqrt<>+24(SB)/4, $2
+DATA rsqrt<>+28(SB)/4, $1
+DATA rsqrt<>+32(SB)/4, $-9988
+DATA rsqrt<>+36(SB)/4, $25518
+DATA rsqrt<>+40(SB)/4, $-24211
+DATA rsqrt<>+44(SB)/4, $12748
+DATA rsqrt<>+48(SB)/4, $49152
+DATA rsqrt<>+52(SB)/4, $32767
+DATA rsqrt<>+56(SB)/4, $128
+DATA rsqrt<>+60(SB)/4, $16384
+DATA rsqrt<>+64(SB)/4, $16383
+DATA rsqrt<>+68(SB)/4, $-16384
+GLOBL rsqrt<>(SB), RODATA|NOPTR, $72
+
+#define TABLES(T) \
+	VBROADCASTI128 (T), Y15           \
+	VBROADCASTI128 16(T), Y14         \
+	VBROADCASTI128 32(T), Y13         \
+	VBROADCASTI128 48(T), Y12         \
+	VPCMPEQW       Y11, Y11, Y11      \
+	VPSRLW         $8, Y11, Y11       \
+	VPBROADCASTQ   seg31<>(SB), Y10
+
+// Four taps of one filter on 32 positions from P on: E in Y4, O in Y2.
+#define CONV4(P, W01, W23, BIAS) \
+	VPBROADCASTD W01(R8), Y2    \
+	VPBROADCASTD W23(R8), Y3    \
+	VPBROADCASTD BIAS(R8), Y5   \
+	VPMADDUBSW   (P), Y2, Y4    \
+	VPADDW       Y5, Y4, Y4     \
+	VPMADDUBSW   1(P), Y2, Y2   \
+	VPADDW       Y5, Y2, Y2     \
+	VPMADDUBSW   2(P), Y3, Y5   \
+	VPMADDUBSW   3(P), Y3, Y3   \
+	VPADDW       Y5, Y4, Y4     \
+	VPADDW       Y3, Y2, Y2
+
+// Two more taps.
+#define MORE2(P, W, K) \
+	VPBROADCASTD W(R8), Y3         \
+	VPMADDUBSW   K(P), Y3, Y5      \
+	VPMADDUBSW   (K+1)(P), Y3, Y3  \
+	VPADDW       Y5, Y4, Y4        \
+	VPADDW       Y3, Y2, Y2
+
+#define H4 CONV4(SI, 0, 4, 16)
+#define G4 CONV4(DI, 8, 12, 20)
+#define H8 \
+	CONV4(SI, 0, 4, 16) \
+	MORE2(SI, 48, 4)    \
+	MORE2(SI, 52, 6)
+#define G8 \
+	CONV4(DI, 8, 12, 20) \
+	MORE2(DI, 56, 4)     \
+	MORE2(DI, 60, 6)
+
+// The gate of the accumulators Y4 (E) and Y2 (O), 8-bit modular arithmetic:
+// low bytes of Y3 are 2*s7 (plus one bit) of E, high bytes of Y0 of O.
+#define GATE \
+	VPSRLW    $8, Y4, Y4         \
+	VPBLENDVB Y11, Y4, Y2, Y0    \ // the gate inputs as bytes in time order
+	VPSRLW    $3, Y0, Y1         \
+	VPAND     Y10, Y1, Y1        \
+	VPSHUFB   Y1, Y13, Y2        \
+	VPSHUFB   Y1, Y12, Y3        \
+	VPBLENDVB Y0, Y3, Y2, Y2     \ // their top bit chooses the half of a table
+	VPSHUFB   Y1, Y15, Y4        \
+	VPSHUFB   Y1, Y14, Y5        \
+	VPBLENDVB Y0, Y5, Y4, Y4     \
+	VPMULLW   Y0, Y2, Y3         \
+	VPADDW    Y4, Y3, Y3         \
+	VPANDN    Y0, Y11, Y0        \
+	VPSRLW    $8, Y2, Y2         \
+	VPMULLW   Y0, Y2, Y0         \
+	VPADDW    Y4, Y0, Y0
+
+// The inputs of the channel at R8: SI, DI from the plane at R10, stride R11.
+#define INPUTS \
+	MOVWLZX 40(R8), SI  \
+	MOVWLZX 42(R8), DI  \
+	IMULQ   R11, SI     \
+	IMULQ   R11, DI     \
+	ADDQ    R10, SI     \
+	ADDQ    R10, DI
+
+// A plain layer's rows. R12 output, R13 its stride, BX blocks, Y9 and Y7 the
+// factors of O and E (E's products are doubled, so its factor is halved).
+#define PLAIN(HCONV, GCONV, SIZE) \
+	MOVQ           w+0(FP), R8                 \
+	MOVQ           n+8(FP), R9                 \
+	MOVQ           src+16(FP), R10             \
+	MOVQ           srcStride+24(FP), R11       \
+	MOVQ           dst+32(FP), R12             \
+	MOVQ           dstStride+40(FP), R13       \
+	MOVQ           blocks+48(FP), BX           \
+	MOVQ           tab+56(FP), AX              \
+	TABLES(AX)                                 \
+	VPBROADCASTD   64(AX), Y9                  \
+	VPBROADCASTD   68(AX), Y7                  \
+	VBROADCASTI128 interleave<>(SB), Y8        \
+	VPBROADCASTD   even7<>(SB), Y6             \
+channel:                                       \
+	INPUTS                                     \
+	MOVQ           R12, DX                     \
+	MOVQ           BX, CX                      \
+block:                                         \
+	GCONV                                      \
+	GATE                                       \
+	VPSRLW         $9, Y0, Y0                  \
+	VPAND          Y6, Y3, Y1                  \
+	HCONV                                      \
+	VPSRAW         $8, Y4, Y4                  \
+	VPSRAW         $8, Y2, Y2                  \
+	VPMULLW        Y1, Y4, Y1                  \
+	VPMULLW        Y0, Y2, Y0                  \
+	VPMULHRSW      Y7, Y1, Y1                  \
+	VPMULHRSW      Y9, Y0, Y0                  \
+	VPACKSSWB      Y0, Y1, Y0                  \
+	VPSHUFB        Y8, Y0, Y0                  \
+	VMOVDQU        Y0, (DX)                    \
+	ADDQ           $32, SI                     \
+	ADDQ           $32, DI                     \
+	ADDQ           $32, DX                     \
+	DECQ           CX                          \
+	JNZ            block                       \
+	ADDQ           R13, R12                    \
+	ADDQ           $SIZE, R8                   \
+	DECQ           R9                          \
+	JNZ            channel                     \
+	VZEROUPPER                                 \
+	RET
+
+// Residual times rho for rho >= 0: unsigned by signed, one product per word.
+// E in Y6, O in Y7.
+#define RESPOS \
+	VPBROADCASTD 25(R8), Y6    \
+	VPBROADCASTD 24(R8), Y7    \
+	VPMADDUBSW   (R12), Y6, Y6 \
+	VPMADDUBSW   (R12), Y7, Y7
+
+// The same for any rho: high halves of (r<<8)*(rho<<8).
+#define RESANY \
+	VPBROADCASTD 24(R8), Y7    \
+	VMOVDQU      (R12), Y5     \
+	VPSLLW       $8, Y5, Y6    \
+	VPANDN       Y5, Y11, Y5   \
+	VPMULHW      Y7, Y6, Y6    \
+	VPMULHW      Y7, Y5, Y7
+
+// One block of a norm layer up to the LayerNorm's input. R12 the residual,
+// R13 its stride, DX the tile: for each channel 16 words E, 16 words O.
+#define TILE(HCONV, GCONV, RESIDUAL, SIZE) \
+	MOVQ         w+0(FP), R8             \
+	MOVQ         n+8(FP), R9             \
+	MOVQ         src+16(FP), R10         \
+	MOVQ         srcStride+24(FP), R11   \
+	MOVQ         res+32(FP), R12         \
+	MOVQ         resStride+40(FP), R13   \
+	MOVQ         y+48(FP), DX            \
+	MOVQ         tab+56(FP), AX          \
+	TABLES(AX)                           \
+channel:                                 \
+	INPUTS                               \
+	GCONV                                \
+	GATE                                 \
+	VPSLLW       $8, Y3, Y3              \
+	VPSRLW       $9, Y0, Y0              \
+	VPSRLW       $9, Y3, Y1              \
+	HCONV                                \
+	VPSRAW       $8, Y4, Y4              \
+	VPSRAW       $8, Y2, Y2              \
+	VPMULLW      Y1, Y4, Y1              \
+	VPMULLW      Y0, Y2, Y0              \
+	RESIDUAL                             \
+	VPBROADCASTD 32(R8), Y5              \
+	VPADDW       Y5, Y6, Y6              \
+	VPADDW       Y5, Y7, Y7              \
+	VPADDW       Y6, Y1, Y1              \
+	VPADDW       Y7, Y0, Y0              \
+	VMOVDQU      Y1, (DX)                \
+	VMOVDQU      Y0, 32(DX)              \
+	ADDQ         $64, DX                 \
+	ADDQ         R13, R12                \
+	ADDQ         $SIZE, R8               \
+	DECQ         R9                      \
+	JNZ          channel                 \
+	VZEROUPPER                           \
+	RET
+
+// func plain4(w *byte, n int, src *int8, srcStride int, dst *int8, dstStride, blocks int, tab *tables)
+TEXT ·plain4(SB), NOSPLIT, $0-64
+	PLAIN(H4, G4, 48)
+
+// func plain8(w *byte, n int, src *int8, srcStride int, dst *int8, dstStride, blocks int, tab *tables)
+TEXT ·plain8(SB), NOSPLIT, $0-64
+	PLAIN(H8, G8, 64)
+
+// func tile4(w *byte, n int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
+TEXT ·tile4(SB), NOSPLIT, $0-64
+	TILE(H4, G4, RESPOS, 48)
+
+// func tile8(w *byte, n int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
+TEXT ·tile8(SB), NOSPLIT, $0-64
+	TILE(H8, G8, RESPOS, 64)
+
+// func tile4any(w *byte, n int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
+TEXT ·tile4any(SB), NOSPLIT, $0-64
+	TILE(H4, G4, RESANY, 48)
+
+// func tile8any(w *byte, n int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
+TEXT ·tile8any(SB), NOSPLIT, $0-64
+	TILE(H8, G8, RESANY, 64)
+
+// One step of the normalisation V<<e to [2^29,2^31): where V (Y9) is below the
+// bound, shift by S and count S/2 into Y1.
+#define NORMSTEP(BOUND, S, HALF) \
+	VPBROADCASTD rsqrt<>+BOUND(SB), Y2 \
+	VPCMPGTD     Y9, Y2, Y2            \
+	VPSLLD       $S, Y9, Y3            \
+	VPBLENDVB    Y2, Y3, Y9, Y9        \
+	VPBROADCASTD rsqrt<>+HALF(SB), Y3  \
+	VPAND        Y3, Y2, Y2            \
+	VPADDD       Y2, Y1, Y1
+
+// A step of the cubic: Y2 = constant + (u*Y2)>>15, u in Y9.
+#define CUBIC(AT) \
+	VPMULLD      Y9, Y2, Y2           \
+	VPSRAD       $15, Y2, Y2          \
+	VPBROADCASTD rsqrt<>+AT(SB), Y3   \
+	VPADDD       Y3, Y2, Y2
+
+// arith.NormFactors of 8 positions: S1 in Y8, S2 in Y9, parameters at R8 (C,
+// MeanM, Eps, A, S); r in Y8, k in Y9.
+#define FACTORS \
+	VPBROADCASTD (R8), Y0               \
+	VPMULLD      Y0, Y9, Y9             \
+	VPMULLD      Y8, Y8, Y1             \
+	VPBROADCASTD 8(R8), Y2              \
+	VPSUBD       Y1, Y9, Y9             \
+	VPADDD       Y2, Y9, Y9             \
+	VPBROADCASTD rsqrt<>+28(SB), Y2     \
+	VPMAXSD      Y2, Y9, Y9             \
+	VPXOR        Y1, Y1, Y1             \
+	NORMSTEP(0, 16, 16)                 \
+	NORMSTEP(4, 8, 20)                  \
+	NORMSTEP(8, 4, 24)                  \
+	NORMSTEP(12, 2, 28)                 \
+	VPSRLD       $16, Y9, Y9            \
+	VPBROADCASTD rsqrt<>+32(SB), Y2     \
+	CUBIC(36)                           \
+	CUBIC(40)                           \
+	CUBIC(44)                           \
+	VPMULLD      Y2, Y2, Y3             \
+	VPSRAD       $10, Y3, Y3            \
+	VPMULLD      Y9, Y3, Y3             \
+	VPSRAD       $15, Y3, Y3            \
+	VPBROADCASTD rsqrt<>+48(SB), Y4     \
+	VPSUBD       Y3, Y4, Y4             \
+	VPMULLD      Y4, Y2, Y2             \
+	VPSRAD       $13, Y2, Y2            \
+	VPBROADCASTD 12(R8), Y3             \
+	VPMULLD      Y3, Y2, Y2             \
+	VPBROADCASTD 16(R8), Y3             \
+	VPSUBD       Y1, Y3, Y3             \
+	VPXOR        Y4, Y4, Y4             \
+	VPMAXSD      Y4, Y3, Y3             \
+	VPSRLVD      Y3, Y2, Y2             \
+	VPBROADCASTD rsqrt<>+52(SB), Y3     \
+	VPMINUD      Y3, Y2, Y2             \
+	VPBROADCASTD 4(R8), Y3              \
+	VPMULLD      Y3, Y8, Y3             \
+	VPBROADCASTD rsqrt<>+60(SB), Y5     \
+	VPADDD       Y5, Y3, Y3             \
+	VPSRAD       $15, Y3, Y3            \
+	VPBROADCASTD rsqrt<>+56(SB), Y6     \
+	VPADDD       Y6, Y3, Y3             \
+	VPMULLD      Y2, Y3, Y3             \
+	VPADDD       Y5, Y3, Y3             \
+	VPSRAD       $15, Y3, Y3            \
+	VPSUBD       Y3, Y4, Y3             \
+	VPBROADCASTD rsqrt<>+64(SB), Y5     \
+	VPMINSD      Y5, Y3, Y3             \
+	VPBROADCASTD rsqrt<>+68(SB), Y5     \
+	VPMAXSD      Y5, Y3, Y9             \
+	VMOVDQA      Y2, Y8
+
+// Sums of a pair of channels' words, A and B (y>>8): into S1 (16 bits) and the
+// squares' low and high halves.
+#define SUMS(A, B, S1, QL, QH) \
+	VPSRAW     $8, A, A        \
+	VPSRAW     $8, B, B        \
+	VPADDW     A, B, Y4        \
+	VPADDW     Y4, S1, S1      \
+	VPUNPCKLWD B, A, Y4        \
+	VPUNPCKHWD B, A, A         \
+	VPMADDWD   Y4, Y4, Y4      \
+	VPMADDWD   A, A, A         \
+	VPADDD     Y4, QL, QL      \
+	VPADDD     A, QH, QH
+
+// func factors(y *int16, pairs int, r, k *int16, p *factorParams)
+TEXT ·factors(SB), NOSPLIT, $0-40
+	MOVQ  y+0(FP), SI
+	MOVQ  pairs+8(FP), CX
+	MOVQ  r+16(FP), DI
+	MOVQ  k+24(FP), DX
+	MOVQ  p+32(FP), R8
+	VPXOR Y10, Y10, Y10
+	VPXOR Y11, Y11, Y11
+	VPXOR Y12, Y12, Y12
+	VPXOR Y13, Y13, Y13
+	VPXOR Y14, Y14, Y14
+	VPXOR Y15, Y15, Y15
+
+pair:
+	VMOVDQU (SI), Y0
+	VMOVDQU 32(SI), Y1
+	VMOVDQU 64(SI), Y2
+	VMOVDQU 96(SI), Y3
+	SUMS(Y0, Y2, Y10, Y12, Y13)
+	SUMS(Y1, Y3, Y11, Y14, Y15)
+	ADDQ    $128, SI
+	DECQ    CX
+	JNZ     pair
+
+	VPUNPCKLWD Y10, Y10, Y8
+	VPSRAD     $16, Y8, Y8
+	VMOVDQA    Y12, Y9
+	FACTORS
+	VMOVDQA    Y8, Y7
+	VMOVDQA    Y9, Y12
+	VPUNPCKHWD Y10, Y10, Y8
+	VPSRAD     $16, Y8, Y8
+	VMOVDQA    Y13, Y9
+	FACTORS
+	VPACKSSDW  Y8, Y7, Y7
+	VPACKSSDW  Y9, Y12, Y12
+	VMOVDQU    Y7, (DI)
+	VMOVDQU    Y12, (DX)
+
+	VPUNPCKLWD Y11, Y11, Y8
+	VPSRAD     $16, Y8, Y8
+	VMOVDQA    Y14, Y9
+	FACTORS
+	VMOVDQA    Y8, Y7
+	VMOVDQA    Y9, Y12
+	VPUNPCKHWD Y11, Y11, Y8
+	VPSRAD     $16, Y8, Y8
+	VMOVDQA    Y15, Y9
+	FACTORS
+	VPACKSSDW  Y8, Y7, Y7
+	VPACKSSDW  Y9, Y12, Y12
+	VMOVDQU    Y7, 32(DI)
+	VMOVDQU    Y12, 32(DX)
+	VZEROUPPER
+	RET
+
+// The normalised words of the channel at SI: E in Y0, O in Y1; factors in Y15
+// to Y12.
+#define NORMALISE \
+	VPMULHRSW (SI), Y15, Y0    \
+	VPMULHRSW 32(SI), Y14, Y1  \
+	VPADDSW   Y13, Y0, Y0      \
+	VPADDSW   Y12, Y1, Y1
+
+// func apply(y *int16, n int, r, k *int16, w *byte, size int, dst *int8, dstStride int, mult uint16)
+TEXT ·apply(SB), NOSPLIT, $0-66
+	MOVQ           y+0(FP), SI
+	MOVQ           n+8(FP), CX
+	MOVQ           r+16(FP), AX
+	MOVQ           k+24(FP), BX
+	MOVQ           w+32(FP), R8
+	MOVQ           size+40(FP), R9
+	MOVQ           dst+48(FP), DI
+	MOVQ           dstStride+56(FP), R13
+	VMOVDQU        (AX), Y15
+	VMOVDQU        32(AX), Y14
+	VMOVDQU        (BX), Y13
+	VMOVDQU        32(BX), Y12
+	VPBROADCASTW   mult+64(FP), Y11
+	VBROADCASTI128 interleave<>(SB), Y10
+
+channel:
+	NORMALISE
+	VPBROADCASTD 36(R8), Y2
+	VPMULHRSW    Y11, Y0, Y0
+	VPMULHRSW    Y11, Y1, Y1
+	VPACKSSWB    Y1, Y0, Y0
+	VPSHUFB      Y10, Y0, Y0
+	VPXOR        Y2, Y0, Y0
+	VMOVDQU      Y0, (DI)
+	ADDQ         R13, DI
+	ADDQ         R9, R8
+	ADDQ         $64, SI
+	DECQ         CX
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+// func pool(y *int16, n int, r, k *int16, w *byte, size int, acc, mask *int16)
+TEXT ·pool(SB), NOSPLIT, $0-64
+	MOVQ    y+0(FP), SI
+	MOVQ    n+8(FP), CX
+	MOVQ    r+16(FP), AX
+	MOVQ    k+24(FP), BX
+	MOVQ    w+32(FP), R8
+	MOVQ    size+40(FP), R9
+	MOVQ    acc+48(FP), DI
+	MOVQ    mask+56(FP), DX
+	VMOVDQU (AX), Y15
+	VMOVDQU 32(AX), Y14
+	VMOVDQU (BX), Y13
+	VMOVDQU 32(BX), Y12
+	VMOVDQU (DX), Y11
+	VMOVDQU 32(DX), Y10
+
+channel:
+	NORMALISE
+	VPBROADCASTD 36(R8), Y2
+	VPAND        Y11, Y2, Y3     // a flipped channel's lanes outside stay at the minimum
+	VPAND        Y10, Y2, Y2
+	VPXOR        Y3, Y0, Y0
+	VPXOR        Y2, Y1, Y1
+	VPMAXSW      (DI), Y0, Y0
+	VPMAXSW      Y1, Y0, Y0
+	VMOVDQU      Y0, (DI)
+	ADDQ         $32, DI
+	ADDQ         R9, R8
+	ADDQ         $64, SI
+	DECQ         CX
+	JNZ          channel
+	VZEROUPPER
+	RET
+
+// func wide(y *int16, n int, r, k *int16, w *byte, size int, dst *int16)
+TEXT ·wide(SB), NOSPLIT, $0-56
+	MOVQ    y+0(FP), SI
+	MOVQ    n+8(FP), CX
+	MOVQ    r+16(FP), AX
+	MOVQ    k+24(FP), BX
+	MOVQ    w+32(FP), R8
+	MOVQ    size+40(FP), R9
+	MOVQ    dst+48(FP), DI
+	VMOVDQU (AX), Y15
+	VMOVDQU 32(AX), Y14
+	VMOVDQU (BX), Y13
+	VMOVDQU 32(BX), Y12
+
+channel:
+	NORMALISE
+	VPBROADCASTD 36(R8), Y2
+	VPXOR        Y2, Y0, Y0
+	VPXOR        Y2, Y1, Y1
+	VPUNPCKLWD   Y1, Y0, Y2
+	VPUNPCKHWD   Y1, Y0, Y3
+	VPERM2I128   $0x20, Y3, Y2, Y0
+	VPERM2I128   $0x31, Y3, Y2, Y1
+	VMOVDQU      Y0, (DI)
+	VMOVDQU      Y1, 32(DI)
+	ADDQ         $64, DI
+	ADDQ         R9, R8
+	ADDQ         $64, SI
+	DECQ         CX
+	JNZ          channel
+	VZEROUPPER
+	RET

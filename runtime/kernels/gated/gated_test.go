@@ -1,0 +1,425 @@
+package gated
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"nepcoc/runtime/arith"
+	"nepcoc/runtime/kernels/cpu"
+	"nepcoc/runtime/kernels/plane"
+)
+
+// The reference: one element at a time, straight from the formulas of
+// bundle.GatedConv and bundle.Norm, on values rather than planes.
+
+func refProducts(p *Params, x func(c, t int) int8, c, t int) (int8, uint8) {
+	h, g := p.BiasH[c], p.BiasG[c]
+	for k := range p.K {
+		h += int32(p.TapsH[c*p.K+k]) * int32(x(int(p.ChanH[c]), t-p.PadLeft+k))
+		g += int32(p.TapsG[c*p.K+k]) * int32(x(int(p.ChanG[c]), t-p.PadLeft+k))
+	}
+	return arith.GateHidden(h), arith.Gate((*[32]uint8)(p.Base), (*[32]uint8)(p.Slope), arith.GateInput(g))
+}
+
+// refNorm is the 16-bit output of every channel at one position.
+func refNorm(p *Params, x, res func(c, t int) int8, t int) []int16 {
+	n := p.Norm
+	y := make([]int16, p.C)
+	var s1, s2 int32
+	for c := range y {
+		h, s7 := refProducts(p, x, c, t)
+		y[c] = arith.GateResidual(h, s7, res(c, t), n.Rho[c], n.Cst[c])
+		b := int32(y[c] >> 8)
+		s1, s2 = s1+b, s2+b*b
+	}
+	r, k := arith.NormFactors(s1, s2, &n.Factor)
+	for c := range y {
+		y[c] = arith.NormApply(y[c], r, k)
+	}
+	return y
+}
+
+// drawTaps fills taps with a random filter of the greatest sum that the range
+// proof allows and returns a bias within what is left.
+func drawTaps(rng *rand.Rand, taps []uint8, extreme bool) int32 {
+	sum := rng.IntN(256)
+	if extreme {
+		sum = 255
+	}
+	left := sum
+	for _, i := range rng.Perm(len(taps)) {
+		v := rng.IntN(left + 1)
+		if extreme && rng.IntN(2) == 0 {
+			v = left
+		}
+		taps[i] = uint8(v)
+		left -= v
+	}
+	room := 32767 - 128*(sum-left)
+	if extreme {
+		return int32([]int{room, -room, 0, 128}[rng.IntN(3)])
+	}
+	return int32(rng.IntN(2*room+1) - room)
+}
+
+type shape struct {
+	c, cin, k, padLeft int
+	pairs              bool // the published channel map: c/2 and half+c/2
+	norm               bool
+	flips              bool
+	signed             bool // residual factors of both signs
+	extreme            bool
+	shift              int
+}
+
+func (s shape) String() string {
+	return fmt.Sprintf("C%d/%d K%d-%d pairs=%v norm=%v flips=%v signed=%v extreme=%v shift=%d",
+		s.c, s.cin, s.k, s.padLeft, s.pairs, s.norm, s.flips, s.signed, s.extreme, s.shift)
+}
+
+func draw(rng *rand.Rand, s shape) Params {
+	p := Params{C: s.c, Cin: s.cin, K: s.k, PadLeft: s.padLeft}
+	for c := range s.c {
+		h, g := rng.IntN(s.cin), rng.IntN(s.cin)
+		if s.pairs {
+			h, g = c/2, s.cin/2+c/2
+		}
+		p.ChanH, p.ChanG = append(p.ChanH, uint16(h)), append(p.ChanG, uint16(g))
+		th, tg := make([]uint8, s.k), make([]uint8, s.k)
+		p.BiasH = append(p.BiasH, drawTaps(rng, th, s.extreme))
+		p.BiasG = append(p.BiasG, drawTaps(rng, tg, s.extreme)+32768)
+		p.TapsH, p.TapsG = append(p.TapsH, th...), append(p.TapsG, tg...)
+	}
+	for range s.cin {
+		p.PadIn = append(p.PadIn, int8(rng.IntN(256)))
+	}
+	for range 32 {
+		p.Base, p.Slope = append(p.Base, uint8(rng.IntN(256))), append(p.Slope, uint8(rng.IntN(256)))
+	}
+	if !s.norm {
+		p.Shift = s.shift
+		return p
+	}
+	n := &Norm{Shift: s.shift}
+	for range s.c {
+		rho := rng.IntN(128)
+		if s.signed {
+			rho = rng.IntN(256) - 128
+		}
+		room := 32767 - 16256 - 128*max(rho, -rho)
+		cst := rng.IntN(2*max(room, 0)+1) - max(room, 0)
+		f := uint8(0)
+		if s.flips {
+			f = uint8(rng.IntN(2))
+		}
+		n.Rho, n.Cst, n.Flip = append(n.Rho, int8(rho)), append(n.Cst, int16(cst)), append(n.Flip, f)
+	}
+	n.Factor = arith.NormParams{
+		C: int32(s.c), MeanM: int32((1<<24/s.c + 1) / 2), Eps: int32(rng.IntN(2000)), A: 1 + int32(rng.IntN(65535)), S: 3 + rng.IntN(14),
+	}
+	if s.extreme {
+		n.Factor.A, n.Factor.S, n.Factor.Eps = 65535, rng.IntN(3), 0
+	}
+	p.Norm = n
+	return p
+}
+
+var shapes = []shape{
+	{c: 256, cin: 256, k: 4, padLeft: 1, pairs: true, shift: 6},
+	{c: 256, cin: 256, k: 4, padLeft: 1, pairs: true, norm: true, shift: 5},
+	{c: 256, cin: 256, k: 4, padLeft: 1, pairs: true, norm: true, flips: true, signed: true, shift: 4},
+	{c: 64, cin: 64, k: 4, padLeft: 1, pairs: true, extreme: true, shift: 7},
+	{c: 64, cin: 64, k: 4, padLeft: 1, pairs: true, extreme: true, norm: true, flips: true, shift: 7},
+	{c: 2, cin: 2, k: 4, padLeft: 3, pairs: true, shift: 1},
+	{c: 1, cin: 1, k: 1, shift: 14},
+	{c: 1, cin: 3, k: 2, padLeft: 1, norm: true, shift: 1},
+	{c: 7, cin: 5, k: 3, padLeft: 0, shift: 2},
+	{c: 7, cin: 5, k: 3, padLeft: 2, norm: true, flips: true, signed: true, shift: 2},
+	{c: 33, cin: 40, k: 5, padLeft: 2, shift: 3},
+	{c: 33, cin: 40, k: 6, padLeft: 5, norm: true, shift: 3},
+	{c: 48, cin: 48, k: 8, padLeft: 4, pairs: true, shift: 8},
+	{c: 48, cin: 48, k: 8, padLeft: 7, pairs: true, norm: true, flips: true, shift: 6},
+	{c: 48, cin: 48, k: 7, padLeft: 3, norm: true, signed: true, extreme: true, shift: 6},
+	{c: 300, cin: 20, k: 4, padLeft: 2, shift: 9},
+	{c: 12, cin: 12, k: 11, padLeft: 5, shift: 5},
+	{c: 12, cin: 12, k: 11, padLeft: 10, norm: true, flips: true, shift: 5},
+	{c: 16, cin: 16, k: 4, padLeft: 1, pairs: true, shift: 10},
+	{c: 16, cin: 16, k: 4, padLeft: 1, pairs: true, shift: 13},
+}
+
+const guard = 0x5a
+
+// guarded makes a plane with guard bytes around it and random values inside.
+func guarded(rng *rand.Rand, path cpu.Path, channels, length, left, right int, extreme bool) (plane.Plane, []int8) {
+	n := plane.Size(channels, length, left, right)
+	buf := plane.Aligned(n + 128)
+	for i := range buf {
+		buf[i] = guard
+	}
+	p := plane.Over(buf[64:64+n], path, channels, length, left, right)
+	for i := range p.Data {
+		p.Data[i] = int8(rng.IntN(256))
+		if extreme {
+			p.Data[i] = []int8{-128, 127}[rng.IntN(2)]
+		}
+	}
+	return p, buf
+}
+
+func checkGuards(t *testing.T, name string, buf []int8) {
+	t.Helper()
+	for i := range 64 {
+		if buf[i] != guard || buf[len(buf)-1-i] != guard {
+			t.Fatalf("%s: wrote outside the plane", name)
+		}
+	}
+}
+
+// outside checks that only positions [pos,pos+n) of the first channels rows changed.
+func outside(t *testing.T, name string, p *plane.Plane, before []int8, channels, pos, n int) {
+	t.Helper()
+	for i, v := range p.Data {
+		if v == before[i] {
+			continue
+		}
+		c, at := (i-p.Margin-pos)/p.Stride, (i-p.Margin-pos)%p.Stride
+		if i < p.Margin+pos || c >= channels || at >= n {
+			t.Fatalf("%s: wrote byte %d of the plane, outside channels %d, positions [%d,%d)", name, i, channels, pos, pos+n)
+		}
+	}
+}
+
+// eachPath runs the test for every path this machine has.
+func eachPath(t *testing.T, f func(t *testing.T, path cpu.Path)) {
+	for _, path := range cpu.Available() {
+		t.Run(path.String(), func(t *testing.T) { f(t, path) })
+	}
+}
+
+func TestLayers(t *testing.T) {
+	eachPath(t, func(t *testing.T, path cpu.Path) {
+		rng := rand.New(rand.NewPCG(7, 11))
+		for _, s := range shapes {
+			for _, length := range []int{1, 31, 32, 33, 96} {
+				p := draw(rng, s)
+				l, err := New(p, path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := path; s.k <= 8 && l.Path() != want {
+					t.Errorf("%v: runs %v, want %v", s, l.Path(), want)
+				}
+				left, right := max(s.padLeft, 1), max(s.k-1-s.padLeft, 1)
+				src, srcBuf := guarded(rng, path, max(s.cin, s.c), length, left, right, s.extreme)
+				l.Pad(&src, length)
+				before := slices.Clone(src.Data)
+				x := func(c, at int) int8 {
+					if at < 0 || at >= length {
+						return p.PadIn[c]
+					}
+					return before[c*src.Stride+src.Margin+at] ^ src.Flip
+				}
+				name := fmt.Sprintf("%v, %d positions", s, length)
+				if s.norm {
+					testNorm(t, rng, name, l, &p, path, &src, x, length, left, right)
+				} else {
+					testPlain(t, rng, name, l, &p, path, &src, x, length, left, right)
+				}
+				checkGuards(t, name, srcBuf)
+				if !slices.Equal(before, src.Data) {
+					t.Fatalf("%s: changed its input", name)
+				}
+			}
+		}
+	})
+}
+
+func testPlain(t *testing.T, rng *rand.Rand, name string, l *Layer, p *Params, path cpu.Path, src *plane.Plane, x func(c, t int) int8, length, left, right int) {
+	t.Helper()
+	blocks := (length + Block - 1) / Block
+	for _, span := range [][2]int{{0, blocks}, {(blocks - 1) * Block, 1}} {
+		dst, buf := guarded(rng, path, p.C, length, left, right, false)
+		was := slices.Clone(dst.Data)
+		l.Plain(&dst, src, span[0], span[1])
+		for c := range p.C {
+			for at := span[0]; at < min(span[0]+span[1]*Block, length); at++ {
+				h, s7 := refProducts(p, x, c, at)
+				if got, want := dst.At(c, at), arith.GateShift(h, s7, p.Shift); got != want {
+					t.Fatalf("%s: channel %d position %d: %d, want %d (h %d, s7 %d)", name, c, at, got, want, h, s7)
+				}
+			}
+		}
+		checkGuards(t, name, buf)
+		outside(t, name, &dst, was, p.C, span[0], span[1]*Block)
+	}
+}
+
+func testNorm(t *testing.T, rng *rand.Rand, name string, l *Layer, p *Params, path cpu.Path, src *plane.Plane, x func(c, t int) int8, length, left, right int) {
+	t.Helper()
+	blocks := (length + Block - 1) / Block
+	s := NewScratch(p.C)
+	for _, residual := range []string{"none", "other", "src", "dst"} {
+		if residual == "src" && src.Channels < p.C {
+			continue
+		}
+		dst, buf := guarded(rng, path, p.C, length, left, right, false)
+		other, _ := guarded(rng, path, p.C, length, left, right, rng.IntN(2) == 0)
+		var res *plane.Plane
+		switch residual {
+		case "other":
+			res = &other
+		case "src":
+			res = src
+		case "dst":
+			res = &dst
+		}
+		r := func(c, at int) int8 { return 0 }
+		if res != nil {
+			was := slices.Clone(res.Data)
+			r = func(c, at int) int8 { return was[c*res.Stride+res.Margin+at] ^ res.Flip }
+		}
+		want := make([][]int16, length) // flipped
+		for at := range want {
+			want[at] = refNorm(p, x, r, at)
+			for c := range want[at] {
+				want[at][c] = int16(arith.Flip(int32(want[at][c]), p.Norm.Flip[c]))
+			}
+		}
+
+		from, to := rng.IntN(length), length-rng.IntN(min(length, 3))
+		acc := NewAcc(p.C)
+		for _, cut := range [][2]int{{0, 1}, {Block, blocks - 1}} {
+			l.NormPool(acc, src, res, cut[0], cut[1], from, to, s)
+		}
+		got := make([]int16, p.C)
+		acc.Max(got)
+		for c := range got {
+			m := int16(-32768)
+			for at := from; at < to; at++ {
+				m = max(m, want[at][c])
+			}
+			if got[c] != m {
+				t.Fatalf("%s, residual %s: pool of [%d,%d) channel %d: %d, want %d", name, residual, from, to, c, got[c], m)
+			}
+		}
+
+		at := rng.IntN(blocks) * Block
+		wide := make([]int16, p.C*Block)
+		l.NormWide(wide, src, res, at, s)
+		for c := range p.C {
+			for i := range min(Block, length-at) {
+				if wide[c*Block+i] != want[at+i][c] {
+					t.Fatalf("%s, residual %s: wide channel %d position %d: %d, want %d", name, residual, c, at+i, wide[c*Block+i], want[at+i][c])
+				}
+			}
+		}
+
+		was := slices.Clone(dst.Data)
+		l.Norm(&dst, src, res, 0, blocks, s)
+		for c := range p.C {
+			for at := range length {
+				v := int16(arith.Flip(int32(want[at][c]), p.Norm.Flip[c]))
+				w := int8(arith.Flip(int32(arith.NormNarrow(v, p.Norm.Shift)), p.Norm.Flip[c]))
+				if got := dst.At(c, at); got != w {
+					t.Fatalf("%s, residual %s: channel %d position %d: %d, want %d", name, residual, c, at, got, w)
+				}
+			}
+		}
+		checkGuards(t, name, buf)
+		outside(t, name, &dst, was, p.C, 0, blocks*Block)
+	}
+}
+
+// A filter whose two neighbours together could saturate a 16-bit sum of products.
+func TestSaturatingPair(t *testing.T) {
+	eachPath(t, func(t *testing.T, path cpu.Path) {
+		rng := rand.New(rand.NewPCG(3, 4))
+		p := draw(rng, shape{c: 2, cin: 2, k: 4, padLeft: 1, pairs: true, shift: 7})
+		copy(p.TapsH, []uint8{2, 255, 0, 0, 255, 2, 0, 0}) // 257: only this bias keeps 16 bits
+		p.BiasH[0], p.BiasH[1] = 128, 128
+		copy(p.TapsG, []uint8{0, 0, 255, 2, 1, 255, 0, 0})
+		p.BiasG[0], p.BiasG[1] = 128+32768, 32768
+		l, err := New(p, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		src, _ := guarded(rng, path, 2, 64, 1, 2, true)
+		for at := range 32 {
+			src.Set(0, at, -128)
+			src.Set(1, at, 127)
+		}
+		l.Pad(&src, 64)
+		x := func(c, at int) int8 { return src.At(c, at) }
+		testPlain(t, rng, "257", l, &p, path, &src, x, 64, 1, 2)
+	})
+}
+
+func TestNewRefuses(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	for _, c := range []struct {
+		name   string
+		break_ func(p *Params)
+	}{
+		{"channel map", func(p *Params) { p.ChanG[1] = 9 }},
+		{"taps", func(p *Params) { p.TapsH = p.TapsH[1:] }},
+		{"base", func(p *Params) { p.Base = p.Base[1:] }},
+		{"kernel", func(p *Params) { p.K = 0 }},
+		{"flip", func(p *Params) { p.Norm.Flip[0] = 2 }},
+		{"norm shift", func(p *Params) { p.Norm.Shift = 8 }},
+		{"rho", func(p *Params) { p.Norm.Rho = nil }},
+		{"shift", func(p *Params) { p.Norm = nil }},
+	} {
+		p := draw(rng, shape{c: 4, cin: 4, k: 4, norm: true, shift: 3})
+		c.break_(&p)
+		if _, err := New(p, cpu.Purego); err == nil {
+			t.Errorf("%s: no error", c.name)
+		}
+	}
+}
+
+func bench(b *testing.B, s shape, f func(l *Layer, dst, src *plane.Plane, sc *Scratch, acc *Acc)) {
+	for _, path := range cpu.Available() {
+		b.Run(path.String(), func(b *testing.B) {
+			rng := rand.New(rand.NewPCG(1, 1))
+			l, err := New(draw(rng, s), path)
+			if err != nil {
+				b.Fatal(err)
+			}
+			src, _ := guarded(rng, path, s.cin, 128, 1, 2, false)
+			dst, _ := guarded(rng, path, s.c, 128, 1, 2, false)
+			sc, acc := NewScratch(s.c), NewAcc(s.c)
+			b.ReportAllocs()
+			for b.Loop() {
+				f(l, &dst, &src, sc, acc)
+			}
+		})
+	}
+}
+
+func BenchmarkPlain(b *testing.B) {
+	bench(b, shapes[0], func(l *Layer, dst, src *plane.Plane, sc *Scratch, acc *Acc) { l.Plain(dst, src, 0, 4) })
+}
+
+func BenchmarkNorm(b *testing.B) {
+	bench(b, shapes[1], func(l *Layer, dst, src *plane.Plane, sc *Scratch, acc *Acc) { l.Norm(dst, src, dst, 0, 4, sc) })
+}
+
+func BenchmarkNormPool(b *testing.B) {
+	bench(b, shapes[1], func(l *Layer, dst, src *plane.Plane, sc *Scratch, acc *Acc) {
+		l.NormPool(acc, src, dst, 0, 4, 0, 128, sc)
+	})
+}
+
+func BenchmarkPad(b *testing.B) {
+	bench(b, shapes[1], func(l *Layer, dst, src *plane.Plane, sc *Scratch, acc *Acc) { l.Pad(src, 128) })
+}
+
+func BenchmarkMax(b *testing.B) {
+	out := make([]int16, 256)
+	acc := NewAcc(256)
+	for b.Loop() {
+		acc.Max(out)
+	}
+}
