@@ -1,0 +1,346 @@
+package bundle
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+var content = cmp.Options{
+	cmpopts.IgnoreFields(Bundle{}, "Digest", "Signature"),
+	cmpopts.EquateEmpty(),
+}
+
+func TestRoundTrip(t *testing.T) {
+	for _, o := range []Options{{}, {Mappable: true}} {
+		b := small()
+		data := mustEncode(t, b, o)
+		got, err := Decode(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(b, got, content); d != "" {
+			t.Errorf("%+v: decoded differs (-want +got):\n%s", o, d)
+		}
+		if !bytes.Equal(mustEncode(t, got, o), data) {
+			t.Errorf("%+v: encoding again gives other bytes", o)
+		}
+		for i := range got.Program.Tensors {
+			if !isAligned(got.Program.Tensors[i].Data) {
+				t.Errorf("%+v: tensor %d is not aligned", o, i)
+			}
+		}
+		if o.Mappable {
+			c, err := parse(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if at := c.find(weightsSection).offset; at%mapAlign != 0 {
+				t.Errorf("weights at %d", at)
+			}
+		}
+	}
+}
+
+// The digest of the hand-made bundle, on every machine. It changes with the
+// format (then FormatVersion changes too) or with the zstd encoder.
+const smallDigest = "4b8c1bee99bcefbc9276001ae7d3db54420eeab227b6d917be01e0e8f546f10e"
+
+func TestDeterministic(t *testing.T) {
+	data := mustEncode(t, small(), Options{})
+	for range 3 {
+		if !bytes.Equal(mustEncode(t, small(), Options{}), data) {
+			t.Fatal("two encodings differ")
+		}
+	}
+	d := sha256.Sum256(data)
+	if got := hex.EncodeToString(d[:]); got != smallDigest {
+		t.Errorf("SHA-256 of the file is %s, want %s", got, smallDigest)
+	}
+}
+
+func TestEveryBitCounts(t *testing.T) {
+	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
+	for name, o := range map[string]Options{"plain": {}, "signed": {Key: key}} {
+		data := mustEncode(t, small(), o)
+		for i := range data {
+			for bit := range 8 {
+				data[i] ^= 1 << bit
+				if _, err := Decode(data); err == nil {
+					t.Fatalf("%s: accepted with bit %d of byte %d of %d flipped", name, bit, i, len(data))
+				}
+				data[i] ^= 1 << bit
+			}
+		}
+		if _, err := Decode(data); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestCutAndGarbage(t *testing.T) {
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	data := mustEncode(t, small(), Options{Key: key})
+	for n := range data {
+		if _, err := Decode(data[:n]); err == nil {
+			t.Fatalf("accepted when cut to %d of %d bytes", n, len(data))
+		}
+	}
+	_, err := Decode(data[:len(data)-1])
+	wantError(t, err, "cut off")
+	_, err = Decode(append(bytes.Clone(data), 0))
+	wantError(t, err, "1 bytes follow the end of the bundle")
+	_, err = Decode(append(bytes.Clone(data), data...))
+	wantError(t, err, "follow the end of the bundle")
+}
+
+func TestDamageIsNamed(t *testing.T) {
+	data := mustEncode(t, small(), Options{})
+	c, err := parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range c.sections {
+		bad := bytes.Clone(data)
+		bad[s.offset] ^= 1
+		_, err := Decode(bad)
+		wantError(t, err, "section "+s.kind.String()+" is damaged")
+	}
+}
+
+func TestHostileHeader(t *testing.T) {
+	le := binary.LittleEndian
+	entry := func(i, at int) int { return headerSize + i*entrySize + at }
+	for _, tc := range []struct {
+		name   string
+		change func(b []byte)
+		want   string
+	}{
+		{"text mode", func(b []byte) { b[6] = '\n' }, "text mode"},
+		{"other magic", func(b []byte) { b[0] = 0x7f }, "not a bundle"},
+		{"newer version", func(b []byte) { le.PutUint32(b[8:], 7) }, "written by format version 7, this build reads up to 1: update nepcod"},
+		{"version 0", func(b []byte) { le.PutUint32(b[8:], 0) }, "format version 0 does not exist"},
+		{"4 GB long", func(b []byte) { le.PutUint64(b[16:], 4<<30) }, "cut off"},
+		{"many sections", func(b []byte) { le.PutUint32(b[12:], 1<<31) }, "sections does not fit"},
+		{"no sections", func(b []byte) { le.PutUint32(b[12:], 0) }, "last section ends"},
+		{"reserved byte of the header", func(b []byte) { b[60] = 1 }, "reserved bytes of the header"},
+		{"reserved byte of the table", func(b []byte) { b[entry(1, 40)] = 1 }, "reserved bytes of the table"},
+		{"unknown kind", func(b []byte) { b[entry(3, 0)] = 99 }, "unknown kind"},
+		{"section twice", func(b []byte) { b[entry(1, 0)] = 1 }, "out of order or twice"},
+		{"unknown encoding", func(b []byte) { b[entry(0, 4)] = 9 }, "unknown encoding 9"},
+		{"overlapping sections", func(b []byte) { le.PutUint64(b[entry(1, 8):], le.Uint64(b[entry(0, 8):])) }, "section 1 (program): offset"},
+		{"offset of 4 GB", func(b []byte) { le.PutUint64(b[entry(2, 8):], 4<<30) }, "section 2 (weights): offset"},
+		{"stored 4 GB", func(b []byte) { le.PutUint64(b[entry(2, 16):], 4<<30) }, "lie outside the file"},
+		{"stored 2^64-1", func(b []byte) { le.PutUint64(b[entry(2, 16):], math.MaxUint64) }, "lie outside the file"},
+		{"raw 4 GB", func(b []byte) { le.PutUint64(b[entry(2, 24):], 4<<30) }, "claims to grow"},
+		{"raw too small", func(b []byte) { le.PutUint64(b[entry(1, 24):], 100) }, "section program: zstd"},
+		{"raw too large", func(b []byte) { le.PutUint64(b[entry(1, 24):], 1<<20) }, "decodes to"},
+		{"weights longer than tensors", func(b []byte) { le.PutUint64(b[entry(2, 24):], 1<<20) }, "the program's tensors have"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			data := mustEncode(t, small(), Options{})
+			tc.change(data)
+			reseal(data)
+			before := allocated()
+			_, err := Decode(data)
+			wantError(t, err, tc.want)
+			if n := allocated() - before; n > 32<<20 {
+				t.Errorf("allocated %d bytes for a file of %d", n, len(data))
+			}
+		})
+	}
+}
+
+// allocated is the total of bytes ever allocated.
+func allocated() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.TotalAlloc
+}
+
+func TestHostileSections(t *testing.T) {
+	m, p, w, g := rawParts(t, small())
+	replace := func(b []byte, old, new string) []byte {
+		if !bytes.Contains(b, []byte(old)) {
+			t.Fatalf("no %q to replace", old)
+		}
+		return bytes.Replace(b, []byte(old), []byte(new), 1)
+	}
+	deep := []byte(strings.Repeat("[", 1<<20))
+	for _, tc := range []struct {
+		name string
+		data []byte
+		want string
+	}{
+		{"unknown field", assemble(m, replace(p, `{"length"`, `{"extra":1,"length"`), w, g), `section program: json: unknown field "extra"`},
+		{"field twice", assemble(m, replace(p, `{"length":6`, `{"length":6,"length":6`), w, g), "not in canonical form at byte 13"},
+		{"other case", assemble(m, replace(p, `{"length"`, `{"Length"`), w, g), "not in canonical form"},
+		{"white space", assemble(m, append(p, '\n'), w, g), "not in canonical form"},
+		{"second value", assemble(m, append(p, '{', '}'), w, g), "not in canonical form"},
+		{"wrong type", assemble(m, replace(p, `"length":6`, `"length":"6"`), w, g), "section program: json: cannot unmarshal string"},
+		{"huge number", assemble(m, replace(p, `"length":6`, `"length":1e400`), w, g), "section program: json"},
+		{"cut JSON", assemble(m, p[:len(p)-5], w, g), "section program: unexpected EOF"},
+		{"deep JSON", assemble(m, deep, w, g), "section program: "},
+		{"many objects", assemble(m, []byte(`{"steps":[`+strings.Repeat("{},", 1<<18)+"{}]}"), w, g), "JSON objects"},
+		{"null program", assemble(m, []byte("null"), w, g), "not in canonical form"},
+		{"no weights", assemble(m, p, nil, g), "ends at byte"},
+		{"more weights", assemble(m, p, append(bytes.Clone(w), 0), g), "the program's tensors have"},
+		{"dirty padding", assemble(m, p, func() []byte { x := bytes.Clone(w); x[44] = 1; return x }(), g), "are not zero"},
+		{"golden claims 4 G vectors", assemble(m, p, w, []byte{255, 255, 255, 255}), "ends in the middle of a vector"},
+		{"golden cut", assemble(m, p, w, g[:len(g)-4]), "ends in the middle of a vector"},
+		{"golden too long", assemble(m, p, w, append(bytes.Clone(g), 0, 0, 0, 0)), "4 bytes follow the last vector"},
+		{"manifest of another version", assemble(replace(m, `"format":1`, `"format":2`), p, w, g), "format 2 in a file of version 1"},
+		{"shape of 4 G", assemble(m, replace(p, `"shape":[4]`, `"shape":[4294967296]`), w, g), "dimension 4294967296"},
+		{"shape whose product overflows", assemble(m, replace(p, `"shape":[4]`, `"shape":[1073741824,1073741824,16]`), w, g), "is more than"},
+		{"value of 16 G", assemble(m, replace(p, `"rows":6,"cols":4`, `"rows":65535,"cols":1048576`), w, g), "the values take more than"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			before := allocated()
+			_, err := Decode(tc.data)
+			wantError(t, err, tc.want)
+			if n := allocated() - before; n > 64<<20 || n > 16<<20+40*uint64(len(tc.data)) {
+				t.Errorf("allocated %d bytes for a file of %d", n, len(tc.data))
+			}
+		})
+	}
+	if _, err := Decode(assemble(m, p, w, g)); err != nil {
+		t.Errorf("sections stored raw: %v", err)
+	}
+}
+
+func TestManifestAndGoldenAreChecked(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(b *Bundle)
+		want   string
+	}{
+		{"no program", func(b *Bundle) { b.Program = nil }, "no program"},
+		{"labels", func(b *Bundle) { b.Manifest.Outputs[0].Labels = []string{"one"} }, `manifest: output "logits": 1 labels for 2 logits`},
+		{"output names", func(b *Bundle) { b.Manifest.Outputs[0].Name = "x" }, `manifest: output 0 is "x", in the program "logits"`},
+		{"outputs", func(b *Bundle) { b.Manifest.Outputs = nil }, "manifest: 0 outputs, the program has 1"},
+		{"threshold", func(b *Bundle) { x := math.NaN(); b.Manifest.Outputs[0].UnknownThreshold = &x }, "unknown_threshold NaN"},
+		{"figures", func(b *Bundle) { b.Manifest.Accuracy.Cosine = math.Inf(1) }, "manifest: json: unsupported value"},
+		{"folder", func(b *Bundle) { b.Manifest.Model.File = "a/b.onnx" }, "a name without folders"},
+		{"golden length", func(b *Bundle) { b.Golden[1].Tokens = b.Golden[1].Tokens[1:] }, "golden vector 1: input has 5 tokens"},
+		{"golden token", func(b *Bundle) { b.Golden[0].Tokens[2] = 11 }, "golden vector 0: token 2 is 11"},
+		{"golden negative token", func(b *Bundle) { b.Golden[0].Tokens[2] = -1 }, "golden vector 0: token 2 is -1"},
+		{"golden valid", func(b *Bundle) { b.Golden[0].Valid = 7 }, "golden vector 0: 7 valid tokens"},
+		{"golden outputs", func(b *Bundle) { b.Golden[0].Logits = nil }, "golden vector 0: 0 outputs, the program has 1"},
+		{"golden logits", func(b *Bundle) { b.Golden[0].Logits[0] = []int32{1} }, "golden vector 0: output 0 has 1 logits, expected 2"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := small()
+			tc.change(b)
+			_, err := Encode(b, Options{})
+			wantError(t, err, tc.want)
+		})
+	}
+}
+
+func TestCheckCPU(t *testing.T) {
+	m := &small().Manifest
+	if err := m.CheckCPU([]string{"asimddp", "asimd", "sve"}); err != nil {
+		t.Error(err)
+	}
+	wantError(t, m.CheckCPU([]string{"asimd"}), "bundle for target bf3 needs CPU features that this machine lacks: asimddp")
+}
+
+func TestWriteFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "small.nepco")
+	for range 2 { // the second replaces the first
+		if err := WriteFile(path, small(), Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(small(), b, content); d != "" {
+		t.Errorf("read differs (-want +got):\n%s", d)
+	}
+	bad := small()
+	bad.Program.Length = 0
+	if err := WriteFile(filepath.Join(dir, "bad.nepco"), bad, Options{}); err == nil {
+		t.Error("wrote an invalid bundle")
+	}
+	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteFile(filepath.Join(dir, "folder"), small(), Options{}); err == nil {
+		t.Error("replaced a folder")
+	}
+	_, err = ReadFile(filepath.Join(dir, "folder"))
+	wantError(t, err, "not a regular file")
+	_, err = ReadFile(filepath.Join(dir, "none.nepco"))
+	wantError(t, err, "none.nepco")
+	left, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range left {
+		names = append(names, e.Name())
+	}
+	if d := cmp.Diff([]string{"folder", "small.nepco"}, names); d != "" {
+		t.Errorf("files left (-want +got):\n%s", d)
+	}
+}
+
+// table is a bundle whose token table is as large as the published model's,
+// of 5-bit values in a bell curve.
+func table(tb testing.TB) *Bundle {
+	b := small()
+	r := rand.New(rand.NewPCG(1, 2))
+	v := make([]int32, 65541*256)
+	for i := range v {
+		v[i] = 8 * int32(min(max(math.Round(r.NormFloat64()*3.4), -15), 15))
+	}
+	b.Program.Vocab = 65541
+	b.Program.Steps[0].Out = len(b.Program.Values)
+	b.Program.Values = append(b.Program.Values, Value{Name: "wide", DType: I8, Rows: 6, Cols: 256})
+	b.Program.Steps = append(b.Program.Steps[:1:1], append([]Step{{Op: OpSlice, Name: "first", In: []int{6}, Out: 0, Slice: &Slice{Axis: 1, Step: 1}}}, b.Program.Steps[1:]...)...)
+	b.Program.Tensors[b.Program.Steps[0].TokenTable.Table] = NewTensor("table", I8, []int{65541, 256}, v)
+	b.Program.Plan.Offset = nil
+	return b
+}
+
+func TestPublishedSize(t *testing.T) {
+	b := table(t)
+	start := time.Now()
+	data := mustEncode(t, b, Options{})
+	encode := time.Since(start)
+	start = time.Now()
+	if _, err := Decode(data); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d bytes, encoded in %v, decoded and checked in %v", len(data), encode, time.Since(start))
+	if len(data) > 8_500_000 {
+		t.Errorf("%d bytes, at most 8.5 MB wanted", len(data))
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	data := mustEncode(b, table(b), Options{})
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Decode(data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,27 @@
+package bundle
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"testing"
+)
+
+// For the tests of package bundle_test, which may import what imports bundle.
+
+func Reseal(data []byte) bool { return reseal(data) }
+
+// EncodeRaw encodes without compression, so that a fuzzer's changes reach the
+// JSON and the weights.
+func EncodeRaw(t testing.TB, b *Bundle) []byte {
+	m, p, w, g := rawParts(t, b)
+	return assemble(m, p, w, g)
+}
+
+// Seeds are the hand-made bundle in every encoding.
+func Seeds(t testing.TB) [][]byte {
+	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
+	return [][]byte{
+		mustEncode(t, small(), Options{}), mustEncode(t, small(), Options{Key: key}),
+		EncodeRaw(t, small()), nil,
+	}
+}
