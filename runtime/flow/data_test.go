@@ -32,6 +32,9 @@ type seen struct {
 // on any input.
 func runSource(t testing.TB, c traffic.Contract, capacity int, src capture.Source) ([]seen, *flow.Counters, error) {
 	t.Helper()
+	if capacity == 0 {
+		capacity = 1 << 13 // more than any test holds, and quick to make
+	}
 	enc, err := traffic.NewEncoder(c)
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,77 @@
+package flow_test
+
+import (
+	"testing"
+
+	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/flow"
+	"nepcoc/runtime/traffic"
+)
+
+// BenchmarkInput is the packet path without inference, over a capture in
+// memory: decode, fragments, flow table, tokens. The goal is 3 M packets/s.
+func BenchmarkInput(b *testing.B) {
+	for _, bench := range []struct {
+		name string
+		mem  func(testing.TB) *capture.Memory
+	}{{"traffic", trainPackets}, {"synthetic-64k-flows", syntheticPackets}} {
+		b.Run(bench.name, func(b *testing.B) {
+			mem := bench.mem(b)
+			enc, err := traffic.NewEncoder(traffic.Default())
+			if err != nil {
+				b.Fatal(err)
+			}
+			verdicts := 0
+			in, err := flow.NewInput(flow.Options{Encoder: enc, Ready: func(*flow.Flow) { verdicts++ }})
+			if err != nil {
+				b.Fatal(err)
+			}
+			var f capture.Frame
+			b.ReportAllocs()
+			packets := 0
+			for b.Loop() {
+				mem.Rewind()
+				for mem.Next(&f) == nil {
+					in.Frame(&f)
+				}
+				in.Flush()
+				packets += mem.Len()
+			}
+			b.ReportMetric(float64(packets)/b.Elapsed().Seconds()/1e6, "Mpackets/s")
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(packets), "ns/packet")
+			b.ReportMetric(float64(verdicts)/float64(packets), "verdicts/packet")
+		})
+	}
+}
+
+func trainPackets(t testing.TB) *capture.Memory {
+	src, err := capture.Open(testfiles.Path(t, "traffic", "train.pcap"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	mem := new(capture.Memory)
+	if err := mem.ReadAll(src); err != nil {
+		t.Fatal(err)
+	}
+	return mem
+}
+
+// syntheticPackets is 64 Ki flows of 12 packets each, interleaved: more flow
+// state than a core's caches hold.
+func syntheticPackets(testing.TB) *capture.Memory {
+	mem := new(capture.Memory)
+	const flows, each = 1 << 16, 12
+	payload := make([]byte, 200)
+	for n := range each {
+		for i := range flows {
+			p := pkt{src: [4]byte{10, 1, byte(i >> 8), byte(i)}, dst: [4]byte{10, 2, 0, 1}, sport: uint16(1024 + i%60000), dport: 443, proto: capture.ProtoTCP, payload: payload}
+			if n%2 == 1 {
+				p = p.reverse()
+			}
+			mem.Add(&capture.Frame{Data: p.ethernet(), Time: int64(n*flows+i) * 1000, Length: 300, Link: capture.LinkEthernet})
+		}
+	}
+	return mem
+}

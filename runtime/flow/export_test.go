@@ -1,0 +1,46 @@
+package flow
+
+import "fmt"
+
+// CheckInvariants walks the whole table: every entry in use is in exactly one
+// list and in its bucket, lists are ordered by touch, counts agree.
+func (t *Table) CheckInvariants() error {
+	inList := map[int32]bool{}
+	undecided := 0
+	for l := range t.lists {
+		prev := none
+		for i := t.lists[l].head; i != none; i = t.entries[i].next {
+			e := &t.entries[i]
+			switch {
+			case inList[i]:
+				return fmt.Errorf("entry %d is in two lists, or twice in list %d", i, l)
+			case int(e.list) != l:
+				return fmt.Errorf("entry %d of list %d says list %d", i, l, e.list)
+			case e.prev != prev:
+				return fmt.Errorf("entry %d: previous %d, want %d", i, e.prev, prev)
+			case prev != none && t.entries[prev].touched > e.touched:
+				return fmt.Errorf("list %d is not ordered at entry %d", l, i)
+			case t.find(&e.key, e.hash) != i:
+				return fmt.Errorf("entry %d is not in its bucket", i)
+			}
+			if l != listDecided {
+				undecided++
+			}
+			inList[i] = true
+			prev = i
+		}
+		if t.lists[l].tail != prev {
+			return fmt.Errorf("list %d ends with %d, tail is %d", l, prev, t.lists[l].tail)
+		}
+	}
+	free := 0
+	for i := t.free; i != none; i = t.entries[i].chain {
+		if free++; inList[i] || free > len(t.entries) {
+			return fmt.Errorf("entry %d is free and in use, or the free list is a ring", i)
+		}
+	}
+	if len(inList) != t.open || undecided != t.undec || t.open+free != t.fresh {
+		return fmt.Errorf("%d entries in lists, %d undecided, %d free of %d; counted %d and %d", len(inList), undecided, free, t.fresh, t.open, t.undec)
+	}
+	return nil
+}

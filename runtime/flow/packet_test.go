@@ -1,0 +1,58 @@
+package flow_test
+
+import (
+	"encoding/binary"
+
+	"nepcoc/runtime/capture"
+)
+
+// pkt is a packet of the tests' own making.
+type pkt struct {
+	src, dst     [4]byte
+	sport, dport uint16
+	proto, flags uint8
+	payload      []byte
+	// fragments
+	id     uint16
+	more   bool
+	offset int // in bytes, a multiple of 8; later fragments have no L4 header
+}
+
+func (p pkt) reverse() pkt {
+	p.src, p.dst, p.sport, p.dport = p.dst, p.src, p.dport, p.sport
+	return p
+}
+
+func (p pkt) ip() []byte {
+	var l4 []byte
+	if p.offset == 0 {
+		switch p.proto {
+		case capture.ProtoTCP:
+			l4 = make([]byte, 20)
+			l4[12] = 5 << 4
+			l4[13] = p.flags
+		default:
+			l4 = make([]byte, 8)
+			binary.BigEndian.PutUint16(l4[4:], uint16(8+len(p.payload)))
+		}
+		binary.BigEndian.PutUint16(l4, p.sport)
+		binary.BigEndian.PutUint16(l4[2:], p.dport)
+	}
+	b := make([]byte, 20, 20+len(l4)+len(p.payload))
+	b[0] = 0x45
+	binary.BigEndian.PutUint16(b[2:], uint16(20+len(l4)+len(p.payload)))
+	binary.BigEndian.PutUint16(b[4:], p.id)
+	frag := uint16(p.offset / 8)
+	if p.more {
+		frag |= 0x2000
+	}
+	binary.BigEndian.PutUint16(b[6:], frag)
+	b[8], b[9] = 64, p.proto
+	copy(b[12:], p.src[:])
+	copy(b[16:], p.dst[:])
+	return append(append(b, l4...), p.payload...)
+}
+
+func (p pkt) ethernet() []byte {
+	return append([]byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0}, p.ip()...)
+}
