@@ -94,7 +94,6 @@ start_servers() { # $1 seed
 	start smtp smtpd -d -f "$d/smtpd.conf"
 	start smtp2 aiosmtpd -n -l 0.0.0.0:2525
 	start smtp26 aiosmtpd -n -l :::2525
-	echo "lab:{PLAIN}secret::::::" >"$d/users"
 	cat >"$d/dovecot.conf" <<-EOF
 		base_dir = $d/dovecot
 		state_dir = $d/dovecot
@@ -111,9 +110,10 @@ start_servers() { # $1 seed
 		}
 		userdb {
 		  driver = static
-		  args = uid=0 gid=0 home=$d/mail/%u
+		  args = uid=mail gid=mail home=$d/mail/%u
 		}
 	EOF
+	mkdir -p "$d/mail"; chown mail:mail "$d/mail"
 	start imap dovecot -F -c "$d/dovecot.conf"
 
 	# Messages, logs, management
@@ -128,6 +128,8 @@ start_servers() { # $1 seed
 		start "sip$n" sipp -sn uas -nostdin -p 5060 -i "10.77.$n.1" -mp "$((20000 + 10 * n))"
 		start "sip6$n" sipp -sn uas -nostdin -p 5060 -i "[fd77:$n::1]" -mp "$((21000 + 10 * n))"
 		start "siptcp$n" sipp -sn uas -nostdin -p 5061 -t t1 -i "10.77.$n.1" -mp "$((22000 + 10 * n))"
+		start "sipq$n" sipp -sf "$here/sip/uas.xml" -nostdin -p 5062 -i "10.77.$n.1" -mp "$((23000 + 10 * n))"
+		start "sipq6$n" sipp -sf "$here/sip/uas.xml" -nostdin -p 5062 -i "[fd77:$n::1]" -mp "$((24000 + 10 * n))"
 	done
 	start stun turnserver -c /dev/null -n --stun-only --no-tls --no-dtls --no-cli --listening-port 3478 --log-file stdout --pidfile "$d/turn.pid"
 

@@ -115,15 +115,12 @@ func ssh(r *requests) ([]string, string) {
 
 func smtp(r *requests) ([]string, string) {
 	from, to, port := r.word()+"@"+r.word()+".lab", r.word()+"@lab", r.one("25", "2525")
-	if r.chance(0.4) {
+	if r.v6() || r.chance(0.4) {
 		mail := fmt.Sprintf("From: %s\r\nSubject: %s\r\n\r\n%s\r\n", from, r.text(40), r.text(900))
 		return curl("smtp://"+r.url()+":"+port+"/"+r.word(), "--mail-from", from, "--mail-rcpt", to, "-T", "-"), mail
 	}
 	args := []string{"swaks", "--timeout", "4", "--server", r.addr, "--port", port, "--from", from, "--to", to,
 		"--helo", r.word() + ".lab", "--body", r.text(400), "--header", "Subject: " + r.text(30)}
-	if r.v6() {
-		args = append(args, "-6")
-	}
 	if r.chance(0.3) {
 		args = append(args, "--quit-after", r.one("BANNER", "HELO", "MAIL", "RCPT"))
 	}
@@ -241,7 +238,7 @@ func snmp(r *requests) ([]string, string) {
 
 func ftp(r *requests) ([]string, string) {
 	url := "ftp://" + r.url() + ":" + r.one("21", "2121") + r.one("/", "/f10.txt", "/f1200.txt", "/f9000.txt", "/"+r.word())
-	args := curl("--disable-eprt", r.one("--ftp-method", "--ftp-method"), r.one("nocwd", "multicwd"))
+	args := curl("--disable-eprt", "--ftp-method", r.one("nocwd", "multicwd"))
 	switch r.rng.IntN(4) {
 	case 0:
 		args = append(args, "-I")
@@ -255,17 +252,16 @@ func ftp(r *requests) ([]string, string) {
 }
 
 func sip(r *requests) ([]string, string) {
-	port, transport := "5060", "u1"
-	if !r.v6() && r.chance(0.2) {
+	port, transport, scenario := "5060", "u1", []string{"-sn", "uac"}
+	switch {
+	case r.chance(0.5):
+		port, scenario = "5062", []string{"-sf", r.files + "/" + r.one("options.xml", "register.xml")}
+	case !r.v6() && r.chance(0.4):
 		port, transport = "5061", "t1"
 	}
-	args := []string{"sipp", r.url() + ":" + port, "-t", transport, "-m", "1", "-nostdin", "-timeout", "4s", "-s", r.word(), "-d", r.number(200), "-nd"}
-	// The local address also goes into the messages.
-	args = append(args, "-p", fmt.Sprint(10000+r.rng.IntN(30000)))
-	if r.chance(0.5) {
-		return append(args, "-sf", r.files+"/"+r.one("options.xml", "register.xml")), ""
-	}
-	return append(args, "-sn", "uac"), ""
+	args := []string{"sipp", r.url() + ":" + port, "-t", transport, "-m", "1", "-nostdin", "-timeout", "4s", "-nd",
+		"-s", r.word(), "-d", r.number(200), "-p", fmt.Sprint(10000 + r.rng.IntN(20000))}
+	return append(args, scenario...), ""
 }
 
 func memcached(r *requests) ([]string, string) {
@@ -307,7 +303,7 @@ func tftp(r *requests) ([]string, string) {
 	if r.chance(0.4) {
 		args = append(args, "--tftp-no-options")
 	} else if r.chance(0.5) {
-		args = append(args, "--tftp-blksize", r.one("512", "1024", "1400"))
+		args = append(args, "--tftp-blksize", r.one("512", "800", "1024"))
 	}
 	return args, ""
 }

@@ -72,7 +72,7 @@ func run(stdout io.Writer) error {
 	if err := writeFile(*out+".csv", func(w io.Writer) error { return writeRows(w, result.flows, *name) }); err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "%s: %d flows, %d packets; left out: %d flows to ports without a label, %d without payload, %d frames that are no TCP or UDP\n",
+	fmt.Fprintf(stdout, "%s: %d flows, %d packets; left out: %d flows to ports without a label, %d without payload, %d fragments and other frames\n",
 		*out, len(result.flows), len(result.frames), result.unlabelled, result.empty, result.other)
 	return nil
 }

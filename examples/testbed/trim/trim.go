@@ -121,20 +121,24 @@ func trim(frames []frame, table ports, limit limits) trimmed {
 	return result
 }
 
-// decode finds the 5-tuple of an Ethernet frame, and whether the packet has payload.
+// decode finds the 5-tuple of an Ethernet frame, and whether the packet has payload. Fragments are left
+// out: a flow's first packets may hold a part of a datagram whose rest was trimmed away.
 func decode(data []byte) (k key, payload, ok bool) {
 	p := gopacket.NewPacket(data, layers.LayerTypeEthernet, gopacket.DecodeOptions{Lazy: true, NoCopy: true})
 	var src, dst netip.Addr
 	var rest int // bytes after the IP header, from its length field, as the frame may be cut or padded
 	switch ip := p.NetworkLayer().(type) {
 	case *layers.IPv4:
-		if ip.FragOffset != 0 {
+		if ip.FragOffset != 0 || ip.Flags&layers.IPv4MoreFragments != 0 {
 			return k, false, false
 		}
 		src, _ = netip.AddrFromSlice(ip.SrcIP)
 		dst, _ = netip.AddrFromSlice(ip.DstIP)
 		rest = int(ip.Length) - int(ip.IHL)*4
 	case *layers.IPv6:
+		if p.Layer(layers.LayerTypeIPv6Fragment) != nil {
+			return k, false, false
+		}
 		src, _ = netip.AddrFromSlice(ip.SrcIP)
 		dst, _ = netip.AddrFromSlice(ip.DstIP)
 		rest = int(ip.Length)
