@@ -1,0 +1,886 @@
+package onnx
+
+import (
+	"fmt"
+	"math"
+	"math/bits"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// The reader of this file exists beside onnx-go because onnx-go neither checks
+// what it reads (it panics on bad shapes and allocates what a file claims) nor
+// keeps all of it: opset versions, symbolic dimensions, int8 and uint8 data,
+// external data flags are dropped. Field numbers are those of onnx.proto.
+//
+// Payloads are not copied: raw and packed bytes alias the file.
+
+// Limits that keep the decoded form a small multiple of the file. A protobuf
+// message can be two bytes long, its decoded struct is hundreds; real models
+// of this compiler's kind have a few hundred nodes.
+const (
+	maxNodes       = 1 << 15
+	maxMessages    = 1 << 18 // nodes, attributes, tensors, value infos together
+	maxNodeInputs  = 1 << 10
+	maxNodeOutputs = 1 << 8
+	maxEdges       = 1 << 18 // onnx-go makes inputs x outputs edges per node
+	maxRank        = 16
+	maxDepth       = 8       // subgraphs inside subgraphs
+	maxElements    = 1 << 29 // of one tensor
+	maxOpsets      = 64
+	maxMetadata    = 1 << 10
+)
+
+type modelProto struct {
+	irVersion       int64
+	producer        string
+	producerVersion string
+	doc             string
+	opsets          []opsetImport
+	metadata        [][2]string
+	functions       int
+	graph           *graphProto
+}
+
+type opsetImport struct {
+	domain  string
+	version int64
+}
+
+type graphProto struct {
+	name          string
+	doc           string
+	nodes         []nodeProto
+	inits         []tensorProto
+	sparseInits   int
+	inputs        []valueInfo
+	outputs       []valueInfo
+	valueInfo     int // counted, not kept: shapes are inferred, not believed
+	quantizations int
+}
+
+type nodeProto struct {
+	name, op, domain string
+	inputs, outputs  []string
+	attrs            []attrProto
+}
+
+// attrKind is AttributeProto.AttributeType.
+type attrKind int32
+
+const (
+	attrUndefined attrKind = iota
+	attrFloat
+	attrInt
+	attrString
+	attrTensor
+	attrGraph
+	attrFloats
+	attrInts
+	attrStrings
+	attrTensors
+	attrGraphs
+	attrSparse
+	attrSparses
+	attrType
+	attrTypes
+	numAttrKinds
+)
+
+var attrKindNames = [numAttrKinds]string{"undefined", "float", "int", "string", "tensor", "graph", "floats",
+	"ints", "strings", "tensors", "graphs", "sparse tensor", "sparse tensors", "type", "types"}
+
+func (k attrKind) String() string {
+	if k >= 0 && k < numAttrKinds {
+		return attrKindNames[k]
+	}
+	return fmt.Sprintf("kind %d", int32(k))
+}
+
+type attrProto struct {
+	name    string
+	ref     string
+	kind    attrKind
+	f       float32
+	i       int64
+	s       []byte
+	tensor  *tensorProto
+	graph   *graphProto
+	floats  []float32
+	ints    []int64
+	strings [][]byte
+}
+
+type valueInfo struct {
+	name     string
+	elemType int32
+	isTensor bool
+	hasShape bool
+	dims     []Dim
+}
+
+// tensorProto keeps payloads as they lie in the file: raw, or the packed
+// little-endian (floats) or varint (ints) bytes of a typed field.
+type tensorProto struct {
+	name      string
+	dims      []int64
+	dtype     int32
+	raw       []byte
+	hasRaw    bool
+	floats    []byte // fixed32
+	doubles   []byte // fixed64
+	int32s    []byte // varints
+	int64s    []byte // varints
+	uint64s   []byte // varints
+	strings   int
+	segmented bool
+	external  bool
+	location  string
+}
+
+// wireError says where in the file the bytes stop making sense.
+type wireError struct {
+	place  string
+	offset int
+	reason string
+}
+
+func (e *wireError) Error() string {
+	return fmt.Sprintf("%s (byte %d): %s", e.place, e.offset, e.reason)
+}
+
+// message is one length-delimited message and the way to it, kept as a chain
+// so that the path is only spelled out when something is wrong.
+type message struct {
+	up    *message
+	what  string
+	index int // -1: not repeated
+	data  []byte
+	start int // offset of data in the file
+}
+
+func (m *message) path() string {
+	p := m.what
+	if m.index >= 0 {
+		p = fmt.Sprintf("%s[%d]", m.what, m.index)
+	}
+	if m.up == nil {
+		return p
+	}
+	return m.up.path() + "." + p
+}
+
+func (m *message) errorf(off int, format string, args ...any) error {
+	return &wireError{place: m.path(), offset: m.start + off, reason: fmt.Sprintf(format, args...)}
+}
+
+// field is one decoded field. For the varint and fixed types num holds the
+// bits, for length-delimited ones data.
+type field struct {
+	m     *message
+	tag   protowire.Number
+	typ   protowire.Type
+	data  []byte
+	num   uint64
+	start int // of the value, relative to m
+}
+
+func (f *field) errorf(format string, args ...any) error {
+	return f.m.errorf(f.start, "field %d: "+format, append([]any{f.tag}, args...)...)
+}
+
+func (f *field) want(t protowire.Type) error {
+	if f.typ != t {
+		return f.errorf("wire type %d where %d belongs", f.typ, t)
+	}
+	return nil
+}
+
+func (f *field) varint(dst *int64) error {
+	*dst = int64(f.num)
+	return f.want(protowire.VarintType)
+}
+
+func (f *field) varint32(dst *int32) error {
+	if int64(f.num) != int64(int32(f.num)) {
+		return f.errorf("%d is no 32-bit number", int64(f.num))
+	}
+	*dst = int32(f.num)
+	return f.want(protowire.VarintType)
+}
+
+func (f *field) string(dst *string) error {
+	if err := f.want(protowire.BytesType); err != nil {
+		return err
+	}
+	if !utf8.Valid(f.data) {
+		return f.errorf("text is not UTF-8: %.40q", f.data)
+	}
+	*dst = string(f.data)
+	return nil
+}
+
+func (f *field) bytes(dst *[]byte) error {
+	*dst = f.data
+	return f.want(protowire.BytesType)
+}
+
+func (f *field) message(what string, index int) (*message, error) {
+	return &message{up: f.m, what: what, index: index, data: f.data, start: f.m.start + f.start}, f.want(protowire.BytesType)
+}
+
+func (f *field) unknown() error {
+	return f.errorf("unknown field: the file is damaged, or newer than this compiler")
+}
+
+// packed appends a packed run, or a single unpacked element, to dst. A run
+// that is alone in its tensor, the usual case, stays an alias of the file.
+func (f *field) packed(dst *[]byte, elem protowire.Type) error {
+	if f.typ == protowire.BytesType {
+		switch elem {
+		case protowire.Fixed32Type:
+			if len(f.data)%4 != 0 {
+				return f.errorf("%d bytes of packed 4-byte numbers", len(f.data))
+			}
+		case protowire.Fixed64Type:
+			if len(f.data)%8 != 0 {
+				return f.errorf("%d bytes of packed 8-byte numbers", len(f.data))
+			}
+		}
+		if *dst == nil {
+			*dst = f.data[:len(f.data):len(f.data)]
+		} else {
+			*dst = append(*dst, f.data...)
+		}
+		return nil
+	}
+	if err := f.want(elem); err != nil {
+		return err
+	}
+	switch elem {
+	case protowire.VarintType:
+		*dst = protowire.AppendVarint(*dst, f.num)
+	case protowire.Fixed32Type:
+		*dst = protowire.AppendFixed32(*dst, uint32(f.num))
+	case protowire.Fixed64Type:
+		*dst = protowire.AppendFixed64(*dst, f.num)
+	}
+	return nil
+}
+
+// each calls fn for every field of m, in order.
+func (m *message) each(fn func(*field) error) error {
+	for pos := 0; pos < len(m.data); {
+		tag, typ, n := protowire.ConsumeTag(m.data[pos:])
+		if n < 0 {
+			return m.errorf(pos, "no protobuf field begins here: %v", protowire.ParseError(n))
+		}
+		f := field{m: m, tag: tag, typ: typ, start: pos + n}
+		rest := m.data[f.start:]
+		switch typ {
+		case protowire.VarintType:
+			f.num, n = protowire.ConsumeVarint(rest)
+		case protowire.Fixed32Type:
+			var v uint32
+			v, n = protowire.ConsumeFixed32(rest)
+			f.num = uint64(v)
+		case protowire.Fixed64Type:
+			f.num, n = protowire.ConsumeFixed64(rest)
+		case protowire.BytesType:
+			var size uint64
+			var sn int
+			if size, sn = protowire.ConsumeVarint(rest); sn >= 0 && size > uint64(len(rest)-sn) {
+				return f.errorf("claims %d bytes where %d are left: the file is cut short or damaged", size, len(rest)-sn)
+			}
+			f.data, n = protowire.ConsumeBytes(rest)
+			f.start += sn
+			if n >= 0 {
+				n -= sn
+			}
+		default:
+			return f.errorf("wire type %d, which ONNX does not use", typ)
+		}
+		if n < 0 {
+			return f.errorf("%v", protowire.ParseError(n))
+		}
+		if err := fn(&f); err != nil {
+			return err
+		}
+		pos = f.start + n
+	}
+	return nil
+}
+
+// reader counts what it has decoded over the whole file, subgraphs included.
+type reader struct {
+	messages, nodes, edges int
+}
+
+func (r *reader) count(f *field) error {
+	if r.messages++; r.messages > maxMessages {
+		return f.errorf("more than %d messages", maxMessages)
+	}
+	return nil
+}
+
+// readModel decodes and checks a ModelProto.
+func readModel(data []byte) (*modelProto, error) {
+	if len(data) == 0 {
+		return nil, &wireError{place: "model", reason: "the file is empty"}
+	}
+	var r reader
+	m := new(modelProto)
+	root := &message{what: "model", index: -1, data: data}
+	err := root.each(func(f *field) error {
+		switch f.tag {
+		case 1:
+			return f.varint(&m.irVersion)
+		case 2:
+			return f.string(&m.producer)
+		case 3:
+			return f.string(&m.producerVersion)
+		case 4: // domain of the model itself
+			return f.want(protowire.BytesType)
+		case 5: // model_version
+			return f.want(protowire.VarintType)
+		case 6:
+			return f.string(&m.doc)
+		case 7:
+			if m.graph != nil {
+				return f.errorf("a second graph")
+			}
+			sub, err := f.message("graph", -1)
+			if err != nil {
+				return err
+			}
+			m.graph, err = r.graph(sub, 0)
+			return err
+		case 8:
+			return r.opset(f, m)
+		case 14:
+			return r.metadata(f, m)
+		case 20, 26: // training_info, configuration: nothing an inference needs
+			return f.want(protowire.BytesType)
+		case 25:
+			m.functions++
+			return f.want(protowire.BytesType)
+		}
+		return f.unknown()
+	})
+	if err != nil {
+		return nil, err
+	}
+	if m.graph == nil {
+		return nil, &wireError{place: "model", offset: len(data), reason: "no graph in it: not an ONNX model"}
+	}
+	return m, nil
+}
+
+func (r *reader) opset(f *field, m *modelProto) error {
+	sub, err := f.message("opset_import", len(m.opsets))
+	if err != nil {
+		return err
+	}
+	if len(m.opsets) == maxOpsets {
+		return f.errorf("more than %d opset imports", maxOpsets)
+	}
+	var o opsetImport
+	m.opsets = append(m.opsets, o)
+	p := &m.opsets[len(m.opsets)-1]
+	return sub.each(func(f *field) error {
+		switch f.tag {
+		case 1:
+			return f.string(&p.domain)
+		case 2:
+			return f.varint(&p.version)
+		}
+		return f.unknown()
+	})
+}
+
+func (r *reader) metadata(f *field, m *modelProto) error {
+	sub, err := f.message("metadata_props", len(m.metadata))
+	if err != nil {
+		return err
+	}
+	if len(m.metadata) == maxMetadata {
+		return f.errorf("more than %d metadata entries", maxMetadata)
+	}
+	m.metadata = append(m.metadata, [2]string{})
+	return readPair(sub, &m.metadata[len(m.metadata)-1])
+}
+
+func readPair(m *message, kv *[2]string) error {
+	return m.each(func(f *field) error {
+		switch f.tag {
+		case 1:
+			return f.string(&kv[0])
+		case 2:
+			return f.string(&kv[1])
+		}
+		return f.unknown()
+	})
+}
+
+func (r *reader) graph(m *message, depth int) (*graphProto, error) {
+	if depth > maxDepth {
+		return nil, m.errorf(0, "graphs nested more than %d deep", maxDepth)
+	}
+	g := new(graphProto)
+	err := m.each(func(f *field) error {
+		switch f.tag {
+		case 1:
+			return r.node(f, g, depth)
+		case 2:
+			return f.string(&g.name)
+		case 5:
+			sub, err := f.message("initializer", len(g.inits))
+			if err != nil {
+				return err
+			}
+			if err := r.count(f); err != nil {
+				return err
+			}
+			t, err := r.tensor(sub)
+			if err != nil {
+				return err
+			}
+			g.inits = append(g.inits, *t)
+			return nil
+		case 10:
+			return f.string(&g.doc)
+		case 11:
+			return r.valueInfo(f, "input", &g.inputs)
+		case 12:
+			return r.valueInfo(f, "output", &g.outputs)
+		case 13:
+			g.valueInfo++
+			return f.want(protowire.BytesType)
+		case 14:
+			g.quantizations++
+			return f.want(protowire.BytesType)
+		case 15:
+			g.sparseInits++
+			return f.want(protowire.BytesType)
+		case 16: // metadata_props
+			return f.want(protowire.BytesType)
+		}
+		return f.unknown()
+	})
+	return g, err
+}
+
+func (r *reader) node(f *field, g *graphProto, depth int) error {
+	sub, err := f.message("node", len(g.nodes))
+	if err != nil {
+		return err
+	}
+	if err := r.count(f); err != nil {
+		return err
+	}
+	if r.nodes++; r.nodes > maxNodes {
+		return f.errorf("more than %d nodes", maxNodes)
+	}
+	var n nodeProto
+	err = sub.each(func(f *field) error {
+		switch f.tag {
+		case 1:
+			return appendName(f, &n.inputs, maxNodeInputs)
+		case 2:
+			return appendName(f, &n.outputs, maxNodeOutputs)
+		case 3:
+			return f.string(&n.name)
+		case 4:
+			return f.string(&n.op)
+		case 5:
+			return r.attr(f, &n, depth)
+		case 7:
+			return f.string(&n.domain)
+		case 6, 8, 9, 10: // doc_string, overload, metadata_props, device_configurations
+			return f.want(protowire.BytesType)
+		}
+		return f.unknown()
+	})
+	if err != nil {
+		return err
+	}
+	if n.op == "" {
+		return sub.errorf(0, "node %q has no operator", n.name)
+	}
+	if len(n.outputs) == 0 {
+		return sub.errorf(0, "node %q (%s) has no outputs", n.name, n.op)
+	}
+	if r.edges += max(len(n.inputs), 1) * len(n.outputs); r.edges > maxEdges {
+		return sub.errorf(0, "more than %d edges", maxEdges)
+	}
+	if n.domain == "ai.onnx" {
+		n.domain = ""
+	}
+	g.nodes = append(g.nodes, n)
+	return nil
+}
+
+func appendName(f *field, dst *[]string, limit int) error {
+	if len(*dst) == limit {
+		return f.errorf("more than %d of them in one node", limit)
+	}
+	var s string
+	if err := f.string(&s); err != nil {
+		return err
+	}
+	*dst = append(*dst, s)
+	return nil
+}
+
+func (r *reader) attr(f *field, n *nodeProto, depth int) error {
+	sub, err := f.message("attribute", len(n.attrs))
+	if err != nil {
+		return err
+	}
+	if err := r.count(f); err != nil {
+		return err
+	}
+	var a attrProto
+	var floats, ints []byte
+	err = sub.each(func(f *field) error {
+		switch f.tag {
+		case 1:
+			return f.string(&a.name)
+		case 2:
+			a.f = math.Float32frombits(uint32(f.num))
+			return f.want(protowire.Fixed32Type)
+		case 3:
+			return f.varint(&a.i)
+		case 4:
+			return f.bytes(&a.s)
+		case 5:
+			t, err := f.message("t", -1)
+			if err != nil {
+				return err
+			}
+			a.tensor, err = r.tensor(t)
+			return err
+		case 6:
+			g, err := f.message("g", -1)
+			if err != nil {
+				return err
+			}
+			a.graph, err = r.graph(g, depth+1)
+			return err
+		case 7:
+			return f.packed(&floats, protowire.Fixed32Type)
+		case 8:
+			return f.packed(&ints, protowire.VarintType)
+		case 9:
+			if err := r.count(f); err != nil {
+				return err
+			}
+			a.strings = append(a.strings, f.data)
+			return f.want(protowire.BytesType)
+		case 20:
+			return f.varint32((*int32)(&a.kind))
+		case 21:
+			return f.string(&a.ref)
+		case 10, 11, 13, 14, 15, 22, 23: // tensors, graphs, doc_string, types, sparse: refused by kind
+			return f.want(protowire.BytesType)
+		}
+		return f.unknown()
+	})
+	if err != nil {
+		return err
+	}
+	switch {
+	case a.name == "":
+		return sub.errorf(0, "an attribute without a name")
+	case a.kind <= attrUndefined || a.kind >= numAttrKinds:
+		return sub.errorf(0, "attribute %q has no valid type (%d)", a.name, a.kind)
+	case a.kind == attrTensor && a.tensor == nil:
+		return sub.errorf(0, "attribute %q is said to be a tensor, but has none", a.name)
+	case a.kind == attrGraph && a.graph == nil:
+		return sub.errorf(0, "attribute %q is said to be a graph, but has none", a.name)
+	case (a.kind == attrString && !utf8.Valid(a.s)):
+		return sub.errorf(0, "attribute %q: text is not UTF-8", a.name)
+	}
+	for _, b := range n.attrs {
+		if b.name == a.name {
+			return sub.errorf(0, "attribute %q given twice", a.name)
+		}
+	}
+	for ; len(floats) > 0; floats = floats[4:] {
+		v, _ := protowire.ConsumeFixed32(floats)
+		a.floats = append(a.floats, math.Float32frombits(v))
+	}
+	if a.ints, err = varints(ints); err != nil {
+		return sub.errorf(0, "attribute %q: %v", a.name, err)
+	}
+	n.attrs = append(n.attrs, a)
+	return nil
+}
+
+// countVarints is the number of varints in b; its length is known before
+// anything is allocated for them.
+func countVarints(b []byte) int {
+	n := 0
+	for _, c := range b {
+		if c < 0x80 {
+			n++
+		}
+	}
+	return n
+}
+
+func varints(b []byte) ([]int64, error) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	out := make([]int64, 0, countVarints(b))
+	for len(b) > 0 {
+		v, n := protowire.ConsumeVarint(b)
+		if n < 0 {
+			return nil, protowire.ParseError(n)
+		}
+		out = append(out, int64(v))
+		b = b[n:]
+	}
+	return out, nil
+}
+
+func (r *reader) valueInfo(f *field, what string, dst *[]valueInfo) error {
+	sub, err := f.message(what, len(*dst))
+	if err != nil {
+		return err
+	}
+	if err := r.count(f); err != nil {
+		return err
+	}
+	var v valueInfo
+	err = sub.each(func(f *field) error {
+		switch f.tag {
+		case 1:
+			return f.string(&v.name)
+		case 2:
+			t, err := f.message("type", -1)
+			if err != nil {
+				return err
+			}
+			return readType(t, &v)
+		case 3, 4: // doc_string, metadata_props
+			return f.want(protowire.BytesType)
+		}
+		return f.unknown()
+	})
+	if err != nil {
+		return err
+	}
+	if v.name == "" {
+		return sub.errorf(0, "a graph %s without a name", what)
+	}
+	*dst = append(*dst, v)
+	return nil
+}
+
+func readType(m *message, v *valueInfo) error {
+	return m.each(func(f *field) error {
+		switch f.tag {
+		case 1:
+			v.isTensor = true
+			t, err := f.message("tensor_type", -1)
+			if err != nil {
+				return err
+			}
+			return t.each(func(f *field) error {
+				switch f.tag {
+				case 1:
+					return f.varint32(&v.elemType)
+				case 2:
+					v.hasShape = true
+					s, err := f.message("shape", -1)
+					if err != nil {
+						return err
+					}
+					return readShape(s, v)
+				}
+				return f.unknown()
+			})
+		case 4, 5, 7, 8, 9: // sequence, map, opaque, sparse, optional: isTensor stays false
+			return f.want(protowire.BytesType)
+		case 6: // denotation
+			return f.want(protowire.BytesType)
+		}
+		return f.unknown()
+	})
+}
+
+func readShape(m *message, v *valueInfo) error {
+	return m.each(func(f *field) error {
+		if f.tag != 1 {
+			return f.unknown()
+		}
+		if len(v.dims) == maxRank {
+			return f.errorf("more than %d dimensions", maxRank)
+		}
+		sub, err := f.message("dim", len(v.dims))
+		if err != nil {
+			return err
+		}
+		d := Dim{}
+		err = sub.each(func(f *field) error {
+			switch f.tag {
+			case 1:
+				var n int64
+				if err := f.varint(&n); err != nil {
+					return err
+				}
+				if n < 0 || n > maxElements {
+					return f.errorf("dimension of size %d", n)
+				}
+				d = Dim{Size: int(n), Known: true}
+				return nil
+			case 2:
+				d = Dim{}
+				return f.string(&d.Param)
+			case 3: // denotation
+				return f.want(protowire.BytesType)
+			}
+			return f.unknown()
+		})
+		v.dims = append(v.dims, d)
+		return err
+	})
+}
+
+func (r *reader) tensor(m *message) (*tensorProto, error) {
+	t := new(tensorProto)
+	var dims []byte
+	err := m.each(func(f *field) error {
+		switch f.tag {
+		case 1:
+			return f.packed(&dims, protowire.VarintType)
+		case 2:
+			return f.varint32(&t.dtype)
+		case 3:
+			t.segmented = true
+			return f.want(protowire.BytesType)
+		case 4:
+			return f.packed(&t.floats, protowire.Fixed32Type)
+		case 5:
+			return f.packed(&t.int32s, protowire.VarintType)
+		case 6:
+			t.strings++
+			return f.want(protowire.BytesType)
+		case 7:
+			return f.packed(&t.int64s, protowire.VarintType)
+		case 8:
+			return f.string(&t.name)
+		case 9:
+			t.hasRaw = true
+			return f.bytes(&t.raw)
+		case 10:
+			return f.packed(&t.doubles, protowire.Fixed64Type)
+		case 11:
+			return f.packed(&t.uint64s, protowire.VarintType)
+		case 12, 16: // doc_string, metadata_props
+			return f.want(protowire.BytesType)
+		case 13:
+			sub, err := f.message("external_data", -1)
+			if err != nil {
+				return err
+			}
+			var kv [2]string
+			err = readPair(sub, &kv)
+			if kv[0] == "location" {
+				t.location = kv[1]
+			}
+			return err
+		case 14:
+			var loc int64
+			err := f.varint(&loc)
+			if loc != 0 && loc != 1 {
+				return f.errorf("data location %d", loc)
+			}
+			t.external = loc == 1
+			return err
+		}
+		return f.unknown()
+	})
+	if err != nil {
+		return nil, err
+	}
+	if countVarints(dims) > maxRank {
+		return nil, m.errorf(0, "tensor %q has more than %d dimensions", t.name, maxRank)
+	}
+	if t.dims, err = varints(dims); err != nil {
+		return nil, m.errorf(0, "tensor %q: dims: %v", t.name, err)
+	}
+	if err := t.check(); err != nil {
+		return nil, m.errorf(0, "tensor %q: %v", t.name, err)
+	}
+	return t, nil
+}
+
+// elements multiplies dims; it fails where one is negative or the product is
+// more than any tensor may have.
+func elements(dims []int64) (int, error) {
+	n := uint64(1)
+	empty := false
+	for _, d := range dims {
+		if d < 0 {
+			return 0, fmt.Errorf("dims %v: a negative dimension", dims)
+		}
+		if d == 0 {
+			empty = true
+			continue
+		}
+		hi, lo := bits.Mul64(n, uint64(d))
+		if hi != 0 || lo > maxElements {
+			return 0, fmt.Errorf("dims %v ask for more than %d elements", dims, maxElements)
+		}
+		n = lo
+	}
+	if empty {
+		return 0, nil
+	}
+	return int(n), nil
+}
+
+// check compares what the dims promise with the payload that is there.
+func (t *tensorProto) check() error {
+	n, err := elements(t.dims)
+	if err != nil {
+		return err
+	}
+	d := lookupDType(t.dtype)
+	switch {
+	case d == nil:
+		return fmt.Errorf("element type %d, which ONNX does not define", t.dtype)
+	case t.external:
+		return nil
+	case t.segmented:
+		return fmt.Errorf("is stored in segments")
+	case d.bits == 0: // string, complex: refused by name where they are used
+		return nil
+	case t.hasRaw:
+		if want := (n*d.bits + 7) / 8; len(t.raw) != want {
+			return fmt.Errorf("raw_data has %d bytes, dims %v of %s need %d", len(t.raw), t.dims, d.name, want)
+		}
+		return nil
+	}
+	have := 0
+	switch d.store {
+	case inFloats:
+		have = len(t.floats) / 4
+	case inDoubles:
+		have = len(t.doubles) / 8
+	case inInt32s:
+		have = countVarints(t.int32s)
+	case inInt64s:
+		have = countVarints(t.int64s)
+	case inUint64s:
+		have = countVarints(t.uint64s)
+	}
+	if want := (n*d.bits + d.unit - 1) / d.unit; have != want {
+		return fmt.Errorf("has %d values, dims %v of %s need %d", have, t.dims, d.name, want)
+	}
+	return nil
+}
