@@ -1,0 +1,72 @@
+//go:build !purego && amd64
+
+package lookup
+
+import "nepcoc/runtime/kernels/plane"
+
+// chunk is the number of columns that the assembly transposes at a time.
+const chunk = 16
+
+type rowPointers = [plane.Block]*int8
+
+// gather fills rows with the addresses of the tokens' rows; a short block repeats
+// its last token.
+func (t *Table) gather(rows *rowPointers, tokens []int32) int {
+	n := min(len(tokens), len(rows))
+	for i, tok := range tokens[:n] {
+		rows[i] = &t.data[int(tok)*t.cols]
+	}
+	for i := n; i < len(rows); i++ {
+		rows[i] = rows[n-1]
+	}
+	return n
+}
+
+// prefetch asks for all the rows, ignoring ids outside the table.
+func prefetch(t *Table, tokens []int32) {
+	var rows rowPointers
+	n := 0
+	for _, tok := range tokens {
+		if uint(tok) >= uint(t.rows) {
+			continue
+		}
+		rows[n] = &t.data[int(tok)*t.cols]
+		if n++; n == len(rows) {
+			prefetchRows(&rows[0], n, t.cols)
+			n = 0
+		}
+	}
+	if n > 0 {
+		prefetchRows(&rows[0], n, t.cols)
+	}
+}
+
+// load transposes block by block; the next block's rows are on their way from
+// memory meanwhile.
+func load(t *Table, dst *plane.Plane, pos int, tokens []int32) {
+	whole := t.cols &^ (chunk - 1)
+	t.loadGeneric(dst, pos, tokens, whole, t.cols)
+	if whole == 0 || len(tokens) == 0 {
+		return
+	}
+	var now, next rowPointers
+	prefetchRows(&now[0], t.gather(&now, tokens), whole)
+	for {
+		rest := tokens[min(plane.Block, len(tokens)):]
+		if len(rest) > 0 {
+			prefetchRows(&next[0], t.gather(&next, rest), whole)
+		}
+		transpose(&now, &dst.Data[dst.Margin+pos], dst.Stride, whole)
+		if len(rest) == 0 {
+			return
+		}
+		now, tokens = next, rest
+		pos += plane.Block
+	}
+}
+
+//go:noescape
+func transpose(rows *rowPointers, dst *int8, stride, cols int)
+
+//go:noescape
+func prefetchRows(rows **int8, n, bytes int)
