@@ -1,0 +1,309 @@
+package canonical
+
+import (
+	"fmt"
+	"slices"
+
+	"nepcoc/ir"
+	"nepcoc/passes/internal/edit"
+)
+
+// The layout step walks the graph once, forward. For every ONNX value it keeps
+// a canonical value, which is a sequence [T,C] or a vector [C], and what each
+// ONNX axis is in it. Operators that only rename axes (Transpose, Unsqueeze,
+// Reshape of unit dimensions ...) thus cost nothing: they change the second
+// part and make no node.
+
+// axis says what an ONNX axis is in the canonical value.
+type axis byte
+
+const (
+	unit     axis = iota // size 1: batch, or a position or channel that is the only one
+	position             // axis 0 of a sequence
+	channel              // the last axis
+)
+
+// form is the shape of a canonical value.
+type form byte
+
+const (
+	sequence form = iota // [T,C]
+	ids                  // [T], integers
+	vector               // [C]
+	scalar               // []
+)
+
+// view is an ONNX value in terms of a canonical one.
+type view struct {
+	val  *ir.Value
+	form form
+	axes []axis // per ONNX axis; an axis is a unit exactly if its size is 1
+	// perm, of a vector that was flattened from [C,T], is the canonical
+	// (time-major) index of each ONNX index; nil is the identity. The
+	// consumer's weights absorb it.
+	perm []int
+	// seq is the [T,1] form of ids, once somebody needed it.
+	seq *ir.Value
+}
+
+// refusal is a reason not to take a node.
+type refusal struct{ reason, way string }
+
+func (r *refusal) Error() string { return r.reason }
+
+func refuse(way, format string, args ...any) error {
+	return &refusal{fmt.Sprintf(format, args...), way}
+}
+
+type lowering struct {
+	out      *ir.Graph
+	names    edit.Names
+	views    map[*ir.Value]*view
+	failed   map[*ir.Value]bool // no view because of a problem already told
+	problems ir.Problems
+	node     *ir.Node // being lowered
+}
+
+// rule lowers one node to views of its outputs.
+type rule func(l *lowering, n *ir.Node) ([]*view, error)
+
+// single adapts a rule for nodes with one output and a first input that is no constant.
+func single(f func(l *lowering, n *ir.Node, x *view) (*view, error)) rule {
+	return func(l *lowering, n *ir.Node) ([]*view, error) {
+		if len(n.Outputs) > 1 {
+			return nil, refuse("export without the additional outputs", "only the first output can be computed")
+		}
+		x := l.views[n.Inputs[0]]
+		if x == nil {
+			return nil, refuse("let the exporter fold constants", "the data is a constant too large to fold")
+		}
+		v, err := f(l, n, x)
+		if err != nil {
+			return nil, err
+		}
+		return []*view{v}, nil
+	}
+}
+
+// toCanonical converts a graph of ONNX operators to canonical ones.
+func toCanonical(g *ir.Graph) (*ir.Graph, ir.Problems) {
+	l := &lowering{
+		out:    &ir.Graph{Name: g.Name, OutputNames: g.OutputNames},
+		names:  edit.Names{},
+		views:  make(map[*ir.Value]*view),
+		failed: make(map[*ir.Value]bool),
+	}
+	for _, v := range g.Inputs {
+		l.input(v)
+	}
+	for _, n := range g.Nodes {
+		l.lower(n)
+	}
+	for i, v := range g.Outputs {
+		l.output(v, g.OutputNames[i])
+	}
+	if len(l.problems) > 0 {
+		return nil, l.problems
+	}
+	l.out.Sweep()
+	return l.out, nil
+}
+
+func (l *lowering) lower(n *ir.Node) {
+	for _, v := range n.Inputs {
+		if v != nil && l.failed[v] {
+			for _, o := range n.Outputs {
+				l.failed[o] = true
+			}
+			return
+		}
+	}
+	l.node = n
+	var views []*view
+	err := refuse("write it with operators of `nepcoc ops`", "the operator has no canonical form")
+	if r := rules[n.Op]; r != nil {
+		views, err = r(l, n)
+	}
+	if err != nil {
+		p := ir.ProblemOf(n, err.Error(), "")
+		if r, ok := err.(*refusal); ok {
+			p.Way = r.way
+		}
+		l.problems = append(l.problems, p)
+		for _, o := range n.Outputs {
+			l.failed[o] = true
+		}
+		return
+	}
+	for i, o := range n.Outputs {
+		l.views[o] = views[i]
+	}
+}
+
+// input decides what a model input is: integers [T], or numbers [T,C] with the
+// positions along the last axis that is no unit.
+func (l *lowering) input(v *ir.Value) {
+	big := 0
+	for _, d := range v.Type.Shape {
+		if d != 1 {
+			big++
+		}
+	}
+	integer := v.Type.DType != ir.F32
+	if big > 2 || integer && big > 1 {
+		l.problems = append(l.problems, ir.Problem{Node: v.Name, Op: "input", Types: []ir.Type{v.Type},
+			Reason: "an input is one sequence: at most one axis besides batch may be longer than 1 (two for float features)",
+			Way:    "export the model for one flow as [batch, length]"})
+		l.failed[v] = true
+		return
+	}
+	w := &view{axes: make([]axis, len(v.Type.Shape))}
+	t, c := 1, 1
+	for i := len(v.Type.Shape) - 1; i >= 0; i-- {
+		switch d := v.Type.Shape[i]; {
+		case d == 1:
+		case t == 1:
+			t, w.axes[i] = d, position
+		default:
+			c, w.axes[i] = d, channel
+		}
+	}
+	shape := []int{t, c}
+	if integer {
+		w.form, shape = ids, []int{t}
+	}
+	w.val = &ir.Value{Name: l.names.Fresh(v.Name), Type: ir.Type{DType: v.Type.DType, Shape: shape}}
+	l.out.Inputs = append(l.out.Inputs, w.val)
+	l.views[v] = w
+}
+
+// output makes the graph's output a vector.
+func (l *lowering) output(v *ir.Value, name string) {
+	if l.failed[v] {
+		return
+	}
+	problem := func(reason, way string) {
+		l.problems = append(l.problems, ir.Problem{Node: name, Op: "output", Types: []ir.Type{v.Type}, Reason: reason, Way: way})
+	}
+	w := l.views[v]
+	if w == nil {
+		problem("the output is constant", "drop it from the model's outputs")
+		return
+	}
+	l.node = &ir.Node{Op: "output", Origin: name, Outputs: []*ir.Value{v}}
+	if w.form != scalar {
+		x, err := l.vector(w)
+		switch {
+		case err != nil:
+			problem("the model gives one result per position, not one per flow", "reduce over positions before the output")
+			return
+		case x.perm != nil:
+			problem("the output is a flattened sequence", "end the model in a Linear layer")
+			return
+		}
+		w = x
+	}
+	l.out.Outputs = append(l.out.Outputs, w.val)
+}
+
+// emit adds a node to the canonical graph.
+func (l *lowering) emit(op string, attrs ir.Attrs, inputs ...*ir.Value) (*ir.Value, error) {
+	name := l.node.Outputs[0].Name
+	n, err := l.names.New(op, l.node.Origin, name, attrs, inputs...)
+	if err != nil {
+		return nil, err
+	}
+	l.out.Nodes = append(l.out.Nodes, n)
+	return n.Out(), nil
+}
+
+// numbers returns x in a form that has channels: ids become [T,1].
+func (l *lowering) numbers(x *view) (*view, error) {
+	if x.form != ids {
+		return x, nil
+	}
+	if x.seq == nil {
+		seq, err := l.emit("reshape", ir.Attrs{"shape": []int{x.val.Type.Shape[0], 1}}, x.val)
+		if err != nil {
+			return nil, err
+		}
+		x.seq = seq
+	}
+	return &view{val: x.seq, form: sequence, axes: x.axes}, nil
+}
+
+// vector returns x as a vector, flattening a sequence that has one position or
+// one channel.
+func (l *lowering) vector(x *view) (*view, error) {
+	x, err := l.numbers(x)
+	if err != nil || x.form == vector {
+		return x, err
+	}
+	if x.form == scalar {
+		return nil, refuse("", "a single number is used as a vector")
+	}
+	if slices.Contains(x.axes, position) && slices.Contains(x.axes, channel) {
+		return nil, refuse("", "a sequence is used as a vector")
+	}
+	flat, err := l.emit("flatten", nil, x.val)
+	if err != nil {
+		return nil, err
+	}
+	axes := slices.Clone(x.axes)
+	for i, a := range axes {
+		if a == position {
+			axes[i] = channel
+		}
+	}
+	return &view{val: flat, form: vector, axes: axes}, nil
+}
+
+// channels is the size of the last canonical axis.
+func (x *view) channels() int {
+	s := x.val.Type.Shape
+	if x.form == ids || len(s) == 0 {
+		return 1
+	}
+	return s[len(s)-1]
+}
+
+// axisOf maps an ONNX axis to the canonical axis of x.
+func (x *view) axisOf(a axis) int {
+	if a == position || x.form != sequence {
+		return 0
+	}
+	return 1
+}
+
+// withAxes is x under other ONNX axes.
+func (x *view) withAxes(axes []axis) *view {
+	y := *x
+	y.axes = axes
+	return &y
+}
+
+// label returns the axis kinds of a shape whose long dimensions are, in order,
+// the given ones.
+func label(shape []int, long []axis) []axis {
+	axes := make([]axis, len(shape))
+	for i, d := range shape {
+		if d != 1 && len(long) > 0 {
+			axes[i], long = long[0], long[1:]
+		}
+	}
+	return axes
+}
+
+// longAxes lists the axes that are no units, and longDims the sizes > 1.
+func longAxes(axes []axis) []axis {
+	return slices.DeleteFunc(slices.Clone(axes), func(a axis) bool { return a == unit })
+}
+
+func longDims(shape []int) []int {
+	return slices.DeleteFunc(slices.Clone(shape), func(d int) bool { return d == 1 })
+}
+
+// aligned returns the axes of x seen from a tensor of higher rank, as numpy aligns them.
+func aligned(axes []axis, rank int) []axis {
+	return append(make([]axis, max(0, rank-len(axes))), axes...)
+}

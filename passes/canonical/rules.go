@@ -1,0 +1,43 @@
+package canonical
+
+import "nepcoc/ir"
+
+// rules says how each ONNX operator becomes canonical. An operator that is not
+// here can only be part of a constant expression.
+var rules map[string]rule
+
+func init() {
+	rules = map[string]rule{
+		// Names and shapes.
+		"Transpose": single(transpose), "Cast": single(cast), "Expand": single(expand),
+		"Reshape": single(reshape), "Flatten": single(reshape), "Squeeze": single(reshape), "Unsqueeze": single(reshape),
+		"Slice": single(slice), "Split": split, "Gather": gather, "Pad": single(pad), "Concat": concat,
+
+		// Layers.
+		"MatMul": matMul, "Gemm": single(gemm), "Conv": single(conv),
+		"LayerNormalization": single(layerNormRule), "BatchNormalization": single(batchNorm),
+		"MaxPool": windowPool("max"), "AveragePool": windowPool("mean"),
+		"GlobalMaxPool": globalPool("max"), "GlobalAveragePool": globalPool("mean"),
+		"ReduceMax": reduceOp("max"), "ReduceMean": reduceOp("mean"), "ReduceSum": reduceOp("sum"),
+		"Softmax": softmax("softmax"), "LogSoftmax": softmax("log_softmax"), "ArgMax": single(argMax),
+
+		// Functions of one value.
+		"act": single(keepAct), "Clip": single(clip), "PRelu": single(prelu), "Gelu": single(gelu), "Neg": single(neg),
+		"Relu": activation("relu", nil), "Sigmoid": activation("sigmoid", nil), "Tanh": activation("tanh", nil),
+		"LeakyRelu":   activation("leaky_relu", ir.Attrs{"alpha": 0.01}),
+		"Elu":         activation("elu", ir.Attrs{"alpha": 1.0}),
+		"Celu":        activation("celu", ir.Attrs{"alpha": 1.0}),
+		"Selu":        activation("selu", ir.Attrs{"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}),
+		"HardSigmoid": activation("hard_sigmoid", ir.Attrs{"alpha": 0.2, "beta": 0.5}),
+		"HardSwish":   activation("hard_swish", nil), "Mish": activation("mish", nil),
+		"Softplus": activation("softplus", nil), "Softsign": activation("softsign", nil),
+		"Erf": activation("erf", nil), "Exp": activation("exp", nil), "Log": activation("log", nil),
+		"Sqrt": activation("sqrt", nil), "Abs": activation("abs", nil), "Reciprocal": activation("reciprocal", nil),
+
+		// Functions of several.
+		"Add": elementwise("add"), "Sub": elementwise("sub"), "Mul": elementwise("mul"), "Div": elementwise("div"),
+		"Sum": elementwise("add"), "Min": elementwise("min"), "Max": elementwise("max"), "Pow": power,
+		"Equal": mask, "Less": mask, "LessOrEqual": mask, "Greater": mask, "GreaterOrEqual": mask,
+		"And": mask, "Or": mask, "Not": mask, "Where": mask,
+	}
+}

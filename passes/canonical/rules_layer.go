@@ -1,0 +1,468 @@
+package canonical
+
+import (
+	"math"
+	"slices"
+
+	"nepcoc/ir"
+	"nepcoc/passes/internal/edit"
+)
+
+const wayAttention = "use convolutions and pooling: attention and other products of two computed matrices are not supported"
+
+// matMul takes a constant on either side.
+func matMul(l *lowering, n *ir.Node) ([]*view, error) {
+	a, b := n.Inputs[0], n.Inputs[1]
+	if a.Const == nil && b.Const == nil {
+		return nil, refuse(wayAttention, "both operands are computed: the receptive field is unbounded (attention)")
+	}
+	w, other, left := b, a, false
+	if a.Const != nil {
+		w, other, left = a, b, true
+	}
+	rank := max(len(a.Type.Shape), len(b.Type.Shape))
+	dims := w.Type.Shape
+	for len(dims) > 2 && dims[0] == 1 {
+		dims = dims[1:]
+	}
+	x := l.views[other]
+	if len(dims) != 2 || len(x.axes) < 2 {
+		return nil, refuse("multiply by one matrix", "the constant operand %s is no matrix", w.Type)
+	}
+	x = x.withAxes(aligned(x.axes, rank))
+	// x[..,I] * w[I,O], or w[O,I] * x[..,I,T].
+	contract, o, i := rank-1, dims[1], dims[0]
+	at := func(out, in int) int { return in*o + out }
+	if left {
+		contract, o, i = rank-2, dims[0], dims[1]
+		at = func(out, in int) int { return out*i + in }
+	}
+	y, err := l.linear(x, contract, w, o, i, at, nil)
+	return []*view{y}, err
+}
+
+func gemm(l *lowering, n *ir.Node, x *view) (*view, error) {
+	w := n.Inputs[1]
+	if w.Const == nil {
+		return nil, refuse(wayAttention, "both operands are computed: the receptive field is unbounded (attention)")
+	}
+	if w.Type.DType != ir.F32 || len(w.Type.Shape) != 2 {
+		return nil, refuse("use float32 weights", "the weights are %s", w.Type)
+	}
+	if n.Int("transA", 0) != 0 {
+		x = x.withAxes([]axis{x.axes[1], x.axes[0]})
+	}
+	o, i := w.Type.Shape[1], w.Type.Shape[0]
+	at := func(out, in int) int { return in*o + out }
+	if n.Int("transB", 0) != 0 {
+		o, i = i, o
+		at = func(out, in int) int { return out*i + in }
+	}
+	var bias []float32
+	if c := n.Input(2); c != nil {
+		d := alongAxis(c, 2, 1, o)
+		if d == nil {
+			return nil, refuse("use a constant bias per output", "the bias is %s", c.Type)
+		}
+		bias = scaled(d, n.Float("beta", 1))
+	}
+	if alpha := n.Float("alpha", 1); alpha != 1 {
+		w = l.names.Const(w.Name, edit.F32(scaled(edit.Floats(w), alpha), w.Type.Shape...))
+	}
+	return l.linear(x, 1, w, o, i, at, bias)
+}
+
+func scaled(d []float32, f float64) []float32 {
+	if f == 1 {
+		return d
+	}
+	out := make([]float32, len(d))
+	for i, x := range d {
+		out[i] = float32(float64(x) * f)
+	}
+	return out
+}
+
+// linear contracts axis ax of x with w, whose element (out,in) is at(out,in).
+func (l *lowering) linear(x *view, ax int, w *ir.Value, o, i int, at func(out, in int) int, bias []float32) (*view, error) {
+	data := edit.Floats(w)
+	if data == nil {
+		return nil, refuse("use float32 weights", "the weights are %s", w.Type)
+	}
+	x, err := l.numbers(x)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case x.axes[ax] == position && slices.Contains(x.axes, channel):
+		return nil, refuse("use a convolution or pool over positions", "a matrix mixes all positions of each channel")
+	case x.axes[ax] == position:
+		if x, err = l.vector(x); err != nil { // numbers used as one vector
+			return nil, err
+		}
+	case x.axes[ax] == unit && x.channels() != 1:
+		return nil, refuse("", "an axis of size 1 is multiplied, not the channels")
+	}
+	wt := make([]float32, o*i)
+	for out := range o {
+		for in := range i {
+			col := in
+			if x.perm != nil {
+				col = x.perm[in]
+			}
+			wt[out*i+col] = data[at(out, in)]
+		}
+	}
+	val, err := l.emit("linear", nil, x.val, l.weight(w.Name, edit.F32(wt, o, i)), l.bias(bias))
+	if err != nil {
+		return nil, err
+	}
+	axes := slices.Clone(x.axes)
+	axes[ax] = unit
+	if o != 1 {
+		axes[ax] = channel
+	}
+	return &view{val: val, form: x.form, axes: axes}, nil
+}
+
+func (l *lowering) bias(b []float32) *ir.Value {
+	if b == nil {
+		return nil
+	}
+	return l.names.Vec(l.node.Outputs[0].Name+".bias", b)
+}
+
+// spatial finds the axis of positions of a value [N, C, spatial...].
+func spatial(x *view, w *ir.Window) (pos int, err error) {
+	if len(x.axes) < 3 {
+		return 0, refuse("", "the input has no spatial axis")
+	}
+	if x.axes[0] != unit || x.axes[1] == position {
+		return 0, refuse("transpose to [batch, channels, length]", "positions stand on the axis of channels")
+	}
+	pos = -1
+	for i, a := range x.axes[2:] {
+		if a == channel {
+			return 0, refuse("transpose to [batch, channels, length]", "channels stand on an axis of positions")
+		}
+		if a == position {
+			pos = i
+		}
+	}
+	if pos < 0 { // one position: the axis with the larger window
+		pos = len(x.axes) - 3
+		if w != nil {
+			for i, k := range w.Kernel {
+				if k > w.Kernel[pos] {
+					pos = i
+				}
+			}
+		}
+	}
+	return pos, nil
+}
+
+// conv takes 1-D convolutions and 2-D ones over a height or width of 1.
+func conv(l *lowering, n *ir.Node, x *view) (*view, error) {
+	weight := edit.Floats(n.Inputs[1])
+	if weight == nil {
+		return nil, refuse("use constant float32 weights", "the weights are computed or not float32")
+	}
+	w, err := ir.ConvWindow(n)
+	if err != nil {
+		return nil, err
+	}
+	if x, err = l.numbers(x); err != nil {
+		return nil, err
+	}
+	pos, err := spatial(x, w)
+	if err != nil {
+		return nil, err
+	}
+	// Of a kernel over an axis of size 1 only one row meets the data.
+	row := make([]int, len(w.Kernel))
+	for i := range w.Kernel {
+		if i == pos {
+			continue
+		}
+		if w.Out[i] != 1 || w.Before[i]%w.Dilation[i] != 0 || w.Before[i]/w.Dilation[i] >= w.Kernel[i] {
+			return nil, refuse("use 1-D convolutions", "the kernel %v reaches over an axis of size 1 to %v outputs", w.Kernel, w.Out)
+		}
+		row[i] = w.Before[i] / w.Dilation[i]
+	}
+	shape := n.Inputs[1].Type.Shape
+	o, in, k := shape[0], shape[1], w.Kernel[pos]
+	inner := ir.NumElements(shape[2:])
+	wt := make([]float32, o*in*k)
+	for oi := range o * in {
+		for t := range k {
+			row[pos] = t
+			at := 0
+			for d, r := range row {
+				at = at*shape[2+d] + r
+			}
+			wt[(oi/in*k+t)*in+oi%in] = weight[oi*inner+at]
+		}
+	}
+	var bias []float32
+	if b := n.Input(2); b != nil {
+		if bias = edit.Floats(b); bias == nil {
+			return nil, refuse("use a constant bias", "the bias is computed")
+		}
+	}
+	groups := n.Int("group", 1)
+	pointwise := k == 1 && groups == 1 && w.Stride[pos] == 1 && w.Before[pos] == 0 && w.After[pos] == 0
+	out := &view{form: x.form, axes: slices.Clone(x.axes)}
+	name := n.Inputs[1].Name
+	switch {
+	case pointwise:
+		out.val, err = l.emit("linear", nil, x.val, l.weight(name, edit.F32(wt, o, in)), l.bias(bias))
+	case x.form == vector:
+		return nil, refuse("convolve sequences", "the input of the convolution is a vector")
+	default:
+		attrs := ir.Attrs{}
+		for key, v := range map[string][2]int{"stride": {w.Stride[pos], 1}, "dilation": {w.Dilation[pos], 1}, "groups": {groups, 1},
+			"pad_left": {w.Before[pos], 0}, "pad_right": {w.After[pos], 0}} {
+			if v[0] != v[1] {
+				attrs[key] = v[0]
+			}
+		}
+		out.val, err = l.emit("conv", attrs, x.val, l.weight(name, edit.F32(wt, o, k, in)), l.bias(bias))
+	}
+	if err != nil {
+		return nil, err
+	}
+	out.axes[1], out.axes[2+pos] = unit, unit
+	if o != 1 {
+		out.axes[1] = channel
+	}
+	if w.Out[pos] != 1 {
+		out.axes[2+pos] = position
+	}
+	return out, nil
+}
+
+// windowPool is a pooling over all positions where the window covers them.
+func windowPool(kind string) rule {
+	return single(func(l *lowering, n *ir.Node, x *view) (*view, error) {
+		w, err := ir.ConvWindow(n)
+		if err != nil {
+			return nil, err
+		}
+		if x, err = l.numbers(x); err != nil {
+			return nil, err
+		}
+		pos, err := spatial(x, w)
+		if err != nil {
+			return nil, err
+		}
+		includePad := n.Int("count_include_pad", 0) != 0
+		for i := range w.Kernel {
+			if i != pos && (w.Out[i] != 1 || includePad && w.Kernel[i] != 1) {
+				return nil, refuse("pool over positions only", "the window %v reaches over an axis of size 1", w.Kernel)
+			}
+		}
+		if x.axes[2+pos] != position && w.Out[pos] == 1 && !includePad {
+			return x, nil // one of one
+		}
+		if x.form != sequence {
+			return nil, refuse("pool sequences", "the input of the pooling is a vector")
+		}
+		t, k, s := w.In[pos], w.Kernel[pos], w.Stride[pos]
+		if w.Dilation[pos] != 1 {
+			return nil, refuse("use dilation 1", "the window is dilated")
+		}
+		axes := slices.Clone(x.axes)
+		if w.Out[pos] == 1 {
+			axes[2+pos] = unit
+		}
+		if w.Out[pos] == 1 && k >= t && w.Before[pos] == 0 && (k == t || !includePad) {
+			val, err := l.emit("pool", ir.Attrs{"kind": kind}, x.val)
+			return &view{val: val, form: vector, axes: axes}, err
+		}
+		// ceil_mode: the last window may reach beyond the declared padding.
+		right := (w.Out[pos]-1)*s + k - t - w.Before[pos]
+		if right > w.After[pos] && includePad {
+			return nil, refuse("use ceil_mode=0", "ceil_mode and count_include_pad together")
+		}
+		attrs := ir.Attrs{"kind": kind, "k": k}
+		for key, v := range map[string][2]int{"stride": {s, 1}, "pad_left": {w.Before[pos], 0}, "pad_right": {max(0, right), 0}} {
+			if v[0] != v[1] {
+				attrs[key] = v[0]
+			}
+		}
+		if includePad && kind == "mean" && w.Before[pos]+max(0, right) > 0 {
+			attrs["count_pad"] = 1
+		}
+		val, err := l.emit("window_pool", attrs, x.val)
+		return &view{val: val, form: sequence, axes: axes}, err
+	})
+}
+
+func globalPool(kind string) rule {
+	return single(func(l *lowering, n *ir.Node, x *view) (*view, error) {
+		axes := make([]int, 0, len(x.axes))
+		for i := 2; i < len(x.axes); i++ {
+			axes = append(axes, i)
+		}
+		return l.reduce(x, kind, axes, true)
+	})
+}
+
+func reduceOp(kind string) rule {
+	return single(func(l *lowering, n *ir.Node, x *view) (*view, error) {
+		axes, err := ir.ReduceAxes(n)
+		if err != nil {
+			return nil, err
+		}
+		return l.reduce(x, kind, axes, n.Int("keepdims", 1) != 0)
+	})
+}
+
+// reduce pools over positions; reducing axes of size 1 changes nothing.
+func (l *lowering) reduce(x *view, kind string, reduced []int, keep bool) (*view, error) {
+	x, err := l.numbers(x)
+	if err != nil {
+		return nil, err
+	}
+	y := *x
+	y.axes = nil
+	pool := false
+	for i, a := range x.axes {
+		if !slices.Contains(reduced, i) {
+			y.axes = append(y.axes, a)
+			continue
+		}
+		switch a {
+		case channel:
+			return nil, refuse("reduce over positions; LayerNorm is recognised in its usual form", "the reduction runs over channels")
+		case position:
+			pool = true
+		}
+		if keep {
+			y.axes = append(y.axes, unit)
+		}
+	}
+	if !pool {
+		return &y, nil
+	}
+	in := x.val
+	integer := in.Type.DType != ir.F32
+	if integer { // a mask counted in integers
+		if in, err = l.emit("cast", ir.Attrs{"to": "f32"}, in); err != nil {
+			return nil, err
+		}
+		if kind == "mean" {
+			return nil, refuse("cast to float first", "the mean of integers")
+		}
+	}
+	y.form = vector
+	if y.val, err = l.emit("pool", ir.Attrs{"kind": kind}, in); err == nil && integer {
+		y.val, err = l.emit("cast", ir.Attrs{"to": x.val.Type.DType.String()}, y.val)
+	}
+	return &y, err
+}
+
+func layerNormRule(l *lowering, n *ir.Node, x *view) (*view, error) {
+	last := len(x.axes) - 1
+	ax, err := ir.NormalizeAxis(n.Int("axis", -1), len(x.axes))
+	if err != nil {
+		return nil, err
+	}
+	for i := ax; i < last; i++ {
+		if x.axes[i] != unit {
+			return nil, refuse("normalise over channels", "the normalisation runs over more than one axis")
+		}
+	}
+	if x.axes[last] != channel || x.perm != nil {
+		return nil, refuse("normalise over channels", "the normalisation runs over positions")
+	}
+	c := x.channels()
+	gamma, beta := alongAxis(n.Inputs[1], 1+last-ax, last-ax, c), make([]float32, c)
+	if b := n.Input(2); b != nil {
+		beta = alongAxis(b, 1+last-ax, last-ax, c)
+	}
+	if gamma == nil || beta == nil {
+		return nil, refuse("use constant float32 scale and bias", "scale or bias is computed")
+	}
+	val, err := l.emit("layer_norm", ir.Attrs{"epsilon": n.Float("epsilon", 1e-5)}, x.val,
+		l.names.Vec(n.Inputs[1].Name, gamma), l.names.Vec(n.Out().Name+".beta", beta))
+	if err != nil {
+		return nil, err
+	}
+	y := *x
+	y.val = val
+	return &y, nil
+}
+
+func batchNorm(l *lowering, n *ir.Node, x *view) (*view, error) {
+	x, err := l.numbers(x)
+	if err != nil {
+		return nil, err
+	}
+	if len(x.axes) < 2 || x.axes[1] == position || x.axes[1] == unit && x.channels() != 1 {
+		return nil, refuse("transpose to [batch, channels, length]", "the normalised axis is not the channels")
+	}
+	c := x.channels()
+	var p [4][]float32
+	for i := range p {
+		if p[i] = edit.Floats(n.Inputs[1+i]); len(p[i]) != c {
+			return nil, refuse("export in inference mode", "the parameters are not %d constants", c)
+		}
+	}
+	scale, shift := make([]float32, c), make([]float32, c)
+	for i := range c {
+		at := i
+		if x.perm != nil {
+			at = x.perm[i]
+		}
+		s := float64(p[0][i]) / math.Sqrt(float64(p[3][i])+n.Float("epsilon", 1e-5))
+		scale[at], shift[at] = float32(s), float32(float64(p[1][i])-float64(p[2][i])*s)
+	}
+	name := n.Out().Name
+	val, err := l.emit("affine", nil, x.val, l.names.Vec(name+".scale", scale), l.names.Vec(name+".shift", shift))
+	if err != nil {
+		return nil, err
+	}
+	y := *x
+	y.val = val
+	return &y, nil
+}
+
+func softmax(op string) rule {
+	return single(func(l *lowering, n *ir.Node, x *view) (*view, error) {
+		ax, err := ir.NormalizeAxis(n.Int("axis", -1), len(x.axes))
+		if err != nil {
+			return nil, err
+		}
+		if x.axes[ax] == position {
+			return nil, refuse(wayAttention, "softmax over positions: the receptive field is unbounded (attention)")
+		}
+		if x, err = l.vector(x); err != nil {
+			return nil, refuse("softmax over the classes, at the end of the model", "softmax inside the sequence")
+		}
+		if x.axes[ax] != channel || x.perm != nil {
+			return nil, refuse("softmax over the classes, at the end of the model", "softmax over an axis that is not the channels")
+		}
+		val, err := l.emit(op, nil, x.val)
+		y := *x
+		y.val = val
+		return &y, err
+	})
+}
+
+func argMax(l *lowering, n *ir.Node, x *view) (*view, error) {
+	ax, err := ir.NormalizeAxis(n.Int("axis", 0), len(x.axes))
+	if err != nil {
+		return nil, err
+	}
+	if n.Int("select_last_index", 0) != 0 {
+		return nil, refuse("use select_last_index=0", "the last of equals is asked for")
+	}
+	if x, err = l.vector(x); err != nil || x.axes[ax] != channel || x.perm != nil {
+		return nil, refuse("argmax over the classes, at the end of the model", "argmax over an axis that is not the channels")
+	}
+	val, err := l.emit("argmax", nil, x.val)
+	shape := n.Out().Type.Shape
+	return &view{val: val, form: scalar, axes: make([]axis, len(shape))}, err
+}

@@ -1,0 +1,326 @@
+package canonical
+
+import (
+	"math"
+	"slices"
+
+	"nepcoc/ir"
+	"nepcoc/passes/internal/edit"
+)
+
+// activation makes a rule for a function of one value. Attributes keep their
+// names; defaults are ONNX's and are written out, so that the canonical
+// operator needs none.
+func activation(fn string, defaults ir.Attrs) rule {
+	return single(func(l *lowering, n *ir.Node, x *view) (*view, error) {
+		attrs := ir.Attrs{"fn": fn}
+		for k, d := range defaults {
+			attrs[k] = n.Float(k, d.(float64))
+		}
+		return act(l, x, attrs)
+	})
+}
+
+func act(l *lowering, x *view, attrs ir.Attrs, slope ...*ir.Value) (*view, error) {
+	x, err := l.numbers(x)
+	if err != nil {
+		return nil, err
+	}
+	val, err := l.emit("act", attrs, append([]*ir.Value{x.val}, slope...)...)
+	if err != nil {
+		return nil, err
+	}
+	y := *x
+	y.val = val
+	return &y, nil
+}
+
+func gelu(l *lowering, n *ir.Node, x *view) (*view, error) {
+	fn := "gelu"
+	if n.Str("approximate", "none") == "tanh" {
+		fn = "gelu_tanh"
+	}
+	return act(l, x, ir.Attrs{"fn": fn})
+}
+
+// keepAct passes on what the recognition of idioms already made.
+func keepAct(l *lowering, n *ir.Node, x *view) (*view, error) { return act(l, x, n.Attrs) }
+
+func clip(l *lowering, n *ir.Node, x *view) (*view, error) {
+	if x.val.Type.DType != ir.F32 {
+		return nil, refuse("clip floats", "integers are clipped")
+	}
+	attrs := ir.Attrs{"fn": "clip"}
+	for i, key := range []string{"min", "max"} {
+		if n.Input(i+1) == nil {
+			continue
+		}
+		c, ok := edit.Scalar(n.Input(i + 1))
+		if !ok {
+			return nil, refuse("clip to constants", "a bound is computed")
+		}
+		if !math.IsInf(c, 0) {
+			attrs[key] = c
+		}
+	}
+	if len(attrs) == 1 {
+		return x, nil
+	}
+	return act(l, x, attrs)
+}
+
+func prelu(l *lowering, n *ir.Node, x *view) (*view, error) {
+	if n.Inputs[1].Const == nil {
+		return nil, refuse("use a constant slope", "the slope is computed")
+	}
+	axes := aligned(x.axes, len(x.axes))
+	slope, err := l.constant(n.Inputs[1], axes, x.val.Type.Shape, x.perm)
+	if err != nil {
+		return nil, err
+	}
+	return act(l, x, ir.Attrs{"fn": "prelu"}, slope)
+}
+
+// power writes x^2, its root and 1/x as functions; other powers stay.
+func power(l *lowering, n *ir.Node) ([]*view, error) {
+	x := l.views[n.Inputs[0]]
+	if e, ok := edit.Scalar(n.Inputs[1]); ok && x != nil && x.val.Type.DType == ir.F32 {
+		fn := map[float64]string{2: "square", 0.5: "sqrt", -1: "reciprocal"}[e]
+		if fn != "" {
+			y, err := act(l, x, ir.Attrs{"fn": fn})
+			return []*view{y}, err
+		}
+	}
+	return elementwise("pow")(l, n)
+}
+
+// neg of integers (masks) has no act.
+func neg(l *lowering, n *ir.Node, x *view) (*view, error) {
+	if x.val.Type.DType == ir.F32 {
+		return act(l, x, ir.Attrs{"fn": "neg"})
+	}
+	return nil, refuse("cast to float first", "integers are negated")
+}
+
+// elementwise makes a rule for an operator that numpy broadcasts. More than
+// two operands of add, min and max are chained.
+func elementwise(op string) rule {
+	return func(l *lowering, n *ir.Node) ([]*view, error) {
+		acc := operand{v: n.Inputs[0], view: l.views[n.Inputs[0]]}
+		if len(n.Inputs) == 1 {
+			return []*view{acc.view}, nil
+		}
+		for _, v := range n.Inputs[1:] {
+			y, err := l.broadcast(op, acc, operand{v: v, view: l.views[v]})
+			if err != nil {
+				return nil, err
+			}
+			acc = operand{view: y}
+		}
+		return []*view{acc.view}, nil
+	}
+}
+
+// mask keeps comparison, logic and selection under their ONNX names: they
+// belong to mask arithmetic, which the localize pass understands and removes.
+func mask(l *lowering, n *ir.Node) ([]*view, error) {
+	var in []operand
+	for _, v := range n.Inputs {
+		in = append(in, operand{v: v, view: l.views[v]})
+	}
+	y, err := l.broadcast(n.Op, in...)
+	return []*view{y}, err
+}
+
+// operand is a computed value, or a constant one where view is nil.
+type operand struct {
+	v    *ir.Value
+	view *view
+}
+
+// broadcast combines operands element by element. ONNX aligns axes from the
+// right; the kinds of aligned axes must agree, or one of them be a unit.
+func (l *lowering) broadcast(op string, in ...operand) (*view, error) {
+	var err error
+	rank := 0
+	for i := range in {
+		if x := in[i].view; x != nil {
+			if in[i].view, err = l.numbers(x); err != nil {
+				return nil, err
+			}
+			rank = max(rank, len(x.axes))
+		} else {
+			rank = max(rank, len(in[i].v.Type.Shape))
+		}
+	}
+	if !slices.ContainsFunc(in, func(o operand) bool { return o.view != nil }) {
+		return nil, refuse("let the exporter fold constants", "all operands are constants, too large to fold")
+	}
+	out := &view{form: vector, axes: make([]axis, rank)}
+	shape := []int{1, 1} // T, C
+	for _, o := range in {
+		x := o.view
+		if x == nil {
+			continue
+		}
+		switch x.form {
+		case scalar:
+			return nil, refuse("", "arithmetic with a class index")
+		case sequence:
+			out.form = sequence
+			shape[0] = max(shape[0], x.val.Type.Shape[0])
+		}
+		shape[1] = max(shape[1], x.channels())
+		for i, a := range aligned(x.axes, rank) {
+			if a == unit {
+				continue
+			}
+			if out.axes[i] != unit && out.axes[i] != a {
+				return nil, refuse("transpose one operand", "positions of one operand meet channels of the other")
+			}
+			out.axes[i] = a
+		}
+		if x.perm != nil {
+			if out.perm != nil && !slices.Equal(out.perm, x.perm) {
+				return nil, refuse("", "two differently flattened sequences are combined")
+			}
+			out.perm = x.perm
+		}
+	}
+	if n := count(out.axes, position); n > 1 || count(out.axes, channel) > 1 {
+		return nil, refuse("use convolutions and pooling: attention is not supported", "every position (or channel) is combined with every other")
+	}
+	for _, o := range in {
+		if x := o.view; x != nil && out.perm != nil && x.perm == nil && x.channels() > 1 {
+			return nil, refuse("", "a flattened sequence is combined with a computed vector")
+		}
+	}
+	// A constant may be longer than what it meets: [T,1] * [C].
+	for _, o := range in {
+		if o.view != nil {
+			continue
+		}
+		off := rank - len(o.v.Type.Shape)
+		for i, d := range o.v.Type.Shape {
+			if d == 1 || out.axes[off+i] != unit {
+				continue
+			}
+			if shape[1] != 1 {
+				return nil, refuse("", "a constant of shape %v widens an axis of size 1 that is no channel", o.v.Type.Shape)
+			}
+			out.axes[off+i], shape[1] = channel, d
+		}
+	}
+	if out.form == vector {
+		shape = shape[1:]
+	}
+	vals := make([]*ir.Value, len(in))
+	for i, o := range in {
+		if o.view != nil {
+			vals[i] = o.view.val
+			continue
+		}
+		if vals[i], err = l.constant(o.v, out.axes, shape, out.perm); err != nil {
+			return nil, err
+		}
+	}
+	out.val, err = l.emit(op, nil, vals...)
+	return out, err
+}
+
+func count(axes []axis, kind axis) (n int) {
+	for _, a := range axes {
+		if a == kind {
+			n++
+		}
+	}
+	return n
+}
+
+// constant turns an ONNX constant into the canonical shape for an operand with
+// the given axes: [1], [C], [T,1] or [T,C].
+func (l *lowering) constant(v *ir.Value, axes []axis, shape []int, perm []int) (*ir.Value, error) {
+	t, c := 1, shape[len(shape)-1]
+	if len(shape) == 2 {
+		t = shape[0]
+	}
+	dims := v.Type.Shape
+	off := len(axes) - len(dims)
+	if off < 0 {
+		return nil, refuse("", "the constant %s has more axes than its operand", v.Type)
+	}
+	strideT, strideC, stride := 0, 0, 1
+	for i := len(dims) - 1; i >= 0; i-- {
+		if dims[i] != 1 {
+			switch axes[off+i] {
+			case position:
+				strideT = stride
+			case channel:
+				strideC = stride
+			default:
+				return nil, refuse("", "the constant %s doesn't fit its operand", v.Type)
+			}
+		}
+		stride *= dims[i]
+	}
+	var to []int
+	switch {
+	case strideT == 0 && strideC == 0:
+		to, t, c = []int{1}, 1, 1
+	case strideT == 0:
+		to, t = []int{c}, 1
+	case strideC == 0:
+		to, c = []int{t, 1}, 1
+	default:
+		to = []int{t, c}
+	}
+	index := make([]int, t*c)
+	for i := range index {
+		src := i/c*strideT + i%c*strideC
+		if perm != nil && strideC != 0 {
+			index[perm[i]] = src // perm: canonical place of each ONNX index
+			continue
+		}
+		index[i] = src
+	}
+	if v.Type.Len() == 0 {
+		return nil, refuse("", "the constant %s is empty", v.Type)
+	}
+	return l.weight(v.Name, pick(v.Const, index, to)), nil
+}
+
+// pick makes a tensor of shape from elements of t.
+func pick(t *ir.Tensor, index, shape []int) *ir.Tensor {
+	out := &ir.Tensor{Type: ir.Type{DType: t.DType, Shape: shape}}
+	switch d := t.Data.(type) {
+	case []float32:
+		out.Data = pickFrom(d, index)
+	case []float64:
+		out.Data = pickFrom(d, index)
+	case []int64:
+		out.Data = pickFrom(d, index)
+	case []int32:
+		out.Data = pickFrom(d, index)
+	case []int16:
+		out.Data = pickFrom(d, index)
+	case []int8:
+		out.Data = pickFrom(d, index)
+	case []uint8:
+		out.Data = pickFrom(d, index)
+	case []uint16:
+		out.Data = pickFrom(d, index)
+	case []bool:
+		out.Data = pickFrom(d, index)
+	default:
+		panic("BUG: tensor of unknown element type " + t.DType.String())
+	}
+	return out
+}
+
+func pickFrom[E any](d []E, index []int) []E {
+	out := make([]E, len(index))
+	for i, j := range index {
+		out[i] = d[j]
+	}
+	return out
+}

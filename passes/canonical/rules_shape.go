@@ -1,0 +1,336 @@
+package canonical
+
+import (
+	"slices"
+
+	"nepcoc/ir"
+	"nepcoc/passes/internal/edit"
+)
+
+// reshape handles every operator that keeps the order of elements: the long
+// dimensions stay what they are, or positions and channels are flattened.
+func reshape(l *lowering, n *ir.Node, x *view) (*view, error) {
+	from, to := n.Inputs[0].Type.Shape, n.Out().Type.Shape
+	long := longAxes(x.axes)
+	if slices.Equal(longDims(from), longDims(to)) {
+		return x.withAxes(label(to, long)), nil
+	}
+	if len(long) != 2 || len(longDims(to)) != 1 || x.form != sequence {
+		return nil, refuse("only flattening is possible", "%v to %v splits or merges positions and channels", from, to)
+	}
+	t, c := x.val.Type.Shape[0], x.val.Type.Shape[1]
+	flat, err := l.emit("flatten", nil, x.val)
+	if err != nil {
+		return nil, err
+	}
+	y := &view{val: flat, form: vector, axes: label(to, []axis{channel})}
+	if long[0] == channel {
+		y.perm = make([]int, c*t)
+		for i := range y.perm {
+			y.perm[i] = i%t*c + i/t
+		}
+	}
+	return y, nil
+}
+
+func transpose(_ *lowering, n *ir.Node, x *view) (*view, error) {
+	perm, err := ir.Permutation(n)
+	if err != nil {
+		return nil, err
+	}
+	axes := make([]axis, len(perm))
+	for i, p := range perm {
+		axes[i] = x.axes[p]
+	}
+	return x.withAxes(axes), nil
+}
+
+func expand(_ *lowering, n *ir.Node, x *view) (*view, error) {
+	if !slices.Equal(longDims(n.Inputs[0].Type.Shape), longDims(n.Out().Type.Shape)) {
+		return nil, refuse("rely on broadcasting instead", "repeating values along an axis is not supported")
+	}
+	return x.withAxes(aligned(x.axes, len(n.Out().Type.Shape))), nil
+}
+
+func cast(l *lowering, n *ir.Node, x *view) (*view, error) {
+	to := n.Str("to", "")
+	if d, _ := ir.ParseDType(to); x.val.Type.DType == d {
+		return x, nil
+	}
+	val, err := l.emit("cast", ir.Attrs{"to": to}, x.val)
+	if err != nil {
+		return nil, err
+	}
+	y := *x
+	y.val, y.seq = val, nil
+	if d := val.Type.DType; x.form == ids && (d == ir.F32 || d == ir.F64 || d == ir.Bool) {
+		return l.numbers(&y)
+	}
+	return &y, nil
+}
+
+// takeSpan selects a range of one ONNX axis.
+func takeSpan(l *lowering, x *view, ax int, s ir.Span) (*view, error) {
+	kind := x.axes[ax]
+	if kind == unit {
+		return x, nil // one of one
+	}
+	if x.perm != nil {
+		return nil, refuse("slice before flattening", "part of a flattened sequence is taken")
+	}
+	x, err := l.numbers(x)
+	if err != nil {
+		return nil, err
+	}
+	size := x.val.Type.Shape[x.axisOf(kind)]
+	if s.Start == 0 && s.Step == 1 && s.Count == size {
+		return x, nil
+	}
+	if s.Step < 1 || s.Count < 1 {
+		return nil, refuse("slice forward, and not to nothing", "the slice takes %d elements in steps of %d", s.Count, s.Step)
+	}
+	axes := slices.Clone(x.axes)
+	if s.Count == 1 {
+		axes[ax] = unit
+	}
+	if kind == position && s.Count == 1 && x.val.Type.DType == ir.F32 {
+		v, err := l.emit("pool", ir.Attrs{"kind": "select", "at": s.Start}, x.val)
+		return &view{val: v, form: vector, axes: axes}, err
+	}
+	v, err := l.emit("slice", ir.Attrs{"axis": x.axisOf(kind), "start": s.Start, "step": s.Step, "count": s.Count}, x.val)
+	return &view{val: v, form: x.form, axes: axes}, err
+}
+
+func slice(l *lowering, n *ir.Node, x *view) (*view, error) {
+	spans, err := ir.SliceRanges(n)
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range spans {
+		if x, err = takeSpan(l, x, i, s); err != nil {
+			return nil, err
+		}
+	}
+	return x, nil
+}
+
+func split(l *lowering, n *ir.Node) ([]*view, error) {
+	x := l.views[n.Inputs[0]]
+	if x == nil {
+		return nil, refuse("let the exporter fold constants", "the data is a constant too large to fold")
+	}
+	ax, sizes, err := ir.SplitSizes(n)
+	if err != nil {
+		return nil, err
+	}
+	views := make([]*view, len(sizes))
+	start := 0
+	for i, size := range sizes {
+		l.node = &ir.Node{Op: n.Op, Origin: n.Origin, Outputs: n.Outputs[i : i+1]}
+		if views[i], err = takeSpan(l, x, ax, ir.Span{Start: start, Step: 1, Count: size}); err != nil {
+			return nil, err
+		}
+		start += size
+	}
+	return views, nil
+}
+
+// gather is an embedding where the table is constant, and a selection where
+// the indices are.
+func gather(l *lowering, n *ir.Node) ([]*view, error) {
+	data, index := n.Inputs[0], n.Inputs[1]
+	ax, err := ir.NormalizeAxis(n.Int("axis", 0), len(data.Type.Shape))
+	if err != nil {
+		return nil, err
+	}
+	if data.Const != nil {
+		v, err := embed(l, data, l.views[index], ax)
+		return []*view{v}, err
+	}
+	idx, ok := edit.Ints(index)
+	x := l.views[data]
+	if !ok || x == nil {
+		return nil, refuse("take fixed positions or channels", "both data and indices depend on the input")
+	}
+	size := data.Type.Shape[ax]
+	span := ir.Span{Step: 1, Count: len(idx)}
+	for i, j := range idx {
+		if j < 0 {
+			j += size
+		}
+		switch i {
+		case 0:
+			span.Start = j
+		case 1:
+			span.Step = j - span.Start
+		}
+		if j != span.Start+i*span.Step {
+			return nil, refuse("take evenly spaced elements", "the indices %v are not evenly spaced", idx)
+		}
+	}
+	y, err := takeSpan(l, x, ax, span)
+	if err != nil {
+		return nil, err
+	}
+	// The indices' axes stand where the data's axis was; at most one is long.
+	kind := y.axes[ax]
+	in := label(index.Type.Shape, []axis{kind})
+	axes := append(append(slices.Clone(y.axes[:ax]), in...), y.axes[ax+1:]...)
+	return []*view{y.withAxes(axes)}, nil
+}
+
+func embed(l *lowering, table *ir.Value, tokens *view, ax int) (*view, error) {
+	if len(table.Type.Shape) != 2 || ax != 0 || table.Type.DType != ir.F32 {
+		return nil, refuse("look up rows of an f32 [tokens, width] table", "the table is %s, looked up along axis %d", table.Type, ax)
+	}
+	if tokens.form != ids {
+		return nil, refuse("feed token ids directly", "the indices are computed from the input")
+	}
+	v, err := l.emit("embed", nil, tokens.val, l.weight(table.Name, table.Const))
+	if err != nil {
+		return nil, err
+	}
+	last := unit
+	if table.Type.Shape[1] != 1 {
+		last = channel
+	}
+	return &view{val: v, form: sequence, axes: append(slices.Clone(tokens.axes), last)}, nil
+}
+
+func (l *lowering) weight(name string, t *ir.Tensor) *ir.Value { return l.names.Const(name, t) }
+
+func pad(l *lowering, n *ir.Node, x *view) (*view, error) {
+	before, after, err := ir.PadAmounts(n)
+	if err != nil {
+		return nil, err
+	}
+	if x, err = l.numbers(x); err != nil {
+		return nil, err
+	}
+	for i := range before {
+		left, right := before[i], after[i]
+		if left == 0 && right == 0 {
+			continue
+		}
+		if x.axes[i] != position {
+			return nil, refuse("pad along positions only", "axis %d is no axis of positions", i)
+		}
+		if left < 0 || right < 0 {
+			t := x.val.Type.Shape[0]
+			cut := ir.Span{Start: max(0, -left), Step: 1}
+			cut.Count = t - cut.Start - max(0, -right)
+			if x, err = takeSpan(l, x, i, cut); err != nil {
+				return nil, err
+			}
+			left, right = max(0, left), max(0, right)
+			if left == 0 && right == 0 {
+				continue
+			}
+			if x.form != sequence {
+				return nil, refuse("keep more than one position", "all but one position are cut off and then padded")
+			}
+		}
+		attrs := ir.Attrs{"left": left, "right": right}
+		if mode := n.Str("mode", "constant"); mode != "constant" {
+			attrs["mode"] = mode
+		} else if n.Input(2) != nil {
+			value, ok := edit.Scalar(n.Input(2))
+			if !ok {
+				return nil, refuse("pad with a constant", "the value to pad with is computed")
+			}
+			if value != 0 {
+				attrs["value"] = value
+			}
+		}
+		v, err := l.emit("pad", attrs, x.val)
+		if err != nil {
+			return nil, err
+		}
+		x = &view{val: v, form: x.form, axes: x.axes}
+	}
+	return x, nil
+}
+
+// concat joins channels, positions, or (along a unit axis) single channels.
+func concat(l *lowering, n *ir.Node) ([]*view, error) {
+	ax, err := ir.NormalizeAxis(n.Int("axis", 0), len(n.Out().Type.Shape))
+	if err != nil {
+		return nil, err
+	}
+	var in []*view
+	for _, v := range n.Inputs {
+		x := l.views[v]
+		if x == nil {
+			return nil, refuse("join computed values only", "a constant is joined to a computed value")
+		}
+		if x, err = l.numbers(x); err != nil {
+			return nil, err
+		}
+		in = append(in, x)
+	}
+	// Long axes must mean the same in all inputs.
+	axes := make([]axis, len(in[0].axes))
+	form := vector
+	for _, x := range in {
+		if x.form == sequence {
+			form = sequence
+		}
+		for i, a := range x.axes {
+			if a == unit {
+				continue
+			}
+			if axes[i] != unit && axes[i] != a {
+				return nil, refuse("join like with like", "axis %d is positions in one input and channels in another", i)
+			}
+			axes[i] = a
+		}
+	}
+	kind := axes[ax]
+	if kind == unit {
+		if slices.Contains(axes, channel) {
+			return nil, refuse("join along channels or positions", "whole vectors are stacked along a new axis")
+		}
+		kind = channel
+		axes[ax] = channel
+	}
+	out := &view{form: form, axes: axes}
+	vals := make([]*ir.Value, len(in))
+	var perm []int
+	permuted := false
+	for i, x := range in {
+		if kind == position && x.form != sequence {
+			return nil, refuse("join sequences only", "a vector is joined to a sequence along positions")
+		}
+		if form == vector || x.form != form {
+			if x, err = l.vector(x); err != nil {
+				return nil, err
+			}
+			out.form = vector
+		}
+		off := len(perm)
+		for j := range x.channels() {
+			if x.perm != nil {
+				permuted = true
+				perm = append(perm, off+x.perm[j])
+			} else {
+				perm = append(perm, off+j)
+			}
+		}
+		vals[i] = x.val
+	}
+	if out.form == vector && form == sequence {
+		for i, x := range in { // some were vectors: all must be
+			if x, err = l.vector(x); err != nil {
+				return nil, err
+			}
+			vals[i] = x.val
+		}
+	}
+	if permuted {
+		out.perm = perm
+	}
+	if out.val, err = l.emit("concat", ir.Attrs{"axis": out.axisOf(kind)}, vals...); err != nil {
+		return nil, err
+	}
+	return []*view{out}, nil
+}

@@ -1,0 +1,104 @@
+package localize
+
+import (
+	"nepcoc/ir"
+	"nepcoc/passes"
+)
+
+// reach says which tokens position p of a sequence depends on:
+// [p*stride-left, p*stride+right].
+type reach struct{ stride, left, right int }
+
+func (a reach) join(b reach) reach {
+	return reach{max(a.stride, b.stride), max(a.left, b.left), max(a.right, b.right)}
+}
+
+// window is the reach of a window of extent positions that starts before
+// positions ahead of p*step.
+func (a reach) window(before, extent, step int) reach {
+	return reach{a.stride * step, a.left + before*a.stride, a.right + (extent-1-before)*a.stride}
+}
+
+// measure computes the receptive field of what is reduced over positions, and
+// reports reductions that feed back into positions.
+func (r *region) measure(local *passes.Local) {
+	sequences := map[*ir.Value]reach{r.tokens: {stride: 1}}
+	reduced := make(map[*ir.Value]bool)
+	total := reach{stride: 1}
+	end := func(n *ir.Node, x reach) {
+		total = total.join(x)
+		reduced[n.Out()] = true
+	}
+	for _, n := range r.g.Nodes {
+		x, isSeq, again := reach{}, false, false
+		for _, v := range n.Inputs {
+			if s, ok := sequences[v]; ok {
+				if isSeq && s.stride != x.stride {
+					r.problems = append(r.problems, ir.ProblemOf(n, "sequences of different strides are combined", "bring them to the same stride by pooling or convolution"))
+				}
+				x, isSeq = x.join(s), true
+			}
+			again = again || reduced[v]
+		}
+		switch {
+		case isSeq && again:
+			r.problems = append(r.problems, ir.ProblemOf(n, "a reduction over all positions feeds back into positions: the receptive field is unbounded",
+				"leave out squeeze-and-excitation, global normalisation and attention before the pooling"))
+			return
+		case again:
+			reduced[n.Out()] = true
+			continue
+		case !isSeq:
+			continue
+		}
+		switch n.Op {
+		case "conv":
+			k, d := n.Inputs[1].Type.Shape[1], n.Int("dilation", 1)
+			x = x.window(n.Int("pad_left", 0), (k-1)*d+1, n.Int("stride", 1))
+		case "window_pool":
+			x = x.window(n.Int("pad_left", 0), n.Int("k", 1), n.Int("stride", 1))
+		case "pad":
+			x = padded(n, x)
+		case "slice":
+			if n.Int("axis", 0) == 0 {
+				x = x.window(-n.Int("start", 0), 1, n.Int("step", 1))
+			}
+		case "concat":
+			if n.Int("axis", 0) == 0 {
+				r.problems = append(r.problems, ir.ProblemOf(n, "sequences are joined along positions: position p no longer depends on tokens near p", "join channels instead"))
+				return
+			}
+		case "pool":
+			if n.Input(1) != nil && x.stride != 1 {
+				r.problems = append(r.problems, ir.ProblemOf(n, "a mask is used after positions were thinned out", "mask at the full length"))
+			}
+			end(n, x)
+			continue
+		case "flatten":
+			local.Whole = local.Whole || n.Inputs[0].Type.Shape[0] > 1
+			end(n, x)
+			continue
+		}
+		sequences[n.Out()] = x
+	}
+	local.Left, local.Right, local.Stride = max(0, total.left), max(0, total.right), total.stride
+}
+
+// padded moves positions by what is put before them. Padding that repeats the
+// sequence's own elements reaches further.
+func padded(n *ir.Node, x reach) reach {
+	left, right := n.Int("left", 0), n.Int("right", 0)
+	y := x.window(left, 1, 1)
+	switch n.Str("mode", "constant") {
+	case "reflect": // p reads up to 2*left ahead, or 2*right behind, of its place
+		y.right = max(y.right, x.right+left*x.stride)
+		y.left = max(y.left, x.left+(left+2*right)*x.stride)
+	case "edge":
+		y.right = max(y.right, x.right)
+		y.left = max(y.left, x.left+(left+right)*x.stride)
+	case "wrap":
+		t := n.Inputs[0].Type.Shape[0]
+		y.left, y.right = x.left+t*x.stride, x.right+t*x.stride
+	}
+	return y
+}

@@ -1,0 +1,221 @@
+// Package localize finds the local region of a canonical model: everything
+// from the tokens to the first reductions over positions, in which position p
+// depends on the tokens near p only. It
+//
+//   - replaces mask arithmetic by reductions over the valid prefix (mask.go),
+//   - folds position-wise functions of a single token into one table (table.go),
+//   - computes the receptive field (field.go) and refuses a region without one.
+//
+// Afterwards the inputs are exactly tokens i64[T] and, for a masked model,
+// valid i64[]. For example
+//
+//	%e = embed(%src, %table) : f32[128,32]
+//	%x = linear(%e, %w, %b) : f32[128,64]
+//	   ... convolutions of %x to %y ...
+//	%m = cast(%seg.1) {to="f32"} : f32[128,1]
+//	%a = mul(%y, %m) : f32[128,64]
+//	%s = sub(%m, [1]) : f32[128,1]
+//	%g = mul(%s, [1e+06]) : f32[128,1]
+//	%z = add(%a, %g) : f32[128,64]
+//	%p = pool(%z) {kind="max"} : f32[64]
+//
+// becomes
+//
+//	%x = embed(%tokens, %x.table) : f32[128,64]
+//	   ... convolutions of %x to %y ...
+//	%p = pool(%y, %valid) {kind="max"} : f32[64]
+//
+// The mask is taken to be 1 on the first valid positions and 0 after them,
+// with at least one valid position: that is what the traffic contract gives.
+package localize
+
+import (
+	"fmt"
+
+	"nepcoc/ir"
+	"nepcoc/passes"
+	"nepcoc/passes/internal/edit"
+)
+
+// Pass is the pass of this package.
+var Pass = passes.Pass{
+	Name: "localize",
+	Doc:  "finds the local region: valid prefix instead of a mask, one table of the token, receptive field",
+	Requires: []passes.Order{
+		{Pass: "canonical", Why: "positions are recognised by the time-major layout"},
+	},
+	Run: run,
+}
+
+// region is the work in progress on one graph.
+type region struct {
+	g        *ir.Graph
+	names    edit.Names
+	data     *ir.Value // the model's input of tokens or bytes
+	mask     *ir.Value // the model's mask input, or nil
+	encoding string
+	tokens   *ir.Value // the new inputs
+	valid    *ir.Value
+	problems ir.Problems
+}
+
+func run(ctx *passes.Context, g *ir.Graph) (*ir.Graph, error) {
+	r := &region{g: g, names: edit.NamesOf(g)}
+	if err := r.findInputs(ctx); err != nil {
+		return nil, err
+	}
+	local := &ctx.Report.Local
+	*local = passes.Local{TokenInput: r.data.Name, TokenType: r.data.Type, Length: r.data.Type.Shape[0], Encoding: r.encoding}
+	r.tokens = r.newInput("tokens", local.Length)
+	if r.mask != nil {
+		local.MaskInput, local.MaskType, local.Masked = r.mask.Name, r.mask.Type, true
+		r.valid = r.newInput("valid")
+		r.removeMask()
+		ctx.Report.Note("input %q is taken as a mask: 1 on the first valid positions, 0 after them", r.mask.Name)
+	}
+	if len(r.problems) > 0 {
+		return nil, r.problems
+	}
+	vocab, err := r.foldTokens()
+	if err != nil {
+		return nil, err
+	}
+	local.Vocab = vocab
+	g.Inputs = []*ir.Value{r.tokens}
+	if r.valid != nil {
+		g.Inputs = append(g.Inputs, r.valid)
+	}
+	r.measure(local)
+	if len(r.problems) > 0 {
+		return nil, r.problems
+	}
+	return g, nil
+}
+
+// newInput makes an i64 input of exactly the given name; a value that has the
+// name already gets another one.
+func (r *region) newInput(name string, shape ...int) *ir.Value {
+	if r.names[name] {
+		other := r.names.Fresh(name)
+		rename := func(v *ir.Value) {
+			if v != nil && v.Name == name {
+				v.Name = other
+			}
+		}
+		for _, v := range r.g.Inputs {
+			rename(v)
+		}
+		for _, n := range r.g.Nodes {
+			for _, v := range n.Inputs {
+				rename(v)
+			}
+			for _, v := range n.Outputs {
+				rename(v)
+			}
+		}
+	}
+	r.names[name] = true
+	if shape == nil {
+		shape = []int{}
+	}
+	return &ir.Value{Name: name, Type: ir.Type{DType: ir.I64, Shape: shape}}
+}
+
+// findInputs decides which input holds the tokens (or bytes) and which is the
+// mask. Inputs that nobody reads are dropped.
+func (r *region) findInputs(ctx *passes.Context) error {
+	uses := r.g.Consumers()
+	var embedded, data, other []*ir.Value
+	for _, v := range r.g.Inputs {
+		switch {
+		case len(uses[v]) == 0:
+			ctx.Report.Note("input %q is not used by the model", v.Name)
+		case feedsEmbed(v, uses):
+			embedded = append(embedded, v)
+		case feedsLayers(v, uses):
+			data = append(data, v)
+		default:
+			other = append(other, v)
+		}
+	}
+	bad := func(reason, way string) error {
+		var types []ir.Type
+		for _, v := range r.g.Inputs {
+			types = append(types, v.Type)
+		}
+		return ir.Problems{{Node: r.g.Name, Op: "inputs", Types: types, Reason: reason, Way: way}}
+	}
+	data = append(embedded, data...)
+	if len(data) == 0 && len(other) == 1 {
+		data, other = other, nil
+	}
+	switch {
+	case len(data) == 0:
+		return bad("no input is used as tokens or bytes", "feed token ids to an embedding, or bytes as numbers")
+	case len(data) > 1:
+		return bad(fmt.Sprintf("both %q and %q are data", data[0].Name, data[1].Name), "use one sequence of tokens or bytes")
+	case len(other) > 1:
+		return bad(fmt.Sprintf("both %q and %q look like masks", other[0].Name, other[1].Name), "use one mask")
+	}
+	r.data = data[0]
+	if len(other) == 1 {
+		r.mask = other[0]
+	}
+	if s := r.data.Type.Shape; len(s) == 2 && s[1] != 1 {
+		return bad(fmt.Sprintf("input %q has %d numbers per position", r.data.Name, s[1]), "feed one token or byte per position")
+	}
+	r.encoding = "token"
+	if len(embedded) == 0 {
+		r.encoding = "byte"
+		if r.data.Type.DType == ir.F32 {
+			r.encoding = "byte/255"
+		}
+		switch e := ctx.Options.ByteEncoding; e {
+		case "":
+		case "byte", "byte/255":
+			r.encoding = e
+		default:
+			return bad(fmt.Sprintf("byte encoding %q is not known", e), `use "byte" or "byte/255"`)
+		}
+	}
+	if m := r.mask; m != nil && (m.Type.Len() != r.data.Type.Shape[0]) {
+		return bad(fmt.Sprintf("mask %q has another length than %q", m.Name, r.data.Name), "use one mask element per token")
+	}
+	return nil
+}
+
+func feedsEmbed(v *ir.Value, uses map[*ir.Value][]*ir.Node) bool {
+	for _, n := range uses[v] {
+		if n.Op == "embed" && n.Inputs[0] == v {
+			return true
+		}
+	}
+	return false
+}
+
+// feedsLayers says whether element-wise functions of v reach a layer: then v
+// is data and not a mask, which only ever meets data in an element-wise way.
+func feedsLayers(v *ir.Value, uses map[*ir.Value][]*ir.Node) bool {
+	for _, n := range uses[v] {
+		switch n.Op {
+		case "conv", "linear", "layer_norm", "window_pool", "flatten":
+			return true
+		}
+		pure := true
+		for _, in := range n.Inputs {
+			pure = pure && (in == nil || in == v || in.Const != nil)
+		}
+		if pure && pointwise[n.Op] && feedsLayers(n.Out(), uses) {
+			return true
+		}
+	}
+	return false
+}
+
+// pointwise are the operators that work element by element (with broadcasting).
+var pointwise = map[string]bool{
+	"cast": true, "reshape": true, "act": true, "affine": true,
+	"add": true, "sub": true, "mul": true, "div": true, "min": true, "max": true, "pow": true,
+	"Equal": true, "Less": true, "LessOrEqual": true, "Greater": true, "GreaterOrEqual": true,
+	"And": true, "Or": true, "Not": true, "Where": true,
+}
