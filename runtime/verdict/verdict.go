@@ -27,13 +27,16 @@ type Record struct {
 	// UsedPackets and UsedBytes are the packets and bytes that the tokens hold.
 	UsedPackets, UsedBytes int
 
-	Label string // name of the class
-	Class int    // its index
+	// Output names the model's output that the verdict is of, where a model
+	// has several; empty where it has one.
+	Output string
+	Label  string // name of the class
+	Class  int    // its index
 	// Score is the class's share of the softmax, Margin its distance to the
 	// second best.
 	Score, Margin float64
 
-	Logits []int32 // integer logits; nil leaves them out
+	Logits []int32 // integer logits; empty leaves them out
 	Scaled []float64
 }
 
@@ -64,7 +67,7 @@ func (r *Record) AppendJSON(b []byte) []byte {
 	b = strconv.AppendInt(b, int64(r.Valid), 10)
 	b = append(b, ',')
 	b = r.appendClass(b)
-	if r.Logits != nil {
+	if len(r.Logits) > 0 {
 		b = append(b, `,"logits":[`...)
 		for i, v := range r.Logits {
 			if i > 0 {
@@ -74,7 +77,7 @@ func (r *Record) AppendJSON(b []byte) []byte {
 		}
 		b = append(b, ']')
 	}
-	if r.Scaled != nil {
+	if len(r.Scaled) > 0 {
 		b = append(b, `,"scaled":[`...)
 		for i, v := range r.Scaled {
 			if i > 0 {
@@ -97,6 +100,10 @@ func (r *Record) AppendText(b []byte) []byte {
 	b = r.Key.Append(b)
 	b = append(b, " packets="...)
 	b = strconv.AppendUint(b, r.Packets[0]+r.Packets[1], 10)
+	if r.Output != "" {
+		b = append(b, " output="...)
+		b = append(b, r.Output...)
+	}
 	b = append(b, " label="...)
 	b = append(b, r.Label...)
 	b = append(b, " score="...)
@@ -122,6 +129,11 @@ func (r *Record) appendEnds(b []byte, src, sport, dst, dport string) []byte {
 }
 
 func (r *Record) appendClass(b []byte) []byte {
+	if r.Output != "" {
+		b = append(b, `"output":`...)
+		b = appendString(b, r.Output)
+		b = append(b, ',')
+	}
 	b = append(b, `"label":`...)
 	b = appendString(b, r.Label)
 	b = append(b, `,"class":`...)
