@@ -68,6 +68,7 @@ func (u Names) New(op, origin, out string, attrs ir.Attrs, inputs ...*ir.Value) 
 		attrs = ir.Attrs{}
 	}
 	n := &ir.Node{Op: op, Origin: origin, Inputs: inputs, Attrs: attrs}
+	n.Outputs = []*ir.Value{{Def: n}}
 	types, err := ir.Infer(n)
 	if err != nil {
 		return nil, err
@@ -75,7 +76,7 @@ func (u Names) New(op, origin, out string, attrs ir.Attrs, inputs ...*ir.Value) 
 	if len(types) != 1 {
 		return nil, fmt.Errorf("BUG: %s has %d outputs, 1 expected", op, len(types))
 	}
-	n.Outputs = []*ir.Value{{Name: u.Fresh(out), Type: types[0], Def: n}}
+	n.Out().Name, n.Out().Type = u.Fresh(out), types[0]
 	return n, nil
 }
 

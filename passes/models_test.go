@@ -1,0 +1,198 @@
+package passes_test
+
+import (
+	"fmt"
+	"math"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"nepcoc/compiler/npz"
+	"nepcoc/compiler/onnx"
+	"nepcoc/internal/testfiles"
+	"nepcoc/ir"
+	"nepcoc/ir/eval"
+	"nepcoc/passes"
+	"nepcoc/passes/canonical"
+	"nepcoc/passes/fuse"
+	"nepcoc/passes/localize"
+)
+
+// tolerance of a float pass, relative to the largest output of the model.
+const tolerance = 1e-4
+
+type model struct{ name, onnx, npz string }
+
+func models(t *testing.T) []model {
+	var out []model
+	for _, f := range testfiles.Glob(t, "zoo/*/model.onnx") {
+		dir := filepath.Dir(f)
+		out = append(out, model{filepath.Base(dir), f, filepath.Join(dir, "eval.npz")})
+	}
+	for _, f := range testfiles.Glob(t, "models/*.onnx") {
+		base := strings.TrimSuffix(f, ".onnx")
+		out = append(out, model{filepath.Base(base), f, base + ".test.npz"})
+	}
+	return out
+}
+
+// TestModelsKeepTheirMeaning runs the float passes one after another over
+// every model and compares the outputs with those of the imported graph.
+func TestModelsKeepTheirMeaning(t *testing.T) {
+	for _, m := range models(t) {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			imported, _, err := onnx.ImportFile(m.onnx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			samples := 8
+			if testing.Short() {
+				samples = 2
+			}
+			inputs := readInputs(t, m.npz, imported, samples)
+			want := evaluate(t, imported, inputs)
+			ctx := &passes.Context{}
+			g := imported.Clone()
+			for _, p := range []passes.Pass{canonical.Pass, localize.Pass, fuse.Pass} {
+				mgr, err := passes.NewManager([]passes.Pass{{Name: p.Name, Run: p.Run}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if g, err = mgr.Run(ctx, g); err != nil {
+					t.Fatal(err)
+				}
+				in := make([]map[string]*ir.Tensor, len(inputs))
+				for i := range inputs {
+					in[i] = adapt(t, g, inputs[i], ctx.Report.Local)
+				}
+				compare(t, p.Name, evaluate(t, g, in), want)
+			}
+			for _, n := range g.Nodes {
+				if op := ir.LookupOp(n.Op); op.Group != ir.GroupCanonical && op.Group != ir.GroupFused {
+					t.Errorf("%s is left of the imported operators", n.Op)
+				}
+			}
+			l := ctx.Report.Local
+			t.Logf("local: left %d right %d stride %d whole %v masked %v vocab %d length %d encoding %s", l.Left, l.Right, l.Stride, l.Whole, l.Masked, l.Vocab, l.Length, l.Encoding)
+			t.Log(shape(g))
+		})
+	}
+}
+
+// shape is the list of operators with the sizes of their results.
+func shape(g *ir.Graph) string {
+	var b strings.Builder
+	for _, n := range g.Nodes {
+		fmt.Fprintf(&b, "\n%s%v", n.Op, n.Out().Type.Shape)
+		if act := n.Str("act", n.Str("fn", n.Str("kind", ""))); act != "" {
+			fmt.Fprintf(&b, " %s", act)
+		}
+		if n.Op == "conv" {
+			fmt.Fprintf(&b, " k%d s%d g%d", n.Inputs[1].Type.Shape[1], n.Int("stride", 1), n.Int("groups", 1))
+		}
+		if n.Op == "gated_conv" {
+			fmt.Fprintf(&b, " k%d residual=%v norm=%v", n.Int("k", 0), n.Input(1) != nil, n.Input(8) != nil)
+		}
+	}
+	return b.String()
+}
+
+func readInputs(t *testing.T, path string, g *ir.Graph, samples int) []map[string]*ir.Tensor {
+	t.Helper()
+	f, err := npz.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make([]map[string]*ir.Tensor, samples)
+	for _, v := range g.Inputs {
+		all, err := f.Array(v.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range out {
+			row, err := npz.Row(all, i*all.Shape[0]/samples)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out[i] == nil {
+				out[i] = make(map[string]*ir.Tensor)
+			}
+			out[i][v.Name] = row
+		}
+	}
+	return out
+}
+
+// adapt gives a sample of the model's inputs the form that g takes.
+func adapt(t *testing.T, g *ir.Graph, sample map[string]*ir.Tensor, l passes.Local) map[string]*ir.Tensor {
+	t.Helper()
+	in := make(map[string]*ir.Tensor)
+	for _, v := range g.Inputs {
+		switch {
+		case sample[v.Name] != nil:
+			in[v.Name] = &ir.Tensor{Type: v.Type, Data: sample[v.Name].Data}
+		case v.Name == "tokens":
+			x, ok := sample[l.TokenInput].Floats()
+			if !ok {
+				t.Fatal("token input is no array of numbers")
+			}
+			tokens := make([]int64, len(x))
+			for i := range x {
+				if l.Encoding == "byte/255" {
+					x[i] *= 255
+				}
+				tokens[i] = int64(math.Round(x[i]))
+			}
+			in[v.Name] = ir.Int64s(tokens, len(tokens))
+		case v.Name == "valid":
+			x, _ := sample[l.MaskInput].Floats()
+			sum := int64(0)
+			for _, m := range x {
+				sum += int64(m)
+			}
+			in[v.Name] = &ir.Tensor{Type: v.Type, Data: []int64{sum}}
+		default:
+			t.Fatalf("unknown input %q", v.Name)
+		}
+	}
+	return in
+}
+
+func evaluate(t *testing.T, g *ir.Graph, inputs []map[string]*ir.Tensor) []map[string]*ir.Tensor {
+	t.Helper()
+	m, err := eval.New(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make([]map[string]*ir.Tensor, len(inputs))
+	for i, in := range inputs {
+		if out[i], err = m.Run(in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+func compare(t *testing.T, pass string, got, want []map[string]*ir.Tensor) {
+	t.Helper()
+	for i := range want {
+		for name, w := range want[i] {
+			a, _ := got[i][name].Floats()
+			b, _ := w.Floats()
+			if len(a) != len(b) {
+				t.Fatalf("after %s: output %s has %d elements, %d expected", pass, name, len(a), len(b))
+			}
+			largest, diff := 0.0, 0.0
+			for j := range b {
+				largest = max(largest, math.Abs(b[j]))
+				if d := math.Abs(a[j] - b[j]); d > diff || math.IsNaN(d) {
+					diff = d
+				}
+			}
+			if !(diff <= tolerance*largest) {
+				t.Fatalf("after %s, sample %d: output %s differs by %g, of %g", pass, i, name, diff, largest)
+			}
+		}
+	}
+}
