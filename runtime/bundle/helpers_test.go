@@ -73,7 +73,7 @@ func small() *Bundle {
 		Manifest: Manifest{
 			Format: FormatVersion, Tool: "nepcoc 0.0.0-test",
 			Model:       Model{File: "small.onnx", SHA256: strings.Repeat("ab", 32), Producer: "by hand", Opset: 17},
-			Target:      Target{Name: "bf3", Requires: []string{"asimd", "asimddp"}},
+			Target:      Target{Name: "bf3", Requires: []string{"neon", "dotprod"}},
 			Contract:    Contract{YAML: "name: test\nlength: 6\n", Hash: "00"},
 			Outputs:     []OutputInfo{{Name: "logits", Labels: []string{"web <&>", "dns"}, UnknownThreshold: &threshold}},
 			Calibration: Calibration{Method: "minmax", Samples: 3, SourceSHA256: strings.Repeat("cd", 32)},
@@ -113,7 +113,7 @@ func reseal(data []byte) (ok bool) {
 	for i := range n {
 		e := data[headerSize+i*entrySize:]
 		kind, offset, stored := sectionKind(le.Uint32(e)), le.Uint64(e[8:]), le.Uint64(e[16:])
-		if offset > uint64(len(data)) || stored > uint64(len(data))-offset {
+		if offset < headerSize || offset > uint64(len(data)) || stored > uint64(len(data))-offset {
 			continue
 		}
 		s := section{kind: kind, offset: offset, stored: data[offset : offset+stored]}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Manifest says what a bundle is: where it came from, what it was made for and
@@ -35,8 +36,8 @@ type Model struct {
 }
 
 // Target is what the bundle was tuned for; Requires are the CPU features
-// without which it must not run, by the names that the engine reports (avx2,
-// asimd, asimddp, ...). A bundle that runs anywhere requires none.
+// without which it must not run, by the names of runtime/kernels/cpu (avx2,
+// neon, dotprod). A bundle that runs anywhere requires none.
 type Target struct {
 	Name     string   `json:"name"`
 	Requires []string `json:"requires,omitempty"`
@@ -98,7 +99,7 @@ func (m *Manifest) CheckCPU(have []string) error {
 		}
 	}
 	if missing != nil {
-		return fmt.Errorf("bundle for target %s needs CPU features that this machine lacks: %s; compile it for this machine",
+		return fmt.Errorf("bundle for target %s needs CPU features that this machine or build lacks: %s; compile it for this machine",
 			m.Target.Name, strings.Join(missing, ", "))
 	}
 	return nil
@@ -119,8 +120,18 @@ func (m *Manifest) validate(p *Program) error {
 		if n := p.Values[p.Outputs[i].Value].Cols; len(o.Labels) != 0 && len(o.Labels) != n {
 			return fmt.Errorf("output %q: %d labels for %d logits", o.Name, len(o.Labels), n)
 		}
+		for _, s := range append([]string{o.Name}, o.Labels...) {
+			if !printable(s) {
+				return fmt.Errorf("output %d: %q holds characters that can't be printed", i, s)
+			}
+		}
 		if t := o.UnknownThreshold; t != nil && !(*t >= 0 && *t <= 1) {
 			return fmt.Errorf("output %q: unknown_threshold %g is not in 0..1", o.Name, *t)
+		}
+	}
+	for _, s := range append([]string{m.Tool, m.Model.File, m.Target.Name, m.Contract.Hash, m.Calibration.Method}, m.Target.Requires...) {
+		if !printable(s) {
+			return fmt.Errorf("%q holds characters that can't be printed", s)
 		}
 	}
 	if strings.ContainsAny(m.Model.File, `/\`) {
@@ -130,4 +141,9 @@ func (m *Manifest) validate(p *Program) error {
 		return errors.New("target requires a feature without a name")
 	}
 	return nil
+}
+
+// printable keeps what a terminal would obey out of names that are shown.
+func printable(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"debug/elf"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"nepcoc/internal/randprog"
+	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/refexec"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"nepcod": main})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"mkbundle": mkbundle},
+	})
+}
+
+// mkbundle FILE SEED [KIND]: a bundle of a random program. KIND is "wrong" (a
+// golden logit is off by one), "foreign" (needs a feature that no CPU has),
+// "unproved" (no golden vectors) or "signed" (by a new key, FILE.key).
+func mkbundle(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: mkbundle FILE SEED [KIND]")
+	}
+	seed, err := strconv.ParseUint(args[1], 10, 64)
+	ts.Check(err)
+	p := randprog.New(seed)
+	b := &bundle.Bundle{Program: p, Manifest: bundle.Manifest{
+		Format: bundle.FormatVersion, Tool: "test",
+		Model: bundle.Model{File: "random.onnx"}, Target: bundle.Target{Name: "host"},
+	}}
+	for _, o := range p.Outputs {
+		b.Manifest.Outputs = append(b.Manifest.Outputs, bundle.OutputInfo{Name: o.Name})
+	}
+	x, err := refexec.New(p)
+	ts.Check(err)
+	for i := range uint64(5) {
+		g := bundle.Golden{}
+		g.Tokens, g.Valid = randprog.Input(p, i)
+		g.Logits, err = x.Run(g.Tokens, g.Valid)
+		ts.Check(err)
+		b.Golden = append(b.Golden, g)
+	}
+	file, opts := ts.MkAbs(args[0]), bundle.Options{}
+	for _, kind := range args[2:] {
+		switch kind {
+		case "wrong":
+			b.Golden[3].Logits[0][0] ^= 1
+		case "foreign":
+			b.Manifest.Target = bundle.Target{Name: "mars", Requires: []string{"purego", "warp"}}
+		case "unproved":
+			b.Golden = nil
+		case "signed":
+			_, err := bundle.GenerateKey(file + ".key")
+			ts.Check(err)
+			opts.Key, err = bundle.LoadPrivateKey(file + ".key")
+			ts.Check(err)
+		default:
+			ts.Fatalf("unknown kind %q", kind)
+		}
+	}
+	ts.Check(bundle.WriteFile(file, b, opts))
+}
+
+// The agent is one static file on both kinds of card and server.
+func TestStatic(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the agent twice")
+	}
+	for _, arch := range []string{"amd64", "arm64"} {
+		file := filepath.Join(t.TempDir(), "nepcod-"+arch)
+		cmd := exec.Command("go", "build", "-o", file, "./cmd/nepcod")
+		cmd.Dir = testfiles.Root(t)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", arch, err, out)
+		}
+		f, err := elf.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for _, p := range f.Progs {
+			if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
+				t.Errorf("%s: needs a dynamic linker", arch)
+			}
+		}
+	}
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"crypto/ed25519"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/kernels/cpu"
+	"nepcoc/runtime/refexec"
+)
+
+func newSelftest() *cobra.Command {
+	var asJSON bool
+	var trusted []string
+	cmd := &cobra.Command{
+		Use:   "selftest BUNDLE",
+		Short: "Prove a bundle on this machine",
+		Long: "Selftest reads and checks a bundle, checks this CPU against what the bundle needs, and runs the bundle's\n" +
+			"golden vectors through every executor: the logits must be those that the compiler stored, to the bit.",
+		Args: exactArgs("BUNDLE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := selftest(args[0], trusted)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = json.NewEncoder(cmd.OutOrStdout()).Encode(r)
+			} else {
+				err = r.print(cmd.OutOrStdout())
+			}
+			if err != nil {
+				return err
+			}
+			return r.failure()
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().StringArrayVar(&trusted, "trusted-key", nil, "refuse a bundle not signed by this public key (PEM file; may be repeated)")
+	return cmd
+}
+
+// selftestReport is what `nepcod selftest --json` prints.
+type selftestReport struct {
+	Bundle    string           `json:"bundle"`
+	Digest    string           `json:"digest"`
+	Model     string           `json:"model"`
+	Target    string           `json:"target"`
+	SignedBy  string           `json:"signed_by,omitempty"`
+	Features  []string         `json:"cpu_features"`
+	LoadUS    int64            `json:"load_us"`
+	Vectors   int              `json:"golden_vectors"`
+	Executors []executorReport `json:"executors"`
+	OK        bool             `json:"ok"`
+}
+
+// executorReport is how one executor did on the golden vectors.
+type executorReport struct {
+	Name   string `json:"name"`
+	BindUS int64  `json:"bind_us"`
+	// P50US is the median time of one vector, in microseconds.
+	P50US  float64 `json:"p50_us"`
+	Equal  int     `json:"equal"`
+	Differ string  `json:"differ,omitempty"` // the first difference
+}
+
+// run computes the outputs of one input. The result is valid until the next call.
+type run func(tokens []int32, valid int) ([][]int32, error)
+
+// executors bind a program to this machine, each in its own way; all must
+// agree to the bit.
+var executors = []struct {
+	name string
+	bind func(p *bundle.Program) (run, error)
+}{
+	{"reference", func(p *bundle.Program) (run, error) {
+		x, err := refexec.New(p)
+		if err != nil {
+			return nil, err
+		}
+		return x.Run, nil
+	}},
+}
+
+// selftest reads the bundle and runs its golden vectors. Differences are in
+// the report; an error means that it could not be run at all.
+func selftest(path string, trusted []string) (*selftestReport, error) {
+	var keys []ed25519.PublicKey
+	for _, file := range trusted {
+		k, err := bundle.LoadPublicKey(file)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	start := time.Now()
+	b, err := bundle.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	r := &selftestReport{
+		Bundle: path, Digest: b.Digest.String(), Model: b.Manifest.Model.File, Target: b.Manifest.Target.Name,
+		LoadUS: time.Since(start).Microseconds(), Vectors: len(b.Golden), OK: true,
+	}
+	if keys != nil {
+		if err := b.VerifySigner(keys...); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	if b.Signature != nil {
+		r.SignedBy = bundle.Fingerprint(b.Signature.Key)
+	}
+	for _, p := range cpu.Available() {
+		r.Features = append(r.Features, p.String())
+	}
+	if err := b.Manifest.CheckCPU(r.Features); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if len(b.Golden) == 0 {
+		return nil, fmt.Errorf("%s: no golden vectors in it, so nothing can be proved: compile it again", path)
+	}
+	for _, x := range executors {
+		e, err := golden(b, x.name, x.bind)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s executor: %w", path, x.name, err)
+		}
+		r.OK = r.OK && e.Differ == ""
+		r.Executors = append(r.Executors, *e)
+	}
+	return r, nil
+}
+
+// golden runs all golden vectors through one executor.
+func golden(b *bundle.Bundle, name string, bind func(*bundle.Program) (run, error)) (*executorReport, error) {
+	start := time.Now()
+	f, err := bind(b.Program)
+	if err != nil {
+		return nil, err
+	}
+	e := &executorReport{Name: name, BindUS: time.Since(start).Microseconds()}
+	var times []time.Duration
+	for i := range b.Golden {
+		g := &b.Golden[i]
+		start := time.Now()
+		got, err := f(g.Tokens, g.Valid)
+		if err != nil {
+			return nil, fmt.Errorf("golden vector %d: %w", i, err)
+		}
+		times = append(times, time.Since(start))
+		if d := difference(b.Program, g.Logits, got); d == "" {
+			e.Equal++
+		} else if e.Differ == "" {
+			e.Differ = fmt.Sprintf("golden vector %d, %s", i, d)
+		}
+	}
+	slices.Sort(times)
+	e.P50US = float64(times[len(times)/2].Nanoseconds()) / 1000
+	return e, nil
+}
+
+// difference names the first logit that differs.
+func difference(p *bundle.Program, want, got [][]int32) string {
+	for i, w := range want {
+		for j := range w {
+			if got[i][j] != w[j] {
+				return fmt.Sprintf("output %q: logit %d is %d, want %d", p.Outputs[i].Name, j, got[i][j], w[j])
+			}
+		}
+	}
+	return ""
+}
+
+func (r *selftestReport) failure() error {
+	for _, e := range r.Executors {
+		if e.Differ != "" {
+			return fmt.Errorf("%s: %s executor computes other logits than the compiler did: %s", r.Bundle, e.Name, e.Differ)
+		}
+	}
+	return nil
+}
+
+func (r *selftestReport) print(w io.Writer) error {
+	signed := "not signed"
+	if r.SignedBy != "" {
+		signed = "signed by " + r.SignedBy
+	}
+	if _, err := fmt.Fprintf(w, "bundle     %s\ndigest     %s, %s\nmodel      %s for %s\ncpu        %v\nloaded in  %.1f ms\n",
+		r.Bundle, r.Digest, signed, r.Model, r.Target, r.Features, float64(r.LoadUS)/1000); err != nil {
+		return err
+	}
+	for _, e := range r.Executors {
+		if _, err := fmt.Fprintf(w, "%-10s %d of %d golden vectors equal, median %.1f us, bound in %.1f ms\n",
+			e.Name, e.Equal, r.Vectors, e.P50US, float64(e.BindUS)/1000); err != nil {
+			return err
+		}
+	}
+	return nil
+}
