@@ -75,3 +75,22 @@ func syntheticPackets(testing.TB) *capture.Memory {
 	}
 	return mem
 }
+
+// BenchmarkFile reads a capture file without doing anything with the frames.
+func BenchmarkFile(b *testing.B) {
+	path := testfiles.Path(b, "traffic", "train.pcap")
+	packets := 0
+	var f capture.Frame
+	b.ReportAllocs()
+	for b.Loop() {
+		src, err := capture.Open(path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for src.Next(&f) == nil {
+			packets++
+		}
+		src.Close()
+	}
+	b.ReportMetric(float64(packets)/b.Elapsed().Seconds()/1e6, "Mpackets/s")
+}

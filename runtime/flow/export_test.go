@@ -1,6 +1,12 @@
 package flow
 
-import "fmt"
+import (
+	"fmt"
+	"unsafe"
+)
+
+// EntrySize is the table's bytes per flow, but for its buffer and bucket.
+const EntrySize = int(unsafe.Sizeof(entry{}))
 
 // CheckInvariants walks the whole table: every entry in use is in exactly one
 // list and in its bucket, lists are ordered by touch, counts agree.

@@ -329,3 +329,33 @@ func TestCapacityErrors(t *testing.T) {
 		}
 	}
 }
+
+func TestCollect(t *testing.T) {
+	packets := randomTraffic(5, 2000)
+	want, _, err := runSource(t, traffic.Default(), 0, source(packets...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, n, err := flow.Collect(source(packets...), traffic.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != len(want) || n.Read() != uint64(len(packets)) {
+		t.Fatalf("%d flows of %d, %d packets", len(got), len(want), n.Read())
+	}
+	for i := 1; i < len(got); i++ {
+		if got[i].First < got[i-1].First {
+			t.Fatalf("flow %d began before flow %d", i, i-1)
+		}
+	}
+}
+
+// TestFootprint: a million concurrent flows in less than a gigabyte.
+func TestFootprint(t *testing.T) {
+	enc, _ := traffic.NewEncoder(traffic.Default())
+	if per := flow.EntrySize + enc.BufferSize() + 8; per > 512 {
+		t.Errorf("%d bytes per flow", per)
+	} else {
+		t.Logf("%d bytes per flow (%d without the buffer)", per, flow.EntrySize)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -27,8 +28,8 @@ type Label struct {
 
 // Labels are the labels of a capture's flows.
 type Labels struct {
-	Rows  []Label // in the file's order
-	byKey map[flow.Key][]int
+	Rows  []Label            // in the file's order
+	byKey map[flow.Key][]int // by canonical key, the rows in order of time
 }
 
 // timeTolerance is how far a label's time may be from the packet's: label
@@ -91,13 +92,12 @@ func ParseLabels(name string, r io.Reader) (*Labels, error) {
 			return nil, fmt.Errorf("%s:%d: %w", name, line, err)
 		}
 		row.Line = line
-		c, _ := row.Key.Canonical()
-		for _, i := range l.byKey[c] {
-			if o := &l.Rows[i]; o.Time < 0 || near(o.Time, row.Time) {
-				return nil, fmt.Errorf("%s:%d: %s is labelled already, on line %d", name, line, row.Key, o.Line)
-			}
+		if i, ok := l.Find(row.Key, row.Time); ok {
+			return nil, fmt.Errorf("%s:%d: %s is labelled already, on line %d", name, line, row.Key, l.Rows[i].Line)
 		}
-		l.byKey[c] = append(l.byKey[c], len(l.Rows))
+		c, _ := row.Key.Canonical()
+		rows := l.byKey[c]
+		l.byKey[c] = slices.Insert(rows, l.from(rows, row.Time), len(l.Rows))
 		l.Rows = append(l.Rows, row)
 	}
 	if len(l.Rows) == 0 {
@@ -177,18 +177,24 @@ func parseTime(s string) (int64, error) {
 	return int64(n*1e9 + ns), nil
 }
 
-func near(a, b int64) bool { return a-b <= timeTolerance && b-a <= timeTolerance }
-
 // Find returns the label of the flow whose first packet, at time first, has
 // this key (in either direction), as an index of Rows.
 func (l *Labels) Find(key flow.Key, first int64) (row int, ok bool) {
 	c, _ := key.Canonical()
-	for _, i := range l.byKey[c] {
-		if t := l.Rows[i].Time; t < 0 || near(t, first) {
-			return i, true
-		}
+	rows := l.byKey[c]
+	if len(rows) > 0 && l.Rows[rows[0]].Time < 0 {
+		return rows[0], true // a file without times: the 5-tuple is unique
+	}
+	if at := l.from(rows, first-timeTolerance); at < len(rows) && l.Rows[rows[at]].Time <= first+timeTolerance {
+		return rows[at], true
 	}
 	return 0, false
+}
+
+// from is the place in rows, which are ordered by time, of the first one that
+// is not before t.
+func (l *Labels) from(rows []int, t int64) int {
+	return sort.Search(len(rows), func(i int) bool { return l.Rows[rows[i]].Time >= t })
 }
 
 // Names are the distinct labels, sorted.

@@ -1,0 +1,116 @@
+package verdict
+
+import (
+	"encoding/json"
+	"math"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"nepcoc/runtime/flow"
+)
+
+func key(t testing.TB, proto uint8, a, b string) flow.Key {
+	t.Helper()
+	k, err := flow.MakeKey(proto, netip.MustParseAddrPort(a), netip.MustParseAddrPort(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func record(t testing.TB) *Record {
+	return &Record{
+		Key: key(t, 6, "10.0.0.1:40001", "10.0.1.1:443"), First: 1700000000000001000, Last: 1700000003500000000,
+		Packets: [2]uint64{3, 2}, Bytes: [2]uint64{180, 900}, Reason: flow.ReasonTokens,
+		Valid: 128, UsedPackets: 2, UsedBytes: 254,
+		Label: "TLS", Class: 2, Score: 0.98765432, Margin: 1.0 / 3,
+		Logits: []int32{-5, 0, 2147483647}, Scaled: []float64{-0.5, 0, 1e-9},
+	}
+}
+
+func TestJSON(t *testing.T) {
+	const want = `{"proto":"TCP","src":"10.0.0.1","sport":40001,"dst":"10.0.1.1","dport":443,"time":1700000000.000001000,"last":1700000003.500000000,` +
+		`"packets":[3,2],"bytes":[180,900],"reason":"tokens","tokens":128,"label":"TLS","class":2,"score":0.987654,"margin":0.333333,` +
+		`"logits":[-5,0,2147483647],"scaled":[-0.5,0,1e-09],"community_id":"1:BUyepw4ZlNRKkQNW1uSjn9bUWVg="}`
+	if got := string(record(t).AppendJSON(nil)); got != want {
+		t.Errorf("\n%s, want\n%s", got, want)
+	}
+	const text = `1700000000.000001000 TCP 10.0.0.1:40001 > 10.0.1.1:443 packets=5 label=TLS score=0.9877 margin=0.3333`
+	if got := string(record(t).AppendText(nil)); got != text {
+		t.Errorf("\n%s, want\n%s", got, text)
+	}
+}
+
+// TestJSONIsJSON: whatever a record holds, the line is one valid JSON object,
+// and strings survive.
+func TestJSONIsJSON(t *testing.T) {
+	for _, label := range []string{"", "TLS", `"quoted\`, "a\nb\x00\x7f", "snow ☃ \u2028", "bad \xff\xfe utf-8"} {
+		for _, f := range []float64{0, math.Copysign(0, -1), math.NaN(), math.Inf(1), math.MaxFloat64, 5e-324, 1e21} {
+			r := record(t)
+			r.Label, r.Score, r.Scaled = label, f, []float64{f}
+			r.Last = -1
+			r.Key = key(t, 17, "[2001:db8::1]:5", "[2001:db8::2]:4")
+			for name, line := range map[string][]byte{"json": r.AppendJSON(nil), "eve": r.AppendEVE(nil)} {
+				var v map[string]any
+				if err := json.Unmarshal(line, &v); err != nil {
+					t.Fatalf("%s: %v in %s", name, err, line)
+				}
+				if name == "eve" {
+					v = v["nepco"].(map[string]any)
+				}
+				if got, want := v["label"], strings.ToValidUTF8(label, "\ufffd\ufffd"); got != want {
+					t.Errorf("%s: label %q, want %q", name, got, want)
+				}
+				if strings.ContainsAny(string(line), "\n\u2028") {
+					t.Errorf("%s: a line break in %s", name, line)
+				}
+			}
+		}
+	}
+}
+
+func TestEVE(t *testing.T) {
+	r := record(t)
+	var e struct {
+		Timestamp   string
+		FlowID      uint64 `json:"flow_id"`
+		EventType   string `json:"event_type"`
+		SrcIP       string `json:"src_ip"`
+		DestPort    int    `json:"dest_port"`
+		CommunityID string `json:"community_id"`
+		Flow        struct {
+			Start, End, State, Reason string
+			Age                       int
+			PktsToclient              int `json:"pkts_toclient"`
+			BytesToserver             int `json:"bytes_toserver"`
+		}
+		Nepco struct {
+			Label       string
+			Score       float64
+			PacketsUsed int `json:"packets_used"`
+		}
+	}
+	line := r.AppendEVE(nil)
+	if err := json.Unmarshal(line, &e); err != nil {
+		t.Fatalf("%v in %s", err, line)
+	}
+	if _, err := time.Parse("2006-01-02T15:04:05.999999-0700", e.Flow.Start); err != nil {
+		t.Error(err)
+	}
+	if e.Flow.Start != "2023-11-14T22:13:20.000001+0000" || e.Timestamp != e.Flow.End || e.Flow.Age != 3 ||
+		e.EventType != "flow" || e.SrcIP != "10.0.0.1" || e.DestPort != 443 || e.CommunityID == "" || e.FlowID == 0 || e.FlowID >= 1<<51 ||
+		e.Flow.PktsToclient != 2 || e.Flow.BytesToserver != 180 || e.Flow.State != "established" || e.Flow.Reason != "forced" ||
+		e.Nepco.Label != "TLS" || e.Nepco.Score != 0.987654 || e.Nepco.PacketsUsed != 2 {
+		t.Errorf("%+v\n%s", e, line)
+	}
+}
+
+func TestNoAllocation(t *testing.T) {
+	r := record(t)
+	buf := make([]byte, 0, 4096)
+	if n := testing.AllocsPerRun(100, func() { buf = r.AppendEVE(r.AppendJSON(buf[:0])) }); n != 0 {
+		t.Errorf("%v allocations per verdict", n)
+	}
+}
