@@ -23,6 +23,7 @@ type seen struct {
 	key     flow.Key
 	first   int64
 	packets uint64 // when it was closed
+	used    uint64 // at its verdict
 	reason  flow.Reason
 	tokens  []int32
 	valid   int
@@ -50,7 +51,7 @@ func runSource(t testing.TB, c traffic.Contract, capacity int, src capture.Sourc
 				t.Errorf("flow %d, %s: a second verdict", f.Seq, f.Key)
 			}
 			bySeq[f.Seq] = len(flows)
-			flows = append(flows, seen{key: f.Key, first: f.First, reason: f.Reason, tokens: bytes32(f.Tokens), valid: f.Valid})
+			flows = append(flows, seen{key: f.Key, first: f.First, used: f.Packets[0] + f.Packets[1], reason: f.Reason, tokens: bytes32(f.Tokens), valid: f.Valid})
 		},
 		Closed: func(f *flow.Flow) {
 			i, ok := bySeq[f.Seq]
@@ -165,6 +166,13 @@ func TestEveryLabelledFlow(t *testing.T) {
 				row := labels.Rows[i]
 				if f.key != row.Key || f.first/1000 != row.Time/1000 || int(f.packets) != row.Packets {
 					t.Errorf("line %d: %s, %d, %d packets; the flow is %s, %d, %d packets", row.Line, row.Key, row.Time, row.Packets, f.key, f.first, f.packets)
+				}
+			}
+			for _, f := range flows {
+				// What comes after FIN or RST belongs to the flow: the linger
+				// must be long enough for it.
+				if f.reason == flow.ReasonClosed && f.used != f.packets {
+					t.Errorf("%s: closed after %d of %d packets", f.key, f.used, f.packets)
 				}
 			}
 			for i, k := range found {

@@ -96,7 +96,7 @@ func nepco(name string, tokenBytes, length int) Contract {
 		Blank:    []Blank{BlankAddresses, BlankChecksums, BlankPorts},
 		Encoding: EncodingToken, TokenBytes: tokenBytes, Length: length,
 		ValueOffset: 5, Pad: 0, UseSEP: true, SEP: 1, UseCLS: true, CLS: 2,
-		CloseLinger: 5 * time.Second, Idle: 120 * time.Second,
+		CloseLinger: 2 * time.Second, Idle: 120 * time.Second,
 	}
 }
 
