@@ -5,7 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math"
+	"maps"
 	"os"
 	"slices"
 
@@ -116,12 +116,14 @@ type importer struct {
 	decoded *decoded
 	order   []int // of nodes, topological
 
+	ports  map[string]*valueInfo // graph inputs
 	inits  map[string]*tensorProto
 	values map[string]*ir.Value // defined so far, by ONNX name; nil: can't be known, reported elsewhere
 	names  map[string]bool      // every value name of the file and of ours
 	used   map[string]bool      // read by a node or an output
 
 	badTypes map[string][]string // element type -> tensors of it
+	badSeen  map[string]bool     // tensors in badTypes
 	foldLeft int                 // elements that may still be folded
 
 	lateShapes []lateShape
@@ -160,6 +162,7 @@ func newImporter(name string, m *modelProto) *importer {
 		names:    make(map[string]bool),
 		used:     make(map[string]bool),
 		badTypes: make(map[string][]string),
+		badSeen:  make(map[string]bool),
 		foldLeft: maxFoldTotal,
 	}
 }
@@ -266,7 +269,8 @@ func (imp *importer) badType(dtype int32, name string) {
 	if d := lookupDType(dtype); d != nil {
 		key = d.name
 	}
-	if !slices.Contains(imp.badTypes[key], name) {
+	if !imp.badSeen[name] {
+		imp.badSeen[name] = true
 		imp.badTypes[key] = append(imp.badTypes[key], name)
 	}
 }
@@ -410,8 +414,8 @@ func (c *call) takeAttrs(n *nodeProto, d *decodedOp) error {
 		case int64:
 			c.attrs[a.name] = int(v)
 		case float32:
-			if math.IsNaN(float64(v)) {
-				return rejectf(NonFinite, "", "attribute %q is NaN", a.name)
+			if v-v != 0 {
+				return rejectf(NonFinite, "check the layer's options, and export again", "attribute %q is %v", a.name, v)
 			}
 			c.attrs[a.name] = float64(v)
 		case string:
@@ -438,29 +442,20 @@ func (c *call) takeAttrs(n *nodeProto, d *decodedOp) error {
 	return nil
 }
 
+// named is a result's name, on which to build others: unlike node names those
+// are unique, and every node has one.
+func (c *call) named() string {
+	return c.outputs[slices.IndexFunc(c.outputs, func(o string) bool { return o != "" })]
+}
+
 // trimOutputs drops trailing results that nobody reads and that ir's form of
 // the operator doesn't have: masks, indices, running statistics.
 func (c *call) trimOutputs(op *ir.Op) error {
-	if c.op == "Split" {
-		for i, o := range c.outputs {
-			if o == "" {
-				c.outputs[i] = c.imp.fresh(fmt.Sprintf("%s.part%d", c.origin, i))
-			}
+	base, last := c.named(), len(c.outputs)-1
+	if op == nil || op.MaxOut != ir.Many {
+		for ; last > 0 && !c.imp.used[c.outputs[last]]; last-- {
 		}
-		return nil
-	}
-	last := 0
-	for i, o := range c.outputs {
-		if o != "" && c.imp.used[o] {
-			last = i
-		}
-	}
-	if last > 0 {
-		most := 1
-		if op != nil {
-			most = op.MaxOut
-		}
-		if last >= most {
+		if most := maxOut(op); last >= most {
 			return rejectf(Unsupported, "export in evaluation mode (model.eval()) and use only the first result",
 				"output %d (%q) is used, only the first is compiled", last, c.outputs[last])
 		}
@@ -468,10 +463,17 @@ func (c *call) trimOutputs(op *ir.Op) error {
 	c.outputs = c.outputs[:last+1]
 	for i, o := range c.outputs {
 		if o == "" {
-			c.outputs[i] = c.imp.fresh(fmt.Sprintf("%s.out%d", c.origin, i))
+			c.outputs[i] = c.imp.fresh(fmt.Sprintf("%s.%d", base, i))
 		}
 	}
 	return nil
+}
+
+func maxOut(op *ir.Op) int {
+	if op == nil {
+		return 1
+	}
+	return op.MaxOut
 }
 
 func (imp *importer) lower(c *call) error {
@@ -483,8 +485,9 @@ func (imp *importer) lower(c *call) error {
 	if c.outputs == nil {
 		return nil
 	}
-	for name, a := range c.special {
-		return rejectf(Unsupported, "", "attribute %q (%s) is not known here", name, a.kind)
+	if len(c.special) > 0 {
+		name := slices.Min(slices.Collect(maps.Keys(c.special)))
+		return rejectf(Unsupported, "", "attribute %q (%s) is not known here", name, c.special[name].kind)
 	}
 	if len(c.attrs) == 0 {
 		c.attrs = nil

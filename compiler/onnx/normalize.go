@@ -198,6 +198,9 @@ func normalizeConstantOfShape(c *call) error {
 	} else if ints, ok := t.Ints(); ok {
 		c.attrs["value"] = ints[0]
 	} else if floats, ok := t.Floats(); ok {
+		if x := floats[0]; x-x != 0 {
+			return rejectf(NonFinite, "use a large finite number instead (-1e4 masks as well)", "fills with %v", x)
+		}
 		c.attrs["value"] = floats[0]
 	}
 	return nil
@@ -234,7 +237,10 @@ func normalizeGroupNorm(c *call) error {
 	if channels%groups != 0 {
 		return nil // the shape rule says so
 	}
-	for i, what := range map[int]string{1: "scale", 2: "bias"} {
+	for i, what := range []string{1: "scale", 2: "bias"} {
+		if what == "" {
+			continue
+		}
 		v := c.inputs[i]
 		if v == nil || v.Const == nil || !slices.Equal(v.Type.Shape, []int{groups}) {
 			return rejectf(Unsupported, "export with opset_version=21", "%s of a group normalisation before opset 21 must be a constant per group", what)
@@ -302,7 +308,7 @@ func normalizeSoftmax(c *call) error {
 		return err
 	}
 	c.attrs["axis"] = 1
-	soft, err := c.imp.emit(c.op, c.origin, []*ir.Value{flat}, c.attrs, c.outputs[0]+".rows")
+	soft, err := c.imp.emit(c.op, c.origin, []*ir.Value{flat}, c.attrs, c.imp.fresh(c.outputs[0]+".rows"))
 	if err != nil {
 		return err
 	}

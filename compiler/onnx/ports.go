@@ -3,7 +3,6 @@ package onnx
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 
 	"nepcoc/ir"
@@ -13,10 +12,12 @@ import (
 // the batch set to 1.
 func (imp *importer) bindInputs() {
 	var dynamic []string
+	imp.ports = make(map[string]*valueInfo, len(imp.m.graph.inputs))
+	for i := range imp.m.graph.inputs {
+		imp.ports[imp.m.graph.inputs[i].name] = &imp.m.graph.inputs[i]
+	}
 	for _, name := range imp.decoded.inputs {
-		i := slices.IndexFunc(imp.m.graph.inputs, func(v valueInfo) bool { return v.name == name })
-		p := &imp.m.graph.inputs[i]
-		v := imp.input(p, &dynamic)
+		v := imp.input(imp.ports[name], &dynamic)
 		imp.define(name, v)
 		if v != nil {
 			imp.g.Inputs = append(imp.g.Inputs, v)
@@ -187,8 +188,7 @@ func (imp *importer) info() *Info {
 		}
 	}
 	for _, v := range imp.g.Inputs {
-		i := slices.IndexFunc(m.graph.inputs, func(p valueInfo) bool { return p.name == v.Name })
-		in.Inputs = append(in.Inputs, port(&m.graph.inputs[i]))
+		in.Inputs = append(in.Inputs, port(imp.ports[v.Name]))
 	}
 	for i := range m.graph.outputs {
 		in.Outputs = append(in.Outputs, port(&m.graph.outputs[i]))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -24,6 +25,8 @@ const (
 	maxMessages    = 1 << 18 // nodes, attributes, tensors, value infos together
 	maxNodeInputs  = 1 << 10
 	maxNodeOutputs = 1 << 8
+	maxNodeAttrs   = 1 << 8
+	maxPorts       = 1 << 10 // inputs, and outputs, of a graph; onnx-go looks each initializer up among them
 	maxEdges       = 1 << 18 // onnx-go makes inputs x outputs edges per node
 	maxRank        = 16
 	maxDepth       = 8       // subgraphs inside subgraphs
@@ -508,7 +511,7 @@ func (r *reader) node(f *field, g *graphProto, depth int) error {
 	if n.op == "" {
 		return sub.errorf(0, "node %q has no operator", n.name)
 	}
-	if len(n.outputs) == 0 {
+	if !slices.ContainsFunc(n.outputs, func(o string) bool { return o != "" }) {
 		return sub.errorf(0, "node %q (%s) has no outputs", n.name, n.op)
 	}
 	if r.edges += max(len(n.inputs), 1) * len(n.outputs); r.edges > maxEdges {
@@ -540,6 +543,9 @@ func (r *reader) attr(f *field, n *nodeProto, depth int) error {
 	}
 	if err := r.count(f); err != nil {
 		return err
+	}
+	if len(n.attrs) == maxNodeAttrs {
+		return f.errorf("more than %d of them in one node", maxNodeAttrs)
 	}
 	var a attrProto
 	var floats, ints []byte
@@ -653,6 +659,9 @@ func (r *reader) valueInfo(f *field, what string, dst *[]valueInfo) error {
 	}
 	if err := r.count(f); err != nil {
 		return err
+	}
+	if len(*dst) == maxPorts {
+		return f.errorf("more than %d graph %ss", maxPorts, what)
 	}
 	var v valueInfo
 	err = sub.each(func(f *field) error {
