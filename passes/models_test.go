@@ -2,7 +2,6 @@ package passes_test
 
 import (
 	"fmt"
-	"math"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,10 +10,10 @@ import (
 	"nepcoc/compiler/onnx"
 	"nepcoc/internal/testfiles"
 	"nepcoc/ir"
-	"nepcoc/ir/eval"
 	"nepcoc/passes"
 	"nepcoc/passes/canonical"
 	"nepcoc/passes/fuse"
+	"nepcoc/passes/internal/passtest"
 	"nepcoc/passes/localize"
 )
 
@@ -51,7 +50,7 @@ func TestModelsKeepTheirMeaning(t *testing.T) {
 				samples = 2
 			}
 			inputs := readInputs(t, m.npz, imported, samples)
-			want := evaluate(t, imported, inputs)
+			want := passtest.Evaluate(t, imported, inputs)
 			ctx := &passes.Context{}
 			g := imported.Clone()
 			for _, p := range []passes.Pass{canonical.Pass, localize.Pass, fuse.Pass} {
@@ -64,9 +63,9 @@ func TestModelsKeepTheirMeaning(t *testing.T) {
 				}
 				in := make([]map[string]*ir.Tensor, len(inputs))
 				for i := range inputs {
-					in[i] = adapt(t, g, inputs[i], ctx.Report.Local)
+					in[i] = passtest.Adapt(t, g, inputs[i], ctx.Report.Local)
 				}
-				compare(t, p.Name, evaluate(t, g, in), want)
+				passtest.Compare(t, p.Name, passtest.Evaluate(t, g, in), want, tolerance)
 			}
 			for _, n := range g.Nodes {
 				if op := ir.LookupOp(n.Op); op.Group != ir.GroupCanonical && op.Group != ir.GroupFused {
@@ -122,77 +121,4 @@ func readInputs(t *testing.T, path string, g *ir.Graph, samples int) []map[strin
 		}
 	}
 	return out
-}
-
-// adapt gives a sample of the model's inputs the form that g takes.
-func adapt(t *testing.T, g *ir.Graph, sample map[string]*ir.Tensor, l passes.Local) map[string]*ir.Tensor {
-	t.Helper()
-	in := make(map[string]*ir.Tensor)
-	for _, v := range g.Inputs {
-		switch {
-		case sample[v.Name] != nil:
-			in[v.Name] = &ir.Tensor{Type: v.Type, Data: sample[v.Name].Data}
-		case v.Name == "tokens":
-			x, ok := sample[l.TokenInput].Floats()
-			if !ok {
-				t.Fatal("token input is no array of numbers")
-			}
-			tokens := make([]int64, len(x))
-			for i := range x {
-				if l.Encoding == "byte/255" {
-					x[i] *= 255
-				}
-				tokens[i] = int64(math.Round(x[i]))
-			}
-			in[v.Name] = ir.Int64s(tokens, len(tokens))
-		case v.Name == "valid":
-			x, _ := sample[l.MaskInput].Floats()
-			sum := int64(0)
-			for _, m := range x {
-				sum += int64(m)
-			}
-			in[v.Name] = &ir.Tensor{Type: v.Type, Data: []int64{sum}}
-		default:
-			t.Fatalf("unknown input %q", v.Name)
-		}
-	}
-	return in
-}
-
-func evaluate(t *testing.T, g *ir.Graph, inputs []map[string]*ir.Tensor) []map[string]*ir.Tensor {
-	t.Helper()
-	m, err := eval.New(g)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := make([]map[string]*ir.Tensor, len(inputs))
-	for i, in := range inputs {
-		if out[i], err = m.Run(in); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return out
-}
-
-func compare(t *testing.T, pass string, got, want []map[string]*ir.Tensor) {
-	t.Helper()
-	for i := range want {
-		for name, w := range want[i] {
-			a, _ := got[i][name].Floats()
-			b, _ := w.Floats()
-			if len(a) != len(b) {
-				t.Fatalf("after %s: output %s has %d elements, %d expected", pass, name, len(a), len(b))
-			}
-			largest, diff := 0.0, 0.0
-			for j := range b {
-				largest = max(largest, math.Abs(b[j]))
-				if d := math.Abs(a[j] - b[j]); d > diff || math.IsNaN(d) {
-					diff = d
-				}
-			}
-			if !(diff <= tolerance*largest) {
-				t.Fatalf("after %s, sample %d: output %s differs by %g, of %g", pass, i, name, diff, largest)
-			}
-		}
-	}
 }

@@ -1,0 +1,43 @@
+package canonical_test
+
+import (
+	"testing"
+
+	"nepcoc/passes/canonical"
+	"nepcoc/passes/internal/passtest"
+)
+
+func TestGolden(t *testing.T) {
+	passtest.Golden(t, canonical.Pass, []passtest.Case{
+		{Name: "layer_norm", Has: []string{"layer_norm"}},
+		{Name: "layer_norm_axis1", Has: []string{"layer_norm"}},
+		{Name: "layer_norm_two_axes", Refused: true},
+		{Name: "gelu", Has: []string{"act"}, Not: []string{"mul"}},
+		{Name: "gelu_tanh", Has: []string{"act"}, Not: []string{"mul"}},
+		{Name: "silu", Has: []string{"act"}, Not: []string{"mul"}},
+		{Name: "silu_not", Has: []string{"mul"}},
+		{Name: "hard_swish", Has: []string{"act"}, Not: []string{"mul"}},
+		{Name: "hard_swish_not", Has: []string{"mul"}},
+		{Name: "mish", Has: []string{"act"}, Not: []string{"mul"}},
+		{Name: "softsign", Has: []string{"act"}, Not: []string{"div"}},
+		{Name: "conv_pad", Has: []string{"conv"}, Not: []string{"pad"}},
+		{Name: "conv_pad_not", Has: []string{"conv", "pad"}},
+		{Name: "conv_pad_reflect", Has: []string{"conv", "pad"}},
+		{Name: "chomp", Has: []string{"conv"}, Not: []string{"slice"}},
+		{Name: "chomp_not", Has: []string{"conv", "slice"}},
+		{Name: "batch_norm_after", Has: []string{"conv"}, Not: []string{"affine"}},
+		{Name: "batch_norm_before", Has: []string{"affine", "conv"}},
+		{Name: "batch_norm_shared", Has: []string{"affine", "conv"}},
+		{Name: "flatten", Has: []string{"flatten", "linear"}},
+		{Name: "flatten_output", Refused: true},
+		{Name: "conv2d", Has: []string{"conv", "window_pool", "pool"}},
+		{Name: "conv2d_tall", Refused: true},
+		{Name: "attention", Refused: true},
+		{Name: "per_position", Refused: true},
+		{Name: "shape_arithmetic", Has: []string{"embed", "pool"}, Not: []string{"reshape"}},
+		{Name: "linear", Has: []string{"linear"}, Not: []string{"add"}},
+		{Name: "select", Has: []string{"pool", "concat", "log_softmax"}},
+		{Name: "mask", Has: []string{"Equal", "Where"}},
+		{Name: "split", Has: []string{"slice"}},
+	})
+}
