@@ -1,0 +1,155 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+	"unsafe"
+
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/kernels/gated"
+	"nepcoc/runtime/kernels/plane"
+)
+
+// Context is the memory in which one worker runs flows, one at a time.
+type Context struct {
+	// Profile, if set, collects the time of each step.
+	Profile *Profile
+
+	e      *Engine
+	tokens []int32
+	need   []int // rows wanted of each value; see Engine.require
+	done   []int // rows that exist already: 0, except in streams
+
+	// The values, each in its forms and type; nil elsewhere.
+	planes []plane.Plane
+	i8     [][]int8
+	i16    [][]int16
+	i32    [][]int32
+
+	// scratch
+	norm     *gated.Scratch
+	acc      []*gated.Acc // by value, for those pooled as they are computed
+	wide     []int16      // one block of a gated layer's int16 result
+	sums     []int64
+	a, b, c  []int32
+	window8  []int8
+	window16 []int16
+}
+
+// Profile is the time spent in each of Engine.StepNames.
+type Profile struct {
+	Nanoseconds []int64
+	Runs        int
+}
+
+// NewContext makes the memory for one worker.
+func (e *Engine) NewContext() *Context { return e.newContext(e.lay) }
+
+func (e *Engine) newContext(l *layout) *Context {
+	p, n := e.p, len(e.p.Values)
+	c := &Context{
+		e: e, need: make([]int, n+1), done: make([]int, n),
+		planes: make([]plane.Plane, n), i8: make([][]int8, n), i16: make([][]int16, n), i32: make([][]int32, n),
+		acc: make([]*gated.Acc, n), sums: make([]int64, e.cols),
+		a: make([]int32, e.cols), b: make([]int32, e.cols), c: make([]int32, e.cols),
+		window8: make([]int8, e.window), window16: make([]int16, e.window),
+	}
+	if e.gatedChannels > 0 {
+		c.norm = gated.NewScratch(e.gatedChannels)
+		c.wide = make([]int16, e.gatedChannels*plane.Block)
+	}
+	arena := plane.Aligned(l.bytes + 1) // never empty, so that it has an address
+	for v := range n {
+		val := &p.Values[v]
+		if at := l.place[planeForm][v]; at != nil {
+			rows, left, right := l.dims(val)
+			c.planes[v] = plane.Over(arena[at.offset:at.offset+at.size], e.path, val.Cols, rows, left, right)
+		}
+		if at := l.place[rowForm][v]; at != nil {
+			start, count := unsafe.Pointer(&arena[at.offset]), val.Rows*val.Cols
+			switch val.DType {
+			case bundle.I8:
+				c.i8[v] = unsafe.Slice((*int8)(start), count)
+			case bundle.I16:
+				c.i16[v] = unsafe.Slice((*int16)(start), count)
+			default:
+				c.i32[v] = unsafe.Slice((*int32)(start), count)
+			}
+		}
+		if e.pooled[v] {
+			c.acc[v] = gated.NewAcc(val.Cols)
+		}
+	}
+	return c
+}
+
+// Run executes the program for tokens, of the program's full length, of which
+// the first valid are the flow's own. out has a slice per output of the
+// program, as long as that output.
+func (c *Context) Run(tokens []int32, valid int, out [][]int32) error {
+	if err := c.e.p.CheckInput(tokens, valid); err != nil {
+		return err
+	}
+	if err := c.e.checkOut(out); err != nil {
+		return err
+	}
+	c.tokens = tokens
+	c.e.require(c.need, valid)
+	if c.Profile != nil {
+		c.profiled()
+	} else {
+		for i := range c.e.ops {
+			if o := &c.e.ops[i]; c.need[o.out] > 0 {
+				o.run(c)
+			}
+		}
+	}
+	c.tokens = nil
+	c.results(out)
+	return nil
+}
+
+// NewOutput makes the slices for Run's results.
+func (e *Engine) NewOutput() [][]int32 {
+	out := make([][]int32, len(e.p.Outputs))
+	for i, o := range e.p.Outputs {
+		out[i] = make([]int32, e.p.Values[o.Value].Cols)
+	}
+	return out
+}
+
+func (e *Engine) checkOut(out [][]int32) error {
+	if len(out) != len(e.p.Outputs) {
+		return fmt.Errorf("room for %d outputs, the program has %d", len(out), len(e.p.Outputs))
+	}
+	for i, o := range e.p.Outputs {
+		if n := e.p.Values[o.Value].Cols; len(out[i]) != n {
+			return fmt.Errorf("room for %d elements of output %q, which has %d", len(out[i]), o.Name, n)
+		}
+	}
+	return nil
+}
+
+func (c *Context) results(out [][]int32) {
+	for i, o := range c.e.p.Outputs {
+		copy(out[i], c.row(o.Value, 0, out[i]))
+	}
+}
+
+func (c *Context) profiled() {
+	ns := c.Profile.Nanoseconds
+	if len(ns) != len(c.e.ops) {
+		ns = make([]int64, len(c.e.ops))
+		c.Profile.Nanoseconds = ns
+	}
+	c.Profile.Runs++
+	last := time.Now()
+	for i := range c.e.ops {
+		if o := &c.e.ops[i]; c.need[o.out] > 0 {
+			o.run(c)
+		}
+		now := time.Now()
+		ns[i] += now.Sub(last).Nanoseconds()
+		last = now
+	}
+}

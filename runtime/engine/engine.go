@@ -1,0 +1,167 @@
+// Package engine runs a bundle's program fast, with the bits of refexec.
+//
+// Bind fits a program to this machine once: it packs the weights for the CPU's
+// kernels and lays the values out in one arena. The Engine that comes out is
+// immutable and shared; each worker has a Context with memory of its own, and
+// running a flow allocates nothing.
+//
+// Three things make it fast without changing a bit. Only the positions that an
+// output depends on are computed: how many rows of each value a flow of some
+// length needs is propagated backwards through the steps (need.go). Gated
+// layers work on channel-major planes, in blocks of positions, everything else
+// on time-major rows; a value has the form that its readers want
+// (layout.go). A gated layer that is only read by a maximum is pooled as it
+// is computed.
+//
+// The package never imports refexec: they meet in tests and in verify.
+package engine
+
+import (
+	"fmt"
+	"slices"
+
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/kernels/cpu"
+)
+
+// Options choose how a program is bound.
+type Options struct {
+	// Kernel names the kernel path: purego, avx2, neon or dotprod. Empty: what
+	// the environment variable NEPCOC_KERNEL says, else the fastest that this
+	// CPU has.
+	Kernel string
+}
+
+// Engine is a program bound to this machine. It may be shared by goroutines.
+type Engine struct {
+	p    *bundle.Program
+	path cpu.Path
+	ops  []op
+	lay  *layout
+	// pooled[v] is set where value v exists only inside the maximum that reads it.
+	pooled []bool
+	// sizes of a context's scratch
+	cols, window, gatedChannels int
+	needs                       []func(rows int, need []int) // by step
+}
+
+// op is one step bound: it computes the wanted rows of a value from those of others.
+type op struct {
+	name string
+	out  int // value
+	run  func(c *Context)
+}
+
+// Bind validates p and binds it. p must not be changed afterwards; its large
+// tensors are used in place.
+func Bind(p *bundle.Program, o Options) (*Engine, error) {
+	if err := p.Validate(); err != nil {
+		return nil, err
+	}
+	path, err := choosePath(o.Kernel)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{p: p, path: path}
+	e.pooled = pooledValues(p)
+	e.lay = newLayout(p, e.pooled, true)
+	for _, v := range p.Values {
+		e.cols = max(e.cols, v.Cols)
+	}
+	for i := range p.Steps {
+		s := &p.Steps[i]
+		run, err := binders[s.Op](e, s)
+		if err != nil {
+			return nil, fmt.Errorf("step %d (%s %q): %w", i, s.Op, s.Name, err)
+		}
+		e.needs = append(e.needs, needOf(p, s))
+		if run != nil {
+			e.ops = append(e.ops, op{s.Name, s.Out, run})
+		}
+	}
+	return e, nil
+}
+
+func choosePath(name string) (cpu.Path, error) {
+	if name == "" {
+		return cpu.Choose()
+	}
+	have := cpu.Available()
+	if i := slices.IndexFunc(have, func(p cpu.Path) bool { return p.String() == name }); i >= 0 {
+		return have[i], nil
+	}
+	return 0, fmt.Errorf("kernel path %q: this CPU or build does not have it; it has %v", name, have)
+}
+
+// KernelPath names the kernels in use.
+func (e *Engine) KernelPath() string { return e.path.String() }
+
+// StepNames are the names of the steps that Context.Profile accounts for. Steps that are
+// computed inside others have none of their own.
+func (e *Engine) StepNames() []string {
+	names := make([]string, len(e.ops))
+	for i, o := range e.ops {
+		names[i] = o.name
+	}
+	return names
+}
+
+// ArenaBytes is the working memory of one context.
+func (e *Engine) ArenaBytes() int { return e.lay.bytes }
+
+// binders bind a step; a nil run means that there is nothing to do at run time.
+var binders map[string]func(*Engine, *bundle.Step) (func(*Context), error)
+
+func init() {
+	binders = map[string]func(*Engine, *bundle.Step) (func(*Context), error){
+		bundle.OpTokenTable: bindTokenTable,
+		bundle.OpGatedConv:  bindGated,
+		bundle.OpConv:       bindConv,
+		bundle.OpPool:       bindPool,
+		bundle.OpWindowPool: bindWindowPool,
+		bundle.OpLut:        bindLut,
+		bundle.OpAdd:        bindAdd,
+		bundle.OpMul:        bindMul,
+		bundle.OpLayerNorm:  bindLayerNorm,
+		bundle.OpConcat:     bindConcat,
+		bundle.OpSlice:      bindSlice,
+		bundle.OpFlatten:    bindFlatten,
+	}
+}
+
+// readers are the steps that read each value.
+func readers(p *bundle.Program) [][]*bundle.Step {
+	r := make([][]*bundle.Step, len(p.Values))
+	for i := range p.Steps {
+		s := &p.Steps[i]
+		for j, v := range s.In {
+			if !slices.Contains(s.In[:j], v) {
+				r[v] = append(r[v], s)
+			}
+		}
+	}
+	return r
+}
+
+// producers are the steps that compute each value.
+func producers(p *bundle.Program) []*bundle.Step {
+	r := make([]*bundle.Step, len(p.Values))
+	for i := range p.Steps {
+		r[p.Steps[i].Out] = &p.Steps[i]
+	}
+	return r
+}
+
+// pooledValues finds the int16 results of gated layers that nothing but one
+// maximum reads.
+func pooledValues(p *bundle.Program) []bool {
+	pooled, read, made := make([]bool, len(p.Values)), readers(p), producers(p)
+	for v := range p.Values {
+		pooled[v] = made[v].Op == bundle.OpGatedConv && p.Values[v].DType == bundle.I16 &&
+			len(read[v]) == 1 && read[v][0].Op == bundle.OpPool && read[v][0].Pool.Kind == "max"
+	}
+	for _, o := range p.Outputs {
+		pooled[o.Value] = false
+	}
+	return pooled
+}

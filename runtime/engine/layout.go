@@ -1,0 +1,160 @@
+package engine
+
+import (
+	"slices"
+
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/kernels/plane"
+)
+
+// form is how a value lies in memory.
+type form int
+
+const (
+	rowForm   form = iota // time-major rows of the value's type
+	planeForm             // channel-major int8 planes, which gated layers read and write
+	forms
+)
+
+// layout says where the values of a program lie in a context's arena, in
+// which forms. It is the engine's own: the forms differ by kernel path, so the
+// bundle's plan (made for a target, in rows) only informs the cost report.
+type layout struct {
+	bytes       int
+	left, right int // padding that planes leave room for
+	place       [forms][]*place
+}
+
+// place is a piece of the arena. Values share one where a step works in place
+// or only changes the shape.
+type place struct {
+	offset, size int
+	first, last  int // steps between which it is in use
+}
+
+// native is the form in which the producer of value v leaves it.
+func native(p *bundle.Program, s *bundle.Step, wantsPlane bool) form {
+	switch {
+	case p.Values[s.Out].DType != bundle.I8:
+	case s.Op == bundle.OpGatedConv, s.Op == bundle.OpTokenTable && wantsPlane:
+		return planeForm
+	}
+	return rowForm
+}
+
+// newLayout decides the forms and places of the values; without reuse, each
+// keeps its memory to the end.
+func newLayout(p *bundle.Program, pooled []bool, reuse bool) *layout {
+	l := &layout{}
+	n := len(p.Values)
+	for f := range l.place {
+		l.place[f] = make([]*place, n)
+	}
+	var want [forms][]bool
+	for f := range want {
+		want[f] = make([]bool, n)
+	}
+	last := make([]int, n)
+	for i := range p.Steps {
+		s := &p.Steps[i]
+		last[s.Out] = i
+		for _, v := range s.In {
+			last[v] = i
+			switch s.Op {
+			case bundle.OpGatedConv:
+				want[planeForm][v] = true
+			case bundle.OpPool: // takes either
+			default:
+				want[rowForm][v] = true
+			}
+		}
+		if g := s.GatedConv; g != nil {
+			l.left, l.right = max(l.left, g.PadLeft), max(l.right, g.K-1-g.PadLeft)
+		}
+	}
+	for _, o := range p.Outputs {
+		want[rowForm][o.Value] = true
+		last[o.Value] = len(p.Steps)
+	}
+	if !reuse {
+		// Chunks begin anywhere, so that the last block may end beyond the last row.
+		l.right = max(l.right, plane.Block)
+	}
+	var all []*place
+	for i := range p.Steps {
+		s := &p.Steps[i]
+		v := s.Out
+		if pooled[v] {
+			continue
+		}
+		want[native(p, s, want[planeForm][v])][v] = true
+		for f := range form(forms) {
+			if !want[f][v] {
+				continue
+			}
+			if at := l.shared(p, s, f, i, reuse); at != nil {
+				at.last = max(at.last, last[v])
+				l.place[f][v] = at
+				continue
+			}
+			at := &place{size: l.size(&p.Values[v], f), first: i, last: last[v]}
+			if !reuse {
+				at.last = len(p.Steps)
+			}
+			l.place[f][v] = at
+			all = append(all, at)
+		}
+	}
+	l.bytes = assign(all)
+	return l
+}
+
+// shared is the place of an input that the output of step i can take over.
+func (l *layout) shared(p *bundle.Program, s *bundle.Step, f form, i int, reuse bool) *place {
+	switch {
+	case s.Op == bundle.OpFlatten && f == rowForm:
+		return l.place[rowForm][s.In[0]]
+	case s.Op == bundle.OpGatedConv && f == planeForm && reuse && len(s.In) == 2 && s.In[0] != s.In[1]:
+		// The residual, if this is the end of it: a block is read before it is written.
+		if r := l.place[planeForm][s.In[1]]; r.last == i {
+			return r
+		}
+	}
+	return nil
+}
+
+// dims are the length, left and right padding of a value's plane.
+func (l *layout) dims(v *bundle.Value) (rows, left, right int) { return v.Rows, l.left, l.right }
+
+func (l *layout) size(v *bundle.Value, f form) int {
+	if f == planeForm {
+		return plane.Size(v.Cols, v.Rows, l.left, l.right)
+	}
+	return v.Rows * v.Cols * v.DType.Size()
+}
+
+// assign gives each place, in order of first use, the lowest offset that is
+// free for as long as it is used, and returns the size of the whole.
+func assign(all []*place) int {
+	const align = 64
+	total := 0
+	var placed []*place // by offset
+	for _, a := range all {
+		a.size = (a.size + align - 1) &^ (align - 1)
+		at := 0
+		for _, b := range placed {
+			if b.last < a.first || b.first > a.last {
+				continue
+			}
+			if at+a.size <= b.offset {
+				break
+			}
+			at = max(at, b.offset+b.size)
+		}
+		a.offset = at
+		i, _ := slices.BinarySearchFunc(placed, a, func(x, y *place) int { return x.offset - y.offset })
+		placed = slices.Insert(placed, i, a)
+		total = max(total, at+a.size)
+	}
+	return total
+}

@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/kernels/gated"
+	"nepcoc/runtime/kernels/lookup"
+	"nepcoc/runtime/kernels/plane"
+)
+
+// The steps of the local region that work on planes: the token table, gated
+// layers and the reduction over positions. They compute rows [done, need) of
+// their output, so that streams can go on where the last chunk ended.
+
+func bindTokenTable(e *Engine, s *bundle.Step) (func(*Context), error) {
+	v, t := s.Out, &e.p.Tensors[s.TokenTable.Table]
+	cols := e.p.Values[v].Cols
+	if t.DType == bundle.I16 {
+		table := shorts(t)
+		return func(c *Context) {
+			for i, tok := range c.tokens[:c.need[v]] {
+				copy(c.i16[v][i*cols:][:cols], table[int(tok)*cols:])
+			}
+		}, nil
+	}
+	table, err := lookup.New(bytesOf(t), cols, e.path)
+	if err != nil {
+		return nil, err
+	}
+	inRows, inPlane := e.lay.place[rowForm][v] != nil, e.lay.place[planeForm][v] != nil
+	return func(c *Context) {
+		from, tokens := c.done[v], c.tokens[c.done[v]:c.need[v]]
+		table.Prefetch(tokens)
+		if inPlane {
+			table.Load(&c.planes[v], from, tokens)
+		}
+		if inRows {
+			for i, tok := range tokens {
+				copy(c.i8[v][(from+i)*cols:][:cols], table.Row(tok))
+			}
+		}
+	}, nil
+}
+
+// blocks is the number of blocks that cover rows.
+func blocks(rows int) int { return (rows + plane.Block - 1) / plane.Block }
+
+func bindGated(e *Engine, s *bundle.Step) (func(*Context), error) {
+	params, err := gated.FromStep(e.p, s)
+	if err != nil {
+		return nil, err
+	}
+	if params.Norm != nil && params.Norm.Shift == 0 {
+		params.Norm.Shift = 1 // not used where the output is int16, but checked
+	}
+	layer, err := gated.New(params, e.path)
+	if err != nil {
+		return nil, err
+	}
+	e.gatedChannels = max(e.gatedChannels, params.C)
+	in, out, rows := s.In[0], s.Out, e.p.Values[s.In[0]].Rows
+	// residual is nil where there is none.
+	residual := func(*Context) *plane.Plane { return nil }
+	if len(s.In) == 2 {
+		residual = func(c *Context) *plane.Plane { return &c.planes[s.In[1]] }
+	}
+	switch {
+	case params.Norm == nil:
+		return alsoRows(e, out, func(c *Context) {
+			layer.Pad(&c.planes[in], rows)
+			layer.Plain(&c.planes[out], &c.planes[in], c.done[out], blocks(c.need[out]-c.done[out]))
+		}), nil
+	case e.pooled[out]:
+		return func(c *Context) {
+			from, to := c.done[out], c.need[out]
+			if from == 0 {
+				c.acc[out].Reset()
+			}
+			layer.Pad(&c.planes[in], rows)
+			layer.NormPool(c.acc[out], &c.planes[in], residual(c), from, blocks(to-from), from, to, c.norm)
+		}, nil
+	case e.p.Values[out].DType == bundle.I8:
+		return alsoRows(e, out, func(c *Context) {
+			layer.Pad(&c.planes[in], rows)
+			layer.Norm(&c.planes[out], &c.planes[in], residual(c), c.done[out], blocks(c.need[out]-c.done[out]), c.norm)
+		}), nil
+	}
+	cols := params.C
+	return func(c *Context) {
+		layer.Pad(&c.planes[in], rows)
+		for t := 0; t < c.need[out]; t += plane.Block {
+			layer.NormWide(c.wide, &c.planes[in], residual(c), t, c.norm)
+			for i := range min(plane.Block, c.need[out]-t) {
+				for ch, row := 0, c.i16[out][(t+i)*cols:][:cols]; ch < cols; ch++ {
+					row[ch] = c.wide[ch*plane.Block+i]
+				}
+			}
+		}
+	}, nil
+}

@@ -1,0 +1,63 @@
+// Package lut maps numbers through activation tables.
+package lut
+
+import (
+	"nepcoc/runtime/arith"
+	"nepcoc/runtime/kernels/elementwise"
+)
+
+// Table is an activation table with the rescaling of its index; see bundle.Lut.
+type Table struct {
+	entries []int16 // [channels or 1][n]
+	n       int
+	mult    int32
+	shift   int
+	// direct holds the result for each of the 256 int8 inputs, per row of
+	// entries, so that bytes cost one access each.
+	direct []int16
+}
+
+// New makes a table of rows of n entries; one row serves all channels.
+func New(entries []int16, n int, mult int32, shift int) *Table {
+	t := &Table{entries: entries, n: n, mult: mult, shift: shift}
+	for row := 0; row < len(entries); row += n {
+		for x := -128; x < 128; x++ {
+			t.direct = append(t.direct, t.at(row, int32(x)))
+		}
+	}
+	return t
+}
+
+// at is the result for x by the row of entries that begins at row.
+func (t *Table) at(row int, x int32) int16 {
+	return t.entries[row+arith.TableIndex(arith.Requant(int64(x), t.mult, t.shift), t.n)]
+}
+
+// perChannel tells whether each channel has its own row.
+func (t *Table) perChannel() bool { return len(t.entries) > t.n }
+
+// Map is dst = table(src) for one row of channels.
+func Map[D, S elementwise.Int](t *Table, dst []D, src []S) {
+	dst, step := dst[:len(src)], 0
+	if t.perChannel() {
+		step = t.n
+	}
+	for i, x := range src {
+		dst[i] = D(t.at(i*step, int32(x)))
+	}
+}
+
+// Map8 is Map for bytes.
+func Map8[D elementwise.Int](t *Table, dst []D, src []int8) {
+	dst = dst[:len(src)]
+	if t.perChannel() {
+		for i, x := range src {
+			dst[i] = D(t.direct[i*256+int(uint8(x)^128)])
+		}
+		return
+	}
+	direct := (*[256]int16)(t.direct)
+	for i, x := range src {
+		dst[i] = D(direct[uint8(x)^128])
+	}
+}

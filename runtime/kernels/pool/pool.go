@@ -1,0 +1,57 @@
+// Package pool reduces positions: over a whole sequence, over its valid
+// prefix, or over a sliding window, in time-major rows or in planes.
+package pool
+
+import (
+	"nepcoc/runtime/kernels/elementwise"
+	"nepcoc/runtime/kernels/plane"
+)
+
+// Max is the maximum of each channel over the rows of x, of which there is at
+// least one.
+func Max[T elementwise.Int](dst, x []T) {
+	n := len(dst)
+	copy(dst, x[:n])
+	for x = x[n:]; len(x) >= n; x = x[n:] {
+		for c, v := range x[:n] {
+			dst[c] = max(dst[c], v)
+		}
+	}
+}
+
+// Sum is the sum of each channel over the rows of x.
+func Sum[T elementwise.Int](dst []int64, x []T) {
+	clear(dst)
+	for n := len(dst); len(x) >= n; x = x[n:] {
+		for c, v := range x[:n] {
+			dst[c] += int64(v)
+		}
+	}
+}
+
+// PlaneMax is Max over the first rows positions of a plane's first len(dst) channels.
+func PlaneMax(dst []int8, p *plane.Plane, rows int) {
+	for c := range dst {
+		row := planeRow(p, c, rows)
+		m := row[0] ^ p.Flip
+		for _, v := range row {
+			m = max(m, v^p.Flip)
+		}
+		dst[c] = m
+	}
+}
+
+// PlaneSum is Sum over the first rows positions of a plane.
+func PlaneSum(dst []int64, p *plane.Plane, rows int) {
+	for c := range dst {
+		var sum int64
+		for _, v := range planeRow(p, c, rows) {
+			sum += int64(v ^ p.Flip)
+		}
+		dst[c] = sum
+	}
+}
+
+func planeRow(p *plane.Plane, c, rows int) []int8 {
+	return p.Data[c*p.Stride+p.Margin:][:rows]
+}
