@@ -10,6 +10,14 @@ import (
 
 func Reseal(data []byte) bool { return reseal(data) }
 
+func Parts(t testing.TB, b *Bundle) (manifest, program, weights, golden []byte) {
+	return rawParts(t, b)
+}
+
+func Assemble(manifest, program, weights, golden []byte) []byte {
+	return assemble(manifest, program, weights, golden)
+}
+
 // EncodeRaw encodes without compression, so that a fuzzer's changes reach the
 // JSON and the weights.
 func EncodeRaw(t testing.TB, b *Bundle) []byte {

@@ -118,6 +118,9 @@ func reseal(data []byte) (ok bool) {
 		}
 		s := section{kind: kind, offset: offset, stored: data[offset : offset+stored]}
 		if kind == signatureSection {
+			if stored != signatureSize {
+				return false // parse refuses it before it looks at the digest
+			}
 			sections = append(sections, s)
 		} else {
 			le.PutUint32(e[32:], crc32.Checksum(s.stored, castagnoli))

@@ -33,6 +33,10 @@ type Model struct {
 	SHA256   string `json:"sha256"`
 	Producer string `json:"producer,omitempty"`
 	Opset    int    `json:"opset,omitempty"`
+	// TokenInput and MaskInput are the model's own names of its inputs: the
+	// arrays to look for in a file of arrays. No MaskInput: it has no mask.
+	TokenInput string `json:"token_input,omitempty"`
+	MaskInput  string `json:"mask_input,omitempty"`
 }
 
 // Target is what the bundle was tuned for; Requires are the CPU features
