@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/engine"
 	"nepcoc/runtime/kernels/cpu"
 	"nepcoc/runtime/refexec"
 )
@@ -53,6 +54,7 @@ type selftestReport struct {
 	Target    string           `json:"target"`
 	SignedBy  string           `json:"signed_by,omitempty"`
 	Features  []string         `json:"cpu_features"`
+	Kernels   string           `json:"kernels"`
 	LoadUS    int64            `json:"load_us"`
 	Vectors   int              `json:"golden_vectors"`
 	Executors []executorReport `json:"executors"`
@@ -84,6 +86,17 @@ var executors = []struct {
 			return nil, err
 		}
 		return x.Run, nil
+	}},
+	{"engine", func(p *bundle.Program) (run, error) {
+		e, err := engine.Bind(p, engine.Options{})
+		if err != nil {
+			return nil, err
+		}
+		c, out := e.NewContext(), e.NewOutput()
+		return func(tokens []int32, valid int) ([][]int32, error) {
+			err := c.Run(tokens, valid, out)
+			return out, err
+		}, nil
 	}},
 }
 
@@ -121,6 +134,11 @@ func selftest(path string, trusted []string) (*selftestReport, error) {
 	if err := b.Manifest.CheckCPU(r.Features); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	kernels, err := cpu.Choose()
+	if err != nil {
+		return nil, err
+	}
+	r.Kernels = kernels.String()
 	if len(b.Golden) == 0 {
 		return nil, fmt.Errorf("%s: no golden vectors in it, so nothing can be proved: compile it again", path)
 	}
@@ -189,8 +207,8 @@ func (r *selftestReport) print(w io.Writer) error {
 	if r.SignedBy != "" {
 		signed = "signed by " + r.SignedBy
 	}
-	if _, err := fmt.Fprintf(w, "bundle     %s\ndigest     %s, %s\nmodel      %s for %s\ncpu        %v\nloaded in  %.1f ms\n",
-		r.Bundle, r.Digest, signed, r.Model, r.Target, r.Features, float64(r.LoadUS)/1000); err != nil {
+	if _, err := fmt.Fprintf(w, "bundle     %s\ndigest     %s, %s\nmodel      %s for %s\ncpu        %v, kernels %s\nloaded in  %.1f ms\n",
+		r.Bundle, r.Digest, signed, r.Model, r.Target, r.Features, r.Kernels, float64(r.LoadUS)/1000); err != nil {
 		return err
 	}
 	for _, e := range r.Executors {
