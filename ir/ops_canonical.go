@@ -66,7 +66,7 @@ func fusedOps() []Op {
 // declares their types and package bundle validates what they become.
 func integerOps() []Op {
 	step := func(name, doc string) Op {
-		return Op{Name: name, MinIn: 1, MaxIn: Many, AnyAttrs: true, Doc: doc, infer: inferDeclared}
+		return Op{Name: name, MinIn: 1, MaxIn: Many, Optional: anyOf(16), AnyAttrs: true, Doc: doc, infer: inferDeclared}
 	}
 	return inGroup(GroupInteger, []Op{
 		step("token_table", "look-up of each token"), step("int_gated_conv", "fused gated layer"), step("int_conv", "convolution or linear layer with requantisation"),
@@ -75,6 +75,16 @@ func integerOps() []Op {
 		step("int_concat", "rescaling concatenation"), step("int_slice", "range of positions or channels"), step("int_flatten", "positions joined into one vector"),
 		step("int_output", "model output: logits and what scores are computed with"),
 	})
+}
+
+// anyOf lists the inputs from the second to the n-th: those that mirror a
+// step's "none".
+func anyOf(n int) []int {
+	var all []int
+	for i := 1; i < n; i++ {
+		all = append(all, i)
+	}
+	return all
 }
 
 func inGroup(g OpGroup, ops []Op) []Op {

@@ -14,8 +14,11 @@ import (
 
 	"nepcoc/runtime/arith"
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/capture"
 	"nepcoc/runtime/engine"
+	"nepcoc/runtime/flow"
 	"nepcoc/runtime/refexec"
+	"nepcoc/runtime/traffic"
 	"nepcoc/runtime/verdict"
 )
 
@@ -149,4 +152,54 @@ func (c *Classifier) Fill(r *verdict.Record, i int, logits bool) {
 			r.Scaled = append(r.Scaled, float64(x)*h.Scale)
 		}
 	}
+}
+
+// Contract is the traffic contract that a bundle's model was trained with.
+func Contract(b *bundle.Bundle) (traffic.Contract, error) {
+	c, err := traffic.Parse("the bundle's traffic contract", []byte(b.Manifest.Contract.YAML))
+	if err != nil {
+		return c, err
+	}
+	if h := c.Hash(); h != b.Manifest.Contract.Hash {
+		return c, fmt.Errorf("the bundle's traffic contract has hash %.12s, its manifest says %.12s: compile the model again", h, b.Manifest.Contract.Hash)
+	}
+	return c, c.MatchModel(b.Program.Length, b.Program.Vocab)
+}
+
+// Flows classifies every flow of a source, in the order in which they become
+// ready: emit is called once per flow and head with a record that is reused. The
+// counters say what became of every packet.
+func (c *Classifier) Flows(b *bundle.Bundle, src capture.Source, logits bool, emit func(*verdict.Record) error) (*flow.Counters, error) {
+	contract, err := Contract(b)
+	if err != nil {
+		return nil, err
+	}
+	enc, err := traffic.NewEncoder(contract)
+	if err != nil {
+		return nil, err
+	}
+	var r verdict.Record
+	var failed error
+	in, err := flow.NewInput(flow.Options{Encoder: enc, Ready: func(f *flow.Flow) {
+		if failed != nil {
+			return
+		}
+		r.FromFlow(f)
+		if _, failed = c.Run(f.Tokens, f.Valid); failed != nil {
+			return
+		}
+		for i := range c.Heads {
+			c.Fill(&r, i, logits)
+			if failed = emit(&r); failed != nil {
+				return
+			}
+		}
+	}})
+	if err != nil {
+		return nil, err
+	}
+	if err := in.Run(src); failed == nil {
+		failed = err
+	}
+	return in.Counters(), failed
 }

@@ -1,0 +1,71 @@
+package backends
+
+import "nepcoc/runtime/bundle"
+
+// StepCost is the work of one step on a full input, and an estimate of what
+// it takes on a target. Estimates are just that: sums of measured cycles per unit of
+// work, without cache misses or contention.
+type StepCost struct {
+	Step         string  `json:"step"`
+	Op           string  `json:"op"`
+	MACs         int64   `json:"macs"`
+	WeightBytes  int64   `json:"weight_bytes"`
+	OutputBytes  int64   `json:"output_bytes"`
+	Cycles       float64 `json:"cycles"`
+	Microseconds float64 `json:"us"`
+}
+
+// Estimate returns the cost of each step of p on t for an input of n tokens
+// (p.Length for a full one): only the n valid positions and the receptive
+// field to their right are computed.
+func Estimate(p *bundle.Program, t *Target, n int) []StepCost {
+	active := func(rows int) int64 {
+		if rows == p.Length {
+			rows = min(rows, n+p.Right)
+		}
+		return int64(rows)
+	}
+	costs := make([]StepCost, len(p.Steps))
+	for i := range p.Steps {
+		s := &p.Steps[i]
+		out := p.Values[s.Out]
+		r := active(out.Rows)
+		elems := r * int64(out.Cols)
+		c := StepCost{Step: s.Name, Op: s.Op, OutputBytes: elems * int64(out.DType.Size()), Cycles: t.Cost.Step}
+		weights := func(tensors ...int) {
+			for _, id := range tensors {
+				if id >= 0 {
+					c.WeightBytes += int64(len(p.Tensors[id].Data))
+				}
+			}
+		}
+		switch s.Op {
+		case bundle.OpTokenTable:
+			c.WeightBytes = elems * int64(out.DType.Size()) // the rows that are read
+			c.Cycles += float64(r) * t.Cost.Lookup
+		case bundle.OpGatedConv:
+			g := s.GatedConv
+			c.MACs = elems * int64(2*g.K)
+			weights(g.TapsH, g.TapsG, g.BiasH, g.BiasG)
+			if g.Norm != nil {
+				c.Cycles += float64(elems) * t.Cost.GatedNorm
+			} else {
+				c.Cycles += float64(elems) * t.Cost.Gated
+			}
+		case bundle.OpConv:
+			w := p.Tensors[s.Conv.W]
+			c.MACs = elems * int64(w.Shape[1]*w.Shape[2])
+			weights(s.Conv.W, s.Conv.Bias, s.Conv.Requant.Mult, s.Conv.Requant.Table)
+			c.Cycles += float64(c.MACs)*t.Cost.MAC + float64(elems)*t.Cost.Element
+		case bundle.OpPool:
+			in := p.Values[s.In[0]]
+			c.Cycles += float64(active(in.Rows)*int64(in.Cols)) * t.Cost.Element / 8
+		case bundle.OpFlatten:
+		default:
+			c.Cycles += float64(elems) * t.Cost.Element
+		}
+		c.Microseconds = c.Cycles / (t.GHz * 1e3)
+		costs[i] = c
+	}
+	return costs
+}

@@ -1,0 +1,75 @@
+// Package backends describes the machines that bundles are made for and holds
+// the cost model. How a graph becomes an artifact is in one folder per kind of
+// artifact below this one.
+//
+// It imports ir and runtime/bundle, never passes or compiler.
+package backends
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Target describes a machine: its cores, caches and what its vector units do
+// per cycle. The figures feed the tile pass and the cost estimates; they never
+// change a result.
+type Target struct {
+	Name string
+	Doc  string
+	Arch string // GOARCH
+	// Requires lists CPU features without which a bundle for this target must
+	// not run. Both Arm targets require none: the kernels without dot product
+	// compute the same bits.
+	Requires []string
+	GHz      float64
+	Cores    int
+	L1, L2   int // bytes per core
+	L3       int // bytes, shared
+	// Cost per core.
+	Cost Cost
+}
+
+// Cost are cycles per unit of work of a target's kernels, measured where we
+// have the machine (host) and from instruction counts and llvm-mca where we
+// don't (docs/arm-cycles.md).
+type Cost struct {
+	Gated     float64 // per output of a gated layer without LayerNorm
+	GatedNorm float64 // per output of a gated layer with LayerNorm
+	MAC       float64 // per multiply-add of a dense layer
+	Element   float64 // per element of any other step
+	Lookup    float64 // per row of a token table
+	Step      float64 // per step
+}
+
+var targets = []Target{
+	{
+		Name: "bf3", Doc: "NVIDIA BlueField-3: 16 Cortex-A78AE cores, dot product", Arch: "arm64",
+		GHz: 2.5, Cores: 16, L1: 64 << 10, L2: 512 << 10, L3: 16 << 20,
+		Cost: Cost{Gated: 0.80, GatedNorm: 1.25, MAC: 0.05, Element: 0.5, Lookup: 60, Step: 200},
+	},
+	{
+		Name: "bf2", Doc: "NVIDIA BlueField-2: 8 Cortex-A72 cores, no dot product", Arch: "arm64",
+		GHz: 2.5, Cores: 8, L1: 32 << 10, L2: 512 << 10, L3: 6 << 20,
+		Cost: Cost{Gated: 2.2, GatedNorm: 3.0, MAC: 0.25, Element: 1, Lookup: 90, Step: 300},
+	},
+	{
+		Name: "host", Doc: "a server or laptop: x86-64 with AVX2, or any machine that Go runs on", Arch: "amd64",
+		GHz: 2.6, Cores: 1, L1: 32 << 10, L2: 1 << 20, L3: 32 << 20,
+		Cost: Cost{Gated: 0.65, GatedNorm: 0.95, MAC: 0.05, Element: 0.4, Lookup: 60, Step: 150},
+	},
+}
+
+// Targets lists the known targets.
+func Targets() []Target { return targets }
+
+// LookupTarget finds a target by name.
+func LookupTarget(name string) (*Target, error) {
+	var names []string
+	for i := range targets {
+		if targets[i].Name == name {
+			return &targets[i], nil
+		}
+		names = append(names, targets[i].Name)
+	}
+	return nil, fmt.Errorf("unknown target %q: want one of %s", name, strings.Join(names, ", "))
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nepcoc/internal/cli"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/engine"
+)
+
+func newBench() *cobra.Command {
+	var threads, length int
+	var seconds float64
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "bench BUNDLE",
+		Short: "Measure the time per flow on this machine",
+		Long: `bench classifies inputs of random tokens, one after the other per thread, and prints
+the median and the 99th percentile of the time per flow, flows per second of all
+threads together, and the share of each step. Random tokens read the token table all
+over, as the worst traffic would.
+
+Figures are of this machine, now: compare only figures of one run.
+` + exitCodes,
+		Example: `  nepcoc bench model.nepco
+  nepcoc bench model.nepco --threads 2 --length 32 --json`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			b, err := bundle.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			if length == 0 {
+				length = b.Program.Length
+			}
+			switch {
+			case length < 1 || length > b.Program.Length:
+				return cli.UsageError("--length %d: the model takes 1 to %d tokens", length, b.Program.Length)
+			case threads < 1 || threads > 1024:
+				return cli.UsageError("--threads %d is not within 1..1024", threads)
+			case seconds <= 0 || seconds > 3600:
+				return cli.UsageError("--seconds %g is not within 0..3600", seconds)
+			}
+			r, err := bench(b, threads, length, time.Duration(seconds*float64(time.Second)))
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return cli.JSON(cmd.OutOrStdout(), r)
+			}
+			r.print(cmd.OutOrStdout())
+			return nil
+		},
+	}
+	fl := cmd.Flags()
+	fl.IntVar(&threads, "threads", 1, "workers, each with memory of its own, sharing the bundle")
+	fl.IntVar(&length, "length", 0, "tokens per flow (default: a full input)")
+	fl.Float64Var(&seconds, "seconds", 2, "how long to measure")
+	fl.BoolVar(&asJSON, "json", false, "print as JSON")
+	return cmd
+}
+
+// benchReport are the figures of one run.
+type benchReport struct {
+	Kernel      string      `json:"kernel"`
+	Threads     int         `json:"threads"`
+	Length      int         `json:"length"`
+	Flows       int         `json:"flows"`
+	P50         float64     `json:"p50_us"`
+	P99         float64     `json:"p99_us"`
+	FlowsPerSec float64     `json:"flows_per_s"`
+	BindMS      float64     `json:"bind_ms"`
+	Steps       []stepShare `json:"steps"`
+}
+
+type stepShare struct {
+	Step  string  `json:"step"`
+	US    float64 `json:"us"`
+	Share float64 `json:"share"`
+}
+
+// benchInputs is the number of different inputs a worker cycles through.
+const benchInputs = 64
+
+func bench(b *bundle.Bundle, threads, length int, d time.Duration) (*benchReport, error) {
+	start := time.Now()
+	e, err := engine.Bind(b.Program, engine.Options{})
+	if err != nil {
+		return nil, err
+	}
+	r := &benchReport{Kernel: e.KernelPath(), Threads: threads, Length: length, BindMS: float64(time.Since(start)) / 1e6}
+	times := make([][]time.Duration, threads)
+	errs := make([]error, threads)
+	var wg sync.WaitGroup
+	begin := time.Now()
+	for w := range threads {
+		wg.Go(func() { times[w], errs[w] = benchWorker(e, b.Program, uint64(w), length, d) })
+	}
+	wg.Wait()
+	elapsed := time.Since(begin)
+	var all []time.Duration
+	for w := range threads {
+		if errs[w] != nil {
+			return nil, errs[w]
+		}
+		all = append(all, times[w]...)
+	}
+	slices.Sort(all)
+	us := func(q float64) float64 { return float64(all[int(q*float64(len(all)-1))]) / 1e3 }
+	r.Flows, r.P50, r.P99 = len(all), us(0.5), us(0.99)
+	r.FlowsPerSec = float64(len(all)) / elapsed.Seconds()
+	r.Steps, err = shares(e, b.Program, length)
+	return r, err
+}
+
+// benchTokens draws the inputs of one worker.
+func benchTokens(p *bundle.Program, seed uint64, length int) [][]int32 {
+	rng := rand.New(rand.NewPCG(seed, 17))
+	in := make([][]int32, benchInputs)
+	for i := range in {
+		in[i] = make([]int32, p.Length)
+		for k := range length {
+			in[i][k] = int32(rng.IntN(p.Vocab))
+		}
+	}
+	return in
+}
+
+func benchWorker(e *engine.Engine, p *bundle.Program, seed uint64, length int, d time.Duration) ([]time.Duration, error) {
+	ctx, out, in := e.NewContext(), e.NewOutput(), benchTokens(p, seed, length)
+	for _, tokens := range in { // warm up
+		if err := ctx.Run(tokens, length, out); err != nil {
+			return nil, err
+		}
+	}
+	times := make([]time.Duration, 0, 1<<16)
+	end := time.Now().Add(d)
+	for i := 0; ; i++ {
+		t := time.Now()
+		if t.After(end) && len(times) > 0 {
+			return times, nil
+		}
+		if err := ctx.Run(in[i%benchInputs], length, out); err != nil {
+			return nil, err
+		}
+		times = append(times, time.Since(t))
+	}
+}
+
+// shares runs with the clock read after every step.
+func shares(e *engine.Engine, p *bundle.Program, length int) ([]stepShare, error) {
+	ctx, out := e.NewContext(), e.NewOutput()
+	ctx.Profile = &engine.Profile{}
+	for range 10 {
+		for _, tokens := range benchTokens(p, 0, length) {
+			if err := ctx.Run(tokens, length, out); err != nil {
+				return nil, err
+			}
+		}
+	}
+	total := 0.0
+	for _, ns := range ctx.Profile.Nanoseconds {
+		total += float64(ns)
+	}
+	var s []stepShare
+	for i, name := range e.StepNames() {
+		ns := float64(ctx.Profile.Nanoseconds[i])
+		s = append(s, stepShare{name, ns / float64(ctx.Profile.Runs) / 1e3, ns / total})
+	}
+	return s, nil
+}
+
+func (r *benchReport) print(w io.Writer) {
+	fmt.Fprintf(w, "%d flows of %d tokens, %d threads, kernels %s, bound in %.1f ms\n", r.Flows, r.Length, r.Threads, r.Kernel, r.BindMS)
+	fmt.Fprintf(w, "  p50 %.1f us, p99 %.1f us, %.0f flows/s\n", r.P50, r.P99, r.FlowsPerSec)
+	rows := [][]string{{"step", "us", "share"}}
+	for _, s := range r.Steps {
+		rows = append(rows, []string{s.Step, fmt.Sprintf("%.2f", s.US), fmt.Sprintf("%.1f %%", 100*s.Share)})
+	}
+	cli.Table(w, rows)
+}

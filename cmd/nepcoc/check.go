@@ -1,0 +1,76 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"nepcoc/compiler"
+	"nepcoc/compiler/onnx"
+	"nepcoc/internal/cli"
+)
+
+func newCheck() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check MODEL.onnx",
+		Short: "Say whether a model compiles, and everything that stands against it",
+		Long: `check goes through all of a compile but calibration and writes nothing. What
+can't be taken is listed at once: the node, its operator and shapes, the
+reason, and what to change in PyTorch.
+
+Exit codes: 0 the model compiles; 1 it does not; 2 wrong command line.`,
+		Example: `  nepcoc check model.onnx
+  nepcoc check model.onnx --json | jq '.problems[].reason'`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			progress := cli.NewProgress(cmd.ErrOrStderr())
+			progress.Update("checking", 0, 0)
+			res, err := compiler.Check(cmd.Context(), args[0])
+			progress.Done()
+			r := checkReport{Model: args[0], OK: err == nil}
+			if err != nil {
+				if r.Problems = compiler.Problems(args[0], err); r.Problems == nil {
+					r.Problems = []onnx.Problem{{File: args[0], Reason: err.Error()}}
+				}
+			} else {
+				r.Opset, r.Producer = res.Info.Opset, res.Info.Producer+" "+res.Info.ProducerVersion
+				for _, s := range res.Cost {
+					r.Steps++
+					r.MACs += s.MACs
+				}
+			}
+			if asJSON {
+				if jerr := cli.JSON(cmd.OutOrStdout(), r); jerr != nil {
+					return jerr
+				}
+				if err != nil {
+					return cli.ErrSilent
+				}
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			r.print(cmd.OutOrStdout())
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
+	return cmd
+}
+
+type checkReport struct {
+	Model    string         `json:"model"`
+	OK       bool           `json:"ok"`
+	Opset    int            `json:"opset,omitempty"`
+	Producer string         `json:"producer,omitempty"`
+	Steps    int            `json:"steps,omitempty"`
+	MACs     int64          `json:"macs,omitempty"`
+	Problems []onnx.Problem `json:"problems,omitempty"`
+}
+
+func (r *checkReport) print(w io.Writer) {
+	fmt.Fprintf(w, "%s: compiles (opset %d, %s): %d steps, %d multiply-adds per full input\n", r.Model, r.Opset, r.Producer, r.Steps, r.MACs)
+}

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nepcoc/backends"
+	"nepcoc/compiler"
+	"nepcoc/internal/cli"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/traffic"
+)
+
+type compileFlags struct {
+	calib, out, target, contract, dumpIR, method, sign string
+	labels                                             []string
+	maxDisagreement                                    float64
+	tableBits                                          int
+	json                                               bool
+}
+
+func newCompile() *cobra.Command {
+	var f compileFlags
+	cmd := &cobra.Command{
+		Use:   "compile MODEL.onnx --calib CAPTURE|ARRAYS.npz -o OUT.nepco",
+		Short: "Compile a model to a bundle",
+		Long: `compile imports an ONNX model, simplifies it, measures the ranges of its
+activations on calibration data, quantizes it to integers, plans it for a
+target and writes one bundle.
+
+Calibration data are a capture of real traffic (pcap, pcapng), or an .npz of
+arrays named like the model's inputs, first axis = sample. A few hundred flows
+of the kind that the card will see are enough.
+
+The traffic contract says which bytes of a flow the model sees. Without
+--contract, MODEL.contract.yaml beside the model is used, else the built-in whose
+vocabulary is the model's. Labels: one class name per line, in the order of
+the model's outputs; MODEL.labels.txt beside the model is found by itself.
+` + exitCodes,
+		Example: `  nepcoc compile model.onnx --calib traffic.pcap -o model.nepco
+  nepcoc compile model.onnx --calib arrays.npz --labels classes.txt --target host -o m.nepco
+  nepcoc compile model.onnx --calib traffic.pcap -o m.nepco --max-disagreement 0.001 --dump-ir ir/`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return runCompile(cmd, args[0], &f) },
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.calib, "calib", "", "capture or .npz to calibrate with (required)")
+	fl.StringVarP(&f.out, "output", "o", "", "bundle to write (required)")
+	fl.StringVar(&f.target, "target", "bf3", "machine to plan for: "+targetNames())
+	fl.StringVar(&f.contract, "contract", "", "traffic contract: a YAML file or a built-in ("+strings.Join(traffic.Names(), ", ")+")")
+	fl.StringArrayVar(&f.labels, "labels", nil, "file of class names, one per line; once per output of the model")
+	fl.StringVar(&f.method, "method", "", "force a calibration method (minmax, percentile, mse, entropy) instead of the one that measures best")
+	fl.Float64Var(&f.maxDisagreement, "max-disagreement", compiler.DefaultMaxDisagreement, "share of calibration inputs whose verdict may change before values are kept at 16 bits")
+	fl.IntVar(&f.tableBits, "table-bits", 0, "bits per element of the token table, 2 to 8 (default: 8, or 5 for tables over 1 MiB)")
+	fl.StringVar(&f.dumpIR, "dump-ir", "", "write the graph after each pass to this folder")
+	fl.StringVar(&f.sign, "sign", "", "sign the bundle with this Ed25519 private key (PEM)")
+	fl.BoolVar(&f.json, "json", false, "print the report as JSON")
+	cmd.MarkFlagRequired("calib")
+	cmd.MarkFlagRequired("output")
+	cmd.RegisterFlagCompletionFunc("target", cobra.FixedCompletions(strings.Split(targetNames(), ", "), cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func targetNames() string {
+	var names []string
+	for _, t := range backends.Targets() {
+		names = append(names, t.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
+	o := compiler.Options{
+		Model: model, Calib: f.calib, Target: f.target, Method: f.method, TableBits: f.tableBits,
+		MaxDisagreement: f.maxDisagreement, DumpIR: f.dumpIR,
+	}
+	if f.maxDisagreement < 0 || f.maxDisagreement > 1 {
+		return cli.UsageError("--max-disagreement %g is not within 0..1", f.maxDisagreement)
+	}
+	if f.out == model || f.out == f.calib {
+		return cli.UsageError("--output %s would overwrite an input", f.out)
+	}
+	contract := f.contract
+	if contract == "" {
+		contract = beside(model, ".contract.yaml")
+	}
+	if contract != "" {
+		c, err := traffic.Load(contract)
+		if err != nil {
+			return err
+		}
+		o.Contract = &c
+	}
+	files := f.labels
+	if files == nil {
+		if l := beside(model, ".labels.txt"); l != "" {
+			files = []string{l}
+		}
+	}
+	for _, file := range files {
+		l, err := readLabels(file)
+		if err != nil {
+			return err
+		}
+		o.Labels = append(o.Labels, l)
+	}
+	opts := bundle.Options{}
+	if f.sign != "" {
+		key, err := bundle.LoadPrivateKey(f.sign)
+		if err != nil {
+			return err
+		}
+		opts.Key = key
+	}
+	progress := cli.NewProgress(cmd.ErrOrStderr())
+	o.Progress = progress.Update
+	res, err := compiler.Compile(cmd.Context(), o)
+	progress.Done()
+	if err != nil {
+		return err
+	}
+	data, err := bundle.Encode(res.Bundle, opts)
+	if err != nil {
+		return err
+	}
+	if err := bundle.WriteBytes(f.out, data); err != nil {
+		return err
+	}
+	r := newCompileReport(res, f.out, len(data))
+	if f.json {
+		return cli.JSON(cmd.OutOrStdout(), r)
+	}
+	r.print(cmd.OutOrStdout())
+	return nil
+}
+
+// beside is the file with the model's name and another ending, "" where there
+// is none.
+func beside(model, ext string) string {
+	p := strings.TrimSuffix(model, filepath.Ext(model)) + ext
+	if _, err := os.Stat(p); err != nil {
+		return ""
+	}
+	return p
+}
+
+// maxLabels bounds a label file: a model has at most some thousand classes.
+const maxLabels = 1 << 20
+
+// readLabels reads class names, one per line.
+func readLabels(path string) ([]string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("labels: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxLabels+1))
+	if err != nil {
+		return nil, fmt.Errorf("labels: %w", err)
+	}
+	if len(data) > maxLabels {
+		return nil, fmt.Errorf("labels %s: larger than %s: a label file has one class name per line", path, cli.Bytes(maxLabels))
+	}
+	var names []string
+	seen := make(map[string]int)
+	sc := bufio.NewScanner(bytes.NewReader(data))
+	for sc.Scan() {
+		name := strings.TrimSpace(sc.Text())
+		if name == "" {
+			return nil, fmt.Errorf("labels %s, line %d: empty: want one class name per line", path, len(names)+1)
+		}
+		if first, dup := seen[name]; dup {
+			return nil, fmt.Errorf("labels %s, line %d: %q stands on line %d already", path, len(names)+1, name, first)
+		}
+		names = append(names, name)
+		seen[name] = len(names)
+	}
+	if err := sc.Err(); err != nil {
+		return nil, fmt.Errorf("labels %s: %w", path, err)
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("labels %s: empty: want one class name per line", path)
+	}
+	return names, nil
+}
+
+// compileReport is what compile says it did.
+type compileReport struct {
+	Output      string              `json:"output"`
+	Bytes       int                 `json:"bytes"`
+	Model       bundle.Model        `json:"model"`
+	Target      string              `json:"target"`
+	Contract    string              `json:"contract"`
+	Region      region              `json:"region"`
+	Method      string              `json:"calibration_method"`
+	Samples     int                 `json:"calibration_samples"`
+	Agreement   float64             `json:"agreement"`
+	Cosine      float64             `json:"cosine"`
+	RelError    float64             `json:"rel_error"`
+	Wide        []string            `json:"wide,omitempty"`
+	Tried       []tried             `json:"tried"`
+	Passes      []passTime          `json:"passes"`
+	Estimate    float64             `json:"estimated_us"`
+	Steps       []backends.StepCost `json:"steps"`
+	Notes       []string            `json:"notes,omitempty"`
+	Seconds     float64             `json:"seconds"`
+	targetDescr string
+}
+
+type region struct {
+	Left  int  `json:"left"`
+	Right int  `json:"right"`
+	Whole bool `json:"whole,omitempty"`
+}
+
+type tried struct {
+	Method    string  `json:"method"`
+	Wide      int     `json:"wide"`
+	Agreement float64 `json:"agreement"`
+	RelError  float64 `json:"rel_error"`
+}
+
+type passTime struct {
+	Pass  string  `json:"pass"`
+	MS    float64 `json:"ms"`
+	Nodes int     `json:"nodes"`
+}
+
+func newCompileReport(res *compiler.Result, out string, size int) *compileReport {
+	m, q, l := &res.Bundle.Manifest, &res.Report.Quantize, &res.Report.Local
+	r := &compileReport{
+		Output: out, Bytes: size, Model: m.Model, Target: res.Target.Name, Contract: m.Contract.Hash[:12],
+		Region: region{l.Left, l.Right, l.Whole}, Method: q.Method, Samples: m.Calibration.Samples,
+		Agreement: q.Fidelity.Agreement, Cosine: q.Fidelity.Cosine, RelError: q.Fidelity.RelError, Wide: q.Wide,
+		Steps: res.Cost, Notes: append(res.Notes, res.Report.Notes...), Seconds: res.Time.Seconds(), targetDescr: res.Target.Doc,
+	}
+	for _, t := range q.Tried {
+		r.Tried = append(r.Tried, tried{t.Method, t.Wide, t.Fidelity.Agreement, t.Fidelity.RelError})
+	}
+	for _, p := range res.Report.Passes {
+		r.Passes = append(r.Passes, passTime{p.Pass, float64(p.Time) / float64(time.Millisecond), p.Nodes})
+	}
+	for _, s := range res.Cost {
+		r.Estimate += s.Microseconds
+	}
+	return r
+}
+
+func (r *compileReport) print(w io.Writer) {
+	fmt.Fprintf(w, "%s: %s for %s (%s)\n", r.Output, cli.Bytes(int64(r.Bytes)), r.Target, r.targetDescr)
+	fmt.Fprintf(w, "  local region    %d positions to the left, %d to the right\n", r.Region.Left, r.Region.Right)
+	fmt.Fprintf(w, "  calibration     %s, chosen among %d plans on %d samples\n", r.Method, len(r.Tried), r.Samples)
+	fmt.Fprintf(w, "  float = integer %s of verdicts, logits cosine %.5f, error %s of their spread\n", cli.Percent(r.Agreement), r.Cosine, cli.Percent(r.RelError))
+	if len(r.Wide) > 0 {
+		fmt.Fprintf(w, "  16 bits kept    %s\n", strings.Join(r.Wide, ", "))
+	}
+	fmt.Fprintf(w, "  one flow        %.0f us estimated on %s (just an estimate; see inspect)\n", r.Estimate, r.Target)
+	for _, n := range r.Notes {
+		fmt.Fprintf(w, "  note            %s\n", n)
+	}
+	fmt.Fprintf(w, "compiled in %.1f s\n", r.Seconds)
+}

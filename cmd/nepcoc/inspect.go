@@ -1,0 +1,144 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"nepcoc/backends"
+	"nepcoc/internal/cli"
+	"nepcoc/runtime/bundle"
+)
+
+func newInspect() *cobra.Command {
+	var asJSON bool
+	var target string
+	var length int
+	cmd := &cobra.Command{
+		Use:   "inspect BUNDLE",
+		Short: "Show what is in a bundle: manifest, steps, memory, cost",
+		Long: `inspect shows where a bundle came from, how good it was found to be, its steps
+with their multiply-adds, bytes and estimated time on a target, and the memory it needs.
+Estimates are sums of measured cycles per unit of work, without cache misses
+or contention: just estimates.
+` + exitCodes,
+		Example: `  nepcoc inspect model.nepco
+  nepcoc inspect model.nepco --target bf2 --length 32
+  nepcoc inspect model.nepco --json | jq .steps`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			b, err := bundle.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			if target == "" {
+				target = b.Manifest.Target.Name
+			}
+			t, err := backends.LookupTarget(target)
+			if err != nil {
+				return err
+			}
+			if length == 0 {
+				length = b.Program.Length
+			}
+			if length < 1 || length > b.Program.Length {
+				return cli.UsageError("--length %d: the model takes 1 to %d tokens", length, b.Program.Length)
+			}
+			r := newInspection(b, t, length)
+			if asJSON {
+				return cli.JSON(cmd.OutOrStdout(), r)
+			}
+			r.print(cmd.OutOrStdout())
+			return nil
+		},
+	}
+	fl := cmd.Flags()
+	fl.BoolVar(&asJSON, "json", false, "print as JSON")
+	fl.StringVar(&target, "target", "", "estimate for this machine instead of the bundle's: "+targetNames())
+	fl.IntVar(&length, "length", 0, "estimate for a flow of this many tokens (default: a full one)")
+	return cmd
+}
+
+// inspection is what inspect shows.
+type inspection struct {
+	Digest    string              `json:"digest"`
+	Signer    string              `json:"signed_by,omitempty"`
+	Manifest  bundle.Manifest     `json:"manifest"`
+	Length    int                 `json:"length"`
+	Vocab     int                 `json:"vocab"`
+	Left      int                 `json:"left"`
+	Right     int                 `json:"right"`
+	Target    string              `json:"target"`
+	Tokens    int                 `json:"tokens"`
+	Steps     []backends.StepCost `json:"steps"`
+	Shapes    []string            `json:"shapes"`
+	Estimated float64             `json:"estimated_us"`
+	Plan      bundle.Plan         `json:"plan"`
+	Golden    int                 `json:"golden_vectors"`
+}
+
+func newInspection(b *bundle.Bundle, t *backends.Target, n int) *inspection {
+	p := b.Program
+	r := &inspection{
+		Digest: b.Digest.String(), Manifest: b.Manifest, Length: p.Length, Vocab: p.Vocab, Left: p.Left, Right: p.Right,
+		Target: t.Name, Tokens: n, Steps: backends.Estimate(p, t, n), Plan: p.Plan, Golden: len(b.Golden),
+	}
+	if b.Signature != nil {
+		r.Signer = bundle.Fingerprint(b.Signature.Key)
+	}
+	for i, s := range p.Steps {
+		v := p.Values[s.Out]
+		r.Shapes = append(r.Shapes, fmt.Sprintf("%s[%d,%d]", v.DType, v.Rows, v.Cols))
+		r.Estimated += r.Steps[i].Microseconds
+	}
+	return r
+}
+
+func (r *inspection) print(w io.Writer) {
+	m := &r.Manifest
+	rows := [][]string{
+		{"digest", r.Digest},
+		{"model", fmt.Sprintf("%s (sha256 %.12s, %s, opset %d)", m.Model.File, m.Model.SHA256, m.Model.Producer, m.Model.Opset)},
+		{"compiled by", fmt.Sprintf("%s, format %d, for %s", m.Tool, m.Format, m.Target.Name)},
+		{"contract", fmt.Sprintf("%.12s, %d tokens of %d ids", m.Contract.Hash, r.Length, r.Vocab)},
+		{"local region", fmt.Sprintf("%d positions to the left, %d to the right", r.Left, r.Right)},
+		{"calibration", fmt.Sprintf("%s on %d samples", m.Calibration.Method, m.Calibration.Samples)},
+		{"accuracy", fmt.Sprintf("%s of %d verdicts as float, logits cosine %.4f, worst error %.4g", cli.Percent(m.Accuracy.Agreement), m.Accuracy.Samples, m.Accuracy.Cosine, m.Accuracy.MaxError)},
+		{"weights", fmt.Sprintf("%s, %d multiply-adds per full input", cli.Bytes(m.Sizes.Weights), m.Sizes.MACs)},
+		{"memory", fmt.Sprintf("%s per worker, tile %s", cli.Bytes(int64(r.Plan.Arena)), tileText(r.Plan.Tile))},
+		{"golden vectors", fmt.Sprint(r.Golden)},
+	}
+	if r.Signer != "" {
+		rows = append(rows, []string{"signed by", r.Signer})
+	}
+	for _, o := range m.Outputs {
+		rows = append(rows, []string{"output", o.Name + ": " + labelText(o.Labels)})
+	}
+	cli.Table(w, rows)
+	fmt.Fprintf(w, "\nsteps, estimated on %s for %d tokens (just estimates):\n", r.Target, r.Tokens)
+	rows = [][]string{{"step", "operator", "result", "multiply-adds", "weights", "cycles", "us"}}
+	var macs, bytes int64
+	var cycles float64
+	for i, s := range r.Steps {
+		rows = append(rows, []string{s.Step, s.Op, r.Shapes[i], fmt.Sprint(s.MACs), cli.Bytes(s.WeightBytes), fmt.Sprintf("%.0f", s.Cycles), fmt.Sprintf("%.2f", s.Microseconds)})
+		macs, bytes, cycles = macs+s.MACs, bytes+s.WeightBytes, cycles+s.Cycles
+	}
+	rows = append(rows, []string{"all", "", "", fmt.Sprint(macs), cli.Bytes(bytes), fmt.Sprintf("%.0f", cycles), fmt.Sprintf("%.2f", r.Estimated)})
+	cli.Table(w, rows)
+}
+
+func tileText(t int) string {
+	if t == 0 {
+		return "all positions"
+	}
+	return fmt.Sprintf("%d positions", t)
+}
+
+func labelText(l []string) string {
+	if len(l) == 0 {
+		return "no class names"
+	}
+	return strings.Join(l, " ")
+}

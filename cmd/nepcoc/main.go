@@ -1,0 +1,57 @@
+// Command nepcoc compiles trained network models for SmartNICs, verifies what
+// it compiled, and runs it on captures.
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"nepcoc/compiler"
+	"nepcoc/internal/cli"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/kernels/cpu"
+)
+
+func main() { os.Exit(doMain(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func doMain(args []string, stdout, stderr io.Writer) int {
+	return cli.Run(newRoot(), args, stdout, stderr)
+}
+
+const exitCodes = `
+Exit codes: 0 done, and all that was asked to hold holds; 1 bad input, a model
+that can't be taken, or a check that failed; 2 wrong command line.`
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "nepcoc",
+		Short: "Compile byte-sequence models of network traffic for SmartNICs",
+		Long: `nepcoc turns a trained ONNX model and a capture of traffic into a bundle of
+integer arithmetic that gives the same verdicts on every CPU, to the bit.
+` + exitCodes,
+		Example: `  nepcoc compile model.onnx --calib traffic.pcap -o model.nepco
+  nepcoc verify model.nepco --model model.onnx --pcap test.pcap
+  nepcoc run model.nepco test.pcap`,
+	}
+	root.AddCommand(newCompile(), newCheck(), newVerify(), newRun(), newInspect(), newOpt(), newBench(), newVersion())
+	return root
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print versions", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			path, err := cpu.Choose()
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "nepcoc %s (%s/%s, %s), bundle format %d, kernels %s\n",
+				compiler.Version, runtime.GOOS, runtime.GOARCH, runtime.Version(), bundle.FormatVersion, path)
+			return nil
+		},
+	}
+}

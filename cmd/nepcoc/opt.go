@@ -1,0 +1,120 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"nepcoc/compiler"
+	"nepcoc/compiler/onnx"
+	"nepcoc/internal/cli"
+	"nepcoc/ir"
+	"nepcoc/passes"
+	"nepcoc/runtime/bundle"
+)
+
+func newOpt() *cobra.Command {
+	var names []string
+	var out string
+	var list bool
+	cmd := &cobra.Command{
+		Use:   "opt --passes=P,... GRAPH.ir|MODEL.onnx",
+		Short: "Run single passes on textual IR",
+		Long: `opt reads a graph as text (see compile --dump-ir) or imports an ONNX model, runs
+the named passes in the order given, checks the graph after each, and prints the result.
+Constants too long for the text are files in the folder constants beside the
+graph, where --dump-ir puts them.
+quantize needs calibration data and runs only within compile.
+` + exitCodes,
+		Example: `  nepcoc opt --list
+  nepcoc opt --passes=canonical,localize model.onnx
+  nepcoc opt --passes=fuse ir/02-localize.ir -o fused.ir`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if list {
+				rows := [][]string{{"pass", "what it is for"}}
+				for _, p := range compiler.Passes() {
+					rows = append(rows, []string{p.Name, p.Doc})
+				}
+				cli.Table(cmd.OutOrStdout(), rows)
+				return nil
+			}
+			if len(args) == 0 {
+				return cli.UsageError("no graph given: want a .ir or .onnx file")
+			}
+			return runOpt(cmd.OutOrStdout(), args[0], names, out)
+		},
+	}
+	cmd.Flags().StringSliceVar(&names, "passes", nil, "passes to run, in this order")
+	cmd.Flags().StringVarP(&out, "output", "o", "", "file to write (default: standard output)")
+	cmd.Flags().BoolVar(&list, "list", false, "list the passes")
+	return cmd
+}
+
+func runOpt(w io.Writer, path string, names []string, out string) error {
+	var run []passes.Pass
+	for _, name := range names {
+		p, err := findPass(name)
+		if err != nil {
+			return err
+		}
+		p.Requires, p.After = nil, nil // a single pass is on its own
+		run = append(run, p)
+	}
+	g, err := readGraph(path)
+	if err != nil {
+		return err
+	}
+	m, err := passes.NewManager(run)
+	if err != nil {
+		return err
+	}
+	if g, err = m.Run(&passes.Context{}, g); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if out == "" {
+		return ir.Fprint(w, g, ir.PrintOptions{})
+	}
+	var text strings.Builder
+	if err := ir.Fprint(&text, g, ir.PrintOptions{Resources: constants(out)}); err != nil {
+		return err
+	}
+	return bundle.WriteBytes(out, []byte(text.String()))
+}
+
+// constants is the folder beside a textual graph that holds the data of its
+// long constants.
+func constants(path string) ir.Resources {
+	return ir.DirResources(filepath.Join(filepath.Dir(path), "constants"))
+}
+
+func findPass(name string) (passes.Pass, error) {
+	var known []string
+	for _, p := range compiler.Passes() {
+		if p.Name == name {
+			return p, nil
+		}
+		known = append(known, p.Name)
+	}
+	return passes.Pass{}, cli.UsageError("no pass %q: want some of %s", name, strings.Join(known, ", "))
+}
+
+func readGraph(path string) (*ir.Graph, error) {
+	if strings.EqualFold(filepath.Ext(path), ".onnx") {
+		g, _, err := onnx.ImportFile(path)
+		return g, err
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	g, err := ir.ParseWith(string(data), constants(path))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return g, nil
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"nepcoc/compiler/calibrate"
+	"nepcoc/internal/cli"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/classify"
+	"nepcoc/runtime/verdict"
+)
+
+func newRun() *cobra.Command {
+	var asJSON, logits bool
+	var executor string
+	cmd := &cobra.Command{
+		Use:   "run BUNDLE CAPTURE|ARRAYS.npz",
+		Short: "Classify every flow of a capture",
+		Long: `run prints one line per flow: the first packet's time, the 5-tuple, packets, label,
+score and margin, in the order in which flows became ready. With --json the lines are JSON objects.
+Order and bytes are the same on every CPU and for both executors.
+
+For an .npz of arrays named like the model's inputs it prints the integer and
+the scaled logits of each sample.
+` + exitCodes,
+		Example: `  nepcoc run model.nepco test.pcap
+  nepcoc run model.nepco test.pcap --json --logits | jq .label
+  nepcoc run model.nepco eval.npz --executor ref`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			b, err := bundle.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			c, err := newClassifier(b, executor)
+			if err != nil {
+				return err
+			}
+			w := bufio.NewWriter(cmd.OutOrStdout())
+			if strings.EqualFold(filepath.Ext(args[1]), ".npz") {
+				err = runArrays(w, b, c, args[1], asJSON)
+			} else {
+				err = runCapture(cmd.ErrOrStderr(), w, b, c, args[1], asJSON, logits)
+			}
+			if ferr := w.Flush(); err == nil {
+				err = ferr
+			}
+			return err
+		},
+	}
+	fl := cmd.Flags()
+	fl.BoolVar(&asJSON, "json", false, "one JSON object per line")
+	fl.BoolVar(&logits, "logits", false, "with --json: integer and scaled logits, too")
+	fl.StringVar(&executor, "executor", "engine", "engine (fast) or ref (the definition)")
+	return cmd
+}
+
+func newClassifier(b *bundle.Bundle, executor string) (*classify.Classifier, error) {
+	make, ok := map[string]func(*bundle.Bundle) (classify.Executor, error){
+		"engine": classify.Engine, "ref": classify.Reference,
+	}[executor]
+	if !ok {
+		return nil, cli.UsageError("--executor %q: want engine or ref", executor)
+	}
+	x, err := make(b)
+	if err != nil {
+		return nil, err
+	}
+	return classify.New(b, x), nil
+}
+
+func runCapture(stderr io.Writer, w io.Writer, b *bundle.Bundle, c *classify.Classifier, path string, asJSON, logits bool) error {
+	src, err := capture.Open(path)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	var line []byte
+	n, err := c.Flows(b, src, logits, func(r *verdict.Record) error {
+		line = line[:0]
+		if asJSON {
+			line = r.AppendJSON(line)
+		} else {
+			line = r.AppendText(line)
+		}
+		_, err := w.Write(append(line, '\n'))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if note := src.Note(); note != "" {
+		fmt.Fprintf(stderr, "nepcoc: note: %s\n", note)
+	}
+	if n.Decided() == 0 {
+		fmt.Fprintf(stderr, "nepcoc: note: %s: no TCP or UDP flow among %d packets\n", path, n.Read())
+	}
+	return nil
+}
+
+// runArrays classifies samples of an .npz by the names that exports use.
+func runArrays(w io.Writer, b *bundle.Bundle, c *classify.Classifier, path string, asJSON bool) error {
+	set, err := calibrate.ForBundle(path, b)
+	if err != nil {
+		return err
+	}
+	for i, in := range set.Inputs {
+		res, err := c.Run(in.Tokens, in.Valid)
+		if err != nil {
+			return fmt.Errorf("%s, sample %d: %w", path, i, err)
+		}
+		for h, l := range c.Logits() {
+			head := &c.Heads[h]
+			line := fmt.Appendf(nil, "sample=%d output=%s label=%s logits=", i, head.Name, head.Labels[res[h].Class])
+			if asJSON {
+				line = fmt.Appendf(nil, `{"sample":%d,"output":%s,"label":%s,"class":%d,"logits":[`, i,
+					strconv.Quote(head.Name), strconv.Quote(head.Labels[res[h].Class]), res[h].Class)
+			}
+			for k, x := range l {
+				if k > 0 {
+					line = append(line, ',')
+				}
+				line = strconv.AppendInt(line, int64(x), 10)
+			}
+			if asJSON {
+				line = append(line, `],"scaled":[`...)
+			} else {
+				line = append(line, " scaled="...)
+			}
+			for k, x := range l {
+				if k > 0 {
+					line = append(line, ',')
+				}
+				line = strconv.AppendFloat(line, float64(x)*head.Scale, 'g', 6, 64)
+			}
+			if asJSON {
+				line = append(line, `]}`...)
+			}
+			if _, err := w.Write(append(line, '\n')); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

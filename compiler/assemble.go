@@ -1,0 +1,107 @@
+package compiler
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/refexec"
+)
+
+// assemble makes the bundle around a program: golden vectors and manifest.
+func (c *compilation) assemble(p *bundle.Program) error {
+	labels, err := c.labels(p)
+	if err != nil {
+		return err
+	}
+	golden, err := c.golden(p)
+	if err != nil {
+		return err
+	}
+	q := c.res.Report.Quantize
+	m := bundle.Manifest{
+		Format: bundle.FormatVersion, Tool: "nepcoc " + Version,
+		Model: bundle.Model{File: filepath.Base(c.Model), SHA256: c.res.Info.SHA256,
+			Producer: strings.TrimSpace(c.res.Info.Producer + " " + c.res.Info.ProducerVersion), Opset: c.res.Info.Opset,
+			TokenInput: c.res.Report.Local.TokenInput, MaskInput: c.res.Report.Local.MaskInput},
+		Target:      bundle.Target{Name: c.res.Target.Name, Requires: c.res.Target.Requires},
+		Contract:    bundle.Contract{YAML: string(c.contract.YAML()), Hash: c.contract.Hash()},
+		Calibration: bundle.Calibration{Method: q.Method, Samples: len(c.calib.Inputs), SourceSHA256: c.calib.SHA256},
+		Accuracy: bundle.Accuracy{Samples: q.Fidelity.Samples, Agreement: rounded(q.Fidelity.Agreement),
+			Cosine: rounded(q.Fidelity.Cosine), MaxError: rounded(q.Fidelity.MaxError)},
+	}
+	for i, o := range p.Outputs {
+		m.Outputs = append(m.Outputs, bundle.OutputInfo{Name: o.Name, Labels: labels[i]})
+	}
+	for _, t := range p.Tensors {
+		m.Sizes.Weights += int64(len(t.Data))
+	}
+	for _, s := range c.res.Cost {
+		m.Sizes.MACs += s.MACs
+	}
+	for _, v := range q.Wide {
+		m.Notes = append(m.Notes, bundle.StepNote{Step: v, Note: "kept at 16 bits"})
+	}
+	c.res.Bundle = &bundle.Bundle{Manifest: m, Program: p, Golden: golden}
+	return nil
+}
+
+// rounded keeps the digits that every CPU agrees on.
+func rounded(x float64) float64 { return math.Round(x*1e4) / 1e4 }
+
+// labels are the class names of each output; numbers where none were given.
+func (c *compilation) labels(p *bundle.Program) ([][]string, error) {
+	all := make([][]string, len(p.Outputs))
+	if len(c.Labels) == 0 {
+		return all, nil
+	}
+	if len(c.Labels) != len(p.Outputs) {
+		return nil, fmt.Errorf("labels for %d outputs, the model has %d: give one label file per output, in the model's order", len(c.Labels), len(p.Outputs))
+	}
+	for i, o := range p.Outputs {
+		n := p.Values[o.Value].Cols
+		if len(c.Labels[i]) != n {
+			return nil, fmt.Errorf("output %q has %d classes, its label file %d lines: one class name per line, in the order of the model's outputs", o.Name, n, len(c.Labels[i]))
+		}
+		all[i] = c.Labels[i]
+	}
+	return all, nil
+}
+
+// golden computes the vectors by which a card proves itself: calibration
+// inputs spread over the set, and random tokens of short, odd and full length,
+// which reach values that real traffic may not.
+func (c *compilation) golden(p *bundle.Program) ([]bundle.Golden, error) {
+	x, err := refexec.New(p)
+	if err != nil {
+		return nil, err
+	}
+	var gs []bundle.Golden
+	for _, in := range c.calib.Spread(goldenVectors) {
+		gs = append(gs, bundle.Golden{Tokens: in.Tokens, Valid: in.Valid})
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	masked := c.res.Report.Local.Masked
+	for _, n := range []int{1, 2, p.Length/2 + 1, p.Length} {
+		if !masked {
+			n = p.Length
+		}
+		tokens := make([]int32, p.Length)
+		for i := range n {
+			tokens[i] = int32(rng.IntN(p.Vocab))
+		}
+		for i := n; i < p.Length; i++ {
+			tokens[i] = int32(c.contract.Pad)
+		}
+		gs = append(gs, bundle.Golden{Tokens: tokens, Valid: n})
+	}
+	for i := range gs {
+		if gs[i].Logits, err = x.Run(gs[i].Tokens, gs[i].Valid); err != nil {
+			return nil, fmt.Errorf("golden vector %d: %w", i, err)
+		}
+	}
+	return gs, nil
+}

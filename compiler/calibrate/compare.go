@@ -1,0 +1,119 @@
+package calibrate
+
+import (
+	"math"
+
+	"nepcoc/runtime/arith"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/engine"
+)
+
+// Integers runs a bound program over inputs on all processors: result[output][input].
+func Integers(e *engine.Engine, p *bundle.Program, inputs []Input) ([][][]int32, error) {
+	res := make([][][]int32, len(p.Outputs))
+	for o := range res {
+		res[o] = make([][]int32, len(inputs))
+		for i := range inputs {
+			res[o][i] = make([]int32, p.Values[p.Outputs[o].Value].Cols)
+		}
+	}
+	err := parallel(len(inputs), func() (func(i int) error, error) {
+		ctx := e.NewContext()
+		out := make([][]int32, len(res))
+		return func(i int) error {
+			for o := range out {
+				out[o] = res[o][i]
+			}
+			return ctx.Run(inputs[i].Tokens, inputs[i].Valid, out)
+		}, nil
+	})
+	return res, err
+}
+
+// Comparison says how far integer logits are from the float model's.
+type Comparison struct {
+	Samples int `json:"samples"`
+	// Agreement is the share of equal argmax (of equal labels where the model
+	// itself ends in ArgMax).
+	Agreement float64 `json:"agreement"`
+	// Cosine is the mean cosine, MaxError the largest error, RelError the root
+	// mean square error relative to the spread over the samples; of logits, or of
+	// probabilities where the model ends in a softmax. Models that end in ArgMax
+	// show no logits: Cosine is 1 and the errors are 0.
+	Cosine   float64 `json:"cosine"`
+	MaxError float64 `json:"max_error"`
+	RelError float64 `json:"rel_error"`
+	// Differing lists the inputs whose verdict differs.
+	Differing []int `json:"differing,omitempty"`
+}
+
+// Compare compares one output over all samples.
+func Compare(float [][]float32, ints [][]int32, o *bundle.Output) Comparison {
+	c := Comparison{Samples: len(float), Cosine: 1}
+	agree, cosine := 0, 0.0
+	var errs, spread float64
+	var mean []float64
+	if o.Kind != "argmax" && len(float) > 0 {
+		mean = make([]float64, len(float[0]))
+		for _, f := range float {
+			for k, x := range f {
+				mean[k] += float64(x) / float64(len(float))
+			}
+		}
+	}
+	for i, f := range float {
+		if o.Kind == "argmax" {
+			if int(f[0]) == ArgMax(ints[i]) {
+				agree++
+			} else {
+				c.Differing = append(c.Differing, i)
+			}
+			continue
+		}
+		real := Real(ints[i], o)
+		if ArgMax(f) == ArgMax(ints[i]) {
+			agree++
+		} else {
+			c.Differing = append(c.Differing, i)
+		}
+		cosine += Cosine(f, real)
+		for k, x := range f {
+			d := float64(x) - real[k]
+			errs += d * d
+			c.MaxError = math.Max(c.MaxError, math.Abs(d))
+			spread += (float64(x) - mean[k]) * (float64(x) - mean[k])
+		}
+	}
+	if n := float64(len(float)); n > 0 {
+		c.Agreement = float64(agree) / n
+		if o.Kind != "argmax" {
+			c.Cosine = cosine / n
+		}
+	}
+	if spread > 0 {
+		c.RelError = math.Sqrt(errs / spread)
+	}
+	return c
+}
+
+// Real are integer logits in the units of the model's own output.
+func Real(v []int32, o *bundle.Output) []float64 {
+	out := make([]float64, len(v))
+	top := v[arith.ArgMax(v)]
+	sum := 0.0
+	for i, x := range v {
+		out[i] = float64(x) * o.Scale
+		sum += math.Exp((float64(x) - float64(top)) * o.Scale)
+	}
+	switch o.Kind {
+	case "softmax":
+		for i, x := range v {
+			out[i] = math.Exp((float64(x)-float64(top))*o.Scale) / sum
+		}
+	case "log_softmax":
+		for i, x := range v {
+			out[i] = (float64(x)-float64(top))*o.Scale - math.Log(sum)
+		}
+	}
+	return out
+}

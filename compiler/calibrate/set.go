@@ -1,0 +1,268 @@
+// Package calibrate turns captures and arrays into what a model reads, and
+// runs it through the float interpreter: to collect ranges before quantization
+// and to have something to compare integers with after it.
+package calibrate
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"strings"
+
+	"nepcoc/compiler/npz"
+	"nepcoc/passes"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/classify"
+	"nepcoc/runtime/flow"
+	"nepcoc/runtime/traffic"
+	"nepcoc/runtime/verdict"
+)
+
+// Input is one input of a model: its full length of tokens, of which the first
+// Valid are not padding.
+type Input struct {
+	Tokens []int32
+	Valid  int
+}
+
+// Set is a list of inputs and where they came from.
+type Set struct {
+	Name   string // file name
+	SHA256 string
+	Inputs []Input
+	// Flows has, for a capture, what is known of input i besides its tokens.
+	Flows []verdict.Record
+	// Labels has, where the source knows it, the class index of input i, or -1.
+	Labels []int
+	// Expect has, for arrays, the outputs that another runtime computed, by output name:
+	// one row per input.
+	Expect map[string][][]float64
+	// Counters are a capture's packet and flow counts.
+	Counters flow.Counters
+	// Note is a remark on the source, such as a last record that was cut off.
+	Note string
+}
+
+// FromCapture reads every flow of a capture by the contract.
+func FromCapture(path string, c traffic.Contract) (*Set, error) {
+	src, err := capture.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	enc, err := traffic.NewEncoder(c)
+	if err != nil {
+		return nil, err
+	}
+	s := &Set{Name: path}
+	in, err := flow.NewInput(flow.Options{Encoder: enc, Ready: func(f *flow.Flow) {
+		s.Inputs = append(s.Inputs, Input{Tokens: append([]int32(nil), f.Tokens...), Valid: f.Valid})
+		var r verdict.Record
+		r.FromFlow(f)
+		s.Flows = append(s.Flows, r)
+	}})
+	if err != nil {
+		return nil, err
+	}
+	if err := in.Run(src); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	s.Counters, s.Note = *in.Counters(), src.Note()
+	return s, s.digest()
+}
+
+// FromArrays reads an .npz of named arrays whose first axis counts samples:
+// the model's inputs by their names, and optionally `label` and
+// `expect.OUTPUT`.
+func FromArrays(path string, local passes.Local) (*Set, error) {
+	f, err := npz.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Set{Name: path, Expect: make(map[string][][]float64)}
+	rows, err := samples(path, f, local.TokenInput, "the model's input", local.Length)
+	if err != nil {
+		return nil, err
+	}
+	var mask [][]float64
+	if local.MaskInput != "" {
+		if mask, err = samples(path, f, local.MaskInput, "the model's mask of valid positions", local.Length); err != nil {
+			return nil, err
+		}
+		if len(mask) != len(rows) {
+			return nil, fmt.Errorf("%s: %d rows of %q but %d of %q", path, len(rows), local.TokenInput, len(mask), local.MaskInput)
+		}
+	}
+	for i, row := range rows {
+		in := Input{Tokens: make([]int32, len(row)), Valid: len(row)}
+		for p, x := range row {
+			if in.Tokens[p], err = tokenOf(x, local); err != nil {
+				return nil, fmt.Errorf("%s: %s[%d,%d]: %w", path, local.TokenInput, i, p, err)
+			}
+		}
+		if mask != nil {
+			if in.Valid, err = prefix(mask[i]); err != nil {
+				return nil, fmt.Errorf("%s: %s[%d]: %w", path, local.MaskInput, i, err)
+			}
+		}
+		s.Inputs = append(s.Inputs, in)
+	}
+	return s, errors.Join(s.extras(f, len(rows)), s.digest())
+}
+
+// ForBundle reads an .npz for a bundle, without its model: the manifest has the
+// names of the arrays.
+func ForBundle(path string, b *bundle.Bundle) (*Set, error) {
+	c, err := classify.Contract(b)
+	if err != nil {
+		return nil, err
+	}
+	m := &b.Manifest.Model
+	return FromArrays(path, passes.Local{Length: b.Program.Length, Vocab: b.Program.Vocab,
+		Encoding: string(c.Encoding), TokenInput: m.TokenInput, MaskInput: m.MaskInput})
+}
+
+// extras reads what an archive may hold besides the inputs.
+func (s *Set) extras(f *npz.File, n int) error {
+	for _, name := range f.Names() {
+		output, expected := strings.CutPrefix(name, "expect.")
+		if name != "label" && !expected {
+			continue
+		}
+		data, err := numbers(f, name)
+		if err != nil {
+			return err
+		}
+		if len(data) == 0 || len(data)%n != 0 || (name == "label" && len(data) != n) {
+			return fmt.Errorf("%s: array %q has %d elements for %d samples", s.Name, name, len(data), n)
+		}
+		if expected {
+			s.Expect[output] = split(data, n)
+			continue
+		}
+		for _, x := range data {
+			s.Labels = append(s.Labels, int(x))
+		}
+	}
+	return nil
+}
+
+// numbers reads an array as float64, whatever its type.
+func numbers(f *npz.File, name string) ([]float64, error) {
+	t, err := f.Array(name)
+	if err != nil {
+		return nil, err
+	}
+	switch d := t.Data.(type) {
+	case []float32:
+		return widened(d), nil
+	case []float64:
+		return d, nil
+	case []int64:
+		return widened(d), nil
+	case []int32:
+		return widened(d), nil
+	case []int16:
+		return widened(d), nil
+	case []int8:
+		return widened(d), nil
+	case []uint8:
+		return widened(d), nil
+	case []uint16:
+		return widened(d), nil
+	}
+	return nil, fmt.Errorf("%s: array %q is of type %s: want numbers", name, name, t.DType)
+}
+
+func widened[T float32 | int64 | int32 | int16 | int8 | uint8 | uint16](d []T) []float64 {
+	out := make([]float64, len(d))
+	for i, x := range d {
+		out[i] = float64(x)
+	}
+	return out
+}
+
+// samples reads an array as rows of length elements.
+func samples(path string, f *npz.File, name, what string, length int) ([][]float64, error) {
+	if !f.Has(name) {
+		return nil, fmt.Errorf("%s: no array %q: it must hold %s, one row per sample (the file has: %s)", path, name, what, strings.Join(f.Names(), ", "))
+	}
+	data, err := numbers(f, name)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) == 0 || len(data)%length != 0 {
+		return nil, fmt.Errorf("%s: array %q has %d elements: want [samples,%d]", path, name, len(data), length)
+	}
+	return split(data, len(data)/length), nil
+}
+
+func split(data []float64, n int) [][]float64 {
+	rows := make([][]float64, n)
+	for i := range rows {
+		rows[i] = data[i*len(data)/n : (i+1)*len(data)/n]
+	}
+	return rows
+}
+
+// tokenOf is the token id that an input element stands for.
+func tokenOf(x float64, local passes.Local) (int32, error) {
+	if local.Encoding == "byte/255" {
+		r := math.Round(x * 255)
+		if math.Abs(x*255-r) > 1e-3 || r < 0 || r > 255 {
+			return 0, fmt.Errorf("%g is not a byte value divided by 255", x)
+		}
+		return int32(r), nil
+	}
+	if x != math.Trunc(x) || x < 0 || x >= float64(local.Vocab) {
+		return 0, fmt.Errorf("token id %g is not in 0..%d", x, local.Vocab-1)
+	}
+	return int32(x), nil
+}
+
+// prefix is the number of ones of a mask, which must come first.
+func prefix(mask []float64) (int, error) {
+	n := 0
+	for n < len(mask) && mask[n] == 1 {
+		n++
+	}
+	for p, x := range mask[n:] {
+		if x != 0 {
+			return 0, fmt.Errorf("the mask is %g at position %d after zeros before it: valid positions must come first", x, n+p)
+		}
+	}
+	if n == 0 {
+		return 0, fmt.Errorf("the mask is empty: at least one position must be valid")
+	}
+	return n, nil
+}
+
+// digest sets SHA256 to the source file's.
+func (s *Set) digest() error {
+	if len(s.Inputs) == 0 {
+		return fmt.Errorf("%s: holds no flow that a verdict could be made for", s.Name)
+	}
+	data, err := os.ReadFile(s.Name)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(data)
+	s.SHA256 = hex.EncodeToString(sum[:])
+	return nil
+}
+
+// Spread picks n of the inputs evenly, all where there are no more.
+func (s *Set) Spread(n int) []Input {
+	if len(s.Inputs) <= n {
+		return s.Inputs
+	}
+	out := make([]Input, n)
+	for i := range out {
+		out[i] = s.Inputs[i*len(s.Inputs)/n]
+	}
+	return out
+}

@@ -1,0 +1,283 @@
+// Package compiler turns a trained ONNX model and calibration data into a
+// bundle.
+//
+// Compile is the whole way: import (compiler/onnx), the table of passes,
+// lowering (backends/program), golden vectors, the manifest. Front is its
+// first, float half, which verification needs by itself.
+package compiler
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"nepcoc/backends"
+	"nepcoc/backends/program"
+	"nepcoc/compiler/calibrate"
+	"nepcoc/compiler/onnx"
+	"nepcoc/ir"
+	"nepcoc/passes"
+	"nepcoc/passes/canonical"
+	"nepcoc/passes/fuse"
+	"nepcoc/passes/localize"
+	"nepcoc/passes/quantize"
+	"nepcoc/passes/tile"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/traffic"
+)
+
+// Version is the version of the compiler and of the agent built with it.
+const Version = "0.1.0"
+
+// Options are what a compile is asked for.
+type Options struct {
+	Model  string // .onnx file
+	Calib  string // capture, or .npz of arrays
+	Target string // name of a target; empty: bf3
+	// Contract is the traffic contract; nil picks the built-in that the
+	// model's vocabulary belongs to.
+	Contract *traffic.Contract
+	// Labels are the class names per output; one list serves a model with one output.
+	Labels [][]string
+	// ByteEncoding, Method, TableBits, MaxDisagreement: see passes.Options;
+	// DefaultMaxDisagreement is what the command line uses.
+	// TableBits 0 chooses 8, or 5 for tables of over a megabyte.
+	ByteEncoding    string
+	Method          string
+	TableBits       int
+	MaxDisagreement float64
+	// DumpIR, where set, is a folder that receives the graph after each pass.
+	DumpIR string
+	// Progress, where set, is told what is going on: a stage, and how much of
+	// it is done (total 0: not known).
+	Progress func(stage string, done, total int)
+}
+
+// DefaultMaxDisagreement is the share of calibration inputs whose verdict may
+// change by quantization before more bits are spent.
+const DefaultMaxDisagreement = 0.01
+
+// maxRelError is the error of the logits, relative to their spread, above
+// which more bits are spent even though no verdict changed.
+const maxRelError = 0.05
+
+// Calibration inputs used: for ranges, whose observations are kept in memory,
+// and for measuring plans.
+const (
+	observeInputs = 64
+	measureInputs = 300
+)
+
+// goldenVectors is the number of calibration inputs that a bundle carries the
+// results of; random ones are added.
+const goldenVectors = 12
+
+// Result is a compiled bundle and how it came about.
+type Result struct {
+	Bundle *bundle.Bundle
+	Graph  *ir.Graph // integer graph, as planned
+	Info   *onnx.Info
+	Report passes.Report
+	Target *backends.Target
+	Cost   []backends.StepCost // of a full input
+	Notes  []string
+	Time   time.Duration
+}
+
+// frontTable is the float half of the compiler. The order: canonical comes
+// first, since everything else matches its operators only; fuse comes last,
+// since a token table and the reductions must be found on single operators.
+var frontTable = []passes.Pass{canonical.Pass, localize.Pass, fuse.Pass}
+
+// backTable is the integer half. Quantize needs the fused graph, where each
+// node rounds once; tile needs final types.
+var backTable = []passes.Pass{quantize.Pass, tile.Pass}
+
+// Passes is the whole table, in order.
+func Passes() []passes.Pass { return append(append([]passes.Pass(nil), frontTable...), backTable...) }
+
+// Front imports a model and runs the float passes: the result computes what
+// the model computes, from tokens.
+func Front(model string, opts passes.Options) (*ir.Graph, *onnx.Info, passes.Report, error) {
+	g, info, err := onnx.ImportFile(model)
+	if err != nil {
+		return nil, nil, passes.Report{}, err
+	}
+	m, err := passes.NewManager(frontTable)
+	if err != nil {
+		return nil, nil, passes.Report{}, err
+	}
+	ctx := &passes.Context{Options: opts}
+	g, err = m.Run(ctx, g)
+	if err != nil {
+		return nil, nil, passes.Report{}, inFile(model, err)
+	}
+	return g, info, ctx.Report, nil
+}
+
+// Compile compiles a model.
+func Compile(ctx context.Context, o Options) (*Result, error) {
+	start := time.Now()
+	c := &compilation{Options: o, ctx: ctx}
+	if err := c.run(); err != nil {
+		return nil, err
+	}
+	c.res.Time = time.Since(start)
+	return &c.res, nil
+}
+
+type compilation struct {
+	Options
+	ctx      context.Context
+	res      Result
+	contract traffic.Contract
+	calib    *calibrate.Set
+	meter    *meter
+	checking bool // random inputs, no bundle
+}
+
+func (c *compilation) run() error {
+	if c.Target == "" {
+		c.Target = "bf3"
+	}
+	var err error
+	if c.res.Target, err = backends.LookupTarget(c.Target); err != nil {
+		return err
+	}
+	c.stage("reading the model")
+	g, info, err := onnx.ImportFile(c.Model)
+	if err != nil {
+		return err
+	}
+	c.res.Info = info
+	pctx := &passes.Context{Options: passes.Options{
+		ByteEncoding: c.ByteEncoding, Method: c.Method, TableBits: c.TableBits,
+		MaxDisagreement: c.MaxDisagreement, MaxRelError: maxRelError,
+		Target: passes.Machine{L1: c.res.Target.L1, L2: c.res.Target.L2},
+	}}
+	pctx.Calibrate = func(g *ir.Graph, observe func(*ir.Value, *ir.Tensor)) error {
+		return c.calibrate(pctx, g, observe)
+	}
+	if !c.checking {
+		pctx.Measure = func(g *ir.Graph) (passes.Fidelity, error) {
+			c.stage("quantizing")
+			if err := c.ctx.Err(); err != nil {
+				return passes.Fidelity{}, err
+			}
+			return c.meter.measure(g, c.info(pctx))
+		}
+	}
+	m, err := passes.NewManager(Passes())
+	if err != nil {
+		return err
+	}
+	m.DumpDir = c.DumpIR
+	c.stage("simplifying the graph")
+	if g, err = m.Run(pctx, g); err != nil {
+		return inFile(c.Model, err)
+	}
+	c.stage("writing the bundle")
+	p, err := program.Lower(g, c.info(pctx))
+	if err != nil {
+		return inFile(c.Model, err)
+	}
+	c.res.Graph, c.res.Report = g, pctx.Report
+	c.res.Cost = backends.Estimate(p, c.res.Target, p.Length)
+	if c.checking {
+		return nil
+	}
+	return c.assemble(p)
+}
+
+// info is what the program has to know of the local region.
+func (c *compilation) info(pctx *passes.Context) program.Info {
+	l := pctx.Report.Local
+	return program.Info{Vocab: l.Vocab, Left: l.Left, Right: l.Right}
+}
+
+// calibrate reads the calibration data once the model's input is known, keeps
+// the float results to measure plans against, and shows a part of the inputs
+// to observe.
+func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(*ir.Value, *ir.Tensor)) error {
+	local := pctx.Report.Local
+	if c.checking {
+		return calibrate.Observe(g, random(local).Inputs, observe)
+	}
+	if err := c.chooseContract(local); err != nil {
+		return err
+	}
+	if pctx.Options.TableBits == 0 && local.Vocab*tableColumns(g) > 1<<20 {
+		// A table this large is the bundle; five bits a row element lose
+		// nothing measurable and halve the file.
+		pctx.Options.TableBits = 5
+	}
+	c.stage("reading calibration data")
+	var err error
+	if strings.EqualFold(filepath.Ext(c.Calib), ".npz") {
+		c.calib, err = calibrate.FromArrays(c.Calib, local)
+	} else {
+		c.calib, err = calibrate.FromCapture(c.Calib, c.contract)
+	}
+	if err != nil {
+		return err
+	}
+	if c.calib.Note != "" {
+		c.res.Notes = append(c.res.Notes, c.calib.Note)
+	}
+	inputs := c.calib.Spread(measureInputs)
+	float, err := calibrate.Float(g, inputs, func(done int) { c.progress("running the float model", done, len(inputs)) })
+	if err != nil {
+		return err
+	}
+	c.meter = &meter{inputs: inputs, float: float}
+	return calibrate.Observe(g, c.calib.Spread(observeInputs), observe)
+}
+
+func tableColumns(g *ir.Graph) int {
+	for _, n := range g.Nodes {
+		if n.Op == "embed" {
+			return n.Inputs[1].Type.Shape[1]
+		}
+	}
+	return 0
+}
+
+// chooseContract settles the traffic contract and checks it against the model.
+func (c *compilation) chooseContract(l passes.Local) error {
+	if c.Contract != nil {
+		c.contract = *c.Contract
+	} else {
+		found := false
+		for _, name := range traffic.Names() {
+			b, err := traffic.Named(name)
+			if err == nil && string(b.Encoding) == l.Encoding && b.Vocab() == l.Vocab {
+				if b.Length != l.Length {
+					b.Length, b.Name = l.Length, fmt.Sprintf("%s-%d", name, l.Length)
+				}
+				c.contract, found = b, true
+				c.res.Notes = append(c.res.Notes, fmt.Sprintf("no contract given: built-in %s with a length of %d", name, l.Length))
+				break
+			}
+		}
+		if !found {
+			return fmt.Errorf("no built-in traffic contract has %d token ids (encoding %s): give the one the model was trained with (--contract FILE)", l.Vocab, l.Encoding)
+		}
+	}
+	if string(c.contract.Encoding) != l.Encoding {
+		return fmt.Errorf("the model's input is %s values, the traffic contract gives %s: give the contract the model was trained with (--contract FILE)", l.Encoding, c.contract.Encoding)
+	}
+	return c.contract.MatchModel(l.Length, l.Vocab)
+}
+
+func (c *compilation) stage(name string) { c.progress(name, 0, 0) }
+
+func (c *compilation) progress(name string, done, total int) {
+	if c.Progress != nil {
+		c.Progress(name, done, total)
+	}
+}
+
+// inFile puts the model's name in front of an error.
+func inFile(model string, err error) error { return fmt.Errorf("%s: %w", model, err) }

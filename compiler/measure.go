@@ -1,0 +1,46 @@
+package compiler
+
+import (
+	"math"
+
+	"nepcoc/backends/program"
+	"nepcoc/compiler/calibrate"
+	"nepcoc/ir"
+	"nepcoc/passes"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/engine"
+)
+
+// meter compares integer programs with the float model on fixed inputs.
+type meter struct {
+	inputs []calibrate.Input
+	float  [][][]float32 // [output][input]
+}
+
+// measure lowers an integer graph and runs it.
+func (m *meter) measure(g *ir.Graph, info program.Info) (passes.Fidelity, error) {
+	p, err := program.Lower(g, info)
+	if err != nil {
+		return passes.Fidelity{}, err
+	}
+	return m.compare(p)
+}
+
+func (m *meter) compare(p *bundle.Program) (passes.Fidelity, error) {
+	e, err := engine.Bind(p, engine.Options{})
+	if err != nil {
+		return passes.Fidelity{}, err
+	}
+	ints, err := calibrate.Integers(e, p, m.inputs)
+	if err != nil {
+		return passes.Fidelity{}, err
+	}
+	f := passes.Fidelity{Samples: len(m.inputs), Agreement: 1, Cosine: 1}
+	for o := range p.Outputs {
+		c := calibrate.Compare(m.float[o], ints[o], &p.Outputs[o])
+		// A model with several outputs is as good as its worst.
+		f.Agreement, f.Cosine = min(f.Agreement, c.Agreement), min(f.Cosine, c.Cosine)
+		f.RelError, f.MaxError = math.Max(f.RelError, c.RelError), math.Max(f.MaxError, c.MaxError)
+	}
+	return f, nil
+}

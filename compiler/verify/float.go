@@ -1,0 +1,222 @@
+package verify
+
+import (
+	"math"
+
+	"nepcoc/compiler/calibrate"
+	"nepcoc/ir"
+	"nepcoc/runtime/bundle"
+)
+
+// floatModel is the graph that the integer program was made from.
+type floatModel struct{ g *ir.Graph }
+
+// compare runs all inputs through float (where there is a model) and integer.
+func (v *verifier) compare(front *floatModel) error {
+	p := v.b.Program
+	ints, err := calibrate.Integers(v.eng, p, v.set.Inputs)
+	if err != nil {
+		return err
+	}
+	var float [][][]float32
+	if front != nil {
+		n := len(v.set.Inputs)
+		float, err = calibrate.Float(front.g, v.set.Inputs, func(done int) { v.progress("running the float model", done, n) })
+		if err != nil {
+			return err
+		}
+	}
+	for o := range p.Outputs {
+		s := OutputStats{Name: p.Outputs[o].Name}
+		classes := p.Values[p.Outputs[o].Value].Cols
+		intClass := make([]int, len(ints[o]))
+		for i, l := range ints[o] {
+			intClass[i] = calibrate.ArgMax(l)
+		}
+		labels := v.set.Labels
+		if o > 0 {
+			labels = nil // a label file speaks of the first output
+		}
+		s.Integer = judge(intClass, labels, classes)
+		if float != nil {
+			s.Comparison = calibrate.Compare(float[o], ints[o], &p.Outputs[o])
+			floatClass := make([]int, len(float[o]))
+			for i, f := range float[o] {
+				floatClass[i] = calibrate.ArgMax(f)
+				if p.Outputs[o].Kind == "argmax" {
+					floatClass[i] = int(f[0])
+				}
+			}
+			s.Float = judge(floatClass, labels, classes)
+			if want := v.set.Expect[s.Name]; want != nil {
+				worst := 0.0
+				for i, f := range float[o] {
+					for k := range f {
+						worst = math.Max(worst, math.Abs(float64(f[k])-want[i][k]))
+					}
+				}
+				s.Expected = &worst
+			}
+		}
+		v.report.Output = append(v.report.Output, s)
+	}
+	if front == nil {
+		return nil
+	}
+	return v.steps(front)
+}
+
+// judge scores classes against labels (-1: not labelled); nil without labels.
+func judge(classes, labels []int, n int) *Score {
+	if len(labels) != len(classes) {
+		return nil
+	}
+	hit, predicted, actual := make([]int, n), make([]int, n), make([]int, n)
+	s := &Score{}
+	right := 0
+	for i, want := range labels {
+		if want < 0 || want >= n {
+			continue
+		}
+		s.Labelled++
+		actual[want]++
+		if c := classes[i]; c >= 0 && c < n {
+			predicted[c]++
+			if c == want {
+				hit[c]++
+				right++
+			}
+		}
+	}
+	if s.Labelled == 0 {
+		return nil
+	}
+	present := 0
+	for c := range n {
+		if actual[c] == 0 {
+			continue
+		}
+		present++
+		s.MacroF1 += 2 * float64(hit[c]) / float64(predicted[c]+actual[c])
+	}
+	s.MacroF1 /= float64(present)
+	s.Accuracy = float64(right) / float64(s.Labelled)
+	return s
+}
+
+// StepError is how far a step's integers are from the float values they stand
+// for: the part of the variance that the best line per channel (integers mean
+// scale*q + offset) does not explain, as a root. Added is its rise over the worst of the
+// step's inputs.
+type StepError struct {
+	Step     string  `json:"step"`
+	Op       string  `json:"op"`
+	RelError float64 `json:"rel_error"`
+	Added    float64 `json:"added"`
+}
+
+// stepInputs bounds the inputs used for step errors: float values of every
+// step are kept while one input runs.
+const stepInputs = 24
+
+// steps compares every value that has a float counterpart of the same name.
+func (v *verifier) steps(front *floatModel) error {
+	p := v.b.Program
+	index := make(map[string]int)
+	for i, val := range p.Values {
+		index[val.Name] = i
+	}
+	fits := make([]*fit, len(p.Values))
+	ref := *v.ref
+	inputs := v.set.Spread(stepInputs)
+	for _, in := range inputs {
+		float := make([][]float32, len(p.Values))
+		err := calibrate.Observe(front.g, []calibrate.Input{in}, func(val *ir.Value, t *ir.Tensor) {
+			if i, ok := index[val.Name]; ok {
+				if d, ok := t.Data.([]float32); ok && len(d) == p.Values[i].Rows*p.Values[i].Cols {
+					float[i] = d
+				}
+			}
+		})
+		if err != nil {
+			return err
+		}
+		ref.Trace = func(i int, data []int32) {
+			if float[i] == nil {
+				return
+			}
+			if fits[i] == nil {
+				fits[i] = newFit(p.Values[i].Cols)
+			}
+			rows := p.Values[i].Rows
+			if rows == p.Length {
+				rows = min(rows, in.Valid+p.Right)
+			}
+			fits[i].add(float[i], data, rows)
+		}
+		if _, err := ref.Run(in.Tokens, in.Valid); err != nil {
+			return err
+		}
+	}
+	rel := make([]float64, len(p.Values))
+	worst := -1.0
+	for i := range p.Steps {
+		s := &p.Steps[i]
+		base := 0.0
+		for _, in := range s.In {
+			base = math.Max(base, rel[in])
+		}
+		rel[s.Out] = base // not comparable: passed on
+		if fits[s.Out] == nil {
+			continue
+		}
+		rel[s.Out] = fits[s.Out].relError()
+		e := StepError{Step: s.Name, Op: s.Op, RelError: rel[s.Out], Added: rel[s.Out] - base}
+		v.report.Steps = append(v.report.Steps, e)
+		if s.Op != bundle.OpFlatten && e.Added > worst {
+			worst, v.report.Worst = e.Added, e.Step
+		}
+	}
+	return nil
+}
+
+// fit accumulates a linear regression of float on integer per channel.
+type fit struct{ n, x, y, xx, xy, yy []float64 }
+
+func newFit(c int) *fit {
+	m := func() []float64 { return make([]float64, c) }
+	return &fit{m(), m(), m(), m(), m(), m()}
+}
+
+func (f *fit) add(y []float32, x []int32, rows int) {
+	c := len(f.n)
+	for i := range rows * c {
+		k := i % c
+		a, b := float64(x[i]), float64(y[i])
+		f.n[k]++
+		f.x[k] += a
+		f.y[k] += b
+		f.xx[k] += a * a
+		f.xy[k] += a * b
+		f.yy[k] += b * b
+	}
+}
+
+func (f *fit) relError() float64 {
+	rest, total := 0.0, 0.0
+	for k, n := range f.n {
+		if n == 0 {
+			continue
+		}
+		sxx, sxy, syy := f.xx[k]-f.x[k]*f.x[k]/n, f.xy[k]-f.x[k]*f.y[k]/n, f.yy[k]-f.y[k]*f.y[k]/n
+		total += syy
+		if sxx > 0 {
+			syy -= sxy * sxy / sxx
+		}
+		rest += math.Max(syy, 0)
+	}
+	if total == 0 {
+		return 0
+	}
+	return math.Sqrt(rest / total)
+}

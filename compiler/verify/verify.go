@@ -1,0 +1,310 @@
+// Package verify walks the chain of truth for a bundle and says where it
+// first departs:
+//
+//	golden vectors = reference executor = engine      to the bit
+//	float model ≈ integer program                      within what the user allows
+//
+// The float model is the same import and float passes that compiled it. The
+// package finds facts; the command decides what is good enough.
+package verify
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"nepcoc/compiler"
+	"nepcoc/compiler/calibrate"
+	"nepcoc/passes"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/classify"
+	"nepcoc/runtime/engine"
+	"nepcoc/runtime/refexec"
+	"nepcoc/runtime/verdict"
+)
+
+// Options say what to verify a bundle with. All but Bundle may be empty; the
+// fewer there are, the shorter the chain.
+type Options struct {
+	Bundle  string
+	Model   string // the .onnx it was compiled from
+	Pcap    string // capture to run
+	Labels  string // CSV of the capture's labels
+	Tensors string // .npz of arrays, instead of a capture
+	// Random is the number of random inputs that compare engine and reference,
+	// spread over all lengths.
+	Random   int
+	Progress func(stage string, done, total int)
+}
+
+// Report is what was found.
+type Report struct {
+	Bundle string        `json:"bundle"`
+	Digest string        `json:"digest"`
+	Kernel string        `json:"kernel"`
+	Checks []Check       `json:"checks"`
+	Output []OutputStats `json:"outputs,omitempty"`
+	Steps  []StepError   `json:"steps,omitempty"`
+	// Worst names the step at which most of the quantization error enters.
+	Worst string   `json:"worst_step,omitempty"`
+	Flows int      `json:"flows,omitempty"`
+	Notes []string `json:"notes,omitempty"`
+}
+
+// Check is one link of the chain that has to hold exactly.
+type Check struct {
+	Name   string `json:"name"`
+	Cases  int    `json:"cases"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail,omitempty"` // of the first failure
+}
+
+// OutputStats compares float and integer for one output.
+type OutputStats struct {
+	Name string `json:"name"`
+	calibrate.Comparison
+	// Expected is the largest difference between our float interpreter and
+	// the outputs stored in an .npz, where there are any.
+	Expected *float64 `json:"float_vs_expected,omitempty"`
+	// Float and Integer are judged against labels, where there are any.
+	Float   *Score `json:"float,omitempty"`
+	Integer *Score `json:"integer,omitempty"`
+}
+
+// Score is agreement with labels. MacroF1 averages over the classes that
+// occur among the labels.
+type Score struct {
+	Labelled int     `json:"labelled"`
+	Accuracy float64 `json:"accuracy"`
+	MacroF1  float64 `json:"macro_f1"`
+}
+
+// OK says that every exact check held.
+func (r *Report) OK() bool {
+	return !slices.ContainsFunc(r.Checks, func(c Check) bool { return !c.OK })
+}
+
+// Agreement is the lowest of all outputs; ok is false where no model was given.
+func (r *Report) Agreement() (a float64, ok bool) {
+	a = 1
+	for _, o := range r.Output {
+		a, ok = min(a, o.Agreement), true
+	}
+	return a, ok
+}
+
+// verifier holds what the links share.
+type verifier struct {
+	Options
+	b      *bundle.Bundle
+	ref    *refexec.Executor
+	eng    *engine.Engine
+	set    *calibrate.Set
+	report Report
+}
+
+// Run verifies. The error is for what could not be done at all; what was done
+// and failed is in the report.
+func Run(o Options) (*Report, error) {
+	v := &verifier{Options: o}
+	if err := v.open(); err != nil {
+		return nil, err
+	}
+	v.golden()
+	front, err := v.front()
+	if err != nil {
+		return nil, err
+	}
+	if err := v.load(); err != nil {
+		return nil, err
+	}
+	if err := v.exact(); err != nil {
+		return nil, err
+	}
+	if v.set != nil {
+		if err := v.compare(front); err != nil {
+			return nil, err
+		}
+	}
+	return &v.report, nil
+}
+
+func (v *verifier) progress(stage string, done, total int) {
+	if v.Progress != nil {
+		v.Progress(stage, done, total)
+	}
+}
+
+func (v *verifier) open() error {
+	var err error
+	if v.b, err = bundle.ReadFile(v.Bundle); err != nil {
+		return err
+	}
+	if v.ref, err = refexec.New(v.b.Program); err != nil {
+		return fmt.Errorf("%s: %w", v.Bundle, err)
+	}
+	if v.eng, err = engine.Bind(v.b.Program, engine.Options{}); err != nil {
+		return fmt.Errorf("%s: %w", v.Bundle, err)
+	}
+	v.report = Report{Bundle: v.Bundle, Digest: v.b.Digest.String(), Kernel: v.eng.KernelPath()}
+	return nil
+}
+
+// golden runs the bundle's own vectors through both executors.
+func (v *verifier) golden() {
+	c := Check{Name: "golden vectors", Cases: len(v.b.Golden), OK: true}
+	ctx := v.eng.NewContext()
+	for i, g := range v.b.Golden {
+		got, err := v.both(ctx, g.Tokens, g.Valid)
+		if err == nil {
+			err = differ("stored", g.Logits, "reference", got)
+		}
+		if err != nil && c.OK {
+			c.OK, c.Detail = false, fmt.Sprintf("vector %d: %v", i, err)
+		}
+	}
+	v.report.Checks = append(v.report.Checks, c)
+}
+
+// both runs reference and engine on one input and returns the reference's
+// logits, or an error where they differ.
+func (v *verifier) both(ctx *engine.Context, tokens []int32, valid int) ([][]int32, error) {
+	want, err := v.ref.Run(tokens, valid)
+	if err != nil {
+		return nil, err
+	}
+	got := make([][]int32, len(want))
+	for i := range got {
+		got[i] = make([]int32, len(want[i]))
+	}
+	if err := ctx.Run(tokens, valid, got); err != nil {
+		return nil, err
+	}
+	return want, differ("reference", want, "engine", got)
+}
+
+func differ(an string, a [][]int32, bn string, b [][]int32) error {
+	for o := range a {
+		for k := range a[o] {
+			if a[o][k] != b[o][k] {
+				return fmt.Errorf("output %d, logit %d: %s %d, %s %d", o, k, an, a[o][k], bn, b[o][k])
+			}
+		}
+	}
+	return nil
+}
+
+// load reads the inputs.
+func (v *verifier) load() error {
+	var err error
+	switch {
+	case v.Pcap != "":
+		c, err := classify.Contract(v.b)
+		if err != nil {
+			return fmt.Errorf("%s: %w", v.Bundle, err)
+		}
+		if v.set, err = calibrate.FromCapture(v.Pcap, c); err != nil {
+			return err
+		}
+		if v.Labels != "" {
+			if err := v.labels(); err != nil {
+				return err
+			}
+		}
+	case v.Tensors != "":
+		if v.set, err = calibrate.ForBundle(v.Tensors, v.b); err != nil {
+			return err
+		}
+	default:
+		return nil
+	}
+	if v.set.Note != "" {
+		v.report.Notes = append(v.report.Notes, v.set.Note)
+	}
+	v.report.Flows = len(v.set.Inputs)
+	return nil
+}
+
+// labels finds the class of each flow in the label file.
+func (v *verifier) labels() error {
+	l, err := verdict.ReadLabels(v.Labels)
+	if err != nil {
+		return err
+	}
+	classes := make(map[string]int)
+	for i, name := range v.b.Manifest.Outputs[0].Labels {
+		classes[name] = i
+	}
+	if len(classes) == 0 {
+		return fmt.Errorf("%s: the bundle has no class names to match labels with: compile it with --labels", v.Bundle)
+	}
+	unknown, missing := 0, 0
+	for i := range v.set.Flows {
+		f := &v.set.Flows[i]
+		class := -1
+		if row, ok := l.Find(f.Key, f.First); !ok {
+			missing++
+		} else if c, ok := classes[l.Rows[row].Name]; ok {
+			class = c
+		} else {
+			unknown++
+		}
+		v.set.Labels = append(v.set.Labels, class)
+	}
+	if missing+unknown > 0 {
+		v.report.Notes = append(v.report.Notes, fmt.Sprintf("%d flows have no label in %s, %d a label that is no class of the model", missing, v.Labels, unknown))
+	}
+	if missing+unknown == len(v.set.Flows) {
+		return fmt.Errorf("%s: labels none of the %d flows of %s", v.Labels, len(v.set.Flows), v.Pcap)
+	}
+	return nil
+}
+
+// exact compares engine and reference on the inputs and on random tokens of
+// every length.
+func (v *verifier) exact() error {
+	ctx := v.eng.NewContext()
+	check := func(name string, n int, input func(i int) ([]int32, int)) {
+		c := Check{Name: name, Cases: n, OK: true}
+		for i := range n {
+			v.progress("reference = engine: "+name, i, n)
+			tokens, valid := input(i)
+			if _, err := v.both(ctx, tokens, valid); err != nil && c.OK {
+				c.OK, c.Detail = false, fmt.Sprintf("input %d (%d tokens): %v", i, valid, err)
+			}
+		}
+		v.report.Checks = append(v.report.Checks, c)
+	}
+	if v.set != nil {
+		check("reference = engine, flows", len(v.set.Inputs), func(i int) ([]int32, int) {
+			return v.set.Inputs[i].Tokens, v.set.Inputs[i].Valid
+		})
+	}
+	p := v.b.Program
+	rng := rand.New(rand.NewPCG(7, 11))
+	check("reference = engine, random tokens", v.Random, func(i int) ([]int32, int) {
+		tokens := make([]int32, p.Length)
+		for k := range tokens {
+			tokens[k] = int32(rng.IntN(p.Vocab))
+		}
+		return tokens, 1 + i%p.Length
+	})
+	return nil
+}
+
+// front is the float half: the model's graph after the float passes.
+func (v *verifier) front() (*floatModel, error) {
+	if v.Model == "" {
+		return nil, nil
+	}
+	v.progress("reading the model", 0, 0)
+	g, info, _, err := compiler.Front(v.Model, passes.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if want := v.b.Manifest.Model.SHA256; info.SHA256 != want {
+		return nil, fmt.Errorf("%s is not the model that %s was compiled from: its SHA-256 is %.12s..., the bundle's %.12s...; compile again, or verify with %s",
+			v.Model, v.Bundle, info.SHA256, want, v.b.Manifest.Model.File)
+	}
+	return &floatModel{g}, nil
+}

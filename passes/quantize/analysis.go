@@ -1,0 +1,130 @@
+package quantize
+
+import "nepcoc/ir"
+
+// needs is what the consumers of a value ask of its integer form.
+type needs struct {
+	uniform  bool // one scale and offset for all channels
+	zeroFree bool // offset 0: products and averages over padding need it
+}
+
+// needs walks the consumers of v, through those that pass the form on.
+func (q *quantizer) needs(v *ir.Value) needs {
+	var n needs
+	for _, u := range q.uses[v] {
+		n = n.or(q.needsOf(u, v))
+	}
+	return n
+}
+
+func (a needs) or(b needs) needs {
+	return needs{a.uniform || b.uniform, a.zeroFree || b.zeroFree}
+}
+
+func (q *quantizer) needsOf(u *ir.Node, v *ir.Value) needs {
+	switch u.Op {
+	case "conv", "linear", "affine", "gated_conv":
+		return needs{}
+	case "slice", "flatten", "concat", "pool":
+		n := q.needs(u.Out())
+		if u.Op == "concat" && u.Int("axis", 0) == 0 {
+			n.uniform = true // positions of different origin share one channel
+		}
+		if u.Op == "concat" && n.uniform {
+			n.zeroFree = true // the join rescales, it does not shift
+		}
+		if u.Op == "pool" && u.Str("kind", "") == "sum" {
+			n = needs{true, true}
+		}
+		return n
+	case "window_pool":
+		n := q.needs(u.Out())
+		if u.Str("kind", "") == "mean" && u.Int("count_pad", 0) != 0 {
+			n.zeroFree = true
+		}
+		return n
+	case "act":
+		return needs{uniform: true}
+	case "add", "sub", "min", "max", "mul", "div":
+		if isConst(u.Input(0)) || isConst(u.Input(1)) {
+			return needs{}
+		}
+		if u.Op == "mul" {
+			return needs{true, true}
+		}
+		return needs{uniform: true}
+	case "pad":
+		return q.needs(u.Out()).or(needs{uniform: true})
+	case "layer_norm":
+		return needs{uniform: true}
+	}
+	return needs{true, true}
+}
+
+func isConst(v *ir.Value) bool { return v != nil && v.Const != nil }
+
+// isEnding says that n only turns logits into a probability or a label: a
+// softmax, log_softmax or argmax whose result is a model output and nothing
+// else. It keeps the order of the logits, so the program ends before it.
+func (q *quantizer) isEnding(n *ir.Node) bool {
+	switch n.Op {
+	case "softmax", "log_softmax", "argmax":
+	case "cast":
+		if n.Inputs[0].Def == nil || !q.isEnding(n.Inputs[0].Def) {
+			return false
+		}
+	default:
+		return false
+	}
+	for _, u := range q.uses[n.Out()] {
+		if !q.isEnding(u) {
+			return false
+		}
+	}
+	return true
+}
+
+// wide says that v keeps 16 bits. What a fused gated layer reads is 8 bits
+// always: its kernels know nothing else.
+func (q *quantizer) wide(v *ir.Value) bool {
+	for _, u := range q.uses[v] {
+		if u.Op == "gated_conv" {
+			return false
+		}
+	}
+	return q.opts.WideAll || q.opts.Wide[v.Name]
+}
+
+// wideMax is the largest magnitude that a 16-bit form of v may take so that
+// every weighted sum over it fits 32 bits whatever the weights (at most 127 each): 2^31 over
+// the number of weights, leaving an eighth of it to the bias.
+func (q *quantizer) wideMax(v *ir.Value) float64 {
+	limit := 32767.0
+	var walk func(v *ir.Value)
+	walk = func(v *ir.Value) {
+		for _, u := range q.uses[v] {
+			switch u.Op {
+			case "conv":
+				w := u.Inputs[1].Type.Shape
+				limit = min(limit, 0.875*(1<<31)/(127*float64(w[1]*w[2])))
+			case "linear":
+				w := u.Inputs[1].Type.Shape
+				limit = min(limit, 0.875*(1<<31)/(127*float64(w[1])))
+			case "slice", "flatten", "concat", "pool", "window_pool", "pad":
+				walk(u.Out())
+			}
+		}
+	}
+	walk(v)
+	return float64(int(limit))
+}
+
+// bounds are the limits of v's integer form: the type's, and for 16 bits what
+// wideMax leaves.
+func (q *quantizer) bounds(v *ir.Value, d ir.DType) (lo, hi int32) {
+	if d != ir.I16 {
+		return limits(d)
+	}
+	top := int32(q.wideMax(v))
+	return -top - 1, top
+}

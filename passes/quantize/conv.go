@@ -1,0 +1,225 @@
+package quantize
+
+import (
+	"fmt"
+	"math"
+
+	"nepcoc/ir"
+)
+
+// linear is a convolution with one tap.
+func (q *quantizer) linear(n *ir.Node) error {
+	w := n.Inputs[1]
+	o, i := w.Type.Shape[0], w.Type.Shape[1]
+	return q.weighted(n, weights{w: floats(w), o: o, k: 1, i: i, groups: 1, stride: 1, dilation: 1})
+}
+
+func (q *quantizer) conv(n *ir.Node) error {
+	s := n.Inputs[1].Type.Shape // [O,K,I]
+	return q.weighted(n, weights{
+		w: floats(n.Inputs[1]), o: s[0], k: s[1], i: s[2],
+		groups: n.Int("groups", 1), stride: n.Int("stride", 1), dilation: n.Int("dilation", 1),
+		left: n.Int("pad_left", 0), right: n.Int("pad_right", 0)})
+}
+
+// weighted quantizes a conv or linear node.
+func (q *quantizer) weighted(n *ir.Node, w weights) error {
+	if b := n.Input(2); b != nil {
+		w.bias = floats(b)
+	}
+	act, err := activationOf(n, "act", "act_", nil)
+	if err != nil {
+		return err
+	}
+	return q.rescaled(n, n.Inputs[0], n.Out(), w, act)
+}
+
+// affine is a 1-tap convolution of each channel with itself; its single
+// weight per channel is exact.
+func (q *quantizer) affine(n *ir.Node) error {
+	return q.scaleShift(n, n.Inputs[0], floats(n.Inputs[1]), floats(n.Inputs[2]))
+}
+
+// scaleShift emits y = x*scale + shift, per channel, as a depthwise
+// convolution. One element serves all channels.
+func (q *quantizer) scaleShift(n *ir.Node, x *ir.Value, scale, shift []float32) error {
+	c := channels(n.Out())
+	if cx := channels(x); cx != c {
+		return fmt.Errorf("broadcasts %d channels to %d", cx, c)
+	}
+	act, err := activationOf(n, "act", "act_", nil)
+	if err != nil {
+		return err
+	}
+	return q.rescaled(n, x, n.Out(), pointwise(spread(scale, c), spread(shift, c)), act)
+}
+
+// weights are the float parameters of a convolution: w is [o,k,i], bias [o] or
+// nil; i is the number of input channels of a group.
+type weights struct {
+	w, bias                  []float32
+	o, k, i                  int
+	groups, stride, dilation int
+	left, right              int
+}
+
+// pointwise is a convolution of each channel with itself alone.
+func pointwise(scale, shift []float32) weights {
+	return weights{w: scale, bias: shift, o: len(scale), k: 1, i: 1, groups: len(scale), stride: 1, dilation: 1}
+}
+
+func spread(s []float32, n int) []float32 {
+	if len(s) == n {
+		return s
+	}
+	out := make([]float32, n)
+	for i := range out {
+		out[i] = s[0]
+	}
+	return out
+}
+
+// logitBits is the resolution of a model's output: its observed range takes
+// this many bits of the 32.
+const logitBits = 22
+
+// rescaled emits v = act(conv(x)) as an int_conv: 8-bit weights per output channel with
+// the input's scale folded in, a bias with the input's offset, and one
+// requantisation to the form chosen for v. Values that only end the model stay in 32 bits.
+func (q *quantizer) rescaled(n *ir.Node, xv, v *ir.Value, w weights, act *activation) error {
+	x := q.in(xv)
+	if len(x.scale) != w.i*w.groups {
+		return fmt.Errorf("has %d input channels where its weights have %d", len(x.scale), w.i*w.groups)
+	}
+	var d ir.DType
+	var scale, zero float64
+	if q.isLogits(v) && act == nil {
+		_, _, clip := q.observed(v, 32767)
+		d, scale = ir.I32, nonZero(clip)/(1<<logitBits)
+	} else {
+		d, scale, zero = q.form(v)
+	}
+	offset := -scale * zero
+
+	lo, hi := q.bounds(v, d)
+	unit, shiftBias := scale, offset // of what the accumulator is rescaled to
+	var table *ir.Value
+	if act != nil {
+		if act.clamps {
+			lo, hi = act.bounds(scale, zero, lo, hi)
+		} else {
+			entries := tableEntries(d)
+			vlo, vhi, _ := q.observed(v, 127)
+			unit, shiftBias = 2*act.reach(vlo, vhi)/float64(entries), 0
+			table = constant(v.Name+".table", ir.I16, act.table(entries, unit, 0, scale, offset, d), entries)
+		}
+	}
+
+	wq, bq, acc, err := q.fold(x, xv, w, shiftBias)
+	if err != nil {
+		return err
+	}
+	mult, shift := multipliers(acc, unit)
+	in := []*ir.Value{x.val,
+		constant(v.Name+".w", ir.I8, wq, w.o, w.k, w.i), constant(v.Name+".b", ir.I32, bq, w.o),
+		constant(v.Name+".mult", ir.I32, mult, w.o), nil, table}
+	if w.left > 0 || w.right > 0 {
+		in[4] = q.padValues(v.Name, x)
+	}
+	q.set(v, q.emit("int_conv", n, v, d, in, ir.Attrs{
+		"stride": w.stride, "dilation": w.dilation, "pad_left": w.left, "pad_right": w.right, "groups": w.groups,
+		"shift": shift, "lo": int(lo), "hi": int(hi)}), fill(w.o, scale), fill(w.o, offset))
+	return nil
+}
+
+// fold quantizes weights to 8 bits per output channel for the input's form and
+// proves that the accumulator fits 32 bits. acc is the real value of one unit
+// of each channel's accumulator; offset is subtracted by the bias.
+func (q *quantizer) fold(x *quant, xv *ir.Value, w weights, offset float64) (wq []int8, bq []int32, acc []float64, err error) {
+	wq, bq, acc = make([]int8, len(w.w)), make([]int32, w.o), make([]float64, w.o)
+	xlo, xhi := q.bounds(xv, x.val.Type.DType)
+	size := w.k * w.i
+	for c := range w.o {
+		first := c / (w.o / w.groups) * w.i
+		row := w.w[c*size : (c+1)*size]
+		b, top := -offset, 0.0
+		if w.bias != nil {
+			b += float64(w.bias[c])
+		}
+		for j, r := range row {
+			b += float64(r) * x.offset[first+j%w.i]
+			top = max(top, math.Abs(float64(r)*x.scale[first+j%w.i]))
+		}
+		// 127 steps for the largest weight, but never so fine that the bias
+		// outgrows 29 bits.
+		acc[c] = max(top/127, math.Abs(b)/(1<<28), 1e-30)
+		bq[c] = int32(math.RoundToEven(b / acc[c]))
+		lo, hi := int64(bq[c]), int64(bq[c])
+		for j, r := range row {
+			s := int64(math.RoundToEven(float64(r) * x.scale[first+j%w.i] / acc[c]))
+			wq[c*size+j] = int8(s)
+			lo += min(s*int64(xlo), s*int64(xhi))
+			hi += max(s*int64(xlo), s*int64(xhi))
+		}
+		if lo < math.MinInt32 || hi > math.MaxInt32 {
+			return nil, nil, nil, fmt.Errorf("sums up to %d in output channel %d, more than 32 bits hold", max(-lo, hi), c)
+		}
+	}
+	return wq, bq, acc, nil
+}
+
+// multipliers are acc[c]/unit as integers over one common shift, as precise
+// as 30 bits allow for the largest.
+func multipliers(acc []float64, unit float64) (mult []int32, shift int) {
+	top := 0.0
+	for _, a := range acc {
+		top = max(top, a/unit)
+	}
+	_, e := math.Frexp(top) // top < 2^e
+	shift = min(max(30-e, 1), 62)
+	mult = make([]int32, len(acc))
+	for c, a := range acc {
+		mult[c] = int32(min(math.RoundToEven(math.Ldexp(a/unit, shift)), math.MaxInt32))
+	}
+	return mult, shift
+}
+
+// multiplier is multipliers for a single ratio of any sign.
+func multiplier(ratio float64) (mult int32, shift int) {
+	m, s := multipliers([]float64{math.Abs(ratio)}, 1)
+	if ratio < 0 {
+		m[0] = -m[0]
+	}
+	return m[0], s
+}
+
+// padValues are the integers that stand for zero in each channel of x.
+func (q *quantizer) padValues(name string, x *quant) *ir.Value {
+	lo, hi := limits(x.val.Type.DType)
+	pad := make([]int16, len(x.scale))
+	zeros := true
+	for c := range pad {
+		pad[c] = int16(min(max(math.RoundToEven(-x.offset[c]/x.scale[c]), float64(lo)), float64(hi)))
+		zeros = zeros && pad[c] == 0
+	}
+	if zeros {
+		return nil
+	}
+	return constant(name+".pad", ir.I16, pad, len(pad))
+}
+
+// isLogits says that v is a model output, or becomes one through endings that keep its
+// order, and nothing else reads it.
+func (q *quantizer) isLogits(v *ir.Value) bool {
+	used := false
+	for _, o := range q.src.Outputs {
+		used = used || o == v
+	}
+	for _, u := range q.uses[v] {
+		if !q.isEnding(u) {
+			return false
+		}
+		used = true
+	}
+	return used && rows(v) == 1
+}

@@ -1,0 +1,162 @@
+package quantize
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"nepcoc/ir"
+	"nepcoc/runtime/arith"
+)
+
+// addSub quantizes a sum or difference of two values, or of a value and a
+// constant.
+func (q *quantizer) addSub(n *ir.Node) error {
+	a, b := n.Inputs[0], n.Inputs[1]
+	sign := 1.0
+	if n.Op == "sub" {
+		sign = -1
+	}
+	switch {
+	case isConst(b):
+		return q.scaleShift(n, a, []float32{1}, scaled(floats(b), sign))
+	case isConst(a):
+		return q.scaleShift(n, b, []float32{float32(sign)}, floats(a))
+	}
+	x, y, v := q.in(a), q.in(b), n.Out()
+	if channels(a) != channels(b) {
+		return fmt.Errorf("broadcasts %d channels to %d", channels(b), channels(a))
+	}
+	if !x.uniform() || !y.uniform() {
+		return errors.New("BUG: adds values whose channels have different scales")
+	}
+	act, err := activationOf(n, "act", "act_", nil)
+	if err != nil {
+		return err
+	}
+	if act != nil && !act.clamps {
+		return fmt.Errorf("BUG: carries %s", act.fn)
+	}
+	d, scale, zero := q.form(v)
+	lo, hi := q.bounds(v, d)
+	if act != nil {
+		lo, hi = act.bounds(scale, zero, lo, hi)
+	}
+	// q = (x.scale*qx + sign*y.scale*qy + offsets)/scale + zero
+	ra, rb := x.scale[0]/scale, sign*y.scale[0]/scale
+	_, e := math.Frexp(max(math.Abs(ra), math.Abs(rb)))
+	shift := min(max(24-e, 1), 40)
+	fix := func(r float64) int { return int(math.RoundToEven(math.Ldexp(r, shift))) }
+	bias := fix((x.offset[0]+sign*y.offset[0])/scale + zero)
+	q.set(v, q.emit("int_add", n, v, d, []*ir.Value{x.val, y.val}, ir.Attrs{
+		"mult_a": fix(ra), "mult_b": fix(rb), "bias": bias, "shift": shift, "lo": int(lo), "hi": int(hi)}),
+		fill(channels(v), scale), fill(channels(v), -scale*zero))
+	return nil
+}
+
+func scaled(s []float32, f float64) []float32 {
+	out := make([]float32, len(s))
+	for i, x := range s {
+		out[i] = float32(float64(x) * f)
+	}
+	return out
+}
+
+func (q *quantizer) mul(n *ir.Node) error {
+	a, b := n.Inputs[0], n.Inputs[1]
+	switch {
+	case isConst(b):
+		return q.scaleShift(n, a, floats(b), []float32{0})
+	case isConst(a):
+		return q.scaleShift(n, b, floats(a), []float32{0})
+	}
+	if channels(a) != channels(b) && channels(b) != 1 {
+		a, b = b, a
+	}
+	x, y, v := q.in(a), q.in(b), n.Out()
+	if !x.uniform() || !y.uniform() || x.offset[0] != 0 || y.offset[0] != 0 {
+		return errors.New("BUG: multiplies values with a zero point or several scales")
+	}
+	d, scale, zero := q.form(v)
+	if zero != 0 {
+		// A product has no place for a zero point: give it up.
+		scale, zero = scale*(128+math.Abs(zero))/127, 0
+	}
+	lo, hi := q.bounds(v, d)
+	mult, shift := multiplier(x.scale[0] * y.scale[0] / scale)
+	q.set(v, q.emit("int_mul", n, v, d, []*ir.Value{x.val, y.val}, ir.Attrs{
+		"mult": int(mult), "shift": shift, "lo": int(lo), "hi": int(hi)}),
+		fill(channels(v), scale), fill(channels(v), 0))
+	return nil
+}
+
+// div handles a constant divisor.
+func (q *quantizer) div(n *ir.Node) error {
+	if !isConst(n.Inputs[1]) {
+		return errors.New("divides one activation by another")
+	}
+	inv := make([]float32, n.Inputs[1].Type.Len())
+	for i, x := range floats(n.Inputs[1]) {
+		inv[i] = 1 / x
+	}
+	return q.scaleShift(n, n.Inputs[0], inv, []float32{0})
+}
+
+// minMax handles a constant bound: a clamp.
+func (q *quantizer) minMax(n *ir.Node) error {
+	a, b := n.Inputs[0], n.Inputs[1]
+	if isConst(a) {
+		a, b = b, a
+	}
+	if !isConst(b) || b.Type.Len() != 1 {
+		return errors.New("compares two activations")
+	}
+	bound := float64(floats(b)[0])
+	act := clamping(math.Inf(-1), bound)
+	if n.Op == "max" {
+		act = clamping(bound, math.Inf(1))
+	}
+	c := channels(n.Out())
+	return q.rescaled(n, a, n.Out(), pointwise(spread([]float32{1}, c), nil), &act)
+}
+
+// layerNorm quantizes the general LayerNorm: exact 64-bit statistics, gamma
+// and beta per channel with one rounding.
+func (q *quantizer) layerNorm(n *ir.Node) error {
+	x, v := q.in(n.Inputs[0]), n.Out()
+	if !x.uniform() {
+		return errors.New("BUG: normalises channels of different scales")
+	}
+	c := channels(v)
+	gamma, beta := spread([]float32{1}, c), make([]float32, c)
+	if n.Input(1) != nil {
+		gamma = floats(n.Input(1))
+	}
+	if n.Input(2) != nil {
+		beta = floats(n.Input(2))
+	}
+	d, scale, zero := q.form(v)
+	// The normalised value has NormBits fraction bits:
+	// q = (norm*G + B) >> shift with G = gamma/scale * 2^(shift-NormBits).
+	top := 0.0
+	for i := range gamma {
+		top = max(top, math.Abs(float64(gamma[i]))/scale, math.Abs(float64(beta[i])/scale+zero)/64)
+	}
+	_, e := math.Frexp(nonZero(top))
+	shift := min(max(arith.NormBits+14-e, 1), 40)
+	for math.Ldexp(64*nonZero(top), shift) > 1<<30 {
+		shift--
+	}
+	g, b := make([]int32, c), make([]int32, c)
+	for i := range g {
+		g[i] = int32(math.RoundToEven(math.Ldexp(float64(gamma[i])/scale, shift-arith.NormBits)))
+		b[i] = int32(math.RoundToEven(math.Ldexp(float64(beta[i])/scale+zero, shift)))
+	}
+	s := x.scale[0]
+	eps := math.RoundToEven(n.Float("epsilon", 1e-5) / (s * s) * float64(c) * float64(c))
+	q.set(v, q.emit("int_layer_norm", n, v, d, []*ir.Value{x.val,
+		constant(v.Name+".gamma", ir.I32, g, c), constant(v.Name+".beta", ir.I32, b, c)},
+		ir.Attrs{"eps": int(min(eps, 1<<50)), "shift": shift}),
+		fill(c, scale), fill(c, -scale*zero))
+	return nil
+}

@@ -1,0 +1,79 @@
+package quantize
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"nepcoc/ir"
+)
+
+// The table of exp for scores: 1/expGrid of a logit per entry, down to
+// exp(-expReach), in 1/2^24.
+const (
+	expGrid  = 128
+	expReach = 16
+)
+
+// output emits the end of output i: the 32-bit logits, what the model itself
+// made of them, and the table that turns their distances into probabilities.
+func (q *quantizer) output(i int) error {
+	v, kind := q.src.Outputs[i], "logits"
+	for v.Def != nil && q.isEnding(v.Def) {
+		if v.Def.Op != "cast" {
+			kind = v.Def.Op
+		}
+		v = v.Def.Inputs[0]
+	}
+	x := q.vals[v]
+	n := &ir.Node{Op: "output", Origin: q.src.OutputNames[i]}
+	if v.Def != nil {
+		n.Origin = v.Def.Origin
+	}
+	switch {
+	case x == nil:
+		return ir.Problems{ir.ProblemOf(n, "is a model output that no integer operator produces", "make the logits the output")}
+	case rows(v) != 1:
+		return ir.Problems{ir.ProblemOf(n, fmt.Sprintf("is a model output of shape %v: verdicts are vectors of one logit per class", v.Type.Shape), "reduce over positions before the output")}
+	}
+	if x.val.Type.DType != ir.I32 || !x.uniform() || x.offset[0] != 0 {
+		var err error
+		if x, err = q.toLogits(n, v, x); err != nil {
+			return err
+		}
+	}
+	scale := x.scale[0]
+	exp := make([]int32, expGrid*expReach)
+	for j := range exp {
+		exp[j] = int32(math.RoundToEven(math.Exp(-float64(j)/expGrid) * (1 << 24)))
+	}
+	mult, shift := multiplier(scale * expGrid)
+	name := q.src.OutputNames[i]
+	out := q.emitNamed("int_output", n, name+".output", x.val.Type,
+		[]*ir.Value{x.val, constant(name+".exp", ir.I32, exp, len(exp))},
+		ir.Attrs{"kind": kind, "scale": scale, "exp_mult": int(mult), "exp_shift": shift})
+	q.out.Outputs = append(q.out.Outputs, out)
+	return nil
+}
+
+// toLogits brings a narrower value to 32 bits and one scale.
+func (q *quantizer) toLogits(n *ir.Node, v *ir.Value, x *quant) (*quant, error) {
+	if x.val.Type.DType == ir.I32 {
+		return nil, errors.New("BUG: 32-bit logits with several scales")
+	}
+	_, _, clip := q.observed(v, 32767)
+	scale := nonZero(clip) / (1 << logitBits)
+	c := channels(v)
+	w := pointwise(spread([]float32{1}, c), nil)
+	wq, bq, acc, err := q.fold(x, v, w, 0)
+	if err != nil {
+		return nil, err
+	}
+	mult, shift := multipliers(acc, scale)
+	name := v.Name + ".logits"
+	val := q.emitNamed("int_conv", n, name, ir.Type{DType: ir.I32, Shape: v.Type.Shape}, []*ir.Value{x.val,
+		constant(name+".w", ir.I8, wq, c, 1, 1), constant(name+".b", ir.I32, bq, c), constant(name+".mult", ir.I32, mult, c)},
+		ir.Attrs{"stride": 1, "dilation": 1, "pad_left": 0, "pad_right": 0, "groups": c, "shift": shift,
+			"lo": math.MinInt32, "hi": math.MaxInt32})
+	return &quant{val: val, scale: fill(c, scale), offset: fill(c, 0)}, nil
+}

@@ -1,0 +1,249 @@
+package quantize
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"nepcoc/ir"
+)
+
+// embed quantizes a token table: rows of 8 bits (or fewer, see
+// Options.TableBits), one scale per column unless a consumer needs one for all.
+// The scale covers every row, seen in calibration or not: a clipped row would
+// be wrong for ever.
+func (q *quantizer) embed(n *ir.Node) error {
+	table, v := n.Inputs[1], n.Out()
+	data, c := floats(table), channels(v)
+	tops := make([]float64, c)
+	for i, x := range data {
+		tops[i%c] = max(tops[i%c], math.Abs(float64(x)))
+	}
+	need := q.needs(v)
+	if need.uniform {
+		top := 0.0
+		for _, t := range tops {
+			top = max(top, t)
+		}
+		tops = fill(c, top)
+	}
+	attrs := ir.Attrs{"encoding": n.Str("encoding", "token")}
+	shape := table.Type.Shape
+	scale := make([]float64, c)
+	tokens := q.input(n.Inputs[0])
+	if q.wide(v) {
+		limit := q.wideMax(v)
+		for i := range scale {
+			scale[i] = nonZero(tops[i]) / limit
+		}
+		rows := make([]int16, len(data))
+		for i, x := range data {
+			rows[i] = int16(math.RoundToEven(float64(x) / scale[i%c]))
+		}
+		t := constant(v.Name+".table", ir.I16, rows, shape...)
+		q.set(v, q.emit("token_table", n, v, ir.I16, []*ir.Value{tokens, t}, attrs), scale, fill(c, 0))
+		return nil
+	}
+	step := math.Exp2(float64(8 - q.opts.TableBits))
+	limit := 127.0
+	for i := range scale {
+		scale[i] = nonZero(tops[i]) / limit
+	}
+	rows := make([]int8, len(data))
+	for i, x := range data {
+		r := step * math.RoundToEven(float64(x)/(scale[i%c]*step))
+		rows[i] = int8(min(max(r, -128), 127))
+	}
+	t := constant(v.Name+".table", ir.I8, rows, shape...)
+	q.set(v, q.emit("token_table", n, v, ir.I8, []*ir.Value{tokens, t}, attrs), scale, fill(c, 0))
+	return nil
+}
+
+// input is the integer graph's input of the same name.
+func (q *quantizer) input(v *ir.Value) *ir.Value {
+	for _, in := range q.out.Inputs {
+		if in.Name == v.Name {
+			return in
+		}
+	}
+	return nil
+}
+
+// pool reduces positions; max and select keep the integers, mean rounds once
+// per channel, sum is rescaled.
+func (q *quantizer) pool(n *ir.Node) error {
+	x, v := q.in(n.Inputs[0]), n.Out()
+	in := []*ir.Value{x.val}
+	if n.Input(1) != nil {
+		in = append(in, q.input(n.Input(1)))
+	}
+	attrs := ir.Attrs{"kind": n.Str("kind", "max")}
+	d, scale, offset := x.val.Type.DType, x.scale, x.offset
+	positions := rows(n.Inputs[0])
+	switch kind := attrs["kind"]; {
+	case kind == "select":
+		attrs["at"] = n.Int("at", 0)
+	case kind == "sum", kind == "mean" && n.Input(1) == nil && d == ir.I8:
+		// A sum over a fixed number of positions has room for more bits than
+		// its inputs: keep 16. A mean is that sum in other units.
+		attrs["kind"] = "sum"
+		unit := 1.0
+		if kind == "mean" {
+			unit = 1 / float64(positions)
+		} else if !x.uniform() || x.offset[0] != 0 {
+			return errors.New("BUG: sums values with a zero point")
+		}
+		top := q.wideMax(v)
+		// |sum| <= 128*positions: its full range maps to the 16 bits.
+		mult, shift := multiplier(top / (128 * float64(positions)))
+		attrs["mult"], attrs["shift"] = int(mult), shift
+		d = ir.I16
+		scale = make([]float64, len(x.scale))
+		for c := range scale {
+			scale[c] = x.scale[c] * unit * 128 * float64(positions) / top
+		}
+	}
+	q.set(v, q.emit("int_pool", n, v, d, in, attrs), scale, offset)
+	return nil
+}
+
+func (q *quantizer) windowPool(n *ir.Node) error {
+	x, v := q.in(n.Inputs[0]), n.Out()
+	q.set(v, q.emit("int_window_pool", n, v, x.val.Type.DType, []*ir.Value{x.val}, ir.Attrs{
+		"kind": n.Str("kind", "max"), "k": n.Int("k", 1), "stride": n.Int("stride", 1),
+		"pad_left": n.Int("pad_left", 0), "pad_right": n.Int("pad_right", 0), "count_pad": n.Int("count_pad", 0)}),
+		x.scale, x.offset)
+	return nil
+}
+
+func (q *quantizer) slice(n *ir.Node) error {
+	x, v := q.in(n.Inputs[0]), n.Out()
+	axis, start, step := n.Int("axis", 0), n.Int("start", 0), n.Int("step", 1)
+	scale, offset := x.scale, x.offset
+	if len(v.Type.Shape) < 2 || axis == 1 { // along channels
+		axis = 1
+		scale, offset = make([]float64, channels(v)), make([]float64, channels(v))
+		for c := range scale {
+			scale[c], offset[c] = x.scale[start+c*step], x.offset[start+c*step]
+		}
+	}
+	q.set(v, q.emit("int_slice", n, v, x.val.Type.DType, []*ir.Value{x.val},
+		ir.Attrs{"axis": axis, "start": start, "step": step}), scale, offset)
+	return nil
+}
+
+// concat joins channels, each keeping its form, or positions, which must come
+// to share one; the widest input type wins.
+func (q *quantizer) concat(n *ir.Node) error {
+	v := n.Out()
+	axis := n.Int("axis", 0)
+	if len(v.Type.Shape) < 2 {
+		axis = 1
+	}
+	d := ir.I8
+	for _, in := range n.Inputs {
+		if q.in(in).val.Type.DType == ir.I16 {
+			d = ir.I16
+		}
+	}
+	var one float64 // the common scale, where there has to be one
+	if axis == 0 || q.needs(v).uniform {
+		top, _ := q.bounds(v, d)
+		for _, in := range n.Inputs {
+			x := q.in(in)
+			if !x.uniform() {
+				return errors.New("BUG: joins values whose channels have different scales")
+			}
+			lo, hi := limits(x.val.Type.DType)
+			reach := max(math.Abs(float64(lo)*x.scale[0]+x.offset[0]), math.Abs(float64(hi)*x.scale[0]+x.offset[0]))
+			one = max(one, reach/math.Abs(float64(top)))
+		}
+	}
+	attrs := ir.Attrs{"axis": axis}
+	var ins []*ir.Value
+	var mults, shifts []int
+	var scale, offset []float64
+	for i, in := range n.Inputs {
+		x := q.in(in)
+		val, m, s := x.val, 1, 0
+		if one != 0 && (x.scale[0] != one || x.offset[0] != 0) {
+			if x.offset[0] != 0 {
+				return fmt.Errorf("BUG: input %d has a zero point", i)
+			}
+			mult, shift := multiplier(x.scale[0] / one)
+			m, s = int(mult), shift
+		}
+		ins, mults, shifts = append(ins, val), append(mults, m), append(shifts, s)
+		if one != 0 {
+			x = &quant{scale: fill(len(x.scale), one), offset: fill(len(x.scale), 0)}
+		}
+		if axis == 1 {
+			scale, offset = append(scale, x.scale...), append(offset, x.offset...)
+		} else {
+			scale, offset = x.scale, x.offset
+		}
+	}
+	attrs["mult"], attrs["shift"] = mults, shifts
+	q.set(v, q.emit("int_concat", n, v, d, ins, attrs), scale, offset)
+	return nil
+}
+
+// pad has no step of its own: positions are taken from the value itself
+// (reflect, edge, wrap) one by one and joined; a constant is not supported here
+// because canonical folds it into the convolution that reads it.
+func (q *quantizer) pad(n *ir.Node) error {
+	x, v := q.in(n.Inputs[0]), n.Out()
+	left, right, total := n.Int("left", 0), n.Int("right", 0), rows(n.Inputs[0])
+	mode := n.Str("mode", "constant")
+	at := func(p int) int { // source position of padded position p
+		switch mode {
+		case "edge":
+			return min(max(p, 0), total-1)
+		case "wrap":
+			return ((p % total) + total) % total
+		}
+		if p < 0 {
+			p = -p
+		}
+		if p >= total {
+			p = 2*(total-1) - p
+		}
+		return p
+	}
+	if mode == "constant" {
+		return errors.New("pads with a constant in front of something other than a convolution")
+	}
+	if left < 0 || right < 0 || (mode == "reflect" && max(left, right) >= total) {
+		return fmt.Errorf("pads %d and %d positions of %d by %s", left, right, total, mode)
+	}
+	c := channels(v)
+	var ins []*ir.Value
+	take := func(p int) {
+		ins = append(ins, q.emitNamed("int_slice", n, fmt.Sprintf("%s.%d", v.Name, len(ins)),
+			ir.Type{DType: x.val.Type.DType, Shape: []int{1, c}}, []*ir.Value{x.val},
+			ir.Attrs{"axis": 0, "start": at(p), "step": 1}))
+	}
+	for p := -left; p < 0; p++ {
+		take(p)
+	}
+	ins = append(ins, x.val)
+	for p := total; p < total+right; p++ {
+		take(p)
+	}
+	ones, zeros := make([]int, len(ins)), make([]int, len(ins))
+	for i := range ones {
+		ones[i] = 1
+	}
+	q.set(v, q.emit("int_concat", n, v, x.val.Type.DType, ins, ir.Attrs{"axis": 0, "mult": ones, "shift": zeros}), x.scale, x.offset)
+	return nil
+}
+
+func (q *quantizer) flatten(n *ir.Node) error {
+	x, v := q.in(n.Inputs[0]), n.Out()
+	var scale, offset []float64
+	for range rows(n.Inputs[0]) {
+		scale, offset = append(scale, x.scale...), append(offset, x.offset...)
+	}
+	q.set(v, q.emit("int_flatten", n, v, x.val.Type.DType, []*ir.Value{x.val}, nil), scale, offset)
+	return nil
+}
