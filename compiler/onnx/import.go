@@ -323,6 +323,9 @@ func (imp *importer) nodeName(i int) string {
 // node imports one operator, or leaves its results undefined and says why.
 func (imp *importer) node(i int) {
 	n, d := &imp.m.graph.nodes[i], &imp.decoded.ops[i]
+	if len(imp.problems) >= maxKept {
+		return // enough to tell; don't work on what nobody will read
+	}
 	c := &call{imp: imp, op: d.op, origin: imp.nodeName(i), attrs: ir.Attrs{}, special: map[string]*attrProto{}}
 	c.outputs = slices.Clone(d.outputs)
 	err := imp.prepare(c, n, d)

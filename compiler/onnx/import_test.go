@@ -397,7 +397,7 @@ func TestLimits(t *testing.T) {
 		n.str(4, "Split")
 		wide.msg(1, n)
 	}
-	for name, graph := range map[string]fields{"nested more than": deep, "more than 32768 nodes": nodes, "in one node": wide} {
+	for name, graph := range map[string]fields{"nested more than": deep, "more than 16384 nodes": nodes, "in one node": wide} {
 		_, _, err := Import("big.onnx", (&testModel{opset: 17, graph: graph}).bytes())
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)

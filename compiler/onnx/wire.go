@@ -21,13 +21,13 @@ import (
 // message can be two bytes long, its decoded struct is hundreds; real models
 // of this compiler's kind have a few hundred nodes.
 const (
-	maxNodes       = 1 << 15
-	maxMessages    = 1 << 18 // nodes, attributes, tensors, value infos together
+	maxNodes       = 1 << 14
+	maxMessages    = 1 << 16 // nodes, attributes, tensors, value infos together
 	maxNodeInputs  = 1 << 10
 	maxNodeOutputs = 1 << 8
 	maxNodeAttrs   = 1 << 8
 	maxPorts       = 1 << 10 // inputs, and outputs, of a graph; onnx-go looks each initializer up among them
-	maxEdges       = 1 << 18 // onnx-go makes inputs x outputs edges per node
+	maxEdges       = 1 << 16 // onnx-go makes inputs x outputs edges per node
 	maxRank        = 16
 	maxDepth       = 8       // subgraphs inside subgraphs
 	maxElements    = 1 << 29 // of one tensor
