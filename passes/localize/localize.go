@@ -61,6 +61,9 @@ type region struct {
 
 func run(ctx *passes.Context, g *ir.Graph) (*ir.Graph, error) {
 	r := &region{g: g, names: edit.NamesOf(g)}
+	if err := checkCanonical(g); err != nil {
+		return nil, err
+	}
 	if err := r.findInputs(ctx); err != nil {
 		return nil, err
 	}
@@ -90,6 +93,27 @@ func run(ctx *passes.Context, g *ir.Graph) (*ir.Graph, error) {
 		return nil, r.problems
 	}
 	return g, nil
+}
+
+// checkCanonical refuses what the canonical pass can't have made: the pass can
+// be run alone, on any text.
+func checkCanonical(g *ir.Graph) error {
+	var problems ir.Problems
+	const way = "run the canonical pass first"
+	for _, v := range g.Inputs {
+		if n := len(v.Type.Shape); n < 1 || n > 2 {
+			problems = append(problems, ir.Problem{Node: v.Name, Op: "input", Types: []ir.Type{v.Type}, Reason: "not a sequence", Way: way})
+		}
+	}
+	for _, n := range g.Nodes {
+		if op := ir.LookupOp(n.Op); op.Group != ir.GroupCanonical && !pointwise[n.Op] {
+			problems = append(problems, ir.ProblemOf(n, "not a canonical operator", way))
+		}
+	}
+	if len(problems) > 0 {
+		return problems
+	}
+	return nil
 }
 
 // newInput makes an i64 input of exactly the given name; a value that has the
