@@ -52,15 +52,12 @@ type opsetImport struct {
 }
 
 type graphProto struct {
-	name          string
-	doc           string
-	nodes         []nodeProto
-	inits         []tensorProto
-	sparseInits   int
-	inputs        []valueInfo
-	outputs       []valueInfo
-	valueInfo     int // counted, not kept: shapes are inferred, not believed
-	quantizations int
+	name        string
+	nodes       []nodeProto
+	inits       []tensorProto
+	sparseInits int
+	inputs      []valueInfo
+	outputs     []valueInfo
 }
 
 type nodeProto struct {
@@ -451,22 +448,14 @@ func (r *reader) graph(m *message, depth int) (*graphProto, error) {
 			}
 			g.inits = append(g.inits, *t)
 			return nil
-		case 10:
-			return f.string(&g.doc)
 		case 11:
 			return r.valueInfo(f, "input", &g.inputs)
 		case 12:
 			return r.valueInfo(f, "output", &g.outputs)
-		case 13:
-			g.valueInfo++
-			return f.want(protowire.BytesType)
-		case 14:
-			g.quantizations++
-			return f.want(protowire.BytesType)
 		case 15:
 			g.sparseInits++
 			return f.want(protowire.BytesType)
-		case 16: // metadata_props
+		case 10, 13, 14, 16: // doc_string, value_info (shapes are inferred, not believed), quantization_annotation, metadata_props
 			return f.want(protowire.BytesType)
 		}
 		return f.unknown()
