@@ -11,6 +11,8 @@
 // unsigned by unsigned; the biases take the 128 back.
 package gated
 
+//go:generate go run ../internal/armgen -kernel gated -o gated_arm64.s -go decl_arm64.go
+
 import (
 	"fmt"
 

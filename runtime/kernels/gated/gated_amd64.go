@@ -4,7 +4,9 @@ package gated
 
 import (
 	"encoding/binary"
+	"slices"
 
+	"nepcoc/runtime/kernels/cpu"
 	"nepcoc/runtime/kernels/plane"
 )
 
@@ -186,6 +188,21 @@ func (l *Layer) wideASM(dst []int16, s *Scratch) {
 	k := &l.packed
 	wide(&s.y[0], l.p.C, &s.r[0], &s.k[0], &k.w[0], k.size, &dst[0])
 }
+
+// reduce does the channels that fill the kernel and returns their number. The
+// build has the kernel, the CPU may not.
+func reduce(out, v []int16) int {
+	if !hasAVX2 || len(out) == 0 {
+		return 0
+	}
+	maxima(&v[0], len(out), &out[0])
+	return len(out)
+}
+
+var hasAVX2 = slices.Contains(cpu.Available(), cpu.AVX2)
+
+//go:noescape
+func maxima(acc *int16, n int, out *int16)
 
 //go:noescape
 func plain4(w *byte, n int, src *int8, srcStride int, dst *int8, dstStride, blocks int, tab *tables)

@@ -492,3 +492,25 @@ channel:
 	JNZ          channel
 	VZEROUPPER
 	RET
+
+// func maxima(acc *int16, n int, out *int16)
+TEXT ·maxima(SB), NOSPLIT, $0-24
+	MOVQ     acc+0(FP), SI
+	MOVQ     n+8(FP), CX
+	MOVQ     out+16(FP), DI
+	VPCMPEQW X2, X2, X2
+	VPSRLW   $1, X2, X2 // x -> 32767-x turns the maximum into the one minimum there is
+
+channel:
+	VMOVDQU     (SI), X0
+	VPMAXSW     16(SI), X0, X0
+	VPXOR       X2, X0, X0
+	VPHMINPOSUW X0, X0
+	VPXOR       X2, X0, X0
+	VPEXTRW     $0, X0, (DI)
+	ADDQ        $32, SI
+	ADDQ        $2, DI
+	DECQ        CX
+	JNZ         channel
+	VZEROUPPER
+	RET

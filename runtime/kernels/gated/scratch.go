@@ -9,21 +9,21 @@ import (
 // Scratch is the working memory of layers with Norm: one block of LayerNorm
 // input. One goroutine uses it at a time; any number of layers can share it.
 type Scratch struct {
-	y []int16 // [C rounded up to 2][Block]; the order of positions is the kernel's own
+	y []int16 // [C rounded up to 4][Block]; the order of positions is the kernel's own
 	// factors of the block's positions, in the order of y
 	r, k []int16      // [Block]
-	mask [Block]int16 // of a partial block; see restrict
+	mask [Block]int16 // of a partial block (see restrict), or for the kernel's own use
 }
 
 // NewScratch makes the working memory for layers of up to channels channels.
 func NewScratch(channels int) *Scratch {
-	n := (channels + 1) &^ 1 * Block
+	n := (channels + 3) &^ 3 * Block
 	b := aligned16(n + 2*Block)
 	return &Scratch{y: b[:n:n], r: b[n : n+Block : n+Block], k: b[n+Block:]}
 }
 
 func (s *Scratch) need(channels int) {
-	if len(s.y) < (channels+1)&^1*Block {
+	if len(s.y) < (channels+3)&^3*Block {
 		panic("BUG: gated: scratch made for fewer channels")
 	}
 }
@@ -56,7 +56,7 @@ func (a *Acc) Bytes() int { return 2 * len(a.v) }
 // Max writes each channel's maximum; -32768 where there was no position.
 func (a *Acc) Max(out []int16) {
 	out = out[:len(a.v)/lanes]
-	for c := range out {
+	for c := reduce(out, a.v); c < len(out); c++ {
 		v := (*[lanes]int16)(a.v[c*lanes:])
 		m := v[0]
 		for _, x := range v[1:] {

@@ -2,6 +2,8 @@
 // linear layers of a classifier's head.
 package gemv
 
+//go:generate go run ../internal/armgen -kernel gemv -o gemv_arm64.s -go decl_arm64.go
+
 import (
 	"fmt"
 

@@ -1,4 +1,4 @@
-//go:build !purego && amd64
+//go:build !purego && (amd64 || arm64)
 
 package lookup
 
@@ -64,9 +64,3 @@ func load(t *Table, dst *plane.Plane, pos int, tokens []int32) {
 		pos += plane.Block
 	}
 }
-
-//go:noescape
-func transpose(rows *rowPointers, dst *int8, stride, cols int)
-
-//go:noescape
-func prefetchRows(rows **int8, n, bytes int)

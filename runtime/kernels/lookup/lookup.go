@@ -2,6 +2,8 @@
 // first step of every program, and the only one that misses the caches.
 package lookup
 
+//go:generate go run ../internal/armgen -kernel lookup -o lookup_arm64.s -go decl_arm64.go
+
 import (
 	"fmt"
 

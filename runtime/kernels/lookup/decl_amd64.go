@@ -1,0 +1,9 @@
+//go:build !purego
+
+package lookup
+
+//go:noescape
+func transpose(rows *[32]*int8, dst *int8, stride, cols int)
+
+//go:noescape
+func prefetchRows(rows **int8, n, bytes int)
