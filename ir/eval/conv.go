@@ -142,32 +142,29 @@ func poolPlanes[T number](c *call, x []T, w *ir.Window) {
 }
 
 func poolWindow[T number](n *ir.Node, x []T, w *ir.Window, oh, ow int) T {
-	sum, largest, inBounds, padded := 0.0, math.Inf(-1), 0, 0
-	for kh := range w.Kernel[0] {
-		ih := oh*w.Stride[0] + kh*w.Dilation[0] - w.Before[0]
-		for kw := range w.Kernel[1] {
-			iw := ow*w.Stride[1] + kw*w.Dilation[1] - w.Before[1]
-			// A partial window (ceil_mode) reaches beyond the padding too;
-			// what lies there never counts.
-			if ih >= w.In[0]+w.After[0] || iw >= w.In[1]+w.After[1] {
-				continue
-			}
-			padded++
-			if ih < 0 || ih >= w.In[0] || iw < 0 || iw >= w.In[1] {
-				continue
-			}
-			v := float64(x[ih*w.In[1]+iw])
+	top, left := oh*w.Stride[0]-w.Before[0], ow*w.Stride[1]-w.Before[1]
+	firstH, endH := inside(top, w.Dilation[0], w.In[0], w.Kernel[0])
+	firstW, endW := inside(left, w.Dilation[1], w.In[1], w.Kernel[1])
+	sum, largest, count := 0.0, math.Inf(-1), 0
+	for kh := firstH; kh < endH; kh++ {
+		row := (top + kh*w.Dilation[0]) * w.In[1]
+		for kw := firstW; kw < endW; kw++ {
+			v := float64(x[row+left+kw*w.Dilation[1]])
 			sum += v
 			largest = max(largest, v)
-			inBounds++
+			count++
 		}
 	}
 	switch {
 	case n.Op == "AveragePool" && n.Int("count_include_pad", 0) != 0:
-		return T(sum / float64(padded))
-	case n.Op == "AveragePool" && inBounds > 0:
-		return T(sum / float64(inBounds))
-	case n.Op == "AveragePool" || inBounds == 0 && isInteger[T]():
+		// A partial window (ceil_mode) reaches beyond the padding too; what
+		// lies there never counts.
+		_, padH := inside(top+w.Before[0], w.Dilation[0], w.Before[0]+w.In[0]+w.After[0], w.Kernel[0])
+		_, padW := inside(left+w.Before[1], w.Dilation[1], w.Before[1]+w.In[1]+w.After[1], w.Kernel[1])
+		return T(sum / float64(padH*padW))
+	case n.Op == "AveragePool" && count > 0:
+		return T(sum / float64(count))
+	case n.Op == "AveragePool" || count == 0 && isInteger[T]():
 		return 0
 	}
 	return T(largest)

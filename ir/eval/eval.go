@@ -43,6 +43,17 @@ func (c *call) input(i int) *ir.Tensor {
 
 type kernel func(*call) error
 
+// apply runs a kernel unless there is nothing to compute: kernels need not
+// consider an empty result, whose other dimensions may be absurdly large.
+func (k kernel) apply(c *call) error {
+	for _, t := range c.out {
+		if t.Len() > 0 {
+			return k(c)
+		}
+	}
+	return nil
+}
+
 // kernels maps every float operator of ir's table to its implementation.
 var kernels = make(map[string]kernel)
 
@@ -97,7 +108,7 @@ func Node(n *ir.Node, in []*ir.Tensor) ([]*ir.Tensor, error) {
 	for i, t := range types {
 		c.out[i] = ir.NewTensor(t)
 	}
-	if err := k(c); err != nil {
+	if err := k.apply(c); err != nil {
 		return nil, fmt.Errorf("%s: %w", n.Op, err)
 	}
 	return c.out, nil
@@ -220,7 +231,7 @@ func (m *Machine) run(s *step) error {
 		}
 		c = &call{n: bound, in: s.in, out: s.out}
 	}
-	if err := s.kernel(c); err != nil {
+	if err := s.kernel.apply(c); err != nil {
 		return err
 	}
 	if m.Observe != nil {

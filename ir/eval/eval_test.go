@@ -129,6 +129,26 @@ func TestRunTimeErrors(t *testing.T) {
 	}
 }
 
+// An empty result costs nothing, however large its other dimensions.
+func TestEmptyResults(t *testing.T) {
+	huge := typed(ir.U8, []uint8{}, 1<<31, 0)
+	for _, tt := range []struct {
+		op    string
+		attrs attrs
+		in    []*ir.Tensor
+	}{
+		{"Pad", nil, []*ir.Tensor{typed(ir.U8, []uint8{}, 0, 1), vec(0, 1<<30, 0, 0)}},
+		{"Tile", nil, []*ir.Tensor{typed(ir.U8, []uint8{}, 0, 1), vec(1, 1<<30)}},
+		{"Concat", attrs{"axis": 1}, []*ir.Tensor{huge, huge}},
+		{"Transpose", nil, []*ir.Tensor{huge}},
+	} {
+		out, err := Node(&ir.Node{Op: tt.op, Attrs: tt.attrs, Outputs: []*ir.Value{{}}}, tt.in)
+		if err != nil || out[0].Len() != 0 {
+			t.Errorf("%s: %v, %v", tt.op, out, err)
+		}
+	}
+}
+
 func TestNewRefusesBadGraphs(t *testing.T) {
 	g := parse(t, strings.Replace(small, "%z = act(%y) {fn=\"relu\"} : f32[2]", "%z = act(%y) {fn=\"relu\"} : f32[3]", 1))
 	if _, err := New(g); err == nil || !strings.Contains(err.Error(), "declared f32[3]") {
