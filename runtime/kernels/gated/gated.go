@@ -15,6 +15,7 @@ package gated
 
 import (
 	"fmt"
+	"unsafe"
 
 	"nepcoc/runtime/arith"
 	"nepcoc/runtime/kernels/cpu"
@@ -133,24 +134,34 @@ func (p Params) clone() Params {
 // input src: PadLeft to the left, as many as the taps reach to the right. Call
 // it after src has been computed and before the layer reads it.
 func (l *Layer) Pad(src *plane.Plane, length int) {
-	left, right := l.p.PadLeft, l.p.K-1-l.p.PadLeft
-	flip := src.Flip
-	if left == 1 && right == 2 { // the published shape; one store a side
-		d := src.Data[src.Margin-1:]
-		for c, v := range l.p.PadIn {
-			v ^= flip
-			row := d[c*src.Stride:]
-			row[0] = v
-			row = row[1+length:][:2]
-			row[0], row[1] = v, v
-		}
+	left, right := l.p.PadLeft, max(l.p.K-1-l.p.PadLeft, 0)
+	if left == 0 && right == 0 {
+		return
+	}
+	lo, hi := src.Margin-left, src.Margin+length+right
+	if src.Channels < l.p.Cin || lo < 0 || length < 0 || (l.p.Cin-1)*src.Stride+hi > len(src.Data) {
+		panic(fmt.Sprintf("BUG: gated: padding of %d positions outside the plane", length))
+	}
+	if left == 1 && right == 2 {
+		l.pad12(src, length)
 		return
 	}
 	for c, v := range l.p.PadIn {
 		src.Fill(c, -left, 0, v)
-		if right > 0 {
-			src.Fill(c, length, length+right, v)
-		}
+		src.Fill(c, length, length+right, v)
+	}
+}
+
+// pad12 is Pad for the published shape. It is called for every layer of every flow and
+// touches a line per channel; without bounds checks it takes a third of the time.
+func (l *Layer) pad12(src *plane.Plane, length int) {
+	first, flip := unsafe.Pointer(&src.Data[src.Margin-1]), src.Flip
+	for c, v := range l.p.PadIn {
+		v ^= flip
+		p := unsafe.Add(first, c*src.Stride)
+		*(*int8)(p) = v
+		*(*int8)(unsafe.Add(p, 1+length)) = v
+		*(*int8)(unsafe.Add(p, 2+length)) = v
 	}
 }
 
