@@ -43,10 +43,8 @@ type Profile struct {
 }
 
 // NewContext makes the memory for one worker.
-func (e *Engine) NewContext() *Context { return e.newContext(e.lay) }
-
-func (e *Engine) newContext(l *layout) *Context {
-	p, n := e.p, len(e.p.Values)
+func (e *Engine) NewContext() *Context {
+	p, l, n := e.p, e.lay, len(e.p.Values)
 	c := &Context{
 		e: e, need: make([]int, n+1), done: make([]int, n),
 		planes: make([]plane.Plane, n), i8: make([][]int8, n), i16: make([][]int16, n), i32: make([][]int32, n),
@@ -62,8 +60,7 @@ func (e *Engine) newContext(l *layout) *Context {
 	for v := range n {
 		val := &p.Values[v]
 		if at := l.place[planeForm][v]; at != nil {
-			rows, left, right := l.dims(val)
-			c.planes[v] = plane.Over(arena[at.offset:at.offset+at.size], e.path, val.Cols, rows, left, right)
+			c.planes[v] = plane.Over(arena[at.offset:at.offset+at.size], e.path, val.Cols, val.Rows, l.left, l.right)
 		}
 		if at := l.place[rowForm][v]; at != nil {
 			start, count := unsafe.Pointer(&arena[at.offset]), val.Rows*val.Cols

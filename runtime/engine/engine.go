@@ -43,6 +43,7 @@ type Engine struct {
 	// sizes of a context's scratch
 	cols, window, gatedChannels int
 	needs                       []func(rows int, need []int) // by step
+	stream                      *streamPlan                  // nil: streams buffer their tokens
 }
 
 // op is one step bound: it computes the wanted rows of a value from those of others.
@@ -64,7 +65,7 @@ func Bind(p *bundle.Program, o Options) (*Engine, error) {
 	}
 	e := &Engine{p: p, path: path}
 	e.pooled = pooledValues(p)
-	e.lay = newLayout(p, e.pooled, true)
+	e.lay = newLayout(p, e.pooled)
 	for _, v := range p.Values {
 		e.cols = max(e.cols, v.Cols)
 	}
@@ -79,6 +80,7 @@ func Bind(p *bundle.Program, o Options) (*Engine, error) {
 			e.ops = append(e.ops, op{s.Name, s.Out, run})
 		}
 	}
+	e.stream = planStream(e)
 	return e, nil
 }
 

@@ -82,10 +82,14 @@ func TestRandomPrograms(t *testing.T) {
 	}
 }
 
-// FuzzEngine lets the fuzzer search among programs: its bytes are the seed's.
+// FuzzEngine lets the fuzzer search among programs: both kinds of random program,
+// engine against refexec.
 func FuzzEngine(f *testing.F) {
 	for seed := range uint64(8) {
 		f.Add(seed)
 	}
-	f.Fuzz(func(t *testing.T, seed uint64) { differential(t, randprog.New(seed), seed) })
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		differential(t, randprog.New(seed), seed)
+		differential(t, randomChain(seed), seed)
+	})
 }

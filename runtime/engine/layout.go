@@ -42,10 +42,11 @@ func native(p *bundle.Program, s *bundle.Step, wantsPlane bool) form {
 	return rowForm
 }
 
-// newLayout decides the forms and places of the values; without reuse, each
-// keeps its memory to the end.
-func newLayout(p *bundle.Program, pooled []bool, reuse bool) *layout {
-	l := &layout{}
+// newLayout decides the forms and places of the values.
+func newLayout(p *bundle.Program, pooled []bool) *layout {
+	// Streams compute blocks from any position on, so that the last one may end beyond the
+	// last row: some padding there keeps it off the next channel.
+	l := &layout{right: 1}
 	n := len(p.Values)
 	for f := range l.place {
 		l.place[f] = make([]*place, n)
@@ -76,10 +77,6 @@ func newLayout(p *bundle.Program, pooled []bool, reuse bool) *layout {
 		want[rowForm][o.Value] = true
 		last[o.Value] = len(p.Steps)
 	}
-	if !reuse {
-		// Chunks begin anywhere, so that the last block may end beyond the last row.
-		l.right = max(l.right, plane.Block)
-	}
 	var all []*place
 	for i := range p.Steps {
 		s := &p.Steps[i]
@@ -92,15 +89,12 @@ func newLayout(p *bundle.Program, pooled []bool, reuse bool) *layout {
 			if !want[f][v] {
 				continue
 			}
-			if at := l.shared(p, s, f, i, reuse); at != nil {
+			if at := l.shared(s, f, i); at != nil {
 				at.last = max(at.last, last[v])
 				l.place[f][v] = at
 				continue
 			}
 			at := &place{size: l.size(&p.Values[v], f), first: i, last: last[v]}
-			if !reuse {
-				at.last = len(p.Steps)
-			}
 			l.place[f][v] = at
 			all = append(all, at)
 		}
@@ -110,11 +104,11 @@ func newLayout(p *bundle.Program, pooled []bool, reuse bool) *layout {
 }
 
 // shared is the place of an input that the output of step i can take over.
-func (l *layout) shared(p *bundle.Program, s *bundle.Step, f form, i int, reuse bool) *place {
+func (l *layout) shared(s *bundle.Step, f form, i int) *place {
 	switch {
 	case s.Op == bundle.OpFlatten && f == rowForm:
 		return l.place[rowForm][s.In[0]]
-	case s.Op == bundle.OpGatedConv && f == planeForm && reuse && len(s.In) == 2 && s.In[0] != s.In[1]:
+	case s.Op == bundle.OpGatedConv && f == planeForm && len(s.In) == 2 && s.In[0] != s.In[1]:
 		// The residual, if this is the end of it: a block is read before it is written.
 		if r := l.place[planeForm][s.In[1]]; r.last == i {
 			return r
@@ -122,9 +116,6 @@ func (l *layout) shared(p *bundle.Program, s *bundle.Step, f form, i int, reuse 
 	}
 	return nil
 }
-
-// dims are the length, left and right padding of a value's plane.
-func (l *layout) dims(v *bundle.Value) (rows, left, right int) { return v.Rows, l.left, l.right }
 
 func (l *layout) size(v *bundle.Value, f form) int {
 	if f == planeForm {

@@ -1,0 +1,243 @@
+package engine
+
+import (
+	"fmt"
+
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/kernels/gated"
+	"nepcoc/runtime/kernels/plane"
+)
+
+// Streams run a flow's local region while its packets arrive, so that little is
+// left to do when the last one comes. Bits are those of Run, for any chunking.
+//
+// Gated layers look a few positions ahead, so each value trails the tokens by
+// a fixed lag, the sum of what the layers before it look ahead. Between
+// chunks a flow keeps of each value only the columns that its readers will
+// still look back at: about 4 kB for the published model, where keeping whole
+// planes would take 240 kB. They are copied into the worker's planes before
+// a chunk and out of them after it.
+
+// streamPlan says how a program's region runs in chunks.
+type streamPlan struct {
+	local   []bool // by value: computed chunk by chunk
+	lag     []int  // by value: positions behind the tokens
+	history []int  // by value: columns kept
+}
+
+// planStream is nil for programs whose region is not a chain of gated layers
+// that ends in maxima.
+func planStream(e *Engine) *streamPlan {
+	p, n := e.p, len(e.p.Values)
+	s := &streamPlan{make([]bool, n), make([]int, n), make([]int, n)}
+	for i := range p.Steps {
+		step := &p.Steps[i]
+		v := step.Out
+		switch {
+		case step.Op == bundle.OpTokenTable && e.lay.place[planeForm][v] != nil,
+			step.Op == bundle.OpGatedConv && s.allLocal(step.In) && (e.pooled[v] || p.Values[v].DType == bundle.I8):
+			if e.lay.place[rowForm][v] != nil {
+				return nil // something else reads it
+			}
+			s.local[v] = true
+			for j, in := range step.In {
+				ahead := 0
+				if j == 0 {
+					ahead = step.GatedConv.K - 1 - step.GatedConv.PadLeft
+				}
+				s.lag[v] = max(s.lag[v], s.lag[in]+ahead)
+			}
+		case step.Op == bundle.OpTokenTable, step.Op == bundle.OpGatedConv:
+			return nil
+		case step.Op == bundle.OpPool:
+			if in := step.In[0]; s.local[in] && !e.pooled[in] {
+				return nil
+			}
+		}
+	}
+	for i := range p.Steps {
+		step := &p.Steps[i]
+		for j, in := range step.In {
+			if step.Op == bundle.OpGatedConv {
+				back := s.lag[step.Out] - s.lag[in]
+				if j == 0 {
+					back += step.GatedConv.PadLeft
+				}
+				s.history[in] = max(s.history[in], back)
+			}
+		}
+	}
+	return s
+}
+
+func (s *streamPlan) allLocal(values []int) bool {
+	for _, v := range values {
+		if !s.local[v] {
+			return false
+		}
+	}
+	return true
+}
+
+// Streams tells whether flows of this program run chunk by chunk; if not, a
+// Stream keeps the tokens and everything is computed in Finish.
+func (e *Engine) Streams() bool { return e.stream != nil }
+
+// StateBytes is the memory that a Stream takes per flow.
+func (e *Engine) StateBytes() int {
+	n := 4 * e.p.Length
+	if e.stream == nil {
+		return n
+	}
+	for v, columns := range e.stream.history {
+		n += columns * e.p.Values[v].Cols
+		if e.pooled[v] {
+			n += e.accBytes(v)
+		}
+	}
+	return n
+}
+
+func (e *Engine) accBytes(v int) int { return gated.NewAcc(e.p.Values[v].Cols).Bytes() }
+
+// Stream is the state of one flow whose tokens are not all known yet. Any
+// worker's context can continue it, one at a time.
+type Stream struct {
+	e       *Engine
+	tokens  []int32
+	n       int // tokens so far
+	done    int // of them, those that the region has been run for
+	history [][]int8
+	acc     []*gated.Acc
+}
+
+// NewStream makes the state of a flow; Begin reuses it for the next.
+func (e *Engine) NewStream() *Stream {
+	s := &Stream{e: e, tokens: make([]int32, e.p.Length)}
+	if e.stream == nil {
+		return s
+	}
+	s.history, s.acc = make([][]int8, len(e.p.Values)), make([]*gated.Acc, len(e.p.Values))
+	for v, columns := range e.stream.history {
+		s.history[v] = make([]int8, columns*e.p.Values[v].Cols)
+		if e.pooled[v] {
+			s.acc[v] = gated.NewAcc(e.p.Values[v].Cols)
+		}
+	}
+	return s
+}
+
+// Begin starts a new flow.
+func (s *Stream) Begin() { s.n, s.done = 0, 0 }
+
+// Tokens is the number of tokens so far.
+func (s *Stream) Tokens() int { return s.n }
+
+// Append adds the flow's next tokens and runs the region for as many whole blocks
+// as there are.
+func (c *Context) Append(s *Stream, tokens []int32) error {
+	if s.e != c.e {
+		return fmt.Errorf("the stream belongs to another engine")
+	}
+	if len(tokens) > len(s.tokens)-s.n {
+		return fmt.Errorf("%d more tokens after %d: the program takes %d", len(tokens), s.n, len(s.tokens))
+	}
+	for i, t := range tokens {
+		if uint32(t) >= uint32(c.e.p.Vocab) {
+			return fmt.Errorf("token %d is %d, the vocabulary has ids 0 to %d", s.n+i, t, c.e.p.Vocab-1)
+		}
+	}
+	copy(s.tokens[s.n:], tokens)
+	s.n += len(tokens)
+	plan := c.e.stream
+	if plan == nil || s.n-s.done < plane.Block {
+		return nil
+	}
+	to := s.n - (s.n-s.done)%plane.Block
+	for v := range plan.local {
+		c.need[v] = 0
+		if plan.local[v] {
+			c.need[v] = max(0, to-plan.lag[v])
+		}
+	}
+	c.region(s)
+	s.done = to
+	return nil
+}
+
+// Finish computes the outputs of the flow, whose valid tokens are those
+// appended; pad is the token of the positions after them. out is as for Run.
+func (c *Context) Finish(s *Stream, pad int32, out [][]int32) error {
+	if s.e != c.e {
+		return fmt.Errorf("the stream belongs to another engine")
+	}
+	if uint32(pad) >= uint32(c.e.p.Vocab) {
+		return fmt.Errorf("padding token %d, the vocabulary has ids 0 to %d", pad, c.e.p.Vocab-1)
+	}
+	for i := s.n; i < len(s.tokens); i++ {
+		s.tokens[i] = pad
+	}
+	if c.e.stream == nil {
+		return c.Run(s.tokens, s.n, out)
+	}
+	if s.n == 0 {
+		return fmt.Errorf("no tokens: a flow has at least one")
+	}
+	if err := c.e.checkOut(out); err != nil {
+		return err
+	}
+	c.e.require(c.need, s.n)
+	c.region(s)
+	own := c.acc
+	c.acc = s.acc
+	for i := range c.e.ops {
+		if o := &c.e.ops[i]; !c.e.stream.local[o.out] && c.need[o.out] > 0 {
+			o.run(c)
+		}
+	}
+	c.acc = own
+	c.results(out)
+	return nil
+}
+
+// region runs the local steps from where the flow's last chunk ended to the
+// rows wanted now.
+func (c *Context) region(s *Stream) {
+	plan := c.e.stream
+	own := c.acc
+	c.tokens, c.acc = s.tokens, s.acc
+	for i := range c.e.ops {
+		o := &c.e.ops[i]
+		v := o.out
+		if !plan.local[v] {
+			continue
+		}
+		from := max(0, s.done-plan.lag[v])
+		// Readers look back at columns even where no new ones are wanted.
+		c.history(s, v, from, true)
+		if c.need[v] > from {
+			c.done[v] = from
+			o.run(c)
+			c.done[v] = 0
+			c.history(s, v, c.need[v], false)
+		}
+	}
+	c.tokens, c.acc = nil, own
+}
+
+// history copies the columns of value v that precede row to: into the plane, or out of it.
+func (c *Context) history(s *Stream, v, to int, restore bool) {
+	columns := c.e.stream.history[v]
+	n := min(columns, to)
+	if n == 0 {
+		return
+	}
+	p := &c.planes[v]
+	for ch := range p.Channels {
+		kept, row := s.history[v][ch*columns:][:n], p.Data[ch*p.Stride+p.Margin+to-n:][:n]
+		if restore {
+			kept, row = row, kept
+		}
+		copy(kept, row)
+	}
+}
