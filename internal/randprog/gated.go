@@ -79,7 +79,7 @@ func (g *gen) norm(cols int) *bundle.Norm {
 	rho := make([]int, cols)
 	n := &bundle.Norm{
 		MeanM: int32((1<<24 + cols) / (2 * cols)),
-		Eps:   int32(g.choose(0, 1, 100, 1<<16)),
+		Eps:   int32(g.choose(0, 1, 100, 1<<16, -100, -1<<16, -1<<29)),
 		A:     int32(g.choose(1, 20000, 40000, 65535)),
 		S:     g.choose(0, g.between(8, 20), g.between(12, 18), 31),
 		Shift: g.between(1, 7),

@@ -33,3 +33,23 @@ func Seeds(t testing.TB) [][]byte {
 		EncodeRaw(t, small()), nil,
 	}
 }
+
+// Analysis is what Validate derives about each value of a valid program.
+type Analysis struct{ c *checker }
+
+func Analyse(t testing.TB, p *Program) Analysis {
+	c, err := analyse(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Analysis{c}
+}
+
+// Range is the range of a channel of a value.
+func (a Analysis) Range(v, channel int) (lo, hi int64) {
+	s := a.c.values[v].channel(channel)
+	return s.lo, s.hi
+}
+
+// Reach is the receptive field of a value's rows.
+func (a Analysis) Reach(v int) (left, right int) { return a.c.values[v].left, a.c.values[v].right }

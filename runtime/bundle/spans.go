@@ -58,12 +58,12 @@ func fits62(products ...[]int64) bool {
 	return sum < 1<<62
 }
 
-// maxSpans bounds the ranges kept for one program, maxWork the elements that
-// are looked at to check it: a small file may name one large tensor in
-// thousands of steps.
+// maxSpans bounds the ranges kept for one program. freeWork and four times its
+// tensors' elements bound what is looked at to check it: a small file may name
+// one large tensor in thousands of steps.
 const (
 	maxSpans = 1 << 18
-	maxWork  = 1 << 29
+	freeWork = 1 << 24
 )
 
 // perChannel computes the ranges of n channels; channel i of a value has range

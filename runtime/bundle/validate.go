@@ -31,39 +31,45 @@ const (
 // pooled over the valid prefix: the executors rely on it when they skip
 // positions.
 func (p *Program) Validate() error {
+	_, err := analyse(p)
+	return err
+}
+
+// analyse is Validate, and returns what it found out on the way.
+func analyse(p *Program) (*checker, error) {
 	c := &checker{p: p, values: make([]known, len(p.Values))}
 	if err := c.declarations(); err != nil {
-		return err
+		return nil, err
 	}
 	for i := range p.Steps {
 		s := &p.Steps[i]
 		if _, ok := rules[s.Op]; !ok {
-			return fmt.Errorf("step %d (%q): unknown operator %q: update nepcod", i, s.Name, s.Op)
+			return nil, fmt.Errorf("step %d (%q): unknown operator %q: update nepcod", i, s.Name, s.Op)
 		}
 		if err := c.step(i, s); err != nil {
-			return fmt.Errorf("step %d (%s %q): %w", i, s.Op, s.Name, err)
+			return nil, fmt.Errorf("step %d (%s %q): %w", i, s.Op, s.Name, err)
 		}
 	}
 	for i := range p.Values {
 		if !c.values[i].written {
-			return fmt.Errorf("value %d (%q) is computed by no step", i, p.Values[i].Name)
+			return nil, fmt.Errorf("value %d (%q) is computed by no step", i, p.Values[i].Name)
 		}
 	}
 	names := map[string]bool{}
 	for i := range p.Outputs {
 		o := &p.Outputs[i]
 		if names[o.Name] {
-			return fmt.Errorf("output %d: the name %q is taken", i, o.Name)
+			return nil, fmt.Errorf("output %d: the name %q is taken", i, o.Name)
 		}
 		names[o.Name] = true
 		if err := c.output(o); err != nil {
-			return fmt.Errorf("output %d (%q): %w", i, o.Name, err)
+			return nil, fmt.Errorf("output %d (%q): %w", i, o.Name, err)
 		}
 	}
 	if err := c.plan(); err != nil {
-		return fmt.Errorf("plan: %w", err)
+		return nil, fmt.Errorf("plan: %w", err)
 	}
-	return nil
+	return c, nil
 }
 
 // checker walks a program in the order of its steps.
@@ -71,7 +77,8 @@ type checker struct {
 	p      *Program
 	values []known
 	spans  int // ranges kept so far; see perChannel
-	work   int // elements looked at so far; see maxWork
+	work   int // elements looked at so far, at most budget
+	budget int
 }
 
 // known is what the steps so far say about a value.
@@ -102,6 +109,7 @@ func (c *checker) declarations() error {
 	if p.Left < 0 || p.Left > p.Length || p.Right < 0 || p.Right > p.Length {
 		return fmt.Errorf("receptive field left %d, right %d: not in 0..%d", p.Left, p.Right, p.Length)
 	}
+	c.budget = freeWork
 	for i := range p.Tensors {
 		t := &p.Tensors[i]
 		n, err := t.bytes()
@@ -111,6 +119,7 @@ func (c *checker) declarations() error {
 		if err != nil {
 			return fmt.Errorf("tensor %d (%q): %w", i, t.Name, err)
 		}
+		c.budget += 4 * t.Len()
 	}
 	total := 0
 	for i := range p.Values {
@@ -225,7 +234,7 @@ func (c *checker) tensor(field string, i int, shape []int, types ...DType) (*Ten
 		return nil, fmt.Errorf("%s: tensor %d of %d", field, i, len(c.p.Tensors))
 	}
 	t := &c.p.Tensors[i]
-	if c.work += t.Len(); c.work > maxWork {
+	if c.work += t.Len(); c.work > c.budget {
 		return nil, fmt.Errorf("%s: the program uses its tensors too often to be checked", field)
 	}
 	same := len(t.Shape) == len(shape)

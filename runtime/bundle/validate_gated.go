@@ -111,6 +111,8 @@ func (c *checker) norm(s *Step, gated func(o int) span) error {
 		within("shift", int64(k.Shift), 0, 0), within("norm: channels", size, 1, maxNormChannels),
 		within("norm.shift", int64(n.Shift), shiftLo, 7), within("norm.a", int64(n.A), 1, 65535), within("norm.s", int64(n.S), 0, 31),
 		// V = C*S2 - S1^2 + Eps with squares of at most 2^14 must stay below 2^31.
+		// C*S2 - S1^2 is never negative, so neither does a negative Eps (which
+		// corrects for rounding in the sums) overflow; arith takes max(V, 1).
 		within("norm.eps", int64(n.Eps), -(1<<29), math.MaxInt32-size*size<<14),
 	); err != nil {
 		return err

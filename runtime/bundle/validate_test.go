@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"testing"
+	"time"
 )
 
 // set changes one element of a tensor.
@@ -116,7 +117,7 @@ func TestValidateRefuses(t *testing.T) {
 		{"norm shift", func(p *Program) { n(p).Shift = 8 }, "norm.shift 8 is not in 1..7"},
 		{"norm a", func(p *Program) { n(p).A = 65536 }, "norm.a 65536"},
 		{"norm s", func(p *Program) { n(p).S = 32 }, "norm.s 32"},
-		{"norm eps", func(p *Program) { n(p).Eps = -1 }, "norm.eps -1"},
+		{"norm eps", func(p *Program) { n(p).Eps = -1<<29 - 1 }, "norm.eps -536870913 is not in -536870912.."},
 		{"norm eps too large", func(p *Program) { n(p).Eps = math.MaxInt32 }, "norm.eps 2147483647"},
 		{"norm mean", func(p *Program) { n(p).MeanM++ }, "norm.mean_m 2097153 is not round(2^23/4) = 2097152"},
 		{"norm flip", func(p *Program) { set(p, n(p).Flip, 1, 2) }, "norm.flip: tensor \"tv\": entry 1 is 2, not in 0..1"},
@@ -246,4 +247,17 @@ func TestValidateAcceptsTheEdge(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// A small file may use one large tensor thousands of times; checking it must
+// not take minutes.
+func TestValidateTakesBoundedTime(t *testing.T) {
+	p := small().Program
+	table := constant(p, I16, 1, 1<<16)
+	for len(p.Steps) < maxSteps {
+		extend(p, Step{Op: OpLut, Lut: &Lut{Table: table}}, I8, 1, 4)
+	}
+	start := time.Now()
+	wantError(t, p.Validate(), "uses its tensors too often to be checked")
+	t.Log(time.Since(start)) // not asserted: machines are shared
 }
