@@ -19,7 +19,7 @@ func FuzzFrames(f *testing.F) {
 		return append(b, data...)
 	}
 	var all []byte
-	for i, p := range randomTraffic(1, 60) {
+	for i, p := range randomTraffic(1, 8) {
 		p.pkt.payload = p.pkt.payload[:min(len(p.pkt.payload), 40)]
 		all = append(all, record(1, int8(i), p.pkt.ethernet())...)
 		all = append(all, record(101, int8(-i), p.pkt.reverse().ip())...)
@@ -30,69 +30,68 @@ func FuzzFrames(f *testing.F) {
 	f.Add(append(record(228, 1, frag.ip()), record(228, 1, pkt{proto: 17, offset: 24, src: frag.src, dst: frag.dst}.ip())...))
 
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, name := range []string{"nepco", "byte"} {
-			c, err := traffic.Named(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			c.BytesPerPacket = 31 // odd, so that flows live longer
-			enc, err := traffic.NewEncoder(c)
-			if err != nil {
-				t.Fatal(err)
-			}
-			undecided := map[uint64]bool{}
-			var packets uint64
-			in, err := flow.NewInput(flow.Options{Encoder: enc, Capacity: 4,
-				Ready: func(fl *flow.Flow) {
-					if undecided[fl.Seq] {
-						t.Fatalf("flow %d: a second verdict", fl.Seq)
-					}
-					undecided[fl.Seq] = true
-					for i, id := range fl.Tokens {
-						if id < 0 || int(id) >= c.Vocab() {
-							t.Fatalf("token %d is %d", i, id)
-						}
-						if _, ok := fl.Origin(i); ok && i >= fl.Valid {
-							t.Fatalf("padding %d has an origin", i)
-						}
-					}
-				},
-				Closed: func(fl *flow.Flow) {
-					if !undecided[fl.Seq] {
-						t.Fatalf("flow %d: closed without a verdict, or twice", fl.Seq)
-					}
-					delete(undecided, fl.Seq)
-					packets += fl.Packets[0] + fl.Packets[1]
-				}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			var now int64
-			var read uint64
-			for b := data; len(b) >= 4; read++ {
-				link, gap, n := binary.BigEndian.Uint16(b), int8(b[2]), min(int(b[3]), len(b)-4)
-				if gap >= 0 {
-					now += 1 << (gap & 63)
-				} else {
-					now -= 1 << (gap & 63)
+		c, err := traffic.Named([]string{"nepco", "byte"}[len(data)%2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.BytesPerPacket = 31 // odd, so that flows live longer
+		enc, err := traffic.NewEncoder(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		undecided := map[uint64]bool{}
+		var packets uint64
+		in, err := flow.NewInput(flow.Options{Encoder: enc, Capacity: 4,
+			Ready: func(fl *flow.Flow) {
+				if undecided[fl.Seq] {
+					t.Fatalf("flow %d: a second verdict", fl.Seq)
 				}
-				frame := capture.Frame{Data: b[4 : 4+n : 4+n], Time: now, Length: n, Link: capture.LinkType(link)}
-				in.Frame(&frame)
-				if err := in.CheckInvariants(); err != nil {
-					t.Fatal(err)
+				undecided[fl.Seq] = true
+				for i, id := range fl.Tokens {
+					if id < 0 || int(id) >= c.Vocab() {
+						t.Fatalf("token %d is %d", i, id)
+					}
+					if _, ok := fl.Origin(i); ok && i >= fl.Valid {
+						t.Fatalf("padding %d has an origin", i)
+					}
 				}
-				if err := in.Counters().Check(read+1, in.Undecided()); err != nil {
-					t.Fatal(err)
+			},
+			Closed: func(fl *flow.Flow) {
+				if !undecided[fl.Seq] {
+					t.Fatalf("flow %d: closed without a verdict, or twice", fl.Seq)
 				}
-				b = b[4+n:]
+				delete(undecided, fl.Seq)
+				packets += fl.Packets[0] + fl.Packets[1]
+			}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		in.SetSeed(1)
+		var now int64
+		var read uint64
+		for b := data; len(b) >= 4; read++ {
+			link, gap, n := binary.BigEndian.Uint16(b), int8(b[2]), min(int(b[3]), len(b)-4)
+			if gap >= 0 {
+				now += 1 << (gap & 63)
+			} else {
+				now -= 1 << (gap & 63)
 			}
-			in.Flush()
-			if err := in.Counters().Check(read, 0); err != nil {
+			frame := capture.Frame{Data: b[4 : 4+n : 4+n], Time: now, Length: n, Link: capture.LinkType(link)}
+			in.Frame(&frame)
+			if err := in.CheckInvariants(); err != nil {
 				t.Fatal(err)
 			}
-			if packets != in.Counters().Joined() || len(undecided) != 0 {
-				t.Fatalf("%d packets in flows, %d joined; %d flows left", packets, in.Counters().Joined(), len(undecided))
+			if err := in.Counters().Check(read+1, in.Undecided()); err != nil {
+				t.Fatal(err)
 			}
+			b = b[4+n:]
+		}
+		in.Flush()
+		if err := in.Counters().Check(read, 0); err != nil {
+			t.Fatal(err)
+		}
+		if packets != in.Counters().Joined() || len(undecided) != 0 {
+			t.Fatalf("%d packets in flows, %d joined; %d flows left", packets, in.Counters().Joined(), len(undecided))
 		}
 	})
 }
