@@ -144,59 +144,7 @@ func TestReceptiveField(t *testing.T) {
 				t.Fatal(err)
 			}
 			l := ctx.Report.Local
-			ends := make(map[*ir.Value]bool) // what is reduced over positions
-			for _, n := range g.Nodes {
-				if n.Op == "pool" || n.Op == "flatten" {
-					ends[n.Inputs[0]] = true
-				}
-			}
-			machine, err := eval.New(g)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var now map[*ir.Value][]float32
-			machine.Observe = func(v *ir.Value, x *ir.Tensor) {
-				if ends[v] {
-					now[v] = slices.Clone(x.Data.([]float32))
-				}
-			}
-			tokens := make([]int64, l.Length)
-			rng := rand.New(rand.NewPCG(1, 2))
-			for i := range tokens {
-				tokens[i] = rng.Int64N(int64(l.Vocab))
-			}
-			observe := func() map[*ir.Value][]float32 {
-				now = make(map[*ir.Value][]float32)
-				in := map[string]*ir.Tensor{"tokens": ir.Int64s(tokens, l.Length)}
-				if l.Masked {
-					in["valid"] = ir.Int64s([]int64{int64(l.Length)})
-				}
-				if _, err := machine.Run(in); err != nil {
-					t.Fatal(err)
-				}
-				return now
-			}
-			before := observe()
-			reached := reach{}
-			for range 6 {
-				j := rng.IntN(l.Length)
-				old := tokens[j]
-				tokens[j] = (old + 1 + rng.Int64N(int64(l.Vocab)-1)) % int64(l.Vocab)
-				for v, after := range observe() {
-					width := v.Type.Shape[1]
-					for p := range v.Type.Shape[0] {
-						if slices.Equal(after[p*width:(p+1)*width], before[v][p*width:(p+1)*width]) {
-							continue
-						}
-						first, last := p*l.Stride-l.Left, p*l.Stride+l.Right
-						if j < first || j > last {
-							t.Errorf("token %d reaches position %d of %s, whose tokens are %d to %d", j, p, v.Name, first, last)
-						}
-						reached.left, reached.right = max(reached.left, p*l.Stride-j), max(reached.right, j-p*l.Stride)
-					}
-				}
-				tokens[j] = old
-			}
+			reached := measure(t, g, l, 6)
 			t.Logf("left %d of %d, right %d of %d", reached.left, l.Left, reached.right, l.Right)
 			if reached.left < l.Left/2 || reached.right < l.Right/2 {
 				t.Errorf("tokens reach %d positions to the left and %d to the right, far from the computed %d and %d", reached.left, reached.right, l.Left, l.Right)
@@ -206,3 +154,63 @@ func TestReceptiveField(t *testing.T) {
 }
 
 type reach struct{ left, right int }
+
+// measure changes tokens one by one, reports positions that notice what they
+// must not, and returns how far tokens were seen to reach.
+func measure(t *testing.T, g *ir.Graph, l passes.Local, tries int) reach {
+	t.Helper()
+	ends := make(map[*ir.Value]bool) // what is reduced over positions
+	for _, n := range g.Nodes {
+		if n.Op == "pool" || n.Op == "flatten" {
+			ends[n.Inputs[0]] = true
+		}
+	}
+	machine, err := eval.New(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var now map[*ir.Value][]float32
+	machine.Observe = func(v *ir.Value, x *ir.Tensor) {
+		if ends[v] {
+			now[v] = slices.Clone(x.Data.([]float32))
+		}
+	}
+	tokens := make([]int64, l.Length)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range tokens {
+		tokens[i] = rng.Int64N(int64(l.Vocab))
+	}
+	observe := func() map[*ir.Value][]float32 {
+		now = make(map[*ir.Value][]float32)
+		in := map[string]*ir.Tensor{"tokens": ir.Int64s(tokens, l.Length)}
+		if l.Masked {
+			in["valid"] = ir.Int64s([]int64{int64(l.Length)})
+		}
+		if _, err := machine.Run(in); err != nil {
+			t.Fatal(err)
+		}
+		return now
+	}
+	before := observe()
+	reached := reach{}
+	for range tries {
+		j := rng.IntN(l.Length)
+		old := tokens[j]
+		tokens[j] = (old + 1 + rng.Int64N(int64(l.Vocab)-1)) % int64(l.Vocab)
+		for v, after := range observe() {
+			width := v.Type.Shape[1]
+			for p := range v.Type.Shape[0] {
+				if slices.Equal(after[p*width:(p+1)*width], before[v][p*width:(p+1)*width]) {
+					continue
+				}
+				first, last := p*l.Stride-l.Left, p*l.Stride+l.Right
+				if j < first || j > last {
+					t.Errorf("token %d reaches position %d of %s, whose tokens are %d to %d", j, p, v.Name, first, last)
+				}
+				reached.left, reached.right = max(reached.left, p*l.Stride-j), max(reached.right, j-p*l.Stride)
+			}
+		}
+		tokens[j] = old
+	}
+	return reached
+}

@@ -120,7 +120,7 @@ func (l *lowering) lower(n *ir.Node) {
 	}
 	l.node = n
 	var views []*view
-	err := refuse("rewrite this part of the model with supported operators", "the operator has no canonical form")
+	err := noRule(n.Op)
 	if r := rules[n.Op]; r != nil {
 		views, err = r(l, n)
 	}

@@ -41,3 +41,19 @@ func init() {
 		"And": mask, "Or": mask, "Not": mask, "Where": mask,
 	}
 }
+
+// noRule is the refusal of an operator without a rule.
+func noRule(op string) error {
+	switch op {
+	case "InstanceNormalization", "GroupNormalization":
+		return refuse("normalise over channels (LayerNorm) or with fixed statistics (BatchNorm)",
+			"statistics over all positions: the receptive field is unbounded")
+	case "QuantizeLinear", "DequantizeLinear":
+		return refuse("export the float model; the compiler quantises by itself", "the model is quantised already")
+	case "Tile", "Range", "ConstantOfShape":
+		return refuse("let the exporter fold constants, rely on broadcasting", "only constants can be repeated or generated")
+	case "ReduceMin", "ReduceProd", "ReduceL2":
+		return refuse("pool with the largest value, the mean or the sum", "no such pooling over positions")
+	}
+	return refuse("rewrite this part of the model with supported operators", "the operator has no canonical form")
+}

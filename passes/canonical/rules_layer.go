@@ -374,10 +374,10 @@ func layerNormRule(l *lowering, n *ir.Node, x *view) (*view, error) {
 			return nil, refuse("normalise over channels", "the normalisation runs over more than one axis")
 		}
 	}
-	if x.axes[last] != channel || x.perm != nil {
+	c := x.channels()
+	if x.axes[last] == position || x.axes[last] == unit && c != 1 || x.perm != nil {
 		return nil, refuse("normalise over channels", "the normalisation runs over positions")
 	}
-	c := x.channels()
 	gamma, beta := alongAxis(n.Inputs[1], 1+last-ax, last-ax, c), make([]float32, c)
 	if b := n.Input(2); b != nil {
 		beta = alongAxis(b, 1+last-ax, last-ax, c)
@@ -441,7 +441,7 @@ func softmax(op string) rule {
 		if x, err = l.vector(x); err != nil {
 			return nil, refuse("softmax over the classes, at the end of the model", "softmax inside the sequence")
 		}
-		if x.axes[ax] != channel || x.perm != nil {
+		if x.axes[ax] != channel && x.channels() != 1 || x.perm != nil {
 			return nil, refuse("softmax over the classes, at the end of the model", "softmax over an axis that is not the channels")
 		}
 		val, err := l.emit(op, nil, x.val)
@@ -459,7 +459,7 @@ func argMax(l *lowering, n *ir.Node, x *view) (*view, error) {
 	if n.Int("select_last_index", 0) != 0 {
 		return nil, refuse("use select_last_index=0", "the last of equals is asked for")
 	}
-	if x, err = l.vector(x); err != nil || x.axes[ax] != channel || x.perm != nil {
+	if x, err = l.vector(x); err != nil || x.axes[ax] != channel && x.channels() != 1 || x.perm != nil {
 		return nil, refuse("argmax over the classes, at the end of the model", "argmax over an axis that is not the channels")
 	}
 	val, err := l.emit("argmax", nil, x.val)

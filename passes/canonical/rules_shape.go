@@ -216,6 +216,10 @@ func pad(l *lowering, n *ir.Node, x *view) (*view, error) {
 			return nil, refuse("pad along positions only", "axis %d is no axis of positions", i)
 		}
 		if left < 0 || right < 0 {
+			if n.Str("mode", "constant") != "constant" {
+				// What the padding repeats, the cut or the uncut sequence, differs between runtimes.
+				return nil, refuse("slice first, then pad", "the sequence is cut and padded by its own elements in one step")
+			}
 			t := x.val.Type.Shape[0]
 			cut := ir.Span{Start: max(0, -left), Step: 1}
 			cut.Count = t - cut.Start - max(0, -right)

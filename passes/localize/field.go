@@ -98,7 +98,7 @@ func padded(n *ir.Node, x reach) reach {
 		y.left = max(y.left, x.left+(left+right)*x.stride)
 	case "wrap":
 		t := n.Inputs[0].Type.Shape[0]
-		y.left, y.right = x.left+t*x.stride, x.right+t*x.stride
+		y.left, y.right = x.left+(t+left)*x.stride, x.right+t*x.stride
 	}
 	return y
 }

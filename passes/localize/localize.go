@@ -173,6 +173,14 @@ func (r *region) findInputs(ctx *passes.Context) error {
 	if len(data) == 0 && len(other) == 1 {
 		data, other = other, nil
 	}
+	if len(data) == 0 && len(other) == 2 { // pooled at once: numbers are data
+		for i, v := range other {
+			if w := other[1-i]; v.Type.DType == ir.F32 && w.Type.DType != ir.F32 {
+				data, other = []*ir.Value{v}, []*ir.Value{w}
+				break
+			}
+		}
+	}
 	switch {
 	case len(data) == 0:
 		return bad("no input is used as tokens or bytes", "feed token ids to an embedding, or bytes as numbers")

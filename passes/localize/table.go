@@ -15,6 +15,10 @@ const (
 	// smallTable is the number of elements up to which a table is worth its
 	// memory even where its input is a table that is needed anyway.
 	smallTable = 1 << 18
+	// A table may have tableGrowth times the elements of the embedding that
+	// it replaces, and maxTable in any case; beyond that the layers stay.
+	tableGrowth = 8
+	maxTable    = 1 << 22
 )
 
 // foldTokens replaces every value that depends on a single token and is read
@@ -151,9 +155,19 @@ func (r *region) frontier(function map[*ir.Value]bool, vocab int) ([]*ir.Value, 
 				Reason: "the output depends on single tokens", Way: "reduce over positions before the output"}}
 		}
 	}
+	limit := maxTable
+	for _, n := range r.g.Nodes {
+		if n.Op == "embed" && n.Inputs[0] == r.data {
+			limit = max(limit, tableGrowth*n.Inputs[1].Type.Len())
+		}
+	}
 	there := make(map[*ir.Value]bool)
 	var out []*ir.Value
 	if read[r.data] {
+		if r.data.Type.DType != ir.F32 || len(r.data.Type.Shape) != 2 {
+			return nil, ir.Problems{{Node: r.data.Name, Op: "input", Types: []ir.Type{r.data.Type},
+				Reason: "the tokens are used otherwise than through a table", Way: "feed them to an embedding only"}}
+		}
 		out = append(out, r.data)
 		there[r.data] = true
 	}
@@ -166,11 +180,11 @@ func (r *region) frontier(function map[*ir.Value]bool, vocab int) ([]*ir.Value, 
 		if n.Op == "embed" && n.Inputs[0] == r.data {
 			continue // it is a table
 		}
-		keep := pointwise[n.Op] || vocab*v.Type.Shape[1] > smallTable
+		keep := pointwise[n.Op] || vocab*v.Type.Shape[len(v.Type.Shape)-1] > smallTable
 		for _, in := range n.Inputs {
 			keep = keep && (in == nil || in.Const != nil || there[in])
 		}
-		if !keep {
+		if !keep && vocab*v.Type.Shape[len(v.Type.Shape)-1] <= limit {
 			if v.Type.DType != ir.F32 || len(v.Type.Shape) != 2 {
 				return nil, ir.Problems{ir.ProblemOf(n, "the tokens are used otherwise than through a table", "feed them to an embedding only")}
 			}
