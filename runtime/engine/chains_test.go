@@ -22,6 +22,9 @@ func randomChain(seed uint64) *bundle.Program {
 	for i, n := 0, 1+r.IntN(6); i < n; i++ {
 		in := all[max(r.IntN(len(all)), r.IntN(len(all)))]
 		k := 1 + r.IntN(6)
+		if r.IntN(8) == 0 {
+			k = 7 + r.IntN(60)
+		}
 		layer := &bundle.GatedConv{
 			K: k, PadLeft: r.IntN(k), Shift: 1 + r.IntN(10),
 			ChanH: g.tensor(bundle.U16, func(int) int { return g.IntN(width) }, width), ChanG: g.tensor(bundle.U16, func(int) int { return g.IntN(width) }, width),

@@ -1,8 +1,10 @@
 package engine_test
 
 import (
+	"math/rand/v2"
 	"os"
 	"slices"
+	"sync"
 	"testing"
 
 	"nepcoc/internal/randprog"
@@ -79,6 +81,76 @@ func TestRandomPrograms(t *testing.T) {
 	}
 	for seed := range n {
 		differential(t, randprog.New(seed), seed)
+	}
+}
+
+// Workers share an engine; run with -race.
+func TestWorkersShareAnEngine(t *testing.T) {
+	p := chain{300, 60, 32, 3, []bool{false, true}}.program(1)
+	tokens := flow(p, rand.New(rand.NewPCG(1, 1)))
+	want := reference(t, p, tokens, 50)
+	for _, path := range paths() {
+		e := bind(t, p, path)
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				c, out := e.NewContext(), e.NewOutput()
+				for range 50 {
+					if err := c.Run(tokens, 50, out); err != nil || !equal(out, want) {
+						t.Errorf("%s: %v, %v; want %v", path, out, err, want)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	p := chain{300, 60, 32, 3, []bool{false}}.program(1)
+	if _, err := engine.Bind(p, engine.Options{Kernel: "sse9"}); err == nil {
+		t.Error("an unknown kernel path was bound")
+	}
+	t.Setenv("NEPCOC_KERNEL", "purego")
+	if e, err := engine.Bind(p, engine.Options{}); err != nil || e.KernelPath() != "purego" {
+		t.Errorf("NEPCOC_KERNEL=purego: %v", err)
+	}
+	e := bind(t, p, paths()[0])
+	c, out := e.NewContext(), e.NewOutput()
+	for _, f := range []struct {
+		name string
+		err  error
+	}{
+		{"short", c.Run(make([]int32, 59), 1, out)}, {"no valid token", c.Run(make([]int32, 60), 0, out)},
+		{"unknown token", c.Run(append(make([]int32, 59), 300), 1, out)}, {"no room", c.Run(make([]int32, 60), 1, nil)},
+		{"wrong room", c.Run(make([]int32, 60), 1, [][]int32{make([]int32, 2)})},
+	} {
+		if f.err == nil {
+			t.Errorf("%s: no error", f.name)
+		}
+	}
+	broken := *p
+	broken.Outputs = nil
+	if _, err := engine.Bind(&broken, engine.Options{}); err == nil {
+		t.Error("an invalid program was bound")
+	}
+}
+
+// The profile accounts for every step, and does not change results.
+func TestProfile(t *testing.T) {
+	p := chain{300, 60, 32, 3, []bool{false, true}}.program(1)
+	tokens := flow(p, rand.New(rand.NewPCG(1, 1)))
+	e := bind(t, p, paths()[0])
+	c, out := e.NewContext(), e.NewOutput()
+	c.Profile = &engine.Profile{}
+	for range 3 {
+		if err := c.Run(tokens, 50, out); err != nil || !equal(out, reference(t, p, tokens, 50)) {
+			t.Fatal(out, err)
+		}
+	}
+	if c.Profile.Runs != 3 || len(c.Profile.Nanoseconds) != len(e.StepNames()) {
+		t.Errorf("profile %+v of steps %v", c.Profile, e.StepNames())
 	}
 }
 

@@ -22,8 +22,11 @@ import (
 type streamPlan struct {
 	local   []bool // by value: computed chunk by chunk
 	lag     []int  // by value: positions behind the tokens
-	history []int  // by value: columns kept
+	history []int  // by value: columns kept, a multiple of word
 }
+
+// word is the number of columns that are copied at a time.
+const word = 4
 
 // planStream is nil for programs whose region is not a chain of gated layers
 // that ends in maxima.
@@ -63,7 +66,7 @@ func planStream(e *Engine) *streamPlan {
 				if j == 0 {
 					back += step.GatedConv.PadLeft
 				}
-				s.history[in] = max(s.history[in], back)
+				s.history[in] = max(s.history[in], (back+word-1)/word*word)
 			}
 		}
 	}
@@ -134,7 +137,8 @@ func (s *Stream) Begin() { s.n, s.done = 0, 0 }
 func (s *Stream) Tokens() int { return s.n }
 
 // Append adds the flow's next tokens and runs the region for as many whole blocks
-// as there are.
+// as there are. When no token can follow, all that is left is done in one go by
+// Finish.
 func (c *Context) Append(s *Stream, tokens []int32) error {
 	if s.e != c.e {
 		return fmt.Errorf("the stream belongs to another engine")
@@ -150,7 +154,7 @@ func (c *Context) Append(s *Stream, tokens []int32) error {
 	copy(s.tokens[s.n:], tokens)
 	s.n += len(tokens)
 	plan := c.e.stream
-	if plan == nil || s.n-s.done < plane.Block {
+	if plan == nil || s.n-s.done < plane.Block || s.n == len(s.tokens) {
 		return nil
 	}
 	to := s.n - (s.n-s.done)%plane.Block
@@ -160,7 +164,7 @@ func (c *Context) Append(s *Stream, tokens []int32) error {
 			c.need[v] = max(0, to-plan.lag[v])
 		}
 	}
-	c.region(s)
+	c.region(s, true)
 	s.done = to
 	return nil
 }
@@ -187,7 +191,7 @@ func (c *Context) Finish(s *Stream, pad int32, out [][]int32) error {
 		return err
 	}
 	c.e.require(c.need, s.n)
-	c.region(s)
+	c.region(s, false)
 	own := c.acc
 	c.acc = s.acc
 	for i := range c.e.ops {
@@ -201,8 +205,8 @@ func (c *Context) Finish(s *Stream, pad int32, out [][]int32) error {
 }
 
 // region runs the local steps from where the flow's last chunk ended to the
-// rows wanted now.
-func (c *Context) region(s *Stream) {
+// rows wanted now. If more chunks are to come, it keeps what they look back at.
+func (c *Context) region(s *Stream, more bool) {
 	plan := c.e.stream
 	own := c.acc
 	c.tokens, c.acc = s.tokens, s.acc
@@ -219,25 +223,33 @@ func (c *Context) region(s *Stream) {
 			c.done[v] = from
 			o.run(c)
 			c.done[v] = 0
-			c.history(s, v, c.need[v], false)
+			if more {
+				c.history(s, v, c.need[v], false)
+			}
 		}
 	}
 	c.tokens, c.acc = nil, own
 }
 
-// history copies the columns of value v that precede row to: into the plane, or out of it.
+// history copies the columns of value v that precede row to: into the plane, or
+// out of it. It goes word by word and so may write a few columns further to
+// the left, which nobody will read again, or padding, which is written before it is read.
 func (c *Context) history(s *Stream, v, to int, restore bool) {
 	columns := c.e.stream.history[v]
-	n := min(columns, to)
-	if n == 0 {
+	if columns == 0 || to == 0 {
 		return
 	}
-	p := &c.planes[v]
-	for ch := range p.Channels {
-		kept, row := s.history[v][ch*columns:][:n], p.Data[ch*p.Stride+p.Margin+to-n:][:n]
-		if restore {
-			kept, row = row, kept
+	p, kept := &c.planes[v], s.history[v]
+	// Words that lie wholly before row 0 hold nothing.
+	for at := max(0, columns-to) / word * word; at < columns; at += word {
+		row := p.Margin + to - columns + at
+		for ch := range p.Channels {
+			a, b := (*[word]int8)(kept[ch*columns+at:]), (*[word]int8)(p.Data[ch*p.Stride+row:])
+			if restore {
+				*b = *a
+			} else {
+				*a = *b
+			}
 		}
-		copy(kept, row)
 	}
 }
