@@ -16,6 +16,7 @@ func TestGolden(t *testing.T) {
 		{Name: "mask_mean", Has: []string{"embed", "pool"}, Not: append(noMask, "div")},
 		{Name: "mask_mean_reciprocal", Has: []string{"embed", "pool"}, Not: append(noMask, "div")},
 		{Name: "mask_sum", Has: []string{"embed", "pool"}, Not: noMask},
+		{Name: "mask_relu", Has: []string{"embed", "pool"}, Not: noMask},
 		{Name: "mask_weak", Refused: true},
 		{Name: "mask_zero", Refused: true},
 		{Name: "mask_inside", Refused: true},

@@ -349,12 +349,27 @@ func (m *masking) pool(n *ir.Node) error {
 	}
 	switch {
 	case kind == "max" && d.g.zero <= -big:
+	case kind == "max" && d.f.zero == 0 && d.g.zero == 0 && neverNegative(d.x.Def): // 0 wins over nothing
 	case kind == "sum" && d.f.zero == 0 && d.g.zero == 0:
 	default:
 		return fmt.Errorf("before pool %s, x becomes %g*x + %g at masked positions", kind, d.f.zero, d.g.zero)
 	}
 	edit.Become(n, "pool", n.Attrs, d.x, m.r.valid)
 	return nil
+}
+
+// neverNegative says whether the results of n are known to be >= 0.
+func neverNegative(n *ir.Node) bool {
+	if n == nil || n.Op != "act" {
+		return false
+	}
+	switch n.Str("fn", "") {
+	case "relu", "sigmoid", "hard_sigmoid", "softplus", "exp", "square", "abs", "sqrt":
+		return true
+	case "clip":
+		return n.Float("min", -1) >= 0
+	}
+	return false
 }
 
 // meanOf makes a masked sum divided by the number of valid positions a mean.
