@@ -57,8 +57,9 @@ type Options struct {
 	ByteEncoding string
 	// Method forces one calibration method; empty: the one that measures best.
 	Method string
-	// TableBits is the number of bits of a token table's rows; 0 is 8.
-	TableBits int
+	// TableStep makes the 8-bit rows of a token table multiples of it, so that
+	// a large table compresses; 0 is 1.
+	TableStep int
 	// MaxDisagreement is the share of calibration inputs whose verdict may
 	// differ between float and integer, MaxRelError the root mean square
 	// error of the logits relative to their spread, above which quantize

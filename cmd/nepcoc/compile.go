@@ -23,7 +23,7 @@ type compileFlags struct {
 	calib, out, target, contract, dumpIR, method, sign string
 	labels                                             []string
 	maxDisagreement                                    float64
-	tableBits                                          int
+	tableStep                                          int
 	json                                               bool
 }
 
@@ -59,7 +59,7 @@ the model's outputs; MODEL.labels.txt beside the model is found by itself.
 	fl.StringArrayVar(&f.labels, "labels", nil, "file of class names, one per line; once per output of the model")
 	fl.StringVar(&f.method, "method", "", "force a calibration method (minmax, percentile, mse, entropy) instead of the one that measures best")
 	fl.Float64Var(&f.maxDisagreement, "max-disagreement", compiler.DefaultMaxDisagreement, "share of calibration inputs whose verdict may change before values are kept at 16 bits")
-	fl.IntVar(&f.tableBits, "table-bits", 0, "bits per element of the token table, 2 to 8 (default: 8, or 5 for tables over 1 MiB)")
+	fl.IntVar(&f.tableStep, "table-step", 0, "make elements of the token table multiples of this, 1 to 64: a coarser table makes a smaller bundle (default: 1, or 5 for tables over 1 MiB)")
 	fl.StringVar(&f.dumpIR, "dump-ir", "", "write the graph after each pass to this folder")
 	fl.StringVar(&f.sign, "sign", "", "sign the bundle with this Ed25519 private key (PEM)")
 	fl.BoolVar(&f.json, "json", false, "print the report as JSON")
@@ -79,7 +79,7 @@ func targetNames() string {
 
 func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	o := compiler.Options{
-		Model: model, Calib: f.calib, Target: f.target, Method: f.method, TableBits: f.tableBits,
+		Model: model, Calib: f.calib, Target: f.target, Method: f.method, TableStep: f.tableStep,
 		MaxDisagreement: f.maxDisagreement, DumpIR: f.dumpIR,
 	}
 	if f.maxDisagreement < 0 || f.maxDisagreement > 1 {

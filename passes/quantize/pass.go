@@ -80,7 +80,7 @@ func (s *search) run() (*ir.Graph, error) {
 		names = []string{m}
 	}
 	for _, m := range names {
-		if _, err := s.try(Options{Method: m, TableBits: s.ctx.Options.TableBits}); err != nil {
+		if _, err := s.try(Options{Method: m, TableStep: s.ctx.Options.TableStep}); err != nil {
 			return nil, err
 		}
 	}

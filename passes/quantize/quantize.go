@@ -37,9 +37,9 @@ type Options struct {
 	// bits; WideAll keeps all of them.
 	Wide    map[string]bool
 	WideAll bool
-	// TableBits is the number of bits of a token table's rows, 2..8; 0 is 8.
-	// Fewer bits make a smaller bundle, not a faster program.
-	TableBits int
+	// TableStep makes the 8-bit rows of a token table multiples of it, 1..64; 0
+	// is 1. A coarser table compresses better; a program runs no faster for it.
+	TableStep int
 }
 
 // Observations are the float values that calibration inputs produced:
@@ -57,11 +57,9 @@ type Observations struct {
 // are kept, so that each integer value can be compared with the float value it
 // stands for.
 func Run(g *ir.Graph, obs *Observations, opts Options) (*ir.Graph, error) {
-	if opts.TableBits == 0 {
-		opts.TableBits = 8
-	}
-	if opts.TableBits < 2 || opts.TableBits > 8 {
-		return nil, fmt.Errorf("quantize: token table rows of %d bits: want 2 to 8", opts.TableBits)
+	opts.TableStep = max(opts.TableStep, 1)
+	if opts.TableStep > 64 {
+		return nil, fmt.Errorf("quantize: token table in steps of %d: want 1 to 64", opts.TableStep)
 	}
 	clip, ok := methods[opts.Method]
 	if !ok {

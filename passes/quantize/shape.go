@@ -8,8 +8,8 @@ import (
 	"nepcoc/ir"
 )
 
-// embed quantizes a token table: rows of 8 bits (or fewer, see
-// Options.TableBits), one scale per column unless a consumer needs one for all.
+// embed quantizes a token table: rows of 8 bits (or coarser, see
+// Options.TableStep), one scale per column unless a consumer needs one for all.
 // The scale covers every row, seen in calibration or not: a clipped row would
 // be wrong for ever.
 func (q *quantizer) embed(n *ir.Node) error {
@@ -44,7 +44,7 @@ func (q *quantizer) embed(n *ir.Node) error {
 		q.set(v, q.emit("token_table", n, v, ir.I16, []*ir.Value{tokens, t}, attrs), scale, fill(c, 0))
 		return nil
 	}
-	step := math.Exp2(float64(8 - q.opts.TableBits))
+	step := float64(q.opts.TableStep)
 	limit := 127.0
 	for i := range scale {
 		scale[i] = nonZero(tops[i]) / limit
