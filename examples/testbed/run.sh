@@ -2,14 +2,16 @@
 # Captures labelled flows of real servers and clients that talk over veth pairs between network
 # namespaces, and trims them to small files:  sudo ./run.sh [--only LABEL,...] [--splits NAME,...] [OUTDIR]
 #
-# Each split runs inside namespaces of its own (network, mounts, host name, processes) that end with it, so nothing
+# Each run has namespaces of its own (network, mounts, host name, processes) that end with it, so nothing
 # outside is reached, configured or left running, however the script ends.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export PATH=$PATH:/usr/sbin:/sbin
 
-# split, seed, requests per label
-splits="train 1 70
+# split, seed, requests per label. Training has three runs, so that its servers show several names.
+runs="train 1 25
+train 4 25
+train 5 25
 calib 2 9
 test 3 19"
 
@@ -38,16 +40,23 @@ if [ -z "${TESTBED_INSIDE:-}" ]; then
 		[[ ",$wanted," == *",$split,"* ]] || continue
 		unshare --net --uts --mount --pid --fork --kill-child --mount-proc \
 			env TESTBED_INSIDE="$work" TMPDIR="$work" timeout -k 5 900 \
-			bash "$here/run.sh" "$split" "$seed" "$count" "$out" "$only"
-	done <<<"$splits"
+			bash "$here/run.sh" "$work/$split.$seed" "$seed" "$count" "$only"
+	done <<<"$runs"
+	# The second link is written as a trunk port shows it: VLAN 100.
+	for split in ${wanted//,/ }; do
+		raw=()
+		for run in "$work/$split".*.1.pcap; do
+			raw+=("$run" "${run%.1.pcap}.2.pcap@100" "${run%.1.pcap}.3.pcap")
+		done
+		"$work/trim" -ports "$here/ports.txt" -out "$out/$split" -run "testbed-$split" "${raw[@]}"
+	done
 	exit
 fi
-work=$TESTBED_INSIDE split=$1 seed=$2 count=$3 out=$4 only=$5
+work=$TESTBED_INSIDE raw=$1 seed=$2 count=$3 only=$4
 
 # Servers and clients run as root: let them write nowhere but to empty folders of our own. (A daemon
 # that is told to use /dev/null as its PID file deletes it, for one.)
 mount --bind "$work" "$work"
-mount --bind "$out" "$out"
 mount -o remount,bind,ro /
 for d in /run /var/spool /var/lib /var/log; do mount -t tmpfs -o mode=755 none "$d"; done
 mkdir /run/netns
@@ -76,8 +85,9 @@ for i in 1 2 3; do
 	ip addr add "10.77.$i.1/24" dev "s$i"
 	ip addr add "fd77:$i::1/64" dev "s$i" nodad
 	ip link set "s$i" up
-	ip -n "c$i" addr add "10.77.$i.2/24" dev eth
-	ip -n "c$i" addr add "fd77:$i::2/64" dev eth nodad
+	# An address per run: the flows of two runs in one capture can't meet.
+	ip -n "c$i" addr add "10.77.$i.1$seed/24" dev eth
+	ip -n "c$i" addr add "fd77:$i::1$seed/64" dev eth nodad
 	ip -n "c$i" link set lo up
 	ip -n "c$i" link set eth up
 done
@@ -91,7 +101,7 @@ start_servers "$seed"
 
 dumps=()
 for i in 1 2 3; do
-	tcpdump -i "s$i" -Z root -s 256 -B 8192 -U -w "$work/$split.$i.pcap" 'tcp or udp' 2>"$work/tcpdump.$i.log" &
+	tcpdump -i "s$i" -Z root -s 256 -B 8192 -U -w "$raw.$i.pcap" 'tcp or udp' 2>"$work/tcpdump.$i.log" &
 	dumps+=($!)
 done
 for i in 1 2 3; do
@@ -102,6 +112,3 @@ cp "$here"/sip/*.xml "$work/"
 sleep 2
 kill -INT "${dumps[@]}"
 wait "${dumps[@]}"
-# The second link is written as a trunk port shows it: VLAN 100.
-"$work/trim" -ports "$here/ports.txt" -out "$out/$split" -run "testbed-$split" \
-	"$work/$split.1.pcap" "$work/$split.2.pcap@100" "$work/$split.3.pcap"

@@ -1,9 +1,8 @@
 # Sourced by run.sh: starts the servers; they end with the process namespace. Needs $work. All state lives in $work/srv; addresses
 # are whatever the server namespace has, so "any" is safe to bind.
 
-# Host and product names of banners, one set per split, so that a banner seen in training is not the
-# banner of the test.
-names=("" "mx1.alpha.lab Alpha" "relay.bravo.lab Bravo" "gate.charlie.example Charlie")
+# Host and product names of banners by seed, so that a banner seen in training is not the banner of the test.
+names=("" "mx1.alpha.lab Alpha" "relay.bravo.lab Bravo" "gate.charlie.example Charlie" "delta.lab Delta-Systems" "ns7.echo.example Echo")
 
 wait_port() { # $1 port; TCP only
 	local i

@@ -1,0 +1,97 @@
+// Package model holds no Go code: the demonstration model, and the test that what it was trained on is
+// what the agent will feed it.
+package model
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"os"
+	"strings"
+	"testing"
+
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/flow"
+	"nepcoc/runtime/traffic"
+	"nepcoc/runtime/verdict"
+)
+
+func contract(t *testing.T) traffic.Contract {
+	t.Helper()
+	text, err := os.ReadFile("demo.contract.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := traffic.Parse("demo.contract.yaml", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestContractIsTheNamedOne(t *testing.T) {
+	named, err := traffic.Named("nepco-bytes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := contract(t); c.Hash() != named.Hash() {
+		t.Errorf("demo.contract.yaml is not nepco-bytes:\n%s\nwant:\n%s", c.Canonical(), named.Canonical())
+	}
+}
+
+// The digests were printed by flows.py, which implements the contract without this module's code.
+func TestTokensAreThoseOfTraining(t *testing.T) {
+	for split, want := range map[string]string{
+		"train": "ec2cfb55c4961519ff9543d89f44245f613605c2b28e0ad888a08768f00b0af6",
+		"calib": "81d361e01896e674efc6736bf2088f5007baf2d71873181de38dd4ce958781e2",
+		"test":  "770b7617da131fc1b4101faf3621003ab9e2e66302b5856c748ac0c7398162d7",
+	} {
+		t.Run(split, func(t *testing.T) {
+			src, err := capture.Open("../testbed/" + split + ".pcap")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer src.Close()
+			flows, _, err := flow.Collect(src, contract(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			labels, err := verdict.ReadLabels("../testbed/" + split + ".csv")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(flows) != len(labels.Rows) {
+				t.Fatalf("%d flows, %d rows in the CSV", len(flows), len(labels.Rows))
+			}
+			sum := sha256.New()
+			for i, f := range flows {
+				if row, ok := labels.Find(f.Key, f.First); !ok || row != i {
+					t.Fatalf("flow %d, %v, is row %d of the CSV (found: %v)", i, f.Key, row, ok)
+				}
+				var b []byte
+				for _, id := range f.Tokens {
+					b = binary.LittleEndian.AppendUint32(b, uint32(id))
+				}
+				sum.Write(b)
+			}
+			if got := hex.EncodeToString(sum.Sum(nil)); got != want {
+				t.Errorf("digest of the tokens is %s, flows.py says %s", got, want)
+			}
+		})
+	}
+}
+
+func TestLabelsAreSortedNames(t *testing.T) {
+	text, err := os.ReadFile("demo.labels.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := strings.Fields(string(text))
+	rows, err := verdict.ReadLabels("../testbed/train.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := strings.Join(names, " "), strings.Join(rows.Names(), " "); got != want {
+		t.Errorf("demo.labels.txt: %s\ntrain.csv has:   %s", got, want)
+	}
+}
