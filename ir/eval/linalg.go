@@ -136,18 +136,50 @@ func matMulTo[T float](c *call, out []T) error {
 	return err
 }
 
+// linear doesn't go through multiply: token tables and calibration come out of
+// it, and a compile must give the same bytes on every CPU. Products of float32
+// are exact in float64 and are summed in one order here, so that it makes no
+// difference whether the CPU fuses multiplication and addition; a float32
+// product of gonum differs between amd64 and arm64 in its last bits.
 func linear(c *call) error {
-	x, w := c.in[0], c.in[1]
+	x, w := c.in[0].Data.([]float32), widened(c.in[1].Data.([]float32))
 	out := c.out[0].Data.([]float32)
-	i, o := w.Shape[1], w.Shape[0]
-	rows := ir.NumElements(x.Shape[:len(x.Shape)-1])
-	err := multiply(out, matrix[float32]{data: x.Data.([]float32), rows: rows, cols: i},
-		matrix[float32]{data: w.Data.([]float32), rows: o, cols: i, t: true})
-	if err != nil {
-		return err
+	o, n := c.in[1].Shape[0], c.in[1].Shape[1]
+	row := make([]float64, n)
+	for y := out; len(y) > 0; y, x = y[o:], x[n:] {
+		for i, v := range x[:n] {
+			row[i] = float64(v)
+		}
+		j := 0
+		for ; j+4 <= o; j += 4 { // four independent sums keep the CPU busy
+			a, b, c, d := w[j*n:][:len(row)], w[(j+1)*n:][:len(row)], w[(j+2)*n:][:len(row)], w[(j+3)*n:][:len(row)]
+			var sa, sb, sc, sd float64
+			for i, v := range row {
+				sa += v * a[i]
+				sb += v * b[i]
+				sc += v * c[i]
+				sd += v * d[i]
+			}
+			y[j], y[j+1], y[j+2], y[j+3] = float32(sa), float32(sb), float32(sc), float32(sd)
+		}
+		for ; j < o; j++ {
+			sum := 0.0
+			for i, v := range row {
+				sum += v * w[j*n+i]
+			}
+			y[j] = float32(sum)
+		}
 	}
 	addBias(out, c.input(2))
 	return fusedAct(c)
+}
+
+func widened(x []float32) []float64 {
+	out := make([]float64, len(x))
+	for i, v := range x {
+		out[i] = float64(v)
+	}
+	return out
 }
 
 // addBias adds a vector to every row.

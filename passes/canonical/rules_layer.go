@@ -417,7 +417,7 @@ func batchNorm(l *lowering, n *ir.Node, x *view) (*view, error) {
 			at = x.perm[i]
 		}
 		s := float64(p[0][i]) / math.Sqrt(float64(p[3][i])+n.Float("epsilon", 1e-5))
-		scale[at], shift[at] = float32(s), float32(float64(p[1][i])-float64(p[2][i])*s)
+		scale[at], shift[at] = float32(s), float32(float64(p[1][i])-float64(float64(p[2][i])*s)) // not fused: the same bits on every CPU
 	}
 	name := n.Out().Name
 	val, err := l.emit("affine", nil, x.val, l.names.Vec(name+".scale", scale), l.names.Vec(name+".shift", shift))

@@ -22,7 +22,7 @@ func foldAffine(g *ir.Graph, names edit.Names) {
 			s0, t0 := edit.Floats(before.Inputs[1]), edit.Floats(before.Inputs[2])
 			s, t := make([]float32, len(scale)), make([]float32, len(scale))
 			for i := range s {
-				s[i], t[i] = s0[i]*scale[i], t0[i]*scale[i]+shift[i]
+				s[i], t[i] = s0[i]*scale[i], float32(t0[i]*scale[i])+shift[i] // not fused: the same bits on every CPU
 			}
 			x, scale, shift = before.Inputs[0], s, t
 		} else if n.Op == "affine" {

@@ -72,7 +72,7 @@ func (u Names) Rescale(n *ir.Node, scale, shift []float32) (w, b *ir.Value) {
 	for o := range bd {
 		bd[o] = shift[o]
 		if bias != nil {
-			bd[o] += bias[o] * scale[o]
+			bd[o] += float32(bias[o] * scale[o]) // converted: no fused multiply-add, the same bits on every CPU
 		}
 	}
 	w = n.Inputs[1]
