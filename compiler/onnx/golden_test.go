@@ -1,17 +1,12 @@
 package onnx
 
 import (
-	"flag"
-	"os"
 	"path/filepath"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
+	"nepcoc/internal/golden"
 	"nepcoc/ir"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // The imported form of small models, as textual IR. What the importer folds
 // and what it leaves to passes/canonical can be read there.
@@ -31,7 +26,9 @@ func TestGolden(t *testing.T) {
 			node("Concat", in("one", "channels", "all"), in("target"), aInt("axis", 0)).
 			node("Reshape", in("x", "target"), in("y")),
 	}
+	var known []string
 	for name, m := range cases {
+		known = append(known, name+".ir")
 		g, _, err := Import(name+".onnx", m.bytes())
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -41,28 +38,7 @@ func TestGolden(t *testing.T) {
 		if _, err := ir.Parse(got); err != nil {
 			t.Errorf("%s: can't be parsed back: %v", name, err)
 		}
-		path := filepath.Join("testdata", name+".ir")
-		if *update {
-			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatalf("%v (write it with go test -update)", err)
-		}
-		if d := cmp.Diff(string(want), got); d != "" {
-			t.Errorf("%s: imported form changed; if that is right, go test -update\n%s", name, d)
-		}
+		golden.File(t, filepath.Join("testdata", name+".ir"), []byte(got))
 	}
-	files, err := filepath.Glob("testdata/*.ir")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		name := filepath.Base(f)
-		if cases[name[:len(name)-len(".ir")]] == nil {
-			t.Errorf("%s: no test writes this golden file; remove it", f)
-		}
-	}
+	golden.Orphans(t, "testdata", known...)
 }

@@ -9,7 +9,6 @@
 package passtest
 
 import (
-	"flag"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,11 +18,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"nepcoc/internal/golden"
 	"nepcoc/ir"
 	"nepcoc/passes"
 )
-
-var update = flag.Bool("update", false, "write the golden files of testdata anew")
 
 // Case is one golden file and what must be true of it whatever the text says:
 // a careless -update can't turn a case around.
@@ -38,23 +36,15 @@ type Case struct {
 
 // Golden runs the pass on every case and fails on files that no case names.
 func Golden(t *testing.T, p passes.Pass, cases []Case) {
-	known := make(map[string]bool)
+	var known []string
 	for _, c := range cases {
-		known[c.Name+".txt"] = true
-		t.Run(c.Name, func(t *testing.T) { golden(t, p, c) })
+		known = append(known, c.Name+".txt")
+		t.Run(c.Name, func(t *testing.T) { run(t, p, c) })
 	}
-	files, err := os.ReadDir("testdata")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		if !known[f.Name()] && f.Name() != "fuzz" {
-			t.Errorf("testdata/%s belongs to no case", f.Name())
-		}
-	}
+	golden.Orphans(t, "testdata", known...)
 }
 
-func golden(t *testing.T, p passes.Pass, c Case) {
+func run(t *testing.T, p passes.Pass, c Case) {
 	path := filepath.Join("testdata", c.Name+".txt")
 	archive, err := txtar.ParseFile(path)
 	if err != nil {
@@ -91,7 +81,7 @@ func golden(t *testing.T, p passes.Pass, c Case) {
 		}
 		Compare(t, p.Name, Evaluate(t, after, adapted), Evaluate(t, before, inputs), 1e-5)
 	}
-	if *update {
+	if golden.Update() {
 		archive.Files = []txtar.File{{Name: "before", Data: []byte(Text(t, before))}, section}
 		if err := os.WriteFile(path, txtar.Format(archive), 0o666); err != nil {
 			t.Fatal(err)

@@ -1,0 +1,93 @@
+# make help lists the targets. Nothing here needs cgo but the race detector.
+
+GO      ?= go
+BIN     := bin
+BUILD   := build
+MODEL   := examples/model
+TESTBED := examples/testbed
+
+# Arm without hardware: cortex-a76 has dot product like BlueField-3's cores,
+# cortex-a72 has not and is BlueField-2's core.
+QEMU    := qemu-aarch64
+ARM     := GOARCH=arm64 CGO_ENABLED=0
+TIMEOUT := -timeout 20m
+
+# Several goroutines at work at once: these run under the race detector, too.
+CONCURRENT := ./runtime/engine ./runtime/classify ./runtime/flow ./compiler/calibrate
+# With kernels per CPU feature: these run on both kinds of core.
+KERNELS    := ./runtime/kernels/... ./runtime/engine
+
+.DEFAULT_GOAL := build
+.PHONY: help build dist demo test check fmt vet stale purego race arm64 arm64-nodot golden generate fuzz bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## both commands, into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/...
+
+dist: ## the agent for the card, static, into dist/
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) build -trimpath -o dist/arm64/ ./cmd/nepcod
+	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 $(GO) build -trimpath -o dist/amd64/ ./cmd/nepcod
+
+demo: build ## compile the example model, verify it, classify a capture
+	@mkdir -p $(BUILD)
+	@echo; echo '== nepcoc compile: a PyTorch export and 120 flows become a bundle'
+	$(BIN)/nepcoc compile $(MODEL)/demo.onnx --calib $(TESTBED)/calib.pcap -o $(BUILD)/demo.nepco
+	@echo; echo '== nepcoc verify: float = integer, reference = engine, on flows it has not seen'
+	$(BIN)/nepcoc verify $(BUILD)/demo.nepco --model $(MODEL)/demo.onnx --pcap $(TESTBED)/test.pcap --labels $(TESTBED)/test.csv
+	@echo; echo '== nepcod selftest: what the card does first'
+	$(BIN)/nepcod selftest $(BUILD)/demo.nepco
+	@echo; echo '== nepcoc run: one verdict per flow (all in $(BUILD)/verdicts.txt)'
+	$(BIN)/nepcoc run $(BUILD)/demo.nepco $(TESTBED)/test.pcap > $(BUILD)/verdicts.txt
+	@tail -n 12 $(BUILD)/verdicts.txt
+	@echo "$$(wc -l < $(BUILD)/verdicts.txt) flows"
+
+test: ## all tests on this machine
+	$(GO) test $(TIMEOUT) ./...
+
+check: fmt vet stale test purego race arm64 arm64-nodot demo ## what CI runs
+	@echo 'check: all held'
+
+fmt: ## fail on files that gofmt would change
+	@files=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...)); [ -z "$$files" ] || { echo "gofmt -w these:"; echo "$$files"; exit 1; }
+
+vet: ## for both architectures and without assembly
+	$(GO) vet ./...
+	$(ARM) $(GO) vet ./...
+	$(GO) vet -tags purego ./runtime/...
+
+# Goldens are compared by the tests themselves; this is for generated files.
+stale: ## fail where go generate changes a file
+	@before=$$(git diff | sha256sum); $(GO) generate ./... && after=$$(git diff | sha256sum); \
+	[ "$$before" = "$$after" ] || { echo 'generated files were out of date; they are written now, commit them:'; git diff --stat; exit 1; }
+
+purego: ## the pure-Go twins in place of assembly
+	$(GO) test $(TIMEOUT) -short -tags purego $(KERNELS)
+
+race: ## under the race detector (needs cgo)
+	CGO_ENABLED=1 $(GO) test $(TIMEOUT) -short -race $(CONCURRENT)
+
+arm64: ## tests of the arm64 build on a core with dot product
+	$(ARM) $(GO) test $(TIMEOUT) -short -exec '$(QEMU) -cpu cortex-a76' ./runtime/... ./ir/... ./passes/... ./backends/... ./compiler/...
+
+arm64-nodot: ## kernels and engine on a core without
+	$(ARM) $(GO) test $(TIMEOUT) -short -exec '$(QEMU) -cpu cortex-a72' $(KERNELS)
+
+generate: ## write generated files anew
+	$(GO) generate ./...
+
+# Only packages whose tests have the flag can be given it.
+golden: ## write golden files anew; read the difference before committing it
+	$(GO) test $$(grep -rlE '"nepcoc/(internal/golden|passes/internal/passtest)"' --include='*_test.go' . | xargs -n1 dirname | sort -u) -update
+
+fuzz: ## every fuzz target for FUZZTIME (default 60s) each
+	@set -e; grep -rnoE '^func Fuzz[A-Za-z0-9_]*' --include='*_test.go' . | while IFS=: read -r file _ fn; do \
+		echo "$$(dirname $$file) $${fn#func }"; \
+		$(GO) test -run '^$$' -fuzz "^$${fn#func }\$$" -fuzztime $${FUZZTIME:-60s} $$(dirname $$file) </dev/null; done
+
+bench: ## all benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+clean: ## remove what was built
+	rm -rf $(BIN) $(BUILD) dist
