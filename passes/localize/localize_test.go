@@ -3,6 +3,7 @@ package localize_test
 import (
 	"testing"
 
+	"nepcoc/passes"
 	"nepcoc/passes/internal/passtest"
 	"nepcoc/passes/localize"
 )
@@ -25,6 +26,8 @@ func TestGolden(t *testing.T) {
 		{Name: "position_embedding", Has: []string{"embed", "add", "linear"}},
 		{Name: "bytes", Has: []string{"embed"}, Not: []string{"affine"}},
 		{Name: "bytes_direct", Has: []string{"embed", "flatten"}},
+		{Name: "bytes_raw", Has: []string{"embed"}, Not: []string{"cast"}},
+		{Name: "bytes_unknown", Refused: true, Options: passes.Options{ByteEncoding: "nibble"}},
 		{Name: "squeeze_excite", Refused: true},
 		{Name: "two_inputs", Refused: true},
 	})
