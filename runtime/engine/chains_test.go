@@ -64,7 +64,11 @@ func randomChain(seed uint64) *bundle.Program {
 }
 
 func TestRandomChains(t *testing.T) {
-	for seed := range uint64(300) {
+	n := uint64(300)
+	if testing.Short() {
+		n = 50
+	}
+	for seed := range n {
 		p := randomChain(seed)
 		differential(t, p, seed)
 		for _, path := range paths() {

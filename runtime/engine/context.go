@@ -14,6 +14,11 @@ import (
 type Context struct {
 	// Profile, if set, collects the time of each step.
 	Profile *Profile
+	// Trace, if set, is called after each step of Run with the rows that it
+	// computed, row-major, to be read only: those that the flow needs, so
+	// often fewer than the value has. Values that exist in no memory (maxima taken
+	// as they are computed, changes of shape) are left out.
+	Trace func(value, rows int, data []int32)
 
 	e      *Engine
 	tokens []int32
@@ -92,9 +97,12 @@ func (c *Context) Run(tokens []int32, valid int, out [][]int32) error {
 	}
 	c.tokens = tokens
 	c.e.require(c.need, valid)
-	if c.Profile != nil {
+	switch {
+	case c.Trace != nil:
+		c.traced()
+	case c.Profile != nil:
 		c.profiled()
-	} else {
+	default:
 		for i := range c.e.ops {
 			if o := &c.e.ops[i]; c.need[o.out] > 0 {
 				o.run(c)
@@ -148,5 +156,32 @@ func (c *Context) profiled() {
 		now := time.Now()
 		ns[i] += now.Sub(last).Nanoseconds()
 		last = now
+	}
+}
+
+func (c *Context) traced() {
+	for i := range c.e.ops {
+		o := &c.e.ops[i]
+		v, rows := o.out, c.need[o.out]
+		if rows == 0 {
+			continue
+		}
+		o.run(c)
+		if c.e.pooled[v] {
+			continue
+		}
+		cols := c.e.p.Values[v].Cols
+		data := make([]int32, rows*cols)
+		for t := range rows {
+			row := data[t*cols:][:cols]
+			if c.e.lay.place[rowForm][v] != nil {
+				copy(row, c.row(v, t, row))
+				continue
+			}
+			for ch := range row {
+				row[ch] = int32(c.planes[v].At(ch, t))
+			}
+		}
+		c.Trace(v, rows, data)
 	}
 }

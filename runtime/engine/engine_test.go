@@ -2,7 +2,6 @@ package engine_test
 
 import (
 	"math/rand/v2"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -35,17 +34,20 @@ func bind(t testing.TB, p *bundle.Program, path string) *engine.Engine {
 	return e
 }
 
-func reference(t testing.TB, p *bundle.Program, tokens []int32, valid int) [][]int32 {
+// reference is refexec for p.
+func reference(t testing.TB, p *bundle.Program) func(tokens []int32, valid int) [][]int32 {
 	t.Helper()
 	x, err := refexec.New(p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := x.Run(tokens, valid)
-	if err != nil {
-		t.Fatal(err)
+	return func(tokens []int32, valid int) [][]int32 {
+		want, err := x.Run(tokens, valid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return want
 	}
-	return want
 }
 
 func equal(a, b [][]int32) bool { return slices.EqualFunc(a, b, slices.Equal) }
@@ -60,9 +62,10 @@ func differential(t testing.TB, p *bundle.Program, seed uint64) {
 		e := bind(t, p, path)
 		contexts, out = append(contexts, e.NewContext()), e.NewOutput()
 	}
+	ref := reference(t, p)
 	for i := range uint64(4) {
 		tokens, valid := randprog.Input(p, seed*4+i)
-		want := reference(t, p, tokens, valid)
+		want := ref(tokens, valid)
 		for j, c := range contexts {
 			if err := c.Run(tokens, valid, out); err != nil {
 				t.Fatal(err)
@@ -76,7 +79,7 @@ func differential(t testing.TB, p *bundle.Program, seed uint64) {
 
 func TestRandomPrograms(t *testing.T) {
 	n := uint64(2000)
-	if testing.Short() || os.Getenv("NEPCOC_QUICK") != "" {
+	if testing.Short() {
 		n = 200
 	}
 	for seed := range n {
@@ -88,7 +91,7 @@ func TestRandomPrograms(t *testing.T) {
 func TestWorkersShareAnEngine(t *testing.T) {
 	p := chain{300, 60, 32, 3, []bool{false, true}}.program(1)
 	tokens := flow(p, rand.New(rand.NewPCG(1, 1)))
-	want := reference(t, p, tokens, 50)
+	want := reference(t, p)(tokens, 50)
 	for _, path := range paths() {
 		e := bind(t, p, path)
 		var wg sync.WaitGroup
@@ -145,12 +148,45 @@ func TestProfile(t *testing.T) {
 	c, out := e.NewContext(), e.NewOutput()
 	c.Profile = &engine.Profile{}
 	for range 3 {
-		if err := c.Run(tokens, 50, out); err != nil || !equal(out, reference(t, p, tokens, 50)) {
+		if err := c.Run(tokens, 50, out); err != nil || !equal(out, reference(t, p)(tokens, 50)) {
 			t.Fatal(out, err)
 		}
 	}
 	if c.Profile.Runs != 3 || len(c.Profile.Nanoseconds) != len(e.StepNames()) {
 		t.Errorf("profile %+v of steps %v", c.Profile, e.StepNames())
+	}
+}
+
+// Every value that can be seen equals refexec's, as far as it was computed.
+func TestTrace(t *testing.T) {
+	for seed := range uint64(150) {
+		p := randprog.New(seed)
+		tokens, valid := randprog.Input(p, seed)
+		x, err := refexec.New(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := make([][]int32, len(p.Values))
+		x.Trace = func(v int, data []int32) { want[v] = data }
+		if _, err := x.Run(tokens, valid); err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths() {
+			e := bind(t, p, path)
+			c, seen := e.NewContext(), 0
+			c.Trace = func(v, rows int, data []int32) {
+				seen++
+				if !slices.Equal(data, want[v][:rows*p.Values[v].Cols]) {
+					t.Errorf("seed %d, %s: value %d differs", seed, path, v)
+				}
+			}
+			if err := c.Run(tokens, valid, e.NewOutput()); err != nil {
+				t.Fatal(err)
+			}
+			if seen == 0 {
+				t.Errorf("seed %d: nothing traced", seed)
+			}
+		}
 	}
 }
 

@@ -78,8 +78,11 @@ func TestStreams(t *testing.T) {
 			}
 		}
 	}
-	chunked := 0
-	for seed := range uint64(1000) {
+	chunked, n := 0, uint64(1000)
+	if testing.Short() {
+		n = 100
+	}
+	for seed := range n {
 		for _, path := range paths() {
 			if streamed(t, randprog.New(seed), path, 2, seed) {
 				chunked++
