@@ -28,10 +28,12 @@ func (c *compilation) assemble(p *bundle.Program) error {
 			Producer: strings.TrimSpace(c.res.Info.Producer + " " + c.res.Info.ProducerVersion), Opset: c.res.Info.Opset,
 			TokenInput: c.res.Report.Local.TokenInput, MaskInput: c.res.Report.Local.MaskInput},
 		Target:      bundle.Target{Name: c.res.Target.Name, Requires: c.res.Target.Requires},
-		Contract:    bundle.Contract{YAML: string(c.contract.YAML()), Hash: c.contract.Hash()},
 		Calibration: bundle.Calibration{Method: q.Method, Samples: len(c.calib.Inputs), SourceSHA256: c.calib.SHA256},
 		Accuracy: bundle.Accuracy{Samples: q.Fidelity.Samples, Agreement: rounded(q.Fidelity.Agreement),
 			Cosine: rounded(q.Fidelity.Cosine), MaxError: rounded(q.Fidelity.MaxError)},
+	}
+	if !c.noContract {
+		m.Contract = bundle.Contract{YAML: string(c.contract.YAML()), Hash: c.contract.Hash()}
 	}
 	for i, o := range p.Outputs {
 		m.Outputs = append(m.Outputs, bundle.OutputInfo{Name: o.Name, Labels: labels[i]})

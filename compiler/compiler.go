@@ -61,7 +61,7 @@ const DefaultMaxDisagreement = 0.01
 
 // maxRelError is the error of the logits, relative to their spread, above
 // which more bits are spent even though no verdict changed.
-const maxRelError = 0.05
+const maxRelError = 0.03
 
 // largeTableStep is the step of tables that make up nearly all of a bundle. Of
 // the published model's 65,541 rows: step 4 gives 10.2 MB, 5 9.4 MB, 8 8.2 MB;
@@ -138,9 +138,11 @@ type compilation struct {
 	ctx      context.Context
 	res      Result
 	contract traffic.Contract
-	calib    *calibrate.Set
-	meter    *meter
-	checking bool // random inputs, no bundle
+	// noContract: the bundle can't be fed packets.
+	noContract bool
+	calib      *calibrate.Set
+	meter      *meter
+	checking   bool // random inputs, no bundle
 }
 
 func (c *compilation) run() error {
@@ -218,7 +220,7 @@ func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(
 	}
 	c.stage("reading calibration data")
 	var err error
-	if strings.EqualFold(filepath.Ext(c.Calib), ".npz") {
+	if c.fromArrays() {
 		c.calib, err = calibrate.FromArrays(c.Calib, local)
 	} else {
 		c.calib, err = calibrate.FromCapture(c.Calib, c.contract)
@@ -237,6 +239,9 @@ func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(
 	c.meter = &meter{inputs: inputs, float: float}
 	return calibrate.Observe(g, c.calib.Spread(observeInputs), observe)
 }
+
+// fromArrays says that the calibration data are arrays, not a capture.
+func (c *compilation) fromArrays() bool { return strings.EqualFold(filepath.Ext(c.Calib), ".npz") }
 
 func tableColumns(g *ir.Graph) int {
 	for _, n := range g.Nodes {
@@ -265,6 +270,11 @@ func (c *compilation) chooseContract(l passes.Local) error {
 			}
 		}
 		if !found {
+			if c.fromArrays() {
+				c.res.Notes = append(c.res.Notes, fmt.Sprintf("no traffic contract: no built-in has %d token ids, so the bundle classifies arrays but no packets; give the contract that the model was trained with (--contract FILE)", l.Vocab))
+				c.noContract = true
+				return nil
+			}
 			return fmt.Errorf("no built-in traffic contract has %d token ids (encoding %s): give the one the model was trained with (--contract FILE)", l.Vocab, l.Encoding)
 		}
 	}

@@ -237,7 +237,7 @@ type passTime struct {
 func newCompileReport(res *compiler.Result, out string, size int) *compileReport {
 	m, q, l := &res.Bundle.Manifest, &res.Report.Quantize, &res.Report.Local
 	r := &compileReport{
-		Output: out, Bytes: size, Model: m.Model, Target: res.Target.Name, Contract: m.Contract.Hash[:12],
+		Output: out, Bytes: size, Model: m.Model, Target: res.Target.Name, Contract: contractText(m.Contract.Hash),
 		Region: region{l.Left, l.Right, l.Whole}, Method: q.Method, Samples: m.Calibration.Samples,
 		Agreement: q.Fidelity.Agreement, Cosine: q.Fidelity.Cosine, RelError: q.Fidelity.RelError, Wide: q.Wide,
 		Steps: res.Cost, Notes: append(res.Notes, res.Report.Notes...), Seconds: res.Time.Seconds(), targetDescr: res.Target.Doc,

@@ -102,7 +102,7 @@ func (r *inspection) print(w io.Writer) {
 		{"digest", r.Digest},
 		{"model", fmt.Sprintf("%s (sha256 %.12s, %s, opset %d)", m.Model.File, m.Model.SHA256, m.Model.Producer, m.Model.Opset)},
 		{"compiled by", fmt.Sprintf("%s, format %d, for %s", m.Tool, m.Format, m.Target.Name)},
-		{"contract", fmt.Sprintf("%.12s, %d tokens of %d ids", m.Contract.Hash, r.Length, r.Vocab)},
+		{"contract", fmt.Sprintf("%s, %d tokens of %d ids", contractText(m.Contract.Hash), r.Length, r.Vocab)},
 		{"local region", fmt.Sprintf("%d positions to the left, %d to the right", r.Left, r.Right)},
 		{"calibration", fmt.Sprintf("%s on %d samples", m.Calibration.Method, m.Calibration.Samples)},
 		{"accuracy", fmt.Sprintf("%s of %d verdicts as float, logits cosine %.4f, worst error %.4g", cli.Percent(m.Accuracy.Agreement), m.Accuracy.Samples, m.Accuracy.Cosine, m.Accuracy.MaxError)},
@@ -127,6 +127,14 @@ func (r *inspection) print(w io.Writer) {
 	}
 	rows = append(rows, []string{"all", "", "", fmt.Sprint(macs), cli.Bytes(bytes), fmt.Sprintf("%.0f", cycles), fmt.Sprintf("%.2f", r.Estimated)})
 	cli.Table(w, rows)
+}
+
+// contractText is a short form of the contract's hash.
+func contractText(hash string) string {
+	if hash == "" {
+		return "none (arrays only)"
+	}
+	return hash[:12]
 }
 
 func tileText(t int) string {

@@ -117,13 +117,16 @@ func FromArrays(path string, local passes.Local) (*Set, error) {
 // ForBundle reads an .npz for a bundle, without its model: the manifest has the
 // names of the arrays.
 func ForBundle(path string, b *bundle.Bundle) (*Set, error) {
-	c, err := classify.Contract(b)
-	if err != nil {
-		return nil, err
-	}
 	m := &b.Manifest.Model
-	return FromArrays(path, passes.Local{Length: b.Program.Length, Vocab: b.Program.Vocab,
-		Encoding: string(c.Encoding), TokenInput: m.TokenInput, MaskInput: m.MaskInput})
+	local := passes.Local{Length: b.Program.Length, Vocab: b.Program.Vocab, TokenInput: m.TokenInput, MaskInput: m.MaskInput}
+	if b.Manifest.Contract.YAML != "" {
+		c, err := classify.Contract(b)
+		if err != nil {
+			return nil, err
+		}
+		local.Encoding = string(c.Encoding)
+	}
+	return FromArrays(path, local)
 }
 
 // extras reads what an archive may hold besides the inputs.

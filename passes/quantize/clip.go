@@ -31,7 +31,7 @@ func clipMSE(s []float32, levels float64) float64 {
 	if top == 0 {
 		return 0
 	}
-	s = thin(s, 20000)
+	s = thin(s, 5000)
 	best, bestErr := top, math.Inf(1)
 	for f := 1.0; f >= 0.3; f *= 0.96 {
 		c := top * f
@@ -52,6 +52,9 @@ func clipMSE(s []float32, levels float64) float64 {
 	return best
 }
 
+// entropyStep is how many histogram bins the clip moves at a time.
+const entropyStep = 16
+
 // clipEntropy minimises the Kullback-Leibler divergence between the histogram
 // of the clipped values and its quantized form, after Migacz, "8-bit
 // inference with TensorRT" (GTC 2017).
@@ -68,9 +71,11 @@ func clipEntropy(s []float32, levels float64) float64 {
 	n := int(levels) + 1
 	best, bestKL := bins, math.Inf(1)
 	outside := 0.0
-	for keep := bins; keep >= 4*n; keep-- {
+	for keep := bins; keep >= 4*n; keep -= entropyStep {
 		if keep < bins {
-			outside += hist[keep]
+			for _, x := range hist[keep : keep+entropyStep] {
+				outside += x
+			}
 		}
 		if kl := divergence(hist[:keep], outside, n); kl < bestKL {
 			best, bestKL = keep, kl
@@ -147,22 +152,62 @@ func (q *quantizer) activeRows(v *ir.Value, i int) int {
 	return n
 }
 
+// stats are the observations of one value.
+type stats struct {
+	lo, hi   float64
+	mags     []float32   // magnitudes, sorted, thinned
+	channels [][]float32 // the same per channel; nil until asked for
+}
+
+// maxSample bounds the magnitudes kept of one value: quantiles and errors of
+// more are the same to all digits that matter.
+const maxSample = 1 << 17
+
+func (q *quantizer) statsOf(v *ir.Value) *stats {
+	if s := q.obs.stats[v]; s != nil {
+		return s
+	}
+	s := &stats{lo: math.Inf(1), hi: math.Inf(-1)}
+	q.eachRow(v, func(row []float32) {
+		for _, x := range row {
+			s.lo, s.hi = min(s.lo, float64(x)), max(s.hi, float64(x))
+			s.mags = append(s.mags, float32(math.Abs(float64(x))))
+		}
+	})
+	slices.Sort(s.mags)
+	s.mags = slices.Clone(thin(s.mags, maxSample))
+	if q.obs.stats == nil {
+		q.obs.stats = make(map[*ir.Value]*stats)
+	}
+	q.obs.stats[v] = s
+	return s
+}
+
+// channelMags are the sorted magnitudes of each channel of v.
+func (q *quantizer) channelMags(v *ir.Value) [][]float32 {
+	s := q.statsOf(v)
+	if s.channels == nil {
+		s.channels = make([][]float32, channels(v))
+		q.eachRow(v, func(row []float32) {
+			for c, x := range row {
+				s.channels[c] = append(s.channels[c], float32(math.Abs(float64(x))))
+			}
+		})
+		for _, m := range s.channels {
+			slices.Sort(m)
+		}
+	}
+	return s.channels
+}
+
 // observed is the range of v: the extremes and the clipped magnitude for the
 // given number of levels.
 func (q *quantizer) observed(v *ir.Value, levels float64) (lo, hi, clip float64) {
-	var mags []float32
-	lo, hi = math.Inf(1), math.Inf(-1)
-	q.eachRow(v, func(row []float32) {
-		for _, x := range row {
-			lo, hi = min(lo, float64(x)), max(hi, float64(x))
-			mags = append(mags, float32(math.Abs(float64(x))))
-		}
-	})
-	if len(mags) == 0 {
+	s := q.statsOf(v)
+	if len(s.mags) == 0 {
 		return 0, 0, 0
 	}
-	slices.Sort(mags)
-	return lo, hi, q.clip(mags, levels)
+	return s.lo, s.hi, q.clip(s.mags, levels)
 }
 
 // form picks the type, scale and offset of v's integer form for an output

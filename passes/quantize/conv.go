@@ -83,7 +83,7 @@ func spread(s []float32, n int) []float32 {
 // this many bits of the 32.
 const logitBits = 22
 
-// rescaled emits v = act(conv(x)) as an int_conv: 8-bit weights per output channel with
+// rescaled emits v = act(conv(x)) as an int_conv: weights per output channel with
 // the input's scale folded in, a bias with the input's offset, and one
 // requantisation to the form chosen for v. Values that only end the model stay in 32 bits.
 func (q *quantizer) rescaled(n *ir.Node, xv, v *ir.Value, w weights, act *activation) error {
@@ -115,13 +115,19 @@ func (q *quantizer) rescaled(n *ir.Node, xv, v *ir.Value, w weights, act *activa
 		}
 	}
 
-	wq, bq, acc, err := q.fold(x, xv, w, shiftBias)
+	levels := 127.0
+	if d == ir.I32 && x.val.Type.DType == ir.I8 {
+		// The last layer is small and its errors reach the verdict undamped:
+		// its weights take what 32-bit sums leave them.
+		levels = math.Floor(min(max(0.875*(1<<31)/(128*float64(w.k*w.i)), 127), 32767))
+	}
+	wq, bq, acc, err := q.fold(x, xv, w, shiftBias, levels)
 	if err != nil {
 		return err
 	}
 	mult, shift := multipliers(acc, unit)
 	in := []*ir.Value{x.val,
-		constant(v.Name+".w", ir.I8, wq, w.o, w.k, w.i), constant(v.Name+".b", ir.I32, bq, w.o),
+		weightTensor(v.Name+".w", wq, w.o, w.k, w.i), constant(v.Name+".b", ir.I32, bq, w.o),
 		constant(v.Name+".mult", ir.I32, mult, w.o), nil, table}
 	if w.left > 0 || w.right > 0 {
 		in[4] = q.padValues(v.Name, x)
@@ -132,11 +138,23 @@ func (q *quantizer) rescaled(n *ir.Node, xv, v *ir.Value, w weights, act *activa
 	return nil
 }
 
-// fold quantizes weights to 8 bits per output channel for the input's form and
-// proves that the accumulator fits 32 bits. acc is the real value of one unit
-// of each channel's accumulator; offset is subtracted by the bias.
-func (q *quantizer) fold(x *quant, xv *ir.Value, w weights, offset float64) (wq []int8, bq []int32, acc []float64, err error) {
-	wq, bq, acc = make([]int8, len(w.w)), make([]int32, w.o), make([]float64, w.o)
+// weightTensor stores quantized weights in 8 bits where they fit.
+func weightTensor(name string, w []int16, shape ...int) *ir.Value {
+	narrow := make([]int8, len(w))
+	for i, x := range w {
+		if int16(int8(x)) != x {
+			return constant(name, ir.I16, w, shape...)
+		}
+		narrow[i] = int8(x)
+	}
+	return constant(name, ir.I8, narrow, shape...)
+}
+
+// fold quantizes weights to the given levels per output channel for the
+// input's form and proves that the accumulator fits 32 bits. acc is the real value of
+// one unit of each channel's accumulator; offset is subtracted by the bias.
+func (q *quantizer) fold(x *quant, xv *ir.Value, w weights, offset, levels float64) (wq []int16, bq []int32, acc []float64, err error) {
+	wq, bq, acc = make([]int16, len(w.w)), make([]int32, w.o), make([]float64, w.o)
 	xlo, xhi := q.bounds(xv, x.val.Type.DType)
 	size := w.k * w.i
 	for c := range w.o {
@@ -150,14 +168,14 @@ func (q *quantizer) fold(x *quant, xv *ir.Value, w weights, offset float64) (wq 
 			b += float64(r) * x.offset[first+j%w.i]
 			top = max(top, math.Abs(float64(r)*x.scale[first+j%w.i]))
 		}
-		// 127 steps for the largest weight, but never so fine that the bias
+		// All levels for the largest weight, but never so fine that the bias
 		// outgrows 29 bits.
-		acc[c] = max(top/127, math.Abs(b)/(1<<28), 1e-30)
+		acc[c] = max(top/levels, math.Abs(b)/(1<<28), 1e-30)
 		bq[c] = int32(math.RoundToEven(b / acc[c]))
 		lo, hi := int64(bq[c]), int64(bq[c])
 		for j, r := range row {
 			s := int64(math.RoundToEven(float64(r) * x.scale[first+j%w.i] / acc[c]))
-			wq[c*size+j] = int8(s)
+			wq[c*size+j] = int16(s)
 			lo += min(s*int64(xlo), s*int64(xhi))
 			hi += max(s*int64(xlo), s*int64(xhi))
 		}

@@ -261,16 +261,8 @@ func (q *quantizer) plainOutput(g *gated) (shift int, scale []float64, err error
 
 // channelClips is the magnitude worth representing in each channel of v.
 func (q *quantizer) channelClips(v *ir.Value) []float64 {
-	n := channels(v)
-	mags := make([][]float32, n)
-	q.eachRow(v, func(row []float32) {
-		for c, x := range row {
-			mags[c] = append(mags[c], float32(math.Abs(float64(x))))
-		}
-	})
-	clips := make([]float64, n)
-	for c, m := range mags {
-		slices.Sort(m)
+	clips := make([]float64, channels(v))
+	for c, m := range q.channelMags(v) {
 		clips[c] = nonZero(max(q.clip(m, 127), clipFloor*float64(m[len(m)-1])))
 	}
 	return clips
@@ -323,7 +315,8 @@ func (q *quantizer) normOutput(g *gated) (*normForm, error) {
 		}
 	}
 	u := unit / 127 // real value of one unit of y16
-	normed, devs := q.normStats(g)
+	st := q.normStats(g)
+	normed, devs := st.normed, st.devs
 	f.step = nonZero(max(q.clip(normed, 127), clipFloor*float64(normed[len(normed)-1]))) / 127
 	least := quantile(devs, 0.0005) / u
 	shift := min(max(int(math.Floor(math.Log2(max(f.step*least/1.3, 1e-9)))), 1), 7)
@@ -348,10 +341,17 @@ func (q *quantizer) normOutput(g *gated) (*normForm, error) {
 	return f, nil
 }
 
-// normStats recomputes the layer in float over the observations: the sorted
-// magnitudes of the normalised values (a sample of the channels) and the
-// sorted standard deviations.
-func (q *quantizer) normStats(g *gated) (normed, devs []float32) {
+// norms are the observations inside a layer's LayerNorm: the sorted magnitudes
+// of the normalised values (a sample of the channels) and the sorted standard
+// deviations.
+type norms struct{ normed, devs []float32 }
+
+// normStats recomputes the layer in float over the observations.
+func (q *quantizer) normStats(g *gated) *norms {
+	if st := q.obs.norms[g.n]; st != nil {
+		return st
+	}
+	var normed, devs []float32
 	y := make([]float64, g.c)
 	padLeft := g.n.Int("pad_left", 0)
 	cin := channels(g.xv)
@@ -392,5 +392,10 @@ func (q *quantizer) normStats(g *gated) (normed, devs []float32) {
 	}
 	slices.Sort(normed)
 	slices.Sort(devs)
-	return normed, devs
+	if q.obs.norms == nil {
+		q.obs.norms = make(map[*ir.Node]*norms)
+	}
+	st := &norms{thin(normed, maxSample), devs}
+	q.obs.norms[g.n] = st
+	return st
 }

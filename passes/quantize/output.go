@@ -65,14 +65,14 @@ func (q *quantizer) toLogits(n *ir.Node, v *ir.Value, x *quant) (*quant, error) 
 	scale := nonZero(clip) / (1 << logitBits)
 	c := channels(v)
 	w := pointwise(spread([]float32{1}, c), nil)
-	wq, bq, acc, err := q.fold(x, v, w, 0)
+	wq, bq, acc, err := q.fold(x, v, w, 0, 127)
 	if err != nil {
 		return nil, err
 	}
 	mult, shift := multipliers(acc, scale)
 	name := v.Name + ".logits"
 	val := q.emitNamed("int_conv", n, name, ir.Type{DType: ir.I32, Shape: v.Type.Shape}, []*ir.Value{x.val,
-		constant(name+".w", ir.I8, wq, c, 1, 1), constant(name+".b", ir.I32, bq, c), constant(name+".mult", ir.I32, mult, c)},
+		weightTensor(name+".w", wq, c, 1, 1), constant(name+".b", ir.I32, bq, c), constant(name+".mult", ir.I32, mult, c)},
 		ir.Attrs{"stride": 1, "dilation": 1, "pad_left": 0, "pad_right": 0, "groups": c, "shift": shift,
 			"lo": math.MinInt32, "hi": math.MaxInt32})
 	return &quant{val: val, scale: fill(c, scale), offset: fill(c, 0)}, nil

@@ -51,6 +51,10 @@ type Observations struct {
 	Valid  []int
 	Length int
 	Right  int
+
+	// What was derived from the above once, for all plans that are tried.
+	stats map[*ir.Value]*stats
+	norms map[*ir.Node]*norms
 }
 
 // Run quantizes g, a fused graph, and returns the integer graph. Value names

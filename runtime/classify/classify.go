@@ -156,6 +156,9 @@ func (c *Classifier) Fill(r *verdict.Record, i int, logits bool) {
 
 // Contract is the traffic contract that a bundle's model was trained with.
 func Contract(b *bundle.Bundle) (traffic.Contract, error) {
+	if b.Manifest.Contract.YAML == "" {
+		return traffic.Contract{}, fmt.Errorf("the bundle has no traffic contract, so it can't read packets: compile %s again with --contract", b.Manifest.Model.File)
+	}
 	c, err := traffic.Parse("the bundle's traffic contract", []byte(b.Manifest.Contract.YAML))
 	if err != nil {
 		return c, err
