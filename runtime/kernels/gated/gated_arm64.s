@@ -4133,15 +4133,16 @@ channel:
 	WORD $0xad400cc2 // ldp q2, q3, [x6, #0]
 	WORD $0x4e706442 // smax v2.8h, v2.8h, v16.8h
 	WORD $0x4e716463 // smax v3.8h, v3.8h, v17.8h
-	WORD $0xac810cc2 // stp q2, q3, [x6], #32
+	WORD $0xad000cc2 // stp q2, q3, [x6, #0]
 	WORD $0xacc10400 // ldp q0, q1, [x0], #32
 	WORD $0xad404d12 // ldp q18, q19, [x8, #0]
 	WORD $0x6e588412 // sqrdmlah v18.8h, v0.8h, v24.8h
 	WORD $0x6e598433 // sqrdmlah v19.8h, v1.8h, v25.8h
-	WORD $0xad400cc2 // ldp q2, q3, [x6, #0]
+	WORD $0xad410cc2 // ldp q2, q3, [x6, #32]
 	WORD $0x4e726442 // smax v2.8h, v2.8h, v18.8h
 	WORD $0x4e736463 // smax v3.8h, v3.8h, v19.8h
-	WORD $0xac810cc2 // stp q2, q3, [x6], #32
+	WORD $0xad010cc2 // stp q2, q3, [x6, #32]
+	ADD $64, R6
 	SUBS $1, R1, R1
 	BNE channel
 	RET
@@ -4171,7 +4172,7 @@ channel:
 	WORD $0xad400cc2 // ldp q2, q3, [x6, #0]
 	WORD $0x4e706442 // smax v2.8h, v2.8h, v16.8h
 	WORD $0x4e716463 // smax v3.8h, v3.8h, v17.8h
-	WORD $0xac810cc2 // stp q2, q3, [x6], #32
+	WORD $0xad000cc2 // stp q2, q3, [x6, #0]
 	WORD $0xacc10400 // ldp q0, q1, [x0], #32
 	WORD $0xad404d12 // ldp q18, q19, [x8, #0]
 	WORD $0x6e588412 // sqrdmlah v18.8h, v0.8h, v24.8h
@@ -4181,10 +4182,11 @@ channel:
 	WORD $0x4e3f1c86 // and v6.16b, v4.16b, v31.16b
 	WORD $0x6e251e52 // eor v18.16b, v18.16b, v5.16b
 	WORD $0x6e261e73 // eor v19.16b, v19.16b, v6.16b
-	WORD $0xad400cc2 // ldp q2, q3, [x6, #0]
+	WORD $0xad410cc2 // ldp q2, q3, [x6, #32]
 	WORD $0x4e726442 // smax v2.8h, v2.8h, v18.8h
 	WORD $0x4e736463 // smax v3.8h, v3.8h, v19.8h
-	WORD $0xac810cc2 // stp q2, q3, [x6], #32
+	WORD $0xad010cc2 // stp q2, q3, [x6, #32]
+	ADD $64, R6
 	SUBS $1, R1, R1
 	BNE channel
 	RET
@@ -4814,16 +4816,17 @@ channel:
 	WORD $0xad400cc2 // ldp q2, q3, [x6, #0]
 	WORD $0x4e706442 // smax v2.8h, v2.8h, v16.8h
 	WORD $0x4e716463 // smax v3.8h, v3.8h, v17.8h
-	WORD $0xac810cc2 // stp q2, q3, [x6], #32
+	WORD $0xad000cc2 // stp q2, q3, [x6, #0]
 	WORD $0xacc10400 // ldp q0, q1, [x0], #32
 	WORD $0x6e78b412 // sqrdmulh v18.8h, v0.8h, v24.8h
 	WORD $0x6e79b433 // sqrdmulh v19.8h, v1.8h, v25.8h
 	WORD $0x4e7a0e52 // sqadd v18.8h, v18.8h, v26.8h
 	WORD $0x4e7b0e73 // sqadd v19.8h, v19.8h, v27.8h
-	WORD $0xad400cc2 // ldp q2, q3, [x6, #0]
+	WORD $0xad410cc2 // ldp q2, q3, [x6, #32]
 	WORD $0x4e726442 // smax v2.8h, v2.8h, v18.8h
 	WORD $0x4e736463 // smax v3.8h, v3.8h, v19.8h
-	WORD $0xac810cc2 // stp q2, q3, [x6], #32
+	WORD $0xad010cc2 // stp q2, q3, [x6, #32]
+	ADD $64, R6
 	SUBS $1, R1, R1
 	BNE channel
 	RET
@@ -4854,7 +4857,7 @@ channel:
 	WORD $0xad400cc2 // ldp q2, q3, [x6, #0]
 	WORD $0x4e706442 // smax v2.8h, v2.8h, v16.8h
 	WORD $0x4e716463 // smax v3.8h, v3.8h, v17.8h
-	WORD $0xac810cc2 // stp q2, q3, [x6], #32
+	WORD $0xad000cc2 // stp q2, q3, [x6, #0]
 	WORD $0xacc10400 // ldp q0, q1, [x0], #32
 	WORD $0x6e78b412 // sqrdmulh v18.8h, v0.8h, v24.8h
 	WORD $0x6e79b433 // sqrdmulh v19.8h, v1.8h, v25.8h
@@ -4865,10 +4868,11 @@ channel:
 	WORD $0x4e3f1c86 // and v6.16b, v4.16b, v31.16b
 	WORD $0x6e251e52 // eor v18.16b, v18.16b, v5.16b
 	WORD $0x6e261e73 // eor v19.16b, v19.16b, v6.16b
-	WORD $0xad400cc2 // ldp q2, q3, [x6, #0]
+	WORD $0xad410cc2 // ldp q2, q3, [x6, #32]
 	WORD $0x4e726442 // smax v2.8h, v2.8h, v18.8h
 	WORD $0x4e736463 // smax v3.8h, v3.8h, v19.8h
-	WORD $0xac810cc2 // stp q2, q3, [x6], #32
+	WORD $0xad010cc2 // stp q2, q3, [x6, #32]
+	ADD $64, R6
 	SUBS $1, R1, R1
 	BNE channel
 	RET

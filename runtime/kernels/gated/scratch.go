@@ -44,9 +44,12 @@ func NewAcc(channels int) *Acc {
 
 // Reset forgets all positions.
 func (a *Acc) Reset() {
-	v := a.v
+	v := a.v[:min(lanes, len(a.v))]
 	for i := range v {
 		v[i] = -32768
+	}
+	for n := len(v); n < len(a.v); n *= 2 { // block copies: this runs for every flow
+		copy(a.v[n:], a.v[:n])
 	}
 }
 

@@ -20,23 +20,48 @@ fours:
 	ADD R3, R7, R8
 	ADD R3, R8, R9
 	MOVD R4, R10
-	MOVD R5, R11
+	SUBS $32, R5, R11
 	WORD $0x6f00e404 // movi v4.2d, #0
+	WORD $0x6f00e414 // movi v20.2d, #0
 	WORD $0x6f00e405 // movi v5.2d, #0
+	WORD $0x6f00e415 // movi v21.2d, #0
 	WORD $0x6f00e406 // movi v6.2d, #0
+	WORD $0x6f00e416 // movi v22.2d, #0
 	WORD $0x6f00e407 // movi v7.2d, #0
+	WORD $0x6f00e417 // movi v23.2d, #0
+	BLT fourTail
 four:
+	WORD $0xacc10540 // ldp q0, q1, [x10], #32
+	WORD $0xacc124c8 // ldp q8, q9, [x6], #32
+	WORD $0xacc12cea // ldp q10, q11, [x7], #32
+	WORD $0xacc1350c // ldp q12, q13, [x8], #32
+	WORD $0xacc13d2e // ldp q14, q15, [x9], #32
+	WORD $0x4e809504 // sdot v4.4s, v8.16b, v0.16b
+	WORD $0x4e819524 // sdot v4.4s, v9.16b, v1.16b
+	WORD $0x4e809545 // sdot v5.4s, v10.16b, v0.16b
+	WORD $0x4e819565 // sdot v5.4s, v11.16b, v1.16b
+	WORD $0x4e809586 // sdot v6.4s, v12.16b, v0.16b
+	WORD $0x4e8195a6 // sdot v6.4s, v13.16b, v1.16b
+	WORD $0x4e8095c7 // sdot v7.4s, v14.16b, v0.16b
+	WORD $0x4e8195e7 // sdot v7.4s, v15.16b, v1.16b
+	SUBS $32, R11
+	BGE four
+fourTail:
+	TBZ $4, R5, fourSum
 	WORD $0x3cc10540 // ldr q0, [x10], #16
-	WORD $0x3cc104d0 // ldr q16, [x6], #16
-	WORD $0x3cc104f1 // ldr q17, [x7], #16
-	WORD $0x3cc10512 // ldr q18, [x8], #16
-	WORD $0x3cc10533 // ldr q19, [x9], #16
-	WORD $0x4e809604 // sdot v4.4s, v16.16b, v0.16b
-	WORD $0x4e809625 // sdot v5.4s, v17.16b, v0.16b
-	WORD $0x4e809646 // sdot v6.4s, v18.16b, v0.16b
-	WORD $0x4e809667 // sdot v7.4s, v19.16b, v0.16b
-	SUBS $16, R11
-	BNE four
+	WORD $0x3dc000c8 // ldr q8, [x6, #0]
+	WORD $0x4e809504 // sdot v4.4s, v8.16b, v0.16b
+	WORD $0x3dc000e9 // ldr q9, [x7, #0]
+	WORD $0x4e809525 // sdot v5.4s, v9.16b, v0.16b
+	WORD $0x3dc0010a // ldr q10, [x8, #0]
+	WORD $0x4e809546 // sdot v6.4s, v10.16b, v0.16b
+	WORD $0x3dc0012b // ldr q11, [x9, #0]
+	WORD $0x4e809567 // sdot v7.4s, v11.16b, v0.16b
+fourSum:
+	WORD $0x4eb48484 // add v4.4s, v4.4s, v20.4s
+	WORD $0x4eb584a5 // add v5.4s, v5.4s, v21.4s
+	WORD $0x4eb684c6 // add v6.4s, v6.4s, v22.4s
+	WORD $0x4eb784e7 // add v7.4s, v7.4s, v23.4s
 	WORD $0x4ea5bc84 // addp v4.4s, v4.4s, v5.4s
 	WORD $0x4ea7bcc6 // addp v6.4s, v6.4s, v7.4s
 	WORD $0x4ea6bc84 // addp v4.4s, v4.4s, v6.4s
@@ -52,14 +77,24 @@ singles:
 single:
 	MOVD R2, R6
 	MOVD R4, R10
-	MOVD R5, R11
+	SUBS $32, R5, R11
 	WORD $0x6f00e404 // movi v4.2d, #0
+	WORD $0x6f00e414 // movi v20.2d, #0
+	BLT oneTail
 one:
+	WORD $0xacc10540 // ldp q0, q1, [x10], #32
+	WORD $0xacc124c8 // ldp q8, q9, [x6], #32
+	WORD $0x4e809504 // sdot v4.4s, v8.16b, v0.16b
+	WORD $0x4e819524 // sdot v4.4s, v9.16b, v1.16b
+	SUBS $32, R11
+	BGE one
+oneTail:
+	TBZ $4, R5, oneSum
 	WORD $0x3cc10540 // ldr q0, [x10], #16
-	WORD $0x3cc104d0 // ldr q16, [x6], #16
-	WORD $0x4e809604 // sdot v4.4s, v16.16b, v0.16b
-	SUBS $16, R11
-	BNE one
+	WORD $0x3dc000c8 // ldr q8, [x6, #0]
+	WORD $0x4e809504 // sdot v4.4s, v8.16b, v0.16b
+oneSum:
+	WORD $0x4eb48484 // add v4.4s, v4.4s, v20.4s
 	WORD $0x4eb1b884 // addv s4, v4.4s
 	FMOVS F4, R12
 	MOVW (R0), R13
@@ -87,35 +122,84 @@ fours:
 	ADD R3, R7, R8
 	ADD R3, R8, R9
 	MOVD R4, R10
-	MOVD R5, R11
+	SUBS $32, R5, R11
 	WORD $0x6f00e404 // movi v4.2d, #0
+	WORD $0x6f00e414 // movi v20.2d, #0
 	WORD $0x6f00e405 // movi v5.2d, #0
+	WORD $0x6f00e415 // movi v21.2d, #0
 	WORD $0x6f00e406 // movi v6.2d, #0
+	WORD $0x6f00e416 // movi v22.2d, #0
 	WORD $0x6f00e407 // movi v7.2d, #0
+	WORD $0x6f00e417 // movi v23.2d, #0
+	BLT fourTail
 four:
-	WORD $0x3cc10540 // ldr q0, [x10], #16
-	WORD $0x3cc104d0 // ldr q16, [x6], #16
-	WORD $0x3cc104f1 // ldr q17, [x7], #16
-	WORD $0x3cc10512 // ldr q18, [x8], #16
-	WORD $0x3cc10533 // ldr q19, [x9], #16
-	WORD $0x0e20c218 // smull v24.8h, v16.8b, v0.8b
-	WORD $0x4e20c219 // smull2 v25.8h, v16.16b, v0.16b
+	WORD $0xacc10540 // ldp q0, q1, [x10], #32
+	WORD $0xacc124c8 // ldp q8, q9, [x6], #32
+	WORD $0xacc12cea // ldp q10, q11, [x7], #32
+	WORD $0xacc1350c // ldp q12, q13, [x8], #32
+	WORD $0xacc13d2e // ldp q14, q15, [x9], #32
+	WORD $0x0e20c118 // smull v24.8h, v8.8b, v0.8b
+	WORD $0x4e20c119 // smull2 v25.8h, v8.16b, v0.16b
 	WORD $0x4e606b04 // sadalp v4.4s, v24.8h
 	WORD $0x4e606b24 // sadalp v4.4s, v25.8h
-	WORD $0x0e20c238 // smull v24.8h, v17.8b, v0.8b
-	WORD $0x4e20c239 // smull2 v25.8h, v17.16b, v0.16b
+	WORD $0x0e21c138 // smull v24.8h, v9.8b, v1.8b
+	WORD $0x4e21c139 // smull2 v25.8h, v9.16b, v1.16b
+	WORD $0x4e606b04 // sadalp v4.4s, v24.8h
+	WORD $0x4e606b24 // sadalp v4.4s, v25.8h
+	WORD $0x0e20c158 // smull v24.8h, v10.8b, v0.8b
+	WORD $0x4e20c159 // smull2 v25.8h, v10.16b, v0.16b
 	WORD $0x4e606b05 // sadalp v5.4s, v24.8h
 	WORD $0x4e606b25 // sadalp v5.4s, v25.8h
-	WORD $0x0e20c258 // smull v24.8h, v18.8b, v0.8b
-	WORD $0x4e20c259 // smull2 v25.8h, v18.16b, v0.16b
+	WORD $0x0e21c178 // smull v24.8h, v11.8b, v1.8b
+	WORD $0x4e21c179 // smull2 v25.8h, v11.16b, v1.16b
+	WORD $0x4e606b05 // sadalp v5.4s, v24.8h
+	WORD $0x4e606b25 // sadalp v5.4s, v25.8h
+	WORD $0x0e20c198 // smull v24.8h, v12.8b, v0.8b
+	WORD $0x4e20c199 // smull2 v25.8h, v12.16b, v0.16b
 	WORD $0x4e606b06 // sadalp v6.4s, v24.8h
 	WORD $0x4e606b26 // sadalp v6.4s, v25.8h
-	WORD $0x0e20c278 // smull v24.8h, v19.8b, v0.8b
-	WORD $0x4e20c279 // smull2 v25.8h, v19.16b, v0.16b
+	WORD $0x0e21c1b8 // smull v24.8h, v13.8b, v1.8b
+	WORD $0x4e21c1b9 // smull2 v25.8h, v13.16b, v1.16b
+	WORD $0x4e606b06 // sadalp v6.4s, v24.8h
+	WORD $0x4e606b26 // sadalp v6.4s, v25.8h
+	WORD $0x0e20c1d8 // smull v24.8h, v14.8b, v0.8b
+	WORD $0x4e20c1d9 // smull2 v25.8h, v14.16b, v0.16b
 	WORD $0x4e606b07 // sadalp v7.4s, v24.8h
 	WORD $0x4e606b27 // sadalp v7.4s, v25.8h
-	SUBS $16, R11
-	BNE four
+	WORD $0x0e21c1f8 // smull v24.8h, v15.8b, v1.8b
+	WORD $0x4e21c1f9 // smull2 v25.8h, v15.16b, v1.16b
+	WORD $0x4e606b07 // sadalp v7.4s, v24.8h
+	WORD $0x4e606b27 // sadalp v7.4s, v25.8h
+	SUBS $32, R11
+	BGE four
+fourTail:
+	TBZ $4, R5, fourSum
+	WORD $0x3cc10540 // ldr q0, [x10], #16
+	WORD $0x3dc000c8 // ldr q8, [x6, #0]
+	WORD $0x0e20c118 // smull v24.8h, v8.8b, v0.8b
+	WORD $0x4e20c119 // smull2 v25.8h, v8.16b, v0.16b
+	WORD $0x4e606b04 // sadalp v4.4s, v24.8h
+	WORD $0x4e606b24 // sadalp v4.4s, v25.8h
+	WORD $0x3dc000e9 // ldr q9, [x7, #0]
+	WORD $0x0e20c138 // smull v24.8h, v9.8b, v0.8b
+	WORD $0x4e20c139 // smull2 v25.8h, v9.16b, v0.16b
+	WORD $0x4e606b05 // sadalp v5.4s, v24.8h
+	WORD $0x4e606b25 // sadalp v5.4s, v25.8h
+	WORD $0x3dc0010a // ldr q10, [x8, #0]
+	WORD $0x0e20c158 // smull v24.8h, v10.8b, v0.8b
+	WORD $0x4e20c159 // smull2 v25.8h, v10.16b, v0.16b
+	WORD $0x4e606b06 // sadalp v6.4s, v24.8h
+	WORD $0x4e606b26 // sadalp v6.4s, v25.8h
+	WORD $0x3dc0012b // ldr q11, [x9, #0]
+	WORD $0x0e20c178 // smull v24.8h, v11.8b, v0.8b
+	WORD $0x4e20c179 // smull2 v25.8h, v11.16b, v0.16b
+	WORD $0x4e606b07 // sadalp v7.4s, v24.8h
+	WORD $0x4e606b27 // sadalp v7.4s, v25.8h
+fourSum:
+	WORD $0x4eb48484 // add v4.4s, v4.4s, v20.4s
+	WORD $0x4eb584a5 // add v5.4s, v5.4s, v21.4s
+	WORD $0x4eb684c6 // add v6.4s, v6.4s, v22.4s
+	WORD $0x4eb784e7 // add v7.4s, v7.4s, v23.4s
 	WORD $0x4ea5bc84 // addp v4.4s, v4.4s, v5.4s
 	WORD $0x4ea7bcc6 // addp v6.4s, v6.4s, v7.4s
 	WORD $0x4ea6bc84 // addp v4.4s, v4.4s, v6.4s
@@ -131,17 +215,33 @@ singles:
 single:
 	MOVD R2, R6
 	MOVD R4, R10
-	MOVD R5, R11
+	SUBS $32, R5, R11
 	WORD $0x6f00e404 // movi v4.2d, #0
+	WORD $0x6f00e414 // movi v20.2d, #0
+	BLT oneTail
 one:
-	WORD $0x3cc10540 // ldr q0, [x10], #16
-	WORD $0x3cc104d0 // ldr q16, [x6], #16
-	WORD $0x0e20c218 // smull v24.8h, v16.8b, v0.8b
-	WORD $0x4e20c219 // smull2 v25.8h, v16.16b, v0.16b
+	WORD $0xacc10540 // ldp q0, q1, [x10], #32
+	WORD $0xacc124c8 // ldp q8, q9, [x6], #32
+	WORD $0x0e20c118 // smull v24.8h, v8.8b, v0.8b
+	WORD $0x4e20c119 // smull2 v25.8h, v8.16b, v0.16b
 	WORD $0x4e606b04 // sadalp v4.4s, v24.8h
 	WORD $0x4e606b24 // sadalp v4.4s, v25.8h
-	SUBS $16, R11
-	BNE one
+	WORD $0x0e21c138 // smull v24.8h, v9.8b, v1.8b
+	WORD $0x4e21c139 // smull2 v25.8h, v9.16b, v1.16b
+	WORD $0x4e606b04 // sadalp v4.4s, v24.8h
+	WORD $0x4e606b24 // sadalp v4.4s, v25.8h
+	SUBS $32, R11
+	BGE one
+oneTail:
+	TBZ $4, R5, oneSum
+	WORD $0x3cc10540 // ldr q0, [x10], #16
+	WORD $0x3dc000c8 // ldr q8, [x6, #0]
+	WORD $0x0e20c118 // smull v24.8h, v8.8b, v0.8b
+	WORD $0x4e20c119 // smull2 v25.8h, v8.16b, v0.16b
+	WORD $0x4e606b04 // sadalp v4.4s, v24.8h
+	WORD $0x4e606b24 // sadalp v4.4s, v25.8h
+oneSum:
+	WORD $0x4eb48484 // add v4.4s, v4.4s, v20.4s
 	WORD $0x4eb1b884 // addv s4, v4.4s
 	FMOVS F4, R12
 	MOVW (R0), R13
@@ -169,44 +269,110 @@ fours:
 	ADD R3, R7, R8
 	ADD R3, R8, R9
 	MOVD R4, R10
-	MOVD R5, R11
+	SUBS $32, R5, R11
 	WORD $0x6f00e404 // movi v4.2d, #0
+	WORD $0x6f00e414 // movi v20.2d, #0
 	WORD $0x6f00e405 // movi v5.2d, #0
+	WORD $0x6f00e415 // movi v21.2d, #0
 	WORD $0x6f00e406 // movi v6.2d, #0
+	WORD $0x6f00e416 // movi v22.2d, #0
 	WORD $0x6f00e407 // movi v7.2d, #0
+	WORD $0x6f00e417 // movi v23.2d, #0
+	BLT fourTail
 four:
+	WORD $0xacc10540 // ldp q0, q1, [x10], #32
+	WORD $0xacc10d42 // ldp q2, q3, [x10], #32
+	WORD $0xacc124c8 // ldp q8, q9, [x6], #32
+	WORD $0xacc12cea // ldp q10, q11, [x7], #32
+	WORD $0xacc1350c // ldp q12, q13, [x8], #32
+	WORD $0xacc13d2e // ldp q14, q15, [x9], #32
+	WORD $0x0f08a518 // sxtl v24.8h, v8.8b
+	WORD $0x4f08a519 // sxtl2 v25.8h, v8.16b
+	WORD $0x0e608304 // smlal v4.4s, v24.4h, v0.4h
+	WORD $0x4e608314 // smlal2 v20.4s, v24.8h, v0.8h
+	WORD $0x0e618324 // smlal v4.4s, v25.4h, v1.4h
+	WORD $0x4e618334 // smlal2 v20.4s, v25.8h, v1.8h
+	WORD $0x0f08a538 // sxtl v24.8h, v9.8b
+	WORD $0x4f08a539 // sxtl2 v25.8h, v9.16b
+	WORD $0x0e628304 // smlal v4.4s, v24.4h, v2.4h
+	WORD $0x4e628314 // smlal2 v20.4s, v24.8h, v2.8h
+	WORD $0x0e638324 // smlal v4.4s, v25.4h, v3.4h
+	WORD $0x4e638334 // smlal2 v20.4s, v25.8h, v3.8h
+	WORD $0x0f08a558 // sxtl v24.8h, v10.8b
+	WORD $0x4f08a559 // sxtl2 v25.8h, v10.16b
+	WORD $0x0e608305 // smlal v5.4s, v24.4h, v0.4h
+	WORD $0x4e608315 // smlal2 v21.4s, v24.8h, v0.8h
+	WORD $0x0e618325 // smlal v5.4s, v25.4h, v1.4h
+	WORD $0x4e618335 // smlal2 v21.4s, v25.8h, v1.8h
+	WORD $0x0f08a578 // sxtl v24.8h, v11.8b
+	WORD $0x4f08a579 // sxtl2 v25.8h, v11.16b
+	WORD $0x0e628305 // smlal v5.4s, v24.4h, v2.4h
+	WORD $0x4e628315 // smlal2 v21.4s, v24.8h, v2.8h
+	WORD $0x0e638325 // smlal v5.4s, v25.4h, v3.4h
+	WORD $0x4e638335 // smlal2 v21.4s, v25.8h, v3.8h
+	WORD $0x0f08a598 // sxtl v24.8h, v12.8b
+	WORD $0x4f08a599 // sxtl2 v25.8h, v12.16b
+	WORD $0x0e608306 // smlal v6.4s, v24.4h, v0.4h
+	WORD $0x4e608316 // smlal2 v22.4s, v24.8h, v0.8h
+	WORD $0x0e618326 // smlal v6.4s, v25.4h, v1.4h
+	WORD $0x4e618336 // smlal2 v22.4s, v25.8h, v1.8h
+	WORD $0x0f08a5b8 // sxtl v24.8h, v13.8b
+	WORD $0x4f08a5b9 // sxtl2 v25.8h, v13.16b
+	WORD $0x0e628306 // smlal v6.4s, v24.4h, v2.4h
+	WORD $0x4e628316 // smlal2 v22.4s, v24.8h, v2.8h
+	WORD $0x0e638326 // smlal v6.4s, v25.4h, v3.4h
+	WORD $0x4e638336 // smlal2 v22.4s, v25.8h, v3.8h
+	WORD $0x0f08a5d8 // sxtl v24.8h, v14.8b
+	WORD $0x4f08a5d9 // sxtl2 v25.8h, v14.16b
+	WORD $0x0e608307 // smlal v7.4s, v24.4h, v0.4h
+	WORD $0x4e608317 // smlal2 v23.4s, v24.8h, v0.8h
+	WORD $0x0e618327 // smlal v7.4s, v25.4h, v1.4h
+	WORD $0x4e618337 // smlal2 v23.4s, v25.8h, v1.8h
+	WORD $0x0f08a5f8 // sxtl v24.8h, v15.8b
+	WORD $0x4f08a5f9 // sxtl2 v25.8h, v15.16b
+	WORD $0x0e628307 // smlal v7.4s, v24.4h, v2.4h
+	WORD $0x4e628317 // smlal2 v23.4s, v24.8h, v2.8h
+	WORD $0x0e638327 // smlal v7.4s, v25.4h, v3.4h
+	WORD $0x4e638337 // smlal2 v23.4s, v25.8h, v3.8h
+	SUBS $32, R11
+	BGE four
+fourTail:
+	TBZ $4, R5, fourSum
 	WORD $0x3cc10540 // ldr q0, [x10], #16
 	WORD $0x3cc10541 // ldr q1, [x10], #16
-	WORD $0x3cc104d0 // ldr q16, [x6], #16
-	WORD $0x3cc104f1 // ldr q17, [x7], #16
-	WORD $0x3cc10512 // ldr q18, [x8], #16
-	WORD $0x3cc10533 // ldr q19, [x9], #16
-	WORD $0x0f08a618 // sxtl v24.8h, v16.8b
-	WORD $0x4f08a619 // sxtl2 v25.8h, v16.16b
+	WORD $0x3dc000c8 // ldr q8, [x6, #0]
+	WORD $0x0f08a518 // sxtl v24.8h, v8.8b
+	WORD $0x4f08a519 // sxtl2 v25.8h, v8.16b
 	WORD $0x0e608304 // smlal v4.4s, v24.4h, v0.4h
-	WORD $0x4e608304 // smlal2 v4.4s, v24.8h, v0.8h
+	WORD $0x4e608314 // smlal2 v20.4s, v24.8h, v0.8h
 	WORD $0x0e618324 // smlal v4.4s, v25.4h, v1.4h
-	WORD $0x4e618324 // smlal2 v4.4s, v25.8h, v1.8h
-	WORD $0x0f08a638 // sxtl v24.8h, v17.8b
-	WORD $0x4f08a639 // sxtl2 v25.8h, v17.16b
+	WORD $0x4e618334 // smlal2 v20.4s, v25.8h, v1.8h
+	WORD $0x3dc000e9 // ldr q9, [x7, #0]
+	WORD $0x0f08a538 // sxtl v24.8h, v9.8b
+	WORD $0x4f08a539 // sxtl2 v25.8h, v9.16b
 	WORD $0x0e608305 // smlal v5.4s, v24.4h, v0.4h
-	WORD $0x4e608305 // smlal2 v5.4s, v24.8h, v0.8h
+	WORD $0x4e608315 // smlal2 v21.4s, v24.8h, v0.8h
 	WORD $0x0e618325 // smlal v5.4s, v25.4h, v1.4h
-	WORD $0x4e618325 // smlal2 v5.4s, v25.8h, v1.8h
-	WORD $0x0f08a658 // sxtl v24.8h, v18.8b
-	WORD $0x4f08a659 // sxtl2 v25.8h, v18.16b
+	WORD $0x4e618335 // smlal2 v21.4s, v25.8h, v1.8h
+	WORD $0x3dc0010a // ldr q10, [x8, #0]
+	WORD $0x0f08a558 // sxtl v24.8h, v10.8b
+	WORD $0x4f08a559 // sxtl2 v25.8h, v10.16b
 	WORD $0x0e608306 // smlal v6.4s, v24.4h, v0.4h
-	WORD $0x4e608306 // smlal2 v6.4s, v24.8h, v0.8h
+	WORD $0x4e608316 // smlal2 v22.4s, v24.8h, v0.8h
 	WORD $0x0e618326 // smlal v6.4s, v25.4h, v1.4h
-	WORD $0x4e618326 // smlal2 v6.4s, v25.8h, v1.8h
-	WORD $0x0f08a678 // sxtl v24.8h, v19.8b
-	WORD $0x4f08a679 // sxtl2 v25.8h, v19.16b
+	WORD $0x4e618336 // smlal2 v22.4s, v25.8h, v1.8h
+	WORD $0x3dc0012b // ldr q11, [x9, #0]
+	WORD $0x0f08a578 // sxtl v24.8h, v11.8b
+	WORD $0x4f08a579 // sxtl2 v25.8h, v11.16b
 	WORD $0x0e608307 // smlal v7.4s, v24.4h, v0.4h
-	WORD $0x4e608307 // smlal2 v7.4s, v24.8h, v0.8h
+	WORD $0x4e608317 // smlal2 v23.4s, v24.8h, v0.8h
 	WORD $0x0e618327 // smlal v7.4s, v25.4h, v1.4h
-	WORD $0x4e618327 // smlal2 v7.4s, v25.8h, v1.8h
-	SUBS $16, R11
-	BNE four
+	WORD $0x4e618337 // smlal2 v23.4s, v25.8h, v1.8h
+fourSum:
+	WORD $0x4eb48484 // add v4.4s, v4.4s, v20.4s
+	WORD $0x4eb584a5 // add v5.4s, v5.4s, v21.4s
+	WORD $0x4eb684c6 // add v6.4s, v6.4s, v22.4s
+	WORD $0x4eb784e7 // add v7.4s, v7.4s, v23.4s
 	WORD $0x4ea5bc84 // addp v4.4s, v4.4s, v5.4s
 	WORD $0x4ea7bcc6 // addp v6.4s, v6.4s, v7.4s
 	WORD $0x4ea6bc84 // addp v4.4s, v4.4s, v6.4s
@@ -222,20 +388,41 @@ singles:
 single:
 	MOVD R2, R6
 	MOVD R4, R10
-	MOVD R5, R11
+	SUBS $32, R5, R11
 	WORD $0x6f00e404 // movi v4.2d, #0
+	WORD $0x6f00e414 // movi v20.2d, #0
+	BLT oneTail
 one:
+	WORD $0xacc10540 // ldp q0, q1, [x10], #32
+	WORD $0xacc10d42 // ldp q2, q3, [x10], #32
+	WORD $0xacc124c8 // ldp q8, q9, [x6], #32
+	WORD $0x0f08a518 // sxtl v24.8h, v8.8b
+	WORD $0x4f08a519 // sxtl2 v25.8h, v8.16b
+	WORD $0x0e608304 // smlal v4.4s, v24.4h, v0.4h
+	WORD $0x4e608314 // smlal2 v20.4s, v24.8h, v0.8h
+	WORD $0x0e618324 // smlal v4.4s, v25.4h, v1.4h
+	WORD $0x4e618334 // smlal2 v20.4s, v25.8h, v1.8h
+	WORD $0x0f08a538 // sxtl v24.8h, v9.8b
+	WORD $0x4f08a539 // sxtl2 v25.8h, v9.16b
+	WORD $0x0e628304 // smlal v4.4s, v24.4h, v2.4h
+	WORD $0x4e628314 // smlal2 v20.4s, v24.8h, v2.8h
+	WORD $0x0e638324 // smlal v4.4s, v25.4h, v3.4h
+	WORD $0x4e638334 // smlal2 v20.4s, v25.8h, v3.8h
+	SUBS $32, R11
+	BGE one
+oneTail:
+	TBZ $4, R5, oneSum
 	WORD $0x3cc10540 // ldr q0, [x10], #16
 	WORD $0x3cc10541 // ldr q1, [x10], #16
-	WORD $0x3cc104d0 // ldr q16, [x6], #16
-	WORD $0x0f08a618 // sxtl v24.8h, v16.8b
-	WORD $0x4f08a619 // sxtl2 v25.8h, v16.16b
+	WORD $0x3dc000c8 // ldr q8, [x6, #0]
+	WORD $0x0f08a518 // sxtl v24.8h, v8.8b
+	WORD $0x4f08a519 // sxtl2 v25.8h, v8.16b
 	WORD $0x0e608304 // smlal v4.4s, v24.4h, v0.4h
-	WORD $0x4e608304 // smlal2 v4.4s, v24.8h, v0.8h
+	WORD $0x4e608314 // smlal2 v20.4s, v24.8h, v0.8h
 	WORD $0x0e618324 // smlal v4.4s, v25.4h, v1.4h
-	WORD $0x4e618324 // smlal2 v4.4s, v25.8h, v1.8h
-	SUBS $16, R11
-	BNE one
+	WORD $0x4e618334 // smlal2 v20.4s, v25.8h, v1.8h
+oneSum:
+	WORD $0x4eb48484 // add v4.4s, v4.4s, v20.4s
 	WORD $0x4eb1b884 // addv s4, v4.4s
 	FMOVS F4, R12
 	MOVW (R0), R13

@@ -480,8 +480,9 @@ func pool(a *asm, rdm, flips bool) {
 		if flips { // lanes outside the mask stay at the minimum
 			a.v(LdrQPost(4, 4, 16), And(5, 4, 30), And(6, 4, 31), Eor(v, v, 5), Eor(v+1, v+1, 6))
 		}
-		a.v(LdpQ(2, 3, 6, 0), Smax(H, 2, 2, v), Smax(H, 3, 3, v+1), StpQPost(2, 3, 6, 32))
+		a.v(LdpQ(2, 3, 6, 32*i), Smax(H, 2, 2, v), Smax(H, 3, 3, v+1), StpQ(2, 3, 6, 32*i))
 	}
+	a.op("ADD $64, R6") // not by the stores: the next load would wait for their data
 	a.loopEnd("channel", 1)
 	a.op("RET")
 }

@@ -1,46 +1,64 @@
 package main
 
 import (
+	"fmt"
+
 	. "nepcoc/runtime/kernels/internal/a64"
 )
 
 func gemv(a *asm) {
-	product(a, "i8dot", "*int8", nil, func(a *asm, acc, w int) { a.v(Sdot(acc, w, 0)) })
-	product(a, "i8neon", "*int8", nil, func(a *asm, acc, w int) {
+	i8 := []int{1} // registers that 16 columns of x take
+	product(a, "i8dot", "*int8", i8, func(a *asm, acc, _, w, x int) { a.v(Sdot(acc, w, x)) })
+	product(a, "i8neon", "*int8", i8, func(a *asm, acc, _, w, x int) {
 		// One product may be 2^14: two of them do not fit 16 bits signed.
-		a.v(Smull(B, 24, w, 0), Smull2(B, 25, w, 0), Sadalp(H, acc, 24), Sadalp(H, acc, 25))
+		a.v(Smull(B, 24, w, x), Smull2(B, 25, w, x), Sadalp(H, acc, 24), Sadalp(H, acc, 25))
 	})
-	product(a, "i16neon", "*int16", func(a *asm) { a.v(LdrQPost(1, 10, 16)) }, func(a *asm, acc, w int) {
+	product(a, "i16neon", "*int16", []int{1, 2}, func(a *asm, acc, acc2, w, x int) {
 		a.v(Sxtl(B, 24, w), Sxtl2(B, 25, w),
-			Smlal(H, acc, 24, 0), Smlal2(H, acc, 24, 0), Smlal(H, acc, 25, 1), Smlal2(H, acc, 25, 1))
+			Smlal(H, acc, 24, x), Smlal2(H, acc2, 24, x), Smlal(H, acc, 25, x+1), Smlal2(H, acc2, 25, x+1))
 	})
 }
 
-// product writes a kernel that adds rows times x to out, four rows at a time, then
-// one by one, 16 columns a step. V0 (and, by more, V1) holds the step's x, V4-V7 the
-// rows' accumulators, V16-V19 their weights.
-func product(a *asm, name, typ string, more func(*asm), step func(a *asm, acc, w int)) {
+// product writes a kernel that adds rows times x to out: four rows at a time,
+// then one by one, 32 columns a step and at most one step of 16. V0-V3 hold the
+// step's x, V4-V7 and V20-V23 the rows' accumulators, V8-V15 their weights.
+func product(a *asm, name, typ string, xRegs []int, step func(a *asm, acc, acc2, w, x int)) {
 	const out, rows, w, stride, x, cols, xp, left = 0, 1, 2, 3, 4, 5, 10, 11
 	a.text(name, arg{"out", "*int32", out}, arg{"rows", "int", rows}, arg{"w", "*int8", w}, arg{"stride", "int", stride}, arg{"x", typ, x}, arg{"cols", "int", cols})
+	perX := len(xRegs)
 	body := func(label string, n int) {
 		a.op("MOVD R%d, R%d", x, xp)
-		a.op("MOVD R%d, R%d", cols, left)
+		a.op("SUBS $32, R%d, R%d", cols, left)
 		for i := range n {
-			a.v(Zero(4 + i))
+			a.v(Zero(4+i), Zero(20+i))
 		}
+		a.op("BLT %sTail", label)
 		a.label(label)
-		a.v(LdrQPost(0, xp, 16))
-		if more != nil {
-			more(a)
+		for i := range perX {
+			a.v(LdpQPost(2*i, 2*i+1, xp, 32))
 		}
 		for i := range n {
-			a.v(LdrQPost(16+i, 6+i, 16))
+			a.v(LdpQPost(8+2*i, 9+2*i, 6+i, 32))
 		}
 		for i := range n {
-			step(a, 4+i, 16+i)
+			step(a, 4+i, 20+i, 8+2*i, 0)
+			step(a, 4+i, 20+i, 9+2*i, perX)
 		}
-		a.op("SUBS $16, R%d", left)
-		a.op("BNE %s", label)
+		a.op("SUBS $32, R%d", left)
+		a.op("BGE %s", label)
+		a.label(label + "Tail")
+		a.op("TBZ $4, R%d, %sSum", cols, label)
+		for i := range perX {
+			a.v(LdrQPost(i, xp, 16))
+		}
+		for i := range n {
+			a.v(LdrQ(8+i, 6+i, 0))
+			step(a, 4+i, 20+i, 8+i, 0)
+		}
+		a.label(fmt.Sprintf("%sSum", label))
+		for i := range n {
+			a.v(Add(S, 4+i, 4+i, 20+i))
+		}
 	}
 	a.op("SUBS $4, R%d", rows)
 	a.op("BLT singles")

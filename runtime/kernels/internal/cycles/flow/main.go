@@ -1,0 +1,110 @@
+// Command flow runs the kernels of the published configuration on one flow after
+// another: 256 channels, five gated layers of four taps, three of them with
+// LayerNorm, and the products of the classifier. The weights are random; the kernels'
+// work does not depend on them. It is the program that cycles counts.
+package main
+
+import (
+	"fmt"
+	"log"
+	"os"
+	"strconv"
+
+	"nepcoc/runtime/arith"
+	"nepcoc/runtime/kernels/cpu"
+	"nepcoc/runtime/kernels/gated"
+	"nepcoc/runtime/kernels/gemv"
+	"nepcoc/runtime/kernels/lookup"
+	"nepcoc/runtime/kernels/plane"
+)
+
+const channels, length, classes = 256, 128, 22
+
+func main() {
+	log.SetFlags(0)
+	if len(os.Args) != 3 {
+		log.Fatal("usage: flow FLOWS TOKENS")
+	}
+	flows, err := strconv.Atoi(os.Args[1])
+	if err != nil {
+		log.Fatal(err)
+	}
+	valid, err := strconv.Atoi(os.Args[2])
+	if err != nil || valid < 1 || valid > length {
+		log.Fatalf("tokens %s: want 1 to %d", os.Args[2], length)
+	}
+	if err := run(flows, valid); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// random is a small generator: math/rand would be counted with the kernels.
+type random uint32
+
+func (r *random) next(n int) int {
+	*r = *r*1664525 + 1013904223
+	return int(*r>>8) % n
+}
+
+func layer(r *random, path cpu.Path, norm bool) (*gated.Layer, error) {
+	p := gated.Params{C: channels, Cin: channels, K: 4, PadLeft: 1, PadIn: make([]int8, channels), Base: make([]uint8, 32), Slope: make([]uint8, 32), Shift: 5}
+	for c := range channels {
+		p.ChanH, p.ChanG = append(p.ChanH, uint16(c/2)), append(p.ChanG, uint16(channels/2+c/2))
+		for range p.K {
+			p.TapsH, p.TapsG = append(p.TapsH, uint8(r.next(64))), append(p.TapsG, uint8(r.next(64)))
+		}
+		p.BiasH, p.BiasG = append(p.BiasH, 128), append(p.BiasG, 32768+128)
+	}
+	if norm {
+		n := &gated.Norm{Shift: 5, Flip: make([]uint8, channels), Factor: arith.NormParams{C: channels, MeanM: 1 << 15, Eps: 100, A: 40000, S: 12}}
+		for range channels {
+			n.Rho, n.Cst = append(n.Rho, int8(r.next(100))), append(n.Cst, int16(r.next(1000)))
+		}
+		p.Norm, p.Shift = n, 0
+	}
+	return gated.New(p, path)
+}
+
+func run(flows, valid int) error {
+	path, err := cpu.Choose()
+	if err != nil {
+		return err
+	}
+	r := random(1)
+	layers := make([]*gated.Layer, 5)
+	for i := range layers {
+		if layers[i], err = layer(&r, path, i == 1 || i >= 3); err != nil {
+			return err
+		}
+	}
+	table, err := lookup.New(make([]int8, 64*channels), channels, path)
+	if err != nil {
+		return err
+	}
+	tokens := make([]int32, length)
+	a, b := plane.New(path, channels, length, 1, 2), plane.New(path, channels, length, 1, 2)
+	acc, scratch, pooled := gated.NewAcc(channels), gated.NewScratch(channels), make([]int16, channels)
+	w1, x1, h1 := make([]int8, channels*channels), make([]int8, channels), make([]int32, channels)
+	w2, x2, h2 := make([]int8, classes*channels), make([]int16, channels), make([]int32, classes)
+	// Every layer needs two positions more to the right than the next one.
+	blocks := func(halo int) int { return (min(valid+halo, length) + plane.Block - 1) / plane.Block }
+	for range flows {
+		table.Load(&a, 0, tokens[:min(valid+10, length)])
+		layers[0].Pad(&a, length)
+		layers[0].Plain(&b, &a, 0, blocks(8))
+		layers[1].Pad(&b, length)
+		layers[1].Norm(&a, &b, &a, 0, blocks(6), scratch)
+		layers[2].Pad(&a, length)
+		layers[2].Plain(&b, &a, 0, blocks(4))
+		layers[3].Pad(&b, length)
+		layers[3].Norm(&a, &b, &a, 0, blocks(2), scratch)
+		layers[4].Pad(&a, length)
+		acc.Reset()
+		layers[4].NormPool(acc, &a, &a, 0, blocks(0), 0, valid, scratch)
+		acc.Max(pooled)
+		gemv.I8(path, h1, w1, x1)
+		gemv.I16(path, h2, w2, x2)
+	}
+	fmt.Println(path, pooled[0], h1[0], h2[0])
+	return nil
+}
