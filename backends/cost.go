@@ -42,7 +42,7 @@ func Estimate(p *bundle.Program, t *Target, n int) []StepCost {
 		switch s.Op {
 		case bundle.OpTokenTable:
 			c.WeightBytes = elems * int64(out.DType.Size()) // the rows that are read
-			c.Cycles += float64(r) * t.Cost.Lookup
+			c.Cycles += float64(elems) * t.Cost.Lookup
 		case bundle.OpGatedConv:
 			g := s.GatedConv
 			c.MACs = elems * int64(2*g.K)
@@ -56,7 +56,11 @@ func Estimate(p *bundle.Program, t *Target, n int) []StepCost {
 			w := p.Tensors[s.Conv.W]
 			c.MACs = elems * int64(w.Shape[1]*w.Shape[2])
 			weights(s.Conv.W, s.Conv.Bias, s.Conv.Requant.Mult, s.Conv.Requant.Table)
-			c.Cycles += float64(c.MACs)*t.Cost.MAC + float64(elems)*t.Cost.Element
+			mac := t.Cost.MAC
+			if p.Values[s.In[0]].DType == bundle.I16 {
+				mac = t.Cost.MAC16
+			}
+			c.Cycles += float64(c.MACs)*mac + float64(elems)*t.Cost.Element
 		case bundle.OpPool:
 			in := p.Values[s.In[0]]
 			c.Cycles += float64(active(in.Rows)*int64(in.Cols)) * t.Cost.Element / 8

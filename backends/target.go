@@ -37,7 +37,8 @@ type Cost struct {
 	GatedNorm float64 // per output of a gated layer with LayerNorm
 	MAC       float64 // per multiply-add of a dense layer
 	Element   float64 // per element of any other step
-	Lookup    float64 // per row of a token table
+	Lookup    float64 // per element looked up in a token table
+	MAC16     float64 // per multiply-add of a dense layer that reads 16 bits
 	Step      float64 // per step
 }
 
@@ -45,17 +46,17 @@ var targets = []Target{
 	{
 		Name: "bf3", Doc: "NVIDIA BlueField-3: 16 Cortex-A78AE cores, dot product", Arch: "arm64",
 		GHz: 2.5, Cores: 16, L1: 64 << 10, L2: 512 << 10, L3: 16 << 20,
-		Cost: Cost{Gated: 0.80, GatedNorm: 1.25, MAC: 0.05, Element: 0.5, Lookup: 60, Step: 200},
+		Cost: Cost{Gated: 0.79, GatedNorm: 1.21, MAC: 0.06, MAC16: 0.29, Element: 0.5, Lookup: 0.24, Step: 200},
 	},
 	{
 		Name: "bf2", Doc: "NVIDIA BlueField-2: 8 Cortex-A72 cores, no dot product", Arch: "arm64",
 		GHz: 2.5, Cores: 8, L1: 32 << 10, L2: 512 << 10, L3: 6 << 20,
-		Cost: Cost{Gated: 2.2, GatedNorm: 3.0, MAC: 0.25, Element: 1, Lookup: 90, Step: 300},
+		Cost: Cost{Gated: 2.2, GatedNorm: 3.0, MAC: 0.25, MAC16: 0.3, Element: 1, Lookup: 0.3, Step: 300},
 	},
 	{
 		Name: "host", Doc: "a server or laptop: x86-64 with AVX2, or any machine that Go runs on", Arch: "amd64",
 		GHz: 2.6, Cores: 1, L1: 32 << 10, L2: 1 << 20, L3: 32 << 20,
-		Cost: Cost{Gated: 0.65, GatedNorm: 0.95, MAC: 0.05, Element: 0.4, Lookup: 60, Step: 150},
+		Cost: Cost{Gated: 0.35, GatedNorm: 0.58, MAC: 0.075, MAC16: 0.075, Element: 0.4, Lookup: 0.22, Step: 150},
 	},
 }
 

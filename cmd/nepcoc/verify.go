@@ -79,15 +79,19 @@ func printVerify(w io.Writer, r *verify.Report, minAgreement float64) {
 		rows = append(rows, []string{c.Name, fmt.Sprintf("%d cases", c.Cases), mark(c.OK), c.Detail})
 	}
 	for _, o := range r.Output {
+		of := "" // which output, where there are several
+		if len(r.Output) > 1 {
+			of = " of " + o.Name
+		}
 		if o.Samples > 0 {
 			ok := o.Agreement >= minAgreement
 			rows = append(rows,
-				[]string{o.Name + ": float = integer", fmt.Sprintf("%d of %d verdicts", o.Samples-len(o.Differing), o.Samples), mark(ok),
+				[]string{"float = integer" + of, fmt.Sprintf("%d of %d verdicts", o.Samples-len(o.Differing), o.Samples), mark(ok),
 					fmt.Sprintf("%s (at least %s)", cli.Percent(o.Agreement), cli.Percent(minAgreement))},
-				[]string{o.Name + ": logits", fmt.Sprintf("cosine %.5f", o.Cosine), "", fmt.Sprintf("worst error %.4g, %s of the spread", o.MaxError, cli.Percent(o.RelError))})
+				[]string{"logits" + of, fmt.Sprintf("cosine %.5f", o.Cosine), "", fmt.Sprintf("worst error %.4g, %s of the spread", o.MaxError, cli.Percent(o.RelError))})
 		}
 		if o.Expected != nil {
-			rows = append(rows, []string{o.Name + ": float vs stored", fmt.Sprintf("max |difference| %.3g", *o.Expected), "", ""})
+			rows = append(rows, []string{"float = stored outputs" + of, fmt.Sprintf("max |difference| %.3g", *o.Expected), "", ""})
 		}
 	}
 	cli.Table(w, rows)
@@ -97,9 +101,9 @@ func printVerify(w io.Writer, r *verify.Report, minAgreement float64) {
 		}
 		rows = [][]string{{"", "accuracy", "macro-F1", "labelled"}}
 		if o.Float != nil {
-			rows = append(rows, []string{o.Name + " float", fmt.Sprintf("%.4f", o.Float.Accuracy), fmt.Sprintf("%.4f", o.Float.MacroF1), fmt.Sprint(o.Float.Labelled)})
+			rows = append(rows, []string{"float", fmt.Sprintf("%.4f", o.Float.Accuracy), fmt.Sprintf("%.4f", o.Float.MacroF1), fmt.Sprint(o.Float.Labelled)})
 		}
-		rows = append(rows, []string{o.Name + " integer", fmt.Sprintf("%.4f", o.Integer.Accuracy), fmt.Sprintf("%.4f", o.Integer.MacroF1), fmt.Sprint(o.Integer.Labelled)})
+		rows = append(rows, []string{"integer", fmt.Sprintf("%.4f", o.Integer.Accuracy), fmt.Sprintf("%.4f", o.Integer.MacroF1), fmt.Sprint(o.Integer.Labelled)})
 		cli.Table(w, rows)
 	}
 	if r.Worst != "" {

@@ -92,7 +92,18 @@ func (q *quantizer) wide(v *ir.Value) bool {
 			return false
 		}
 	}
-	return q.opts.WideAll || q.opts.Wide[v.Name]
+	return q.opts.WideAll || q.opts.Wide[v.Name] || q.lastHidden(v)
+}
+
+// lastHidden says that v is what the last linear layer reads, made by the layer
+// before it: 16 bits cost nothing there, and errors reach the verdict undamped.
+func (q *quantizer) lastHidden(v *ir.Value) bool {
+	for _, u := range q.uses[v] {
+		if u.Op != "linear" || !q.isLogits(u.Out()) || u.Str("act", "") != "" {
+			return false
+		}
+	}
+	return len(q.uses[v]) > 0 && v.Def != nil && v.Def.Op == "linear" && rows(v) == 1
 }
 
 // wideMax is the largest magnitude that a 16-bit form of v may take so that

@@ -79,6 +79,10 @@ func spread(s []float32, n int) []float32 {
 	return out
 }
 
+// maxFineWeights is the size of a last layer up to which 16-bit weights, for
+// which there are no fast kernels, don't show in the time of a flow.
+const maxFineWeights = 1024
+
 // logitBits is the resolution of a model's output: its observed range takes
 // this many bits of the 32.
 const logitBits = 22
@@ -116,9 +120,9 @@ func (q *quantizer) rescaled(n *ir.Node, xv, v *ir.Value, w weights, act *activa
 	}
 
 	levels := 127.0
-	if d == ir.I32 && x.val.Type.DType == ir.I8 {
-		// The last layer is small and its errors reach the verdict undamped:
-		// its weights take what 32-bit sums leave them.
+	if d == ir.I32 && x.val.Type.DType == ir.I8 && len(w.w) <= maxFineWeights {
+		// A small last layer, whose errors reach the verdict undamped: its
+		// weights take what 32-bit sums leave them.
 		levels = math.Floor(min(max(0.875*(1<<31)/(128*float64(w.k*w.i)), 127), 32767))
 	}
 	wq, bq, acc, err := q.fold(x, xv, w, shiftBias, levels)

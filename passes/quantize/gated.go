@@ -128,30 +128,13 @@ func (q *quantizer) newGated(n *ir.Node) (*gated, error) {
 		}
 	}
 	g.c, g.k = n.Inputs[4].Type.Shape[0], n.Inputs[4].Type.Shape[1]
-	if err := q.gatedReason(n); err != nil {
-		return nil, err
+	if why := fusedReason(n); why != "" {
+		return nil, errors.New("BUG: was not expanded: " + why)
+	}
+	if g.x.val.Type.DType != ir.I8 {
+		return nil, errors.New("BUG: has an input of 16 bits")
 	}
 	return g, nil
-}
-
-// gatedReason says why the fused kernels can't take n; nil where they can.
-func (q *quantizer) gatedReason(n *ir.Node) error {
-	c := n.Inputs[4].Type.Shape[0]
-	for i, w := range append(slices.Clone(floats(n.Inputs[4])), floats(n.Inputs[5])...) {
-		if w < 0 {
-			return fmt.Errorf("has a negative tap (filter %d): the fused arithmetic is for softmax-normalised taps", i/n.Inputs[4].Type.Shape[1]%c)
-		}
-	}
-	if x := q.in(n.Inputs[0]); x != nil && x.val.Type.DType != ir.I8 {
-		return errors.New("has an input of 16 bits: the fused arithmetic reads 8")
-	}
-	switch {
-	case n.Input(8) == nil && n.Inputs[1] != nil:
-		return errors.New("adds a residual without LayerNorm after it")
-	case n.Input(8) != nil && c > 256:
-		return fmt.Errorf("has LayerNorm over %d channels: the fused arithmetic proves its ranges up to 256", c)
-	}
-	return nil
 }
 
 // folded is a filter's tap sum in real units of its input channel and its bias

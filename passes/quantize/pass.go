@@ -23,6 +23,7 @@ var Pass = passes.Pass{
 }
 
 func run(ctx *passes.Context, g *ir.Graph) (*ir.Graph, error) {
+	expand(g, ctx.Report.Note)
 	obs, err := observe(ctx, g)
 	if err != nil {
 		return nil, err
@@ -166,8 +167,8 @@ func (s *search) candidates() []string {
 	var names []string
 	for _, n := range s.g.Nodes {
 		switch n.Op {
-		case "embed", "conv", "linear", "affine", "act", "add", "sub", "mul", "layer_norm":
-			if v := n.Out(); q.wide(v) && !q.isLogits(v) {
+		case "embed", "conv", "linear", "affine", "act", "add", "sub", "mul", "layer_norm", "pool":
+			if v := n.Out(); q.wide(v) && !q.isLogits(v) && !q.lastHidden(v) {
 				names = append(names, v.Name)
 			}
 		}
