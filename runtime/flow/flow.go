@@ -1,6 +1,10 @@
 package flow
 
-import "nepcoc/runtime/traffic"
+import (
+	"time"
+
+	"nepcoc/runtime/traffic"
+)
 
 // Reason is why a flow got its verdict when it did.
 type Reason uint8
@@ -13,10 +17,11 @@ const (
 	ReasonIdle                  // quiet for the idle timeout
 	ReasonEvicted               // the table was full
 	ReasonEnd                   // end of input, or shutdown
+	ReasonActive                // older than the active timeout
 	NumReasons
 )
 
-var reasonNames = [NumReasons]string{"tokens", "packets", "closed", "idle", "evicted", "end"}
+var reasonNames = [NumReasons]string{"tokens", "packets", "closed", "idle", "evicted", "end", "active"}
 
 func (r Reason) String() string { return reasonNames[r] }
 
@@ -28,6 +33,8 @@ type Flow struct {
 	Key Key
 	// Seq numbers the table's flows in the order of their first packets.
 	Seq uint64
+	// Tag is what Options.Begun gave the flow.
+	Tag uint32
 	// First and Last are the times of the first and of the latest packet, in
 	// nanoseconds since 1970. Last may be before First where time went back.
 	First, Last int64
@@ -36,6 +43,8 @@ type Flow struct {
 	Packets, Bytes [2]uint64
 	Reason         Reason
 
+	// Built is how long it took to make the tokens; 0 to Closed.
+	Built time.Duration
 	// Tokens is the sequence of the contract's length and Valid how many of
 	// them are before the padding; nil and 0 to Closed.
 	Tokens []int32

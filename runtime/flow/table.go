@@ -3,6 +3,7 @@ package flow
 import (
 	"fmt"
 	"math/rand/v2"
+	"time"
 
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/traffic"
@@ -16,6 +17,12 @@ type Options struct {
 	// Capacity is the number of flows held at once, 1 to MaxCapacity; 0 means
 	// DefaultCapacity. Memory is touched as flows come.
 	Capacity int
+	// Active, where it is not 0, is an age beyond which a flow gets its verdict
+	// with its next packet.
+	Active time.Duration
+	// Begun, which may be nil, is called with a flow's first packet and gives
+	// it the Tag that Ready will see.
+	Begun func() uint32
 	// Ready is called once per flow, when it is ready for its verdict.
 	Ready func(*Flow)
 	// Closed, which may be nil, is called when a flow leaves the table, always
@@ -49,11 +56,13 @@ type entry struct {
 	swapped        bool // the first packet went against the canonical key
 	reason         Reason
 	hash           uint32
+	tag            uint32
 	state          traffic.State
 	chain          int32 // next of the bucket, or of the free list
 	prev, next     int32 // in its list
 	touched        int64 // clock when it was put at its list's tail
 	seen           int64 // clock of its latest packet
+	begun          int64 // clock of its first packet
 	first, last    int64 // packet time
 	seq            uint64
 	packets, bytes [2]uint64
@@ -185,7 +194,10 @@ func (t *Table) Add(p *capture.Packet) {
 	if i == none {
 		i = t.insert(&key, hash)
 		e := &t.entries[i]
-		e.swapped, e.first = swapped, p.Time
+		e.swapped, e.first, e.begun = swapped, p.Time, t.clock.now
+		if t.opt.Begun != nil {
+			e.tag = t.opt.Begun()
+		}
 	}
 
 	e := &t.entries[i]
@@ -213,11 +225,22 @@ func (t *Table) Add(p *capture.Packet) {
 		t.decide(i, ReasonTokens)
 	case t.enc.Full(e.state):
 		t.decide(i, ReasonPackets)
+	case t.opt.Active > 0 && t.clock.now-e.begun > int64(t.opt.Active):
+		t.decide(i, ReasonActive)
 	case e.list == listClosing || p.Flags&(capture.FlagFIN|capture.FlagRST) != 0:
 		t.move(i, listClosing)
 	default:
 		t.move(i, listCollecting)
 	}
+}
+
+// Holds tells whether a packet belongs to a flow in the table: whether Add
+// would join it to one rather than begin another.
+func (t *Table) Holds(p *capture.Packet) bool {
+	t.clock.advance(p.Time)
+	key, _ := KeyOf(p).Canonical()
+	i := t.find(&key, uint32(key.Hash(t.seed)))
+	return i != none && t.clock.now-t.entries[i].seen <= t.timeout[listDecided]
 }
 
 // Flush decides every flow and empties the table, in the order in which flows
@@ -291,7 +314,9 @@ func (t *Table) decide(i int32, why Reason) {
 	t.fill(e)
 	t.out.enc, t.out.state, t.out.buf = t.enc, e.state, t.buf(i)
 	t.out.Tokens = t.tokens
+	start := time.Now()
 	t.out.Valid = t.enc.Tokens(t.tokens, e.state, t.out.buf)
+	t.out.Built = time.Since(start)
 	t.opt.Ready(&t.out)
 }
 
@@ -303,7 +328,7 @@ func (t *Table) close(i int32, why Reason) {
 	}
 	if t.opt.Closed != nil {
 		t.fill(e)
-		t.out.Tokens, t.out.Valid = nil, 0
+		t.out.Tokens, t.out.Valid, t.out.Built = nil, 0, 0
 		t.opt.Closed(&t.out)
 	}
 	t.unlink(i)
@@ -329,7 +354,7 @@ func (t *Table) fill(e *entry) {
 	if e.swapped {
 		o.Key = e.key.Reverse()
 	}
-	o.Seq, o.First, o.Last = e.seq, e.first, e.last
+	o.Seq, o.Tag, o.First, o.Last = e.seq, e.tag, e.first, e.last
 	o.Packets, o.Bytes, o.Reason = e.packets, e.bytes, e.reason
 }
 

@@ -8,22 +8,76 @@ import (
 
 // AppendEVE appends the verdict as a Suricata EVE "flow" event with our own
 // object "nepco" beside it, without a newline, so that what reads Suricata's
-// log reads ours. The event's time is that of the latest packet.
+// log reads ours. The event's time is that of the latest packet. Where the
+// record asks for an alert, an "alert" event precedes it on a line of its own.
 func (r *Record) AppendEVE(b []byte) []byte {
+	if r.Alert {
+		b = append(r.appendEVEAlert(b), '\n')
+	}
+	b = r.appendEVEHead(b, "flow")
+	b = r.appendEVEFlow(b)
+	b = append(b, `,"end":`...)
+	b = appendEVETime(b, r.Last)
+	b = append(b, `,"age":`...)
+	b = strconv.AppendInt(b, max(0, r.Last/1e9-r.First/1e9), 10)
+	b = append(b, `,"state":`...)
+	b = appendString(b, r.state())
+	b = append(b, `,"reason":`...)
+	b = appendString(b, r.eveReason())
+	b = append(b, `,"alerted":`...)
+	b = strconv.AppendBool(b, r.Alert)
+	b = append(b, '}')
+	return append(r.appendEVENepco(b), '}')
+}
+
+// The generator and signature ids of our alerts: gid 1 is that of rules, and
+// the ids from 1,000,000 on are for local use.
+const (
+	alertGID       = 1
+	firstAlertSID  = 1_900_000
+	alertRevision  = 1
+	alertSeverity  = 3
+	alertSignature = "NEPCO "
+)
+
+func (r *Record) appendEVEAlert(b []byte) []byte {
+	b = r.appendEVEHead(b, "alert")
+	b = append(b, `,"alert":{"action":"allowed","gid":`...)
+	b = strconv.AppendInt(b, alertGID, 10)
+	b = append(b, `,"signature_id":`...)
+	b = strconv.AppendInt(b, firstAlertSID+int64(r.Class), 10)
+	b = append(b, `,"rev":`...)
+	b = strconv.AppendInt(b, alertRevision, 10)
+	b = append(b, `,"signature":`...)
+	b = appendString(b, alertSignature+r.Label)
+	b = append(b, `,"category":"Traffic classification","severity":`...)
+	b = strconv.AppendInt(b, alertSeverity, 10)
+	b = append(b, '}')
+	b = r.appendEVEFlow(b)
+	b = append(b, '}')
+	return append(r.appendEVENepco(b), '}')
+}
+
+// appendEVEHead begins an event: what all kinds have in common.
+func (r *Record) appendEVEHead(b []byte, event string) []byte {
 	b = append(b, `{"timestamp":`...)
 	b = appendEVETime(b, r.Last)
 	b = append(b, `,"flow_id":`...)
 	b = strconv.AppendUint(b, r.flowID(), 10)
-	b = append(b, `,"event_type":"flow"`...)
+	b = append(b, `,"event_type":`...)
+	b = appendString(b, event)
 	b = r.appendEnds(b, "src_ip", "src_port", "dest_ip", "dest_port")
 	b = append(b, `,"proto":`...)
 	b = appendString(b, r.Key.ProtoName())
 	b = append(b, `,"ip_v":`...)
 	if r.Key.V6 {
-		b = append(b, '6')
-	} else {
-		b = append(b, '4')
+		return append(b, '6')
 	}
+	return append(b, '4')
+}
+
+// appendEVEFlow begins the object "flow".
+func (r *Record) appendEVEFlow(b []byte) []byte {
 	b = append(b, `,"flow":{"pkts_toserver":`...)
 	b = strconv.AppendUint(b, r.Packets[0], 10)
 	b = append(b, `,"pkts_toclient":`...)
@@ -33,16 +87,12 @@ func (r *Record) AppendEVE(b []byte) []byte {
 	b = append(b, `,"bytes_toclient":`...)
 	b = strconv.AppendUint(b, r.Bytes[1], 10)
 	b = append(b, `,"start":`...)
-	b = appendEVETime(b, r.First)
-	b = append(b, `,"end":`...)
-	b = appendEVETime(b, r.Last)
-	b = append(b, `,"age":`...)
-	b = strconv.AppendInt(b, max(0, r.Last/1e9-r.First/1e9), 10)
-	b = append(b, `,"state":`...)
-	b = appendString(b, r.state())
-	b = append(b, `,"reason":`...)
-	b = appendString(b, r.eveReason())
-	b = append(b, `,"alerted":false},"community_id":"`...)
+	return appendEVETime(b, r.First)
+}
+
+// appendEVENepco appends the Community ID and the object "nepco".
+func (r *Record) appendEVENepco(b []byte) []byte {
+	b = append(b, `,"community_id":"`...)
 	b = AppendCommunityID(b, r.Key)
 	b = append(b, `","nepco":{`...)
 	b = r.appendClass(b)
@@ -54,7 +104,11 @@ func (r *Record) AppendEVE(b []byte) []byte {
 	b = strconv.AppendInt(b, int64(r.UsedBytes), 10)
 	b = append(b, `,"tokens":`...)
 	b = strconv.AppendInt(b, int64(r.Valid), 10)
-	return append(b, "}}"...)
+	if r.Latency > 0 {
+		b = append(b, `,"latency_us":`...)
+		b = appendFloat(b, float64(r.Latency.Nanoseconds())/1e3)
+	}
+	return append(b, '}')
 }
 
 // state and eveReason are Suricata's words. A verdict usually comes while the
@@ -71,7 +125,7 @@ func (r *Record) state() string {
 
 func (r *Record) eveReason() string {
 	switch r.Reason {
-	case flow.ReasonIdle, flow.ReasonClosed:
+	case flow.ReasonIdle, flow.ReasonClosed, flow.ReasonActive:
 		return "timeout"
 	case flow.ReasonEnd:
 		return "shutdown"

@@ -36,6 +36,15 @@ type Record struct {
 	// second best.
 	Score, Margin float64
 
+	// Unknown: the score is below the threshold. Label and Class still name the
+	// best class.
+	Unknown bool
+	// Alert: the class is one that an EVE alert is wanted for.
+	Alert bool
+	// Latency is the time from the flow's last packet to the verdict; 0 leaves
+	// it out.
+	Latency time.Duration
+
 	Logits []int32 // integer logits; empty leaves them out
 	Scaled []float64
 }
@@ -105,6 +114,9 @@ func (r *Record) AppendText(b []byte) []byte {
 		b = append(b, r.Output...)
 	}
 	b = append(b, " label="...)
+	if r.Unknown {
+		b = append(b, "unknown candidate="...)
+	}
 	b = append(b, r.Label...)
 	b = append(b, " score="...)
 	b = strconv.AppendFloat(b, r.Score, 'f', 4, 64)
@@ -135,6 +147,9 @@ func (r *Record) appendClass(b []byte) []byte {
 		b = append(b, ',')
 	}
 	b = append(b, `"label":`...)
+	if r.Unknown {
+		b = append(b, `"unknown","candidate":`...)
+	}
 	b = appendString(b, r.Label)
 	b = append(b, `,"class":`...)
 	b = strconv.AppendInt(b, int64(r.Class), 10)

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"nepcoc/runtime/agent"
+	"nepcoc/runtime/capture"
+)
+
+// runFlags are what the command line adds to the configuration.
+type runFlags struct {
+	config string
+	pcap   string
+	speed  float64
+	agent.Config
+}
+
+func newRun() *cobra.Command {
+	f := runFlags{Config: agent.DefaultConfig()}
+	cmd := &cobra.Command{
+		Use:   "run --bundle B (--iface IF | --pcap F [--speed X])",
+		Short: "Classify live traffic or a capture",
+		Long: `Run classifies the flows of an interface until SIGINT or SIGTERM, or those of a capture. Verdicts go to
+standard output as Suricata EVE events, or where --output says.
+
+SIGHUP, or a new file in the bundle's place, changes the model: flows that have begun finish with the model
+they began with, and a bundle that can't be used changes nothing. What was seen, missed and decided is printed
+at the end, and served as Prometheus metrics at --metrics.`,
+		Example: `  nepcod run --bundle model.nepco --iface p0 --output /var/log/nepcod/eve.json --metrics :9477
+  nepcod run --bundle model.nepco --pcap test.pcap --format json
+  nepcod run --config /etc/nepcod/nepcod.yaml`,
+		Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := f.resolve(cmd)
+			if err != nil {
+				return err
+			}
+			return runAgent(cmd, c, f.pcap, f.speed)
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.config, "config", "", "configuration file; flags override it")
+	fl.StringVar(&f.Bundle, "bundle", "", "bundle to run")
+	fl.StringVar(&f.Interface, "iface", "", "network interface to capture from")
+	fl.StringVar(&f.pcap, "pcap", "", "capture file to read instead")
+	fl.Float64Var(&f.speed, "speed", 0, "with --pcap: replay at the capture's pace times this; 0 is as fast as possible")
+	fl.IntVar(&f.Workers, "workers", f.Workers, "threads that classify")
+	fl.IntVar(&f.Receive.Threads, "threads", f.Receive.Threads, "threads that receive")
+	fl.IntVar(&f.Flows, "flows", f.Flows, "flows held at once")
+	fl.StringVar(&f.Output.To, "output", f.Output.To, "where verdicts go: - (standard output), a file, or unix:SOCKET")
+	fl.StringVar(&f.Output.Format, "format", f.Output.Format, "eve, json (as nepcoc run --json) or text")
+	fl.StringVar(&f.Metrics.Listen, "metrics", "", "serve /metrics and /healthz at this address; :PORT is on the loopback")
+	fl.StringArrayVar(&f.TrustedKeys, "trusted-key", nil, "refuse a bundle not signed by this public key (PEM file; may be repeated)")
+	return cmd
+}
+
+// overrides are the flags that stand for a field of the configuration.
+var overrides = map[string]func(c, flags *agent.Config){
+	"bundle":      func(c, f *agent.Config) { c.Bundle = f.Bundle },
+	"iface":       func(c, f *agent.Config) { c.Interface = f.Interface },
+	"workers":     func(c, f *agent.Config) { c.Workers = f.Workers },
+	"threads":     func(c, f *agent.Config) { c.Receive.Threads = f.Receive.Threads },
+	"flows":       func(c, f *agent.Config) { c.Flows = f.Flows },
+	"output":      func(c, f *agent.Config) { c.Output.To = f.Output.To },
+	"format":      func(c, f *agent.Config) { c.Output.Format = f.Output.Format },
+	"metrics":     func(c, f *agent.Config) { c.Metrics.Listen = f.Metrics.Listen },
+	"trusted-key": func(c, f *agent.Config) { c.TrustedKeys = f.TrustedKeys },
+}
+
+// resolve joins the configuration file and the flags.
+func (f *runFlags) resolve(cmd *cobra.Command) (*agent.Config, error) {
+	c := f.Config
+	if f.config != "" {
+		var err error
+		if c, err = agent.ReadConfig(f.config); err != nil {
+			return nil, err
+		}
+		for name, set := range overrides {
+			if cmd.Flags().Changed(name) {
+				set(&c, &f.Config)
+			}
+		}
+	}
+	if err := c.Validate(); err != nil {
+		return nil, usageError{err}
+	}
+	switch {
+	case c.Bundle == "":
+		return nil, usageError{errors.New("run: --bundle is missing")}
+	case f.pcap == "" && c.Interface == "":
+		return nil, usageError{errors.New("run: one of --iface and --pcap is needed")}
+	case f.pcap != "" && cmd.Flags().Changed("iface"):
+		return nil, usageError{errors.New("run: --iface and --pcap exclude each other")}
+	case f.speed < 0 || f.speed > 0 && f.pcap == "":
+		return nil, usageError{errors.New("run: --speed wants a positive number, and --pcap")}
+	}
+	return &c, nil
+}
+
+// sources opens what to read. note, where set, is asked at the end.
+func sources(c *agent.Config, pcap string, speed float64) (list []capture.Source, note func() string, err error) {
+	if pcap == "" {
+		rings, err := c.Rings()
+		for _, r := range rings {
+			list = append(list, r)
+		}
+		return list, nil, err
+	}
+	file, err := capture.Open(pcap)
+	if err != nil {
+		return nil, nil, err
+	}
+	if speed > 0 {
+		return []capture.Source{capture.NewReplay(file, speed)}, file.Note, nil
+	}
+	return []capture.Source{file}, file.Note, nil
+}
+
+func runAgent(cmd *cobra.Command, c *agent.Config, pcap string, speed float64) error {
+	model, err := c.Load()
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+	sink, err := agent.OpenSink(c.Output.To, cmd.OutOrStdout())
+	if err != nil {
+		return err
+	}
+	src, note, err := sources(c, pcap, speed)
+	if err != nil {
+		return err
+	}
+	opt := c.Options()
+	opt.Sources, opt.Model, opt.Sink, opt.Log, opt.Lossless = src, model, sink, log, pcap != ""
+	a, err := agent.New(opt)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGHUP)
+	defer signal.Stop(again)
+	watching, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go a.Watch(watching, c, again, c.Watch)
+
+	if pcap == "" {
+		log.Info("started", "interface", c.Interface, "bundle", c.Bundle, "digest", model.Digest(), "kernels", model.Kernels(),
+			"threads", c.Receive.Threads, "workers", c.Workers)
+	}
+	report, err := a.Run(ctx)
+	if note != nil {
+		if s := note(); s != "" {
+			fmt.Fprintf(cmd.ErrOrStderr(), "nepcod: note: %s\n", s)
+		}
+	}
+	log.Info("ended: " + report.String())
+	return err
+}

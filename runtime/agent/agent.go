@@ -1,0 +1,257 @@
+// Package agent is the daemon's pipeline: packets in, verdicts out, and
+// everything that was not done counted.
+//
+//	source -> receiver -> batch -> worker -> chunk -> output
+//
+// A receiver (one thread per source) decodes frames in place and deals packets
+// out to workers by a hash that is the same for both directions of a flow. A
+// worker owns its flows: table, engine context, records. An output goroutine
+// writes the lines. Batches and chunks are made at the start and go round, so
+// nothing is allocated per packet or per flow, memory is bounded, and a queue
+// that is full shows as a drop that is counted, never as a packet path that
+// stands still. Where the source is a file the receiver waits instead.
+//
+// Inference runs in the worker, between packets: a flow takes some tens of
+// microseconds, less than handing it to another thread and back would add
+// under load, and the batches in front of a worker ride out its flows.
+// Likewise, tokens are kept as bytes and run in one go when the flow is ready:
+// running them as packets arrive would save part of one inference off the last
+// packet's latency, for 4 kB more per flow and an engine call per packet.
+package agent
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/flow"
+)
+
+// Options of an Agent.
+type Options struct {
+	// Sources, one receive thread each.
+	Sources []capture.Source
+	Model   *Model
+	Workers int // 0: 1
+	// FlowsPerWorker is the capacity of each worker's table; 0: the table's default.
+	FlowsPerWorker int
+	// Queue is the number of batches of each worker, 0: DefaultQueue.
+	Queue int
+	// Lossless makes receivers and workers wait for room where they would drop:
+	// for files.
+	Lossless bool
+	// Active is the age at which an undecided flow gets its verdict; 0: none.
+	Active time.Duration
+	// Unknown overrides the bundle's thresholds, if set.
+	Unknown *float64
+	// Alerts are the labels that raise an EVE alert.
+	Alerts []string
+	Format Format    // nil: EVE
+	Sink   io.Writer // where lines go
+	// Chunks is the number of buffers towards the sink, 0: DefaultChunks.
+	Chunks int
+	// Drain bounds what happens between the end of intake and Run's return.
+	Drain time.Duration // 0: DefaultDrain
+	Log   *slog.Logger  // nil: none
+}
+
+// Defaults of Options.
+const (
+	DefaultQueue  = 64
+	DefaultChunks = 64
+	DefaultDrain  = 10 * time.Second
+)
+
+// Agent is a pipeline. Run runs it once.
+type Agent struct {
+	opt       Options
+	start     time.Time
+	receivers []*receiver
+	workers   []*worker
+	out       *output
+
+	model     atomic.Pointer[Model]
+	copyBytes atomic.Int64
+	swapMu    sync.Mutex
+	swaps     atomic.Uint64
+	refused   atomic.Uint64
+
+	stopping atomic.Bool     // no more frames are wanted
+	hurry    chan struct{}   // closed when the drain's time is over
+	errs     [2]atomic.Int64 // when complain last spoke
+}
+
+// New makes the pipeline, without starting it.
+func New(o Options) (*Agent, error) {
+	if len(o.Sources) == 0 || o.Model == nil || o.Sink == nil {
+		panic("BUG: agent.New needs a source, a model and a sink")
+	}
+	for _, d := range []struct {
+		v   *int
+		def int
+	}{{&o.Workers, 1}, {&o.FlowsPerWorker, flow.DefaultCapacity}, {&o.Queue, DefaultQueue}, {&o.Chunks, DefaultChunks}} {
+		if *d.v == 0 {
+			*d.v = d.def
+		}
+	}
+	if o.Drain == 0 {
+		o.Drain = DefaultDrain
+	}
+	if o.Format == nil {
+		o.Format = Formats["eve"]
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	// Receivers hold a batch open per worker, workers a chunk.
+	o.Queue = max(o.Queue, len(o.Sources)+1)
+	o.Chunks = max(o.Chunks, o.Workers+1)
+	a := &Agent{opt: o, start: time.Now(), hurry: make(chan struct{})}
+	a.setModel(o.Model)
+	a.out = newOutput(o.Sink, o.Chunks, a.hurry, a.complain)
+	for range o.Workers {
+		w, err := newWorker(a, o.Queue)
+		if err != nil {
+			return nil, err
+		}
+		a.workers = append(a.workers, w)
+	}
+	for _, src := range o.Sources {
+		a.receivers = append(a.receivers, newReceiver(a, src))
+	}
+	return a, nil
+}
+
+// now is the time since the agent was made, in nanoseconds, from a clock that
+// nobody sets.
+func (a *Agent) now() int64 { return int64(time.Since(a.start)) }
+
+func (a *Agent) setModel(m *Model) {
+	// Receivers must copy enough before workers begin flows with the model.
+	// They never copy less again: flows of the old model go on.
+	a.copyBytes.Store(max(a.copyBytes.Load(), int64(copyBytes(m.encoder.Contract()))))
+	a.model.Store(m)
+}
+
+// Model is the one that new flows begin with.
+func (a *Agent) Model() *Model { return a.model.Load() }
+
+// Swap makes m the model that new flows begin with, as soon as each worker is
+// between two batches. Flows finish with the model that they began with.
+func (a *Agent) Swap(m *Model) {
+	a.swapMu.Lock()
+	defer a.swapMu.Unlock()
+	a.setModel(m)
+	a.swaps.Add(1)
+}
+
+// complain logs an error of the packet path, at most once a second and kind.
+func (a *Agent) complain(what string, err error) {
+	last := &a.errs[0]
+	if what == "output" {
+		last = &a.errs[1]
+	}
+	now := a.now()
+	if t := last.Load(); (t == 0 || now-t > int64(time.Second)) && last.CompareAndSwap(t, now) {
+		a.opt.Log.Error(what, "error", err)
+	}
+}
+
+// Run runs the pipeline until the sources end or ctx is done; then it takes no
+// more packets, gives every flow its verdict, writes what there is, and comes
+// back within Options.Drain and a second. The report is final; the error is
+// that of the first source that failed, or says what is not accounted for.
+func (a *Agent) Run(ctx context.Context) (*Report, error) {
+	var receivers, workers sync.WaitGroup
+	errs := make(chan error, len(a.receivers))
+	go a.out.run()
+	for _, w := range a.workers {
+		workers.Go(w.run)
+	}
+	for _, r := range a.receivers {
+		receivers.Go(func() {
+			if err := r.run(); err != nil {
+				errs <- err
+			}
+		})
+	}
+	go func() {
+		receivers.Wait()
+		for _, w := range a.workers {
+			close(w.in)
+		}
+		workers.Wait()
+		close(a.out.queue)
+	}()
+
+	var failed error
+	var late, tooLate <-chan time.Time
+	for stop, running := ctx.Done(), true; running; {
+		select {
+		case <-a.out.done:
+			running = false
+		case err := <-errs:
+			// The other sources end, too: half the traffic would give wrong
+			// verdicts, and a restart may bring back the whole.
+			if failed == nil {
+				failed = err
+				late = time.After(a.opt.Drain)
+			}
+			a.stop()
+		case <-stop:
+			stop, late = nil, time.After(a.opt.Drain)
+			a.stop()
+		case <-late:
+			late, tooLate = nil, time.After(time.Second)
+			close(a.hurry)
+		case <-tooLate:
+			running = false // a sink that does not take anything
+		}
+	}
+	select {
+	case err := <-errs:
+		if failed == nil {
+			failed = err
+		}
+	default:
+	}
+	report := a.Report()
+	if failed == nil {
+		failed = report.Check()
+	}
+	return report, failed
+}
+
+// stop ends the intake.
+func (a *Agent) stop() {
+	a.stopping.Store(true)
+	for _, r := range a.receivers {
+		if r.live != nil {
+			r.live.Stop()
+		}
+	}
+}
+
+// hurried tells whether the drain's time is over.
+func (a *Agent) hurried() bool {
+	select {
+	case <-a.hurry:
+		return true
+	default:
+		return false
+	}
+}
+
+// Close closes the sources.
+func (a *Agent) Close() error {
+	var err error
+	for _, r := range a.receivers {
+		err = errors.Join(err, r.src.Close())
+	}
+	return err
+}

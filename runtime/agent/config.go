@@ -1,0 +1,229 @@
+package agent
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/capture/afpacket"
+	"nepcoc/runtime/flow"
+)
+
+// Config is everything that nepcod run can be told, in one YAML file.
+type Config struct {
+	Bundle      string   `yaml:"bundle"`
+	TrustedKeys []string `yaml:"trusted_keys"`
+	Interface   string   `yaml:"interface"`
+	Receive     Receive  `yaml:"receive"`
+	// Workers is the number of threads that classify, Flows the number of flows
+	// that they hold together, Queue the batches of up to 128 packets in
+	// front of each.
+	Workers          int           `yaml:"workers"`
+	Flows            int           `yaml:"flows"`
+	Queue            int           `yaml:"queue"`
+	ActiveTimeout    time.Duration `yaml:"active_timeout"`
+	UnknownThreshold *float64      `yaml:"unknown_threshold"`
+	Alerts           []string      `yaml:"alerts"`
+	Output           OutputConfig  `yaml:"output"`
+	Metrics          MetricsConfig `yaml:"metrics"`
+	// Watch is how often the bundle's file is looked at for a change; 0: never,
+	// only on SIGHUP.
+	Watch time.Duration `yaml:"watch"`
+	// Drain bounds how long SIGTERM takes.
+	Drain time.Duration `yaml:"drain"`
+}
+
+// Receive is how packets are taken from the interface; see afpacket.Options.
+type Receive struct {
+	Threads     int           `yaml:"threads"`
+	BlockSize   int           `yaml:"block_size"`
+	Blocks      int           `yaml:"blocks"`
+	Retire      time.Duration `yaml:"retire"`
+	SnapLen     int           `yaml:"snaplen"`
+	Promiscuous bool          `yaml:"promiscuous"`
+	Outgoing    bool          `yaml:"outgoing"`
+}
+
+// OutputConfig is where verdicts go (see OpenSink), and in what form (see Formats).
+type OutputConfig struct {
+	To     string `yaml:"to"`
+	Format string `yaml:"format"`
+}
+
+// MetricsConfig is where metrics and health are served; empty: nowhere. An
+// address without a host means the loopback.
+type MetricsConfig struct {
+	Listen string `yaml:"listen"`
+}
+
+// DefaultConfig is what a file that says nothing means.
+func DefaultConfig() Config {
+	return Config{
+		Receive: Receive{
+			Threads: 1, BlockSize: afpacket.DefaultBlockSize, Blocks: afpacket.DefaultBlocks,
+			Retire: afpacket.DefaultRetire, SnapLen: afpacket.DefaultSnapLen, Promiscuous: true,
+		},
+		Workers: 1, Flows: flow.DefaultCapacity, Queue: DefaultQueue,
+		Output: OutputConfig{To: "-", Format: "eve"},
+		Watch:  2 * time.Second, Drain: DefaultDrain,
+	}
+}
+
+// maxConfig bounds a configuration file. A real one has under 2 kB.
+const maxConfig = 64 << 10
+
+// ReadConfig reads and checks a configuration file.
+func ReadConfig(path string) (Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Config{}, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err != nil {
+		return Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return ParseConfig(path, data)
+}
+
+// inType cuts a Go type's name out of the YAML reader's messages.
+var inType = regexp.MustCompile(`(not found) in type \S+`)
+
+// ParseConfig reads a configuration; name is for messages.
+func ParseConfig(name string, data []byte) (Config, error) {
+	c := DefaultConfig()
+	if len(data) > maxConfig {
+		return c, fmt.Errorf("%s: more than %d bytes: not a configuration of nepcod", name, maxConfig)
+	}
+	d := yaml.NewDecoder(bytes.NewReader(data))
+	d.KnownFields(true)
+	if err := d.Decode(&c); err != nil && err != io.EOF {
+		var many *yaml.TypeError
+		if errors.As(err, &many) {
+			return c, fmt.Errorf("%s: %s", name, inType.ReplaceAllString(strings.Join(many.Errors, "; "), "$1"))
+		}
+		return c, fmt.Errorf("%s: %w", name, err)
+	}
+	if err := d.Decode(new(yaml.Node)); err != io.EOF {
+		return c, fmt.Errorf("%s: more than one document", name)
+	}
+	if err := c.Validate(); err != nil {
+		return c, fmt.Errorf("%s: %w", name, err)
+	}
+	return c, nil
+}
+
+// Validate checks every field by itself; see Check for what they name.
+func (c *Config) Validate() error {
+	bad := func(field, format string, args ...any) error {
+		return fmt.Errorf(field+": "+format, args...)
+	}
+	for _, f := range []struct {
+		field     string
+		v, lo, hi int
+	}{
+		{"receive.threads", c.Receive.Threads, 1, 256},
+		{"workers", c.Workers, 1, 1024},
+		{"flows", c.Flows, 1, flow.MaxCapacity},
+		{"queue", c.Queue, 2, 1 << 16},
+	} {
+		if f.v < f.lo || f.v > f.hi {
+			return bad(f.field, "%d is not within %d..%d", f.v, f.lo, f.hi)
+		}
+	}
+	o := c.ring()
+	if err := o.Validate(); err != nil {
+		return bad("receive", "%w", err)
+	}
+	for _, f := range []struct {
+		field string
+		v, lo time.Duration
+	}{{"active_timeout", c.ActiveTimeout, 0}, {"watch", c.Watch, 0}, {"drain", c.Drain, 100 * time.Millisecond}} {
+		if f.v < f.lo || f.v > 24*time.Hour {
+			return bad(f.field, "%v is not within %v..24h", f.v, f.lo)
+		}
+	}
+	if t := c.UnknownThreshold; t != nil && !(*t >= 0 && *t <= 1) {
+		return bad("unknown_threshold", "%g is not within 0..1", *t)
+	}
+	if Formats[c.Output.Format] == nil {
+		return bad("output.format", "%q is none of eve, json, text", c.Output.Format)
+	}
+	if c.Metrics.Listen != "" {
+		if _, _, err := net.SplitHostPort(c.Metrics.Listen); err != nil {
+			return bad("metrics.listen", "%q: want host:port, or :port for the loopback", c.Metrics.Listen)
+		}
+	}
+	return nil
+}
+
+// ring are the options of the capture.
+func (c *Config) ring() afpacket.Options {
+	r := &c.Receive
+	return afpacket.Options{
+		BlockSize: r.BlockSize, Blocks: r.Blocks, Retire: r.Retire, SnapLen: r.SnapLen,
+		Promiscuous: r.Promiscuous, Outgoing: r.Outgoing,
+	}
+}
+
+// Rings opens the interface.
+func (c *Config) Rings() ([]*afpacket.Ring, error) {
+	return afpacket.Open(c.Interface, c.Receive.Threads, c.ring())
+}
+
+// Keys reads the trusted keys.
+func (c *Config) Keys() (keys []ed25519.PublicKey, err error) {
+	for _, file := range c.TrustedKeys {
+		k, err := bundle.LoadPublicKey(file)
+		if err != nil {
+			return nil, fmt.Errorf("trusted_keys: %w", err)
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+// Load loads the bundle, and checks that the labels to alert on are its.
+func (c *Config) Load() (*Model, error) {
+	keys, err := c.Keys()
+	if err != nil {
+		return nil, err
+	}
+	m, err := LoadModel(c.Bundle, keys...)
+	if err != nil {
+		return nil, err
+	}
+	return m, c.CheckAlerts(m)
+}
+
+// CheckAlerts says which labels to alert on the model does not know: an alert
+// that can never come is a mistake.
+func (c *Config) CheckAlerts(m *Model) error {
+	labels := m.labels()
+	for _, a := range c.Alerts {
+		if !slices.Contains(labels, a) {
+			return fmt.Errorf("alerts: %s has no label %q; it has %s", m.Path, a, strings.Join(labels, ", "))
+		}
+	}
+	return nil
+}
+
+// Options are those of an agent, but for sources, model, sink and log.
+func (c *Config) Options() Options {
+	return Options{
+		Workers: c.Workers, FlowsPerWorker: (c.Flows + c.Workers - 1) / c.Workers, Queue: c.Queue,
+		Active: c.ActiveTimeout, Unknown: c.UnknownThreshold, Alerts: c.Alerts,
+		Format: Formats[c.Output.Format], Drain: c.Drain,
+	}
+}

@@ -1,0 +1,122 @@
+package agent
+
+import (
+	"crypto/ed25519"
+	"fmt"
+	"os"
+	"slices"
+
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/classify"
+	"nepcoc/runtime/engine"
+	"nepcoc/runtime/kernels/cpu"
+	"nepcoc/runtime/traffic"
+)
+
+// Model is a bundle that has been proved on this machine and is ready to run.
+// It is immutable; all workers share it.
+type Model struct {
+	Path   string
+	Bundle *bundle.Bundle
+
+	engine   *engine.Engine
+	encoder  *traffic.Encoder
+	contract string // hash of the traffic contract
+	file     os.FileInfo
+}
+
+// LoadModel reads a bundle, checks it, its signature where keys are given, and
+// what it needs of the CPU, binds it, and runs its golden vectors: what comes
+// back computes what the compiler saw it compute.
+func LoadModel(path string, keys ...ed25519.PublicKey) (*Model, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	b, err := bundle.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	m, err := NewModel(b, keys...)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	m.Path, m.file = path, info
+	return m, nil
+}
+
+// NewModel does for a bundle in memory what LoadModel does for a file.
+func NewModel(b *bundle.Bundle, keys ...ed25519.PublicKey) (*Model, error) {
+	if len(keys) > 0 {
+		if err := b.VerifySigner(keys...); err != nil {
+			return nil, err
+		}
+	}
+	var have []string
+	for _, p := range cpu.Available() {
+		have = append(have, p.String())
+	}
+	if err := b.Manifest.CheckCPU(have); err != nil {
+		return nil, err
+	}
+	contract, err := classify.Contract(b)
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{Bundle: b, contract: contract.Hash()}
+	if m.encoder, err = traffic.NewEncoder(contract); err != nil {
+		return nil, err
+	}
+	if m.engine, err = engine.Bind(b.Program, engine.Options{}); err != nil {
+		return nil, err
+	}
+	return m, m.prove()
+}
+
+// prove runs the golden vectors.
+func (m *Model) prove() error {
+	if len(m.Bundle.Golden) == 0 {
+		return fmt.Errorf("no golden vectors in it, so nothing can be proved: compile it again")
+	}
+	c, out := m.engine.NewContext(), m.engine.NewOutput()
+	for i := range m.Bundle.Golden {
+		g := &m.Bundle.Golden[i]
+		if err := c.Run(g.Tokens, g.Valid, out); err != nil {
+			return fmt.Errorf("golden vector %d: %w", i, err)
+		}
+		for o := range g.Logits {
+			if !slices.Equal(g.Logits[o], out[o]) {
+				return fmt.Errorf("golden vector %d: this machine computes other logits than the compiler did: see nepcod selftest", i)
+			}
+		}
+	}
+	return nil
+}
+
+// Digest is the bundle's.
+func (m *Model) Digest() string { return m.Bundle.Digest.String() }
+
+// Kernels names the kernel path in use.
+func (m *Model) Kernels() string { return m.engine.KernelPath() }
+
+// labels are the class names of all outputs, as metrics name them.
+func (m *Model) labels() (names []string) {
+	for _, h := range classify.New(m.Bundle, nil).Heads {
+		names = append(names, h.Labels...)
+	}
+	return names
+}
+
+// thresholds are the probabilities below which a verdict is unknown, by output.
+func (m *Model) thresholds(override *float64) []float64 {
+	t := make([]float64, len(m.Bundle.Manifest.Outputs))
+	for i, o := range m.Bundle.Manifest.Outputs {
+		switch {
+		case override != nil:
+			t[i] = *override
+		case o.UnknownThreshold != nil:
+			t[i] = *o.UnknownThreshold
+		}
+	}
+	return t
+}

@@ -1,0 +1,197 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"nepcoc/runtime/verdict"
+)
+
+// Format turns a record into lines, appended without the last newline.
+type Format func(r *verdict.Record, b []byte) []byte
+
+// Formats are the forms that verdicts are written in, by name.
+var Formats = map[string]Format{
+	"eve":  (*verdict.Record).AppendEVE,
+	"json": (*verdict.Record).AppendJSON,
+	"text": (*verdict.Record).AppendText,
+}
+
+// A chunk is the lines of some verdicts on their way out.
+type chunk struct {
+	buf     []byte
+	records int
+}
+
+const chunkBytes = 32 << 10
+
+// output writes lines on a goroutine of its own, so that whatever a disk or a
+// reader does, packets go on: when all chunks are under way, workers drop what
+// they have and count it.
+type output struct {
+	sink        io.Writer
+	queue, free chan *chunk
+	done, hurry chan struct{}
+	complain    func(what string, err error)
+
+	written atomic.Uint64 // records
+	failed  atomic.Uint64 // records that the sink did not take
+	bytes   atomic.Uint64
+}
+
+func newOutput(sink io.Writer, chunks int, hurry chan struct{}, complain func(string, error)) *output {
+	o := &output{
+		sink: sink, queue: make(chan *chunk, chunks), free: make(chan *chunk, chunks),
+		done: make(chan struct{}), hurry: hurry, complain: complain,
+	}
+	for range chunks {
+		o.free <- new(chunk)
+	}
+	return o
+}
+
+// take gets an empty chunk; nil if there is none and waiting is out of the question.
+func (o *output) take(wait bool) *chunk {
+	if wait {
+		select {
+		case c := <-o.free:
+			return c
+		case <-o.hurry:
+			return nil
+		}
+	}
+	select {
+	case c := <-o.free:
+		return c
+	default:
+		return nil
+	}
+}
+
+// send hands a chunk over. The queue has room for all there are.
+func (o *output) send(c *chunk) { o.queue <- c }
+
+// run writes until the queue is closed.
+func (o *output) run() {
+	defer close(o.done)
+	for c := range o.queue {
+		n, err := o.sink.Write(c.buf)
+		o.bytes.Add(uint64(n))
+		if err != nil {
+			o.failed.Add(uint64(c.records))
+			o.complain("output", err)
+		} else {
+			o.written.Add(uint64(c.records))
+		}
+		c.buf, c.records = c.buf[:0], 0
+		o.free <- c
+	}
+}
+
+// OpenSink opens where verdicts go: "-" is stdout, "unix:PATH" a listening
+// stream socket, anything else a file that is appended to.
+func OpenSink(name string, stdout io.Writer) (io.Writer, error) {
+	switch path, socket := strings.CutPrefix(name, "unix:"); {
+	case name == "-" || name == "":
+		return stdout, nil
+	case socket:
+		if path == "" {
+			return nil, errors.New("output unix: has no path")
+		}
+		return &socketSink{path: path}, nil
+	}
+	f := &fileSink{path: name}
+	return f, f.open()
+}
+
+// fileSink appends to a file. When the file has been renamed or removed, as log
+// rotation does, it begins a new one within a second; rotation that copies and
+// truncates works, too.
+type fileSink struct {
+	path    string
+	f       *os.File
+	info    os.FileInfo
+	checked time.Time
+}
+
+func (s *fileSink) open() error {
+	f, err := os.OpenFile(s.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+	if err != nil {
+		return fmt.Errorf("output: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return fmt.Errorf("output: %w", err)
+	}
+	if s.f != nil {
+		s.f.Close()
+	}
+	s.f, s.info, s.checked = f, info, time.Now()
+	return nil
+}
+
+func (s *fileSink) Write(b []byte) (int, error) {
+	if now := time.Now(); now.Sub(s.checked) > time.Second {
+		s.checked = now
+		if info, err := os.Stat(s.path); err != nil || !os.SameFile(info, s.info) {
+			if err := s.open(); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return s.f.Write(b)
+}
+
+func (s *fileSink) Close() error { return s.f.Close() }
+
+// socketSink writes to a unix stream socket, and connects again when the reader
+// has gone away; what comes meanwhile is lost and counted.
+type socketSink struct {
+	path  string
+	conn  net.Conn
+	tried time.Time
+	last  error
+}
+
+const (
+	socketRetry   = time.Second
+	socketTimeout = time.Second
+)
+
+func (s *socketSink) Write(b []byte) (int, error) {
+	if s.conn == nil {
+		if time.Since(s.tried) < socketRetry {
+			return 0, s.last
+		}
+		s.tried = time.Now()
+		conn, err := net.DialTimeout("unix", s.path, socketTimeout)
+		if err != nil {
+			s.last = err
+			return 0, err
+		}
+		s.conn = conn
+	}
+	// A reader that stands still is one that has gone away: half a line is
+	// never continued.
+	s.conn.SetWriteDeadline(time.Now().Add(socketTimeout))
+	n, err := s.conn.Write(b)
+	if err != nil {
+		s.conn.Close()
+		s.conn, s.last = nil, err
+	}
+	return n, err
+}
+
+func (s *socketSink) Close() error {
+	if s.conn == nil {
+		return nil
+	}
+	return s.conn.Close()
+}

@@ -1,0 +1,208 @@
+package agent
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/flow"
+)
+
+// receiver is one receive thread: it takes frames from a source, decodes them
+// in place and deals the packets out to the workers, both directions of a flow
+// to the same one.
+type receiver struct {
+	a      *Agent
+	src    capture.Source
+	live   capture.Live // src, if it is one
+	frags  flow.Fragments
+	pkt    capture.Packet
+	open   []*batch // by worker, being filled
+	ticked time.Time
+	own    receiverCounts // since the last publish
+
+	mu  sync.Mutex
+	pub receiverCounts
+}
+
+// receiverCounts account for the frames that a receiver has read.
+type receiverCounts struct {
+	read  uint64
+	bytes uint64 // on the wire
+	kinds [capture.NumKinds]uint64
+	// noRoom are packets dropped because their worker had no batch free.
+	noRoom uint64
+}
+
+// How long a receiver waits for packets before it looks around, and how often
+// it tells workers the time.
+const (
+	waitTime = 50 * time.Millisecond
+	tickTime = 100 * time.Millisecond
+)
+
+func newReceiver(a *Agent, src capture.Source) *receiver {
+	r := &receiver{a: a, src: src, open: make([]*batch, len(a.workers))}
+	r.live, _ = src.(capture.Live)
+	return r
+}
+
+// run takes frames until the source ends.
+func (r *receiver) run() error {
+	var f capture.Frame
+	for {
+		if r.live == nil && r.a.stopping.Load() {
+			r.flush()
+			return nil
+		}
+		switch err := r.src.Next(&f); {
+		case err == nil:
+			r.frame(&f)
+			if r.own.read == publishEvery {
+				r.publish()
+				if r.live != nil {
+					r.tick()
+				}
+			}
+		case errors.Is(err, capture.ErrEmpty):
+			r.flush()
+			r.tick()
+			if err := r.live.Wait(waitTime); err != nil {
+				r.flush()
+				return err
+			}
+		default:
+			if r.live == nil {
+				// Timers that ran out before the end did so for every worker.
+				r.tell(f.Time)
+			}
+			r.flush()
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+// publishEvery bounds how far the counters lag behind on a busy source.
+const publishEvery = 4096
+
+func (r *receiver) frame(f *capture.Frame) {
+	r.own.read++
+	r.own.bytes += uint64(f.Length)
+	kind := capture.Decode(f, &r.pkt)
+	if kind == capture.KindOK && r.pkt.Fragment {
+		kind = r.frags.Resolve(&r.pkt)
+	}
+	if kind != capture.KindOK {
+		r.own.kinds[kind]++
+		return
+	}
+	w := 0
+	if n := uint64(len(r.open)); n > 1 {
+		key, _ := flow.KeyOf(&r.pkt).Canonical()
+		w = int(key.Hash(shardSeed) >> 32 * n >> 32)
+	}
+	if b := r.open[w]; b != nil {
+		if b.add(&r.pkt) {
+			return
+		}
+		r.send(w)
+	}
+	if !r.take(w, r.a.opt.Lossless) {
+		r.own.noRoom++
+		return
+	}
+	r.open[w].add(&r.pkt)
+}
+
+// shardSeed differs from what tables use inside, and is fixed so that a capture
+// is dealt out the same way every time.
+const shardSeed = 0x6e65706364
+
+// take opens an empty batch for a worker. It reports false if none is free,
+// unless it may wait for one.
+func (r *receiver) take(w int, wait bool) bool {
+	var b *batch
+	if wait {
+		select {
+		case b = <-r.a.workers[w].free:
+		case <-r.a.hurry:
+			return false
+		}
+	} else {
+		select {
+		case b = <-r.a.workers[w].free:
+		default:
+			return false
+		}
+	}
+	b.reset(int(r.a.copyBytes.Load()))
+	b.received = r.a.now()
+	r.open[w] = b
+	return true
+}
+
+// send hands the open batch to its worker. There is always room: a queue is as
+// long as there are batches.
+func (r *receiver) send(w int) {
+	r.a.workers[w].in <- r.open[w]
+	r.open[w] = nil
+}
+
+func (r *receiver) flush() {
+	for w, b := range r.open {
+		if b != nil {
+			r.send(w)
+		}
+	}
+	r.publish()
+}
+
+// tick tells every worker the time, so that timers run while no packet comes.
+func (r *receiver) tick() {
+	now := time.Now()
+	if now.Sub(r.ticked) < tickTime {
+		return
+	}
+	r.ticked = now
+	if clock := r.live.Clock(); clock != 0 {
+		r.tell(clock)
+	}
+}
+
+func (r *receiver) tell(clock int64) {
+	for w := range r.open {
+		// A worker without a free batch is busy; it hears the time later.
+		if r.open[w] == nil && !r.take(w, r.a.opt.Lossless) {
+			continue
+		}
+		r.open[w].clock = clock
+		r.send(w)
+	}
+}
+
+func (r *receiver) publish() {
+	r.mu.Lock()
+	r.pub.add(&r.own)
+	r.mu.Unlock()
+	r.own = receiverCounts{}
+}
+
+func (r *receiver) counts() receiverCounts {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.pub
+}
+
+func (c *receiverCounts) add(o *receiverCounts) {
+	c.read += o.read
+	c.bytes += o.bytes
+	c.noRoom += o.noRoom
+	for i := range c.kinds {
+		c.kinds[i] += o.kinds[i]
+	}
+}

@@ -1,0 +1,140 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/flow"
+)
+
+// Report is what an agent has counted. While it runs the figures of different
+// threads are of slightly different moments; after Run they balance.
+type Report struct {
+	// Kernel is what the sources' own counters say, for those that have some
+	// (Live).
+	Kernel capture.Stats
+	Live   bool
+	// Read are the frames read from the sources, Bytes their length on the wire.
+	Read, Bytes uint64
+	// Flow has the frames by kind, and the flows.
+	Flow flow.Counters
+	// QueueDropped are the packets dropped because their worker was behind.
+	QueueDropped uint64
+	// Open are the flows in the tables, Undecided those without a verdict.
+	Open, Undecided int
+	// Abandoned are flows that were left without a verdict because the drain's
+	// time was over, Failed those that the engine refused.
+	Abandoned, Failed uint64
+	// Labels counts verdicts by label; Unknown those below their threshold.
+	Labels  map[string]uint64
+	Unknown uint64
+	Alerts  uint64
+	// Records are the verdicts to be written: one per flow and output of the
+	// model. Written were taken by the sink, OutputDropped found its queue
+	// full, OutputFailed were refused by it.
+	Records, Written, OutputDropped, OutputFailed uint64
+	OutputBytes                                   uint64
+	// Swaps counts changes of the model, SwapsRefused those that were not made.
+	Swaps, SwapsRefused uint64
+	// Models are those that flows still hold, in the worker that has most;
+	// Tables likewise.
+	Models, Tables int
+	Outputs        int // of the model
+
+	batches, chunks int // in the queues
+}
+
+// Report adds up what has been published so far.
+func (a *Agent) Report() *Report {
+	r := &Report{
+		Labels: map[string]uint64{}, Written: a.out.written.Load(), OutputFailed: a.out.failed.Load(),
+		OutputBytes: a.out.bytes.Load(), Swaps: a.swaps.Load(), SwapsRefused: a.refused.Load(),
+		chunks: len(a.out.queue),
+	}
+	for _, rc := range a.receivers {
+		if rc.live != nil {
+			if s, err := rc.live.Stats(); err == nil {
+				r.Live = true
+				r.Kernel.Received += s.Received
+				r.Kernel.Dropped += s.Dropped
+				r.Kernel.Stalls += s.Stalls
+			}
+		}
+		c := rc.counts()
+		r.Read += c.read
+		r.Bytes += c.bytes
+		r.QueueDropped += c.noRoom
+		for k, n := range c.kinds {
+			r.Flow.Frames[k] += n
+		}
+	}
+	for _, w := range a.workers {
+		r.batches += len(w.in)
+		w.mu.Lock()
+		c := w.pub
+		for l, n := range c.labels {
+			r.Labels[l] += n
+		}
+		w.mu.Unlock()
+		r.Flow.Add(&c.flow)
+		r.Open += c.open
+		r.Undecided += c.undecided
+		r.Unknown += c.unknown
+		r.Abandoned += c.abandoned
+		r.Failed += c.failed
+		r.Alerts += c.alerts
+		r.Records += c.records
+		r.OutputDropped += c.lost
+		r.Models, r.Tables = max(r.Models, c.models), max(r.Tables, c.tables)
+	}
+	return r
+}
+
+// Check is the law of conservation; it holds after Run.
+//
+//	packets received = read + dropped by the kernel
+//	packets read     = decoded + ignored + malformed + dropped for want of room
+//	flows            = verdicts (evictions among them) + active
+//	verdicts         = labelled + unknown + abandoned + failed
+//	records          = written + dropped + refused by the sink
+func (r *Report) Check() error {
+	var errs []error
+	law := func(what string, whole uint64, parts string, args ...uint64) {
+		var sum uint64
+		list := make([]any, len(args))
+		for i, n := range args {
+			sum += n
+			list[i] = n
+		}
+		if sum != whole {
+			errs = append(errs, fmt.Errorf("not accounted for: %d %s, but "+parts, append([]any{whole, what}, list...)...))
+		}
+	}
+	if r.Live {
+		law("packets received", r.Kernel.Received, "%d read + %d dropped by the kernel", r.Read, r.Kernel.Dropped)
+	}
+	law("packets read", r.Read, "%d decoded + %d ignored + %d malformed + %d dropped in queues",
+		r.Flow.Joined(), r.Flow.Ignored(), r.Flow.Malformed(), r.QueueDropped)
+	law("flows", r.Flow.Flows, "%d verdicts + %d active", r.Flow.Decided(), uint64(r.Undecided))
+	var labelled uint64
+	for _, n := range r.Labels {
+		labelled += n
+	}
+	// Models with several outputs have a verdict, and a record, for each.
+	law("verdicts to be written", r.Records, "%d labelled + %d unknown", labelled, r.Unknown)
+	law("records", r.Records, "%d written + %d dropped + %d refused by the output", r.Written, r.OutputDropped, r.OutputFailed)
+	return errors.Join(errs...)
+}
+
+// String is one line for the log.
+func (r *Report) String() string {
+	s := fmt.Sprintf("%d packets = %d decoded + %d ignored + %d malformed + %d dropped in queues", r.Read,
+		r.Flow.Joined(), r.Flow.Ignored(), r.Flow.Malformed(), r.QueueDropped)
+	if r.Live {
+		s += fmt.Sprintf(", %d dropped by the kernel", r.Kernel.Dropped)
+	}
+	return s + fmt.Sprintf("; %d flows = %d verdicts (%d evicted, %d unknown, %d abandoned) + %d active; %d records = %d written + %d dropped",
+		r.Flow.Flows, r.Flow.Decided(), r.Flow.Verdicts[flow.ReasonEvicted], r.Unknown, r.Abandoned, r.Undecided,
+		r.Records, r.Written, r.OutputDropped+r.OutputFailed)
+}

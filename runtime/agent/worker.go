@@ -1,0 +1,315 @@
+package agent
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/classify"
+	"nepcoc/runtime/flow"
+	"nepcoc/runtime/verdict"
+)
+
+// worker owns a shard of the flows: their table, an engine context, and the
+// lines that its verdicts become. Nothing of it is shared while it runs.
+type worker struct {
+	a    *Agent
+	in   chan *batch // as long as there are batches: sending never blocks
+	free chan *batch
+
+	tables []*flow.Table // the last one takes new flows; see adopt
+	hashes []string      // the contract of each
+	gens   map[uint32]*generation
+	cur    *generation
+	done   flow.Counters // of tables that are gone
+
+	rec   verdict.Record
+	lines *chunk
+	now   int64 // when the batch in work was received; see Agent.now
+	own   workerCounts
+	// counted tells that own.labels has changed since it was published.
+	counted bool
+
+	mu  sync.Mutex
+	pub workerCounts
+	lat latencies
+}
+
+// generation is a model as one worker uses it. It lives as long as a flow
+// that began with it has no verdict.
+type generation struct {
+	tag       uint32
+	model     *Model
+	cls       *classify.Classifier
+	threshold []float64
+	alert     [][]bool // by output and class
+	undecided int
+}
+
+// workerCounts account for flows and verdicts.
+type workerCounts struct {
+	flow      flow.Counters
+	open      int // flows in tables
+	undecided int
+	models    int // generations alive
+	tables    int
+	taken     uint64 // packets taken from the queue
+	unknown   uint64
+	abandoned uint64 // flows left without a verdict at the end of the drain
+	failed    uint64 // flows that the engine refused
+	labels    map[string]uint64
+	alerts    uint64
+	records   uint64 // lines made
+	lost      uint64 // lines dropped because the output was behind
+}
+
+// latencies are a worker's histograms.
+type latencies struct {
+	queue     hist // a batch in the queue
+	input     hist // making the tokens
+	inference hist
+	// decision is from the last packet to its verdict where a packet decided,
+	// timer where a timeout did: then it includes the waiting.
+	decision, timer hist
+}
+
+func newWorker(a *Agent, queue int) (*worker, error) {
+	w := &worker{
+		a: a, in: make(chan *batch, queue), free: make(chan *batch, queue),
+		gens: map[uint32]*generation{}, own: workerCounts{labels: map[string]uint64{}},
+	}
+	for range queue {
+		w.free <- new(batch)
+	}
+	if err := w.adopt(a.model.Load()); err != nil {
+		return nil, err
+	}
+	w.publish()
+	return w, nil
+}
+
+// maxTables bounds the tables that a worker holds at once.
+const maxTables = 4
+
+// adopt makes a model the one that new flows begin with. A flow's bytes are
+// kept as its contract says, so a model with another contract gets a table of
+// its own; the old one stays until its flows have left.
+func (w *worker) adopt(m *Model) error {
+	if n := len(w.tables); n == 0 || w.hashes[n-1] != m.contract {
+		if n == maxTables {
+			// The oldest flows finish early, with their own model.
+			w.tables[0].Flush()
+			w.retire(0)
+		}
+		t, err := flow.New(flow.Options{
+			Encoder: m.encoder, Capacity: w.a.opt.FlowsPerWorker, Active: w.a.opt.Active,
+			Begun: w.begun, Ready: w.ready,
+		})
+		if err != nil {
+			return err
+		}
+		w.tables, w.hashes = append(w.tables, t), append(w.hashes, m.contract)
+	}
+	if w.cur != nil && w.cur.undecided == 0 {
+		delete(w.gens, w.cur.tag)
+	}
+	g := &generation{model: m, cls: classify.New(m.Bundle, m.engine.NewContext()), threshold: m.thresholds(w.a.opt.Unknown)}
+	if w.cur != nil {
+		g.tag = w.cur.tag + 1
+	}
+	for _, h := range g.cls.Heads {
+		alert := make([]bool, len(h.Labels))
+		for i, l := range h.Labels {
+			alert[i] = slices.Contains(w.a.opt.Alerts, l)
+		}
+		g.alert = append(g.alert, alert)
+	}
+	w.cur = g
+	w.gens[g.tag] = g
+	return nil
+}
+
+func (w *worker) retire(i int) {
+	w.done.Add(w.tables[i].Counters())
+	w.tables, w.hashes = slices.Delete(w.tables, i, i+1), slices.Delete(w.hashes, i, i+1)
+}
+
+func (w *worker) begun() uint32 {
+	w.cur.undecided++
+	return w.cur.tag
+}
+
+// timersPerBatch bounds the verdicts that timers bring about at once where
+// packets don't wait.
+const timersPerBatch = 64
+
+// run works until the queue is closed and empty, then gives every flow its verdict.
+func (w *worker) run() {
+	for b := range w.in {
+		w.batch(b)
+		w.free <- b
+	}
+	for _, t := range w.tables {
+		t.Flush()
+	}
+	for len(w.tables) > 0 {
+		w.retire(0)
+	}
+	w.flush()
+	w.publish()
+}
+
+func (w *worker) batch(b *batch) {
+	w.now = b.received
+	w.lat.queue.add(time.Duration(w.a.now() - b.received))
+	// The packets of a new model's flows must have been copied as far as it
+	// wants them.
+	if m := w.a.model.Load(); m != w.cur.model && b.limit >= copyBytes(m.encoder.Contract()) {
+		if err := w.adopt(m); err != nil {
+			// Tables have been made with these very options before.
+			panic("BUG: " + err.Error())
+		}
+	}
+	for i := range b.pkts[:b.n] {
+		w.packet(&b.pkts[i])
+	}
+	w.own.taken += uint64(b.n)
+	if b.clock != 0 {
+		for _, t := range w.tables {
+			for t.Advance(b.clock, timersPerBatch) && w.a.opt.Lossless {
+			}
+		}
+		for i := len(w.tables) - 2; i >= 0; i-- {
+			if w.tables[i].Open() == 0 {
+				w.retire(i)
+			}
+		}
+	}
+	// A busy worker fills its lines before it hands them over.
+	if b.clock != 0 || len(w.in) == 0 {
+		w.flush()
+	}
+	w.publish()
+}
+
+func (w *worker) packet(p *capture.Packet) {
+	last := len(w.tables) - 1
+	for i := range last {
+		if w.tables[i].Holds(p) {
+			w.tables[i].Add(p)
+			return
+		}
+	}
+	w.tables[last].Add(p)
+}
+
+// ready gives a flow its verdict.
+func (w *worker) ready(f *flow.Flow) {
+	g := w.gens[f.Tag]
+	if g.undecided--; g.undecided == 0 && g != w.cur {
+		delete(w.gens, g.tag)
+	}
+	if w.a.hurried() {
+		w.own.abandoned++
+		return
+	}
+	start := time.Now()
+	res, err := g.cls.Run(f.Tokens, f.Valid)
+	if err != nil {
+		w.own.failed++
+		w.a.complain("classify", err)
+		return
+	}
+	end := time.Now()
+	w.lat.input.add(f.Built)
+	w.lat.inference.add(end.Sub(start))
+	latency := w.latency(f, end)
+	w.rec.FromFlow(f)
+	w.rec.Latency = latency
+	for i := range res {
+		g.cls.Fill(&w.rec, i, false)
+		w.rec.Unknown = w.rec.Score < g.threshold[i]
+		w.rec.Alert = !w.rec.Unknown && g.alert[i][w.rec.Class]
+		if w.rec.Unknown {
+			w.own.unknown++
+		} else {
+			w.own.labels[w.rec.Label]++
+			w.counted = true
+		}
+		w.emit()
+	}
+}
+
+// latency is the time from a flow's last packet to its verdict, 0 where that
+// has no meaning: a timer's waiting in a replay.
+func (w *worker) latency(f *flow.Flow, end time.Time) time.Duration {
+	byPacket := f.Reason == flow.ReasonTokens || f.Reason == flow.ReasonPackets || f.Reason == flow.ReasonActive
+	switch {
+	case w.a.opt.Lossless && !byPacket:
+		return 0
+	case w.a.opt.Lossless:
+		// The capture's times are not of this day.
+		d := end.Sub(w.a.start) - time.Duration(w.now)
+		w.lat.decision.add(d)
+		return d
+	}
+	d := max(time.Duration(end.UnixNano()-f.Last), 1)
+	if byPacket {
+		w.lat.decision.add(d)
+	} else {
+		w.lat.timer.add(d)
+	}
+	return d
+}
+
+// emit turns the record into its lines.
+func (w *worker) emit() {
+	if w.lines == nil {
+		if w.lines = w.a.out.take(w.a.opt.Lossless); w.lines == nil {
+			w.own.records++
+			w.own.lost++
+			if w.rec.Alert {
+				w.own.alerts++
+			}
+			return
+		}
+	}
+	c := w.lines
+	c.buf = append(w.a.opt.Format(&w.rec, c.buf), '\n')
+	c.records++
+	w.own.records++
+	if w.rec.Alert {
+		w.own.alerts++
+	}
+	if len(c.buf) >= chunkBytes {
+		w.flush()
+	}
+}
+
+// flush hands the lines made so far to the output.
+func (w *worker) flush() {
+	if w.lines != nil && w.lines.records > 0 {
+		w.a.out.send(w.lines)
+		w.lines = nil
+	}
+}
+
+func (w *worker) publish() {
+	c := &w.own
+	c.flow, c.open, c.undecided = w.done, 0, 0
+	for _, t := range w.tables {
+		c.flow.Add(t.Counters())
+		c.open += t.Open()
+		c.undecided += t.Undecided()
+	}
+	c.models, c.tables = len(w.gens), len(w.tables)
+	w.mu.Lock()
+	labels := w.pub.labels
+	w.pub = *c
+	if w.pub.labels = labels; w.counted {
+		w.pub.labels, w.counted = maps.Clone(c.labels), false
+	}
+	w.mu.Unlock()
+}
