@@ -29,7 +29,6 @@ func bindTokenTable(e *Engine, s *bundle.Step) (func(*Context), error) {
 	inRows, inPlane := e.lay.place[rowForm][v] != nil, e.lay.place[planeForm][v] != nil
 	return func(c *Context) {
 		from, tokens := c.done[v], c.tokens[c.done[v]:c.need[v]]
-		table.Prefetch(tokens)
 		if inPlane {
 			table.Load(&c.planes[v], from, tokens)
 		}

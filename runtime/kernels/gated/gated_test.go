@@ -229,37 +229,77 @@ func TestLayers(t *testing.T) {
 		rng := rand.New(rand.NewPCG(7, 11))
 		for _, s := range shapes {
 			for _, length := range []int{1, 31, 32, 33, 96} {
-				p := draw(rng, s)
-				l, err := New(p, path)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if got := l.Path() == path; path != cpu.Purego && got != taken(path, s) {
-					t.Errorf("%v: runs %v", s, l.Path())
-				}
-				left, right := max(s.padLeft, 1), max(s.k-1-s.padLeft, 1)
-				src, srcBuf := guarded(rng, path, max(s.cin, s.c), length, left, right, s.extreme)
-				l.Pad(&src, length)
-				before := slices.Clone(src.Data)
-				x := func(c, at int) int8 {
-					if at < 0 || at >= length {
-						return p.PadIn[c]
-					}
-					return before[c*src.Stride+src.Margin+at] ^ src.Flip
-				}
-				name := fmt.Sprintf("%v, %d positions", s, length)
-				if s.norm {
-					testNorm(t, rng, name, l, &p, path, &src, x, length, left, right)
-				} else {
-					testPlain(t, rng, name, l, &p, path, &src, x, length, left, right)
-				}
-				checkGuards(t, name, srcBuf)
-				if !slices.Equal(before, src.Data) {
-					t.Fatalf("%s: changed its input", name)
-				}
+				testLayer(t, rng, path, s, length)
 			}
 		}
 	})
+}
+
+// shapeOf makes a valid shape of any numbers.
+func shapeOf(c, cin, k, left, shift, flags uint8) shape {
+	s := shape{c: 1 + int(c)%64, cin: 1 + int(cin)%64, k: 1 + int(k)%12, norm: flags&1 != 0, flips: flags&2 != 0, signed: flags&4 != 0, extreme: flags&8 != 0}
+	if flags&16 != 0 {
+		s.c, s.cin, s.pairs = (s.c+1)&^1, (s.c+1)&^1, true
+	}
+	s.padLeft, s.shift = int(left)%s.k, 1+int(shift)%14
+	if s.norm {
+		s.shift = 1 + s.shift%7
+	}
+	return s
+}
+
+func TestRandomLayers(t *testing.T) {
+	eachPath(t, func(t *testing.T, path cpu.Path) {
+		rng := rand.New(rand.NewPCG(17, 19))
+		b := func() uint8 { return uint8(rng.Uint32()) }
+		for range 300 {
+			testLayer(t, rng, path, shapeOf(b(), b(), b(), b(), b(), b()), 1+rng.IntN(100))
+		}
+	})
+}
+
+// Random shapes on every path.
+func FuzzLayer(f *testing.F) {
+	f.Add(uint64(1), uint8(4), uint8(4), uint8(4), uint8(1), uint8(33), uint8(5), uint8(0xff))
+	f.Add(uint64(2), uint8(9), uint8(3), uint8(8), uint8(7), uint8(64), uint8(9), uint8(0x12))
+	f.Fuzz(func(t *testing.T, seed uint64, c, cin, k, left, length, shift, flags uint8) {
+		s := shapeOf(c, cin, k, left, shift, flags)
+		for _, path := range cpu.Available() {
+			testLayer(t, rand.New(rand.NewPCG(seed, 1)), path, s, 1+int(length)%100)
+		}
+	})
+}
+
+func testLayer(t *testing.T, rng *rand.Rand, path cpu.Path, s shape, length int) {
+	t.Helper()
+	p := draw(rng, s)
+	l, err := New(p, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := l.Path() == path; path != cpu.Purego && got != taken(path, s) {
+		t.Errorf("%v: runs %v", s, l.Path())
+	}
+	left, right := max(s.padLeft, 1), max(s.k-1-s.padLeft, 1)
+	src, srcBuf := guarded(rng, path, max(s.cin, s.c), length, left, right, s.extreme)
+	l.Pad(&src, length)
+	before := slices.Clone(src.Data)
+	x := func(c, at int) int8 {
+		if at < 0 || at >= length {
+			return p.PadIn[c]
+		}
+		return before[c*src.Stride+src.Margin+at] ^ src.Flip
+	}
+	name := fmt.Sprintf("%v %v, %d positions", path, s, length)
+	if s.norm {
+		testNorm(t, rng, name, l, &p, path, &src, x, length, left, right)
+	} else {
+		testPlain(t, rng, name, l, &p, path, &src, x, length, left, right)
+	}
+	checkGuards(t, name, srcBuf)
+	if !slices.Equal(before, src.Data) {
+		t.Fatalf("%s: changed its input", name)
+	}
 }
 
 func testPlain(t *testing.T, rng *rand.Rand, name string, l *Layer, p *Params, path cpu.Path, src *plane.Plane, x func(c, t int) int8, length, left, right int) {
@@ -385,8 +425,8 @@ func TestSaturatingPair(t *testing.T) {
 func TestNewRefuses(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	for _, c := range []struct {
-		name   string
-		break_ func(p *Params)
+		name  string
+		spoil func(p *Params)
 	}{
 		{"channel map", func(p *Params) { p.ChanG[1] = 9 }},
 		{"taps", func(p *Params) { p.TapsH = p.TapsH[1:] }},
@@ -398,7 +438,7 @@ func TestNewRefuses(t *testing.T) {
 		{"shift", func(p *Params) { p.Norm = nil }},
 	} {
 		p := draw(rng, shape{c: 4, cin: 4, k: 4, norm: true, shift: 3})
-		c.break_(&p)
+		c.spoil(&p)
 		if _, err := New(p, cpu.Purego); err == nil {
 			t.Errorf("%s: no error", c.name)
 		}

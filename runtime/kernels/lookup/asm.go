@@ -45,7 +45,9 @@ func prefetch(t *Table, tokens []int32) {
 // memory meanwhile.
 func load(t *Table, dst *plane.Plane, pos int, tokens []int32) {
 	whole := t.cols &^ (chunk - 1)
-	t.loadGeneric(dst, pos, tokens, whole, t.cols)
+	if whole < t.cols {
+		t.loadGeneric(dst, pos, tokens, whole, t.cols)
+	}
 	if whole == 0 || len(tokens) == 0 {
 		return
 	}

@@ -35,7 +35,8 @@ func (t *Table) Cols() int { return t.cols }
 func (t *Table) Row(token int32) []int8 { return t.data[int(token)*t.cols:][:t.cols:t.cols] }
 
 // Prefetch asks for the tokens' rows ahead of their use, for callers that know
-// tokens early (streaming). Tokens outside the table are left to Load.
+// tokens early (streaming); just before Load it is of no use, Load prefetches by itself.
+// Tokens outside the table are left to Load.
 func (t *Table) Prefetch(tokens []int32) {
 	if t.path != cpu.Purego {
 		prefetch(t, tokens)
