@@ -9,7 +9,10 @@ import (
 	"nepcoc/runtime/verdict"
 )
 
-// One line per flow, and the integers keep the accuracy that the model's README states.
+// floatRight is how many flows of the test capture the float model gets right (../model/README.md).
+const floatRight = 420
+
+// One line per flow, and the integers keep the accuracy of the float model.
 func TestCompileAndRun(t *testing.T) {
 	b, err := compile("../model", "../testbed/calib.pcap")
 	if err != nil {
@@ -46,9 +49,9 @@ func TestCompileAndRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	accuracy := float64(right) / float64(len(labels.Rows))
-	t.Logf("%d of %d flows right: %.4f", right, len(labels.Rows), accuracy)
-	if accuracy < 0.95 {
-		t.Errorf("accuracy %.4f, want at least 0.95", accuracy)
+	t.Logf("%d of %d flows right", right, len(labels.Rows))
+	// Half a point of accuracy is what quantization may cost or give.
+	if diff := right - floatRight; diff < -2 || diff > 2 {
+		t.Errorf("%d of %d flows right, the float model has %d", right, len(labels.Rows), floatRight)
 	}
 }

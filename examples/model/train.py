@@ -140,7 +140,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default=f"{here}/../testbed", help="folder of train, calib and test captures")
     parser.add_argument("--out", default=here)
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=20)
     args = parser.parse_args()
 
     random.seed(0)
