@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -154,6 +156,17 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap string, speed float64) e
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go a.Watch(watching, c, again, c.Watch)
+	if c.Metrics.Listen != "" {
+		l, err := agent.Listen(c.Metrics.Listen)
+		if err != nil {
+			return fmt.Errorf("metrics: %w", err)
+		}
+		server := http.Server{Handler: a.Handler(), ReadHeaderTimeout: 5 * time.Second}
+		go server.Serve(l)
+		defer server.Close()
+		log.Info("serving /metrics and /healthz", "address", l.Addr().String())
+	}
+	go a.Supervise(watching)
 
 	if pcap == "" {
 		log.Info("started", "interface", c.Interface, "bundle", c.Bundle, "digest", model.Digest(), "kernels", model.Kernels(),

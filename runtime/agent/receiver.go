@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nepcoc/runtime/capture"
@@ -23,8 +24,9 @@ type receiver struct {
 	ticked time.Time
 	own    receiverCounts // since the last publish
 
-	mu  sync.Mutex
-	pub receiverCounts
+	mu   sync.Mutex
+	pub  receiverCounts
+	beat atomic.Int64 // its last sign of life; see Agent.now
 }
 
 // receiverCounts account for the frames that a receiver has read.
@@ -190,6 +192,7 @@ func (r *receiver) publish() {
 	r.pub.add(&r.own)
 	r.mu.Unlock()
 	r.own = receiverCounts{}
+	r.beat.Store(r.a.now())
 }
 
 func (r *receiver) counts() receiverCounts {

@@ -3,7 +3,9 @@ package agent
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nepcoc/runtime/capture"
@@ -32,10 +34,14 @@ type worker struct {
 	// counted tells that own.labels has changed since it was published.
 	counted bool
 
-	mu  sync.Mutex
-	pub workerCounts
-	lat latencies
+	mu   sync.Mutex
+	pub  workerCounts
+	lat  latencies
+	beat atomic.Int64 // when it last finished a batch; see Agent.now
 }
+
+// workerName is how metrics and messages name a worker or a receiver.
+func workerName(i int) string { return strconv.Itoa(i) }
 
 // generation is a model as one worker uses it. It lives as long as a flow
 // that began with it has no verdict.
@@ -192,6 +198,7 @@ func (w *worker) batch(b *batch) {
 		w.flush()
 	}
 	w.publish()
+	w.beat.Store(w.a.now())
 }
 
 func (w *worker) packet(p *capture.Packet) {

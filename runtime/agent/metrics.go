@@ -1,0 +1,223 @@
+package agent
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/flow"
+)
+
+// collector turns reports into Prometheus metrics when they are asked for. The
+// packet path knows nothing of Prometheus.
+type collector struct{ a *Agent }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("nepcod_"+name, help, labels, nil)
+}
+
+// The metrics. Names are an interface: dashboards depend on them.
+var (
+	descReceived = desc("kernel_packets_total", "Packets that the kernel received for the capture.")
+	descDropped  = desc("packets_dropped_total", "Packets lost, by where: in the kernel's ring, or before a worker that was behind.", "where")
+	descStalls   = desc("kernel_stalls_total", "Times that the kernel found the ring full.")
+	descPackets  = desc("packets_total", "Packets read, by what they were: ok, or why they were ignored or malformed.", "kind")
+	descBytes    = desc("bytes_total", "Bytes of the packets read, on the wire.")
+	descFlows    = desc("flows_total", "Flows begun.")
+	descReasons  = desc("flows_decided_total", "Flows decided, by why they were decided when they were.", "reason")
+	descLabels   = desc("verdicts_total", "Verdicts by label; unknown ones are counted apart.", "label")
+	descUnknown  = desc("verdicts_unknown_total", "Verdicts whose score was below the threshold.")
+	descAlerts   = desc("alerts_total", "Alert events raised.")
+	descLost     = desc("flows_without_verdict_total", "Flows left without a verdict: abandoned at the end of a drain, or failed.", "why")
+	descRecords  = desc("records_total", "Records for the output, by what became of them.", "fate")
+	descOutBytes = desc("output_bytes_total", "Bytes written to the output.")
+	descOpen     = desc("table_flows", "Flows in the tables.")
+	descCapacity = desc("table_capacity_flows", "Flows that the tables have room for.")
+	descActive   = desc("flows_undecided", "Flows in the tables without a verdict yet.")
+	descQueue    = desc("queue_batches", "Batches of packets waiting before each worker.", "worker")
+	descQueueCap = desc("queue_capacity_batches", "Batches that each worker's queue has room for.")
+	descOutQueue = desc("output_queue_chunks", "Chunks of lines waiting for the output.")
+	descSwaps    = desc("model_changes_total", "Changes of the model, by result.", "result")
+	descModel    = desc("model_info", "The model of new flows.", "digest", "file", "kernels")
+	descModels   = desc("models_in_use", "Models that undecided flows hold, in the worker that holds most.")
+
+	descHists = []struct {
+		desc, quantile *prometheus.Desc
+		of             func(*latencies) *hist
+	}{
+		hists("queue_wait", "from a batch's first packet being read to a worker taking it", func(l *latencies) *hist { return &l.queue }),
+		hists("input_construction", "making a flow's tokens", func(l *latencies) *hist { return &l.input }),
+		hists("inference", "running the model on a flow", func(l *latencies) *hist { return &l.inference }),
+		hists("decision_latency", "from a flow's last packet to the verdict that it brought about", func(l *latencies) *hist { return &l.decision }),
+		hists("timer_latency", "from a flow's last packet to a verdict by a timeout, the timeout included", func(l *latencies) *hist { return &l.timer }),
+	}
+)
+
+func hists(name, what string, of func(*latencies) *hist) struct {
+	desc, quantile *prometheus.Desc
+	of             func(*latencies) *hist
+} {
+	return struct {
+		desc, quantile *prometheus.Desc
+		of             func(*latencies) *hist
+	}{
+		desc(name+"_seconds", "Time "+what+"."),
+		desc(name+"_quantile_seconds", "Quantiles, since the start, of the time "+what+"; right to 6 %.", "quantile"),
+		of,
+	}
+}
+
+// Describe implements prometheus.Collector. Saying nothing makes the collector
+// an unchecked one: labels come and go with models.
+func (c collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	r := c.a.Report()
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	if r.Live {
+		count(descReceived, r.Kernel.Received)
+		count(descDropped, r.Kernel.Dropped, "kernel")
+		count(descStalls, r.Kernel.Stalls)
+	}
+	count(descDropped, r.QueueDropped, "queue")
+	for k := range capture.NumKinds {
+		count(descPackets, r.Flow.Frames[k], k.String())
+	}
+	count(descBytes, r.Bytes)
+	count(descFlows, r.Flow.Flows)
+	for why := range flow.NumReasons {
+		count(descReasons, r.Flow.Verdicts[why], why.String())
+	}
+	for l, n := range r.Labels {
+		count(descLabels, n, l)
+	}
+	count(descUnknown, r.Unknown)
+	count(descAlerts, r.Alerts)
+	count(descLost, r.Abandoned, "abandoned")
+	count(descLost, r.Failed, "failed")
+	count(descRecords, r.Written, "written")
+	count(descRecords, r.OutputDropped, "queue_full")
+	count(descRecords, r.OutputFailed, "refused")
+	count(descOutBytes, r.OutputBytes)
+	gauge(descOpen, r.Open)
+	gauge(descCapacity, c.a.opt.FlowsPerWorker*len(c.a.workers))
+	gauge(descActive, r.Undecided)
+	for i, w := range c.a.workers {
+		gauge(descQueue, len(w.in), workerName(i))
+	}
+	gauge(descQueueCap, c.a.opt.Queue)
+	gauge(descOutQueue, r.chunks)
+	count(descSwaps, r.Swaps, "done")
+	count(descSwaps, r.SwapsRefused, "refused")
+	gauge(descModels, r.Models)
+	m := c.a.Model()
+	gauge(descModel, 1, m.Digest(), m.Bundle.Manifest.Model.File, m.Kernels())
+	for _, h := range descHists {
+		var d durations
+		for _, w := range c.a.workers {
+			d.read(h.of(&w.lat))
+		}
+		ch <- prometheus.MustNewConstHistogram(h.desc, d.count, float64(d.sum)/1e9, d.cumulative())
+		if d.count == 0 {
+			continue
+		}
+		for _, q := range []struct {
+			name string
+			q    float64
+		}{{"0.5", 0.5}, {"0.99", 0.99}, {"0.999", 0.999}} {
+			ch <- prometheus.MustNewConstMetric(h.quantile, prometheus.GaugeValue, d.quantile(q.q), q.name)
+		}
+	}
+}
+
+// cumulative are the counts up to powers of two from 1 us to 69 s: a
+// Prometheus histogram's buckets.
+func (d *durations) cumulative() map[float64]uint64 {
+	m := map[float64]uint64{}
+	var sum uint64
+	for i, n := range d.buckets {
+		sum += n
+		if up := histUpper(i); up&(up-1) == 0 && up >= 1<<10 && up <= 1<<36 {
+			m[float64(up)/1e9] = sum
+		}
+	}
+	return m
+}
+
+// Registry has the agent's metrics and those of the process.
+func (a *Agent) Registry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collector{a})
+	return reg
+}
+
+// Handler serves /metrics and /healthz.
+func (a *Agent) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Registry(), promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		h := a.Health()
+		w.Header().Set("Content-Type", "application/json")
+		if h.Status != "ok" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		json.NewEncoder(w).Encode(h)
+	})
+	return mux
+}
+
+// Health is what /healthz says.
+type Health struct {
+	Status  string `json:"status"` // ok, stalled or draining
+	Problem string `json:"problem,omitempty"`
+	Digest  string `json:"bundle_digest"`
+	Uptime  int64  `json:"uptime_s"`
+}
+
+// stalledAfter is how long a worker may go without finishing a batch while
+// batches wait, or a receiver without a sign of life.
+const stalledAfter = 10 * time.Second
+
+// Health looks at every thread of the packet path.
+func (a *Agent) Health() Health {
+	h := Health{Status: "ok", Digest: a.Model().Digest(), Uptime: int64(time.Since(a.start).Seconds())}
+	old := a.now() - int64(stalledAfter)
+	for i, w := range a.workers {
+		if len(w.in) > 0 && w.beat.Load() < old {
+			h.Status, h.Problem = "stalled", "worker "+workerName(i)+" does not take packets"
+		}
+	}
+	for i, r := range a.receivers {
+		if r.live != nil && r.beat.Load() < old {
+			h.Status, h.Problem = "stalled", "receiver "+workerName(i)+" does not read packets"
+		}
+	}
+	if a.stopping.Load() {
+		h.Status = "draining"
+	}
+	return h
+}
+
+// Listen opens the address of metrics and health: an empty host is the
+// loopback, so that nothing is shown to a network that was not named.
+func Listen(address string) (net.Listener, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	return net.Listen("tcp", net.JoinHostPort(host, port))
+}
