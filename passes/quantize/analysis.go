@@ -64,20 +64,24 @@ func (q *quantizer) needsOf(u *ir.Node, v *ir.Value) needs {
 func isConst(v *ir.Value) bool { return v != nil && v.Const != nil }
 
 // isEnding says that n only turns logits into a probability or a label: a
-// softmax, log_softmax or argmax whose result is a model output and nothing
-// else. It keeps the order of the logits, so the program ends before it.
+// softmax or log_softmax, an argmax, casts, in this order, whose result is a model
+// output and nothing else. It keeps the order of the logits, so the program ends before it.
 func (q *quantizer) isEnding(n *ir.Node) bool {
-	switch n.Op {
-	case "softmax", "log_softmax", "argmax":
-	case "cast":
-		if n.Inputs[0].Def == nil || !q.isEnding(n.Inputs[0].Def) {
+	first := n
+	for first.Op == "cast" {
+		if first = first.Inputs[0].Def; first == nil {
 			return false
 		}
-	default:
-		return false
 	}
+	return endingRank[first.Op] > 0 && q.endsBelow(n)
+}
+
+// endingRank orders the operators of an ending: each may follow those of lower rank.
+var endingRank = map[string]int{"softmax": 1, "log_softmax": 1, "argmax": 2, "cast": 3}
+
+func (q *quantizer) endsBelow(n *ir.Node) bool {
 	for _, u := range q.uses[n.Out()] {
-		if !q.isEnding(u) {
+		if endingRank[u.Op] <= endingRank[n.Op] && u.Op != "cast" || !q.endsBelow(u) {
 			return false
 		}
 	}

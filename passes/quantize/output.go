@@ -20,8 +20,8 @@ const (
 func (q *quantizer) output(i int) error {
 	v, kind := q.src.Outputs[i], "logits"
 	for v.Def != nil && q.isEnding(v.Def) {
-		if v.Def.Op != "cast" {
-			kind = v.Def.Op
+		if v.Def.Op != "cast" && kind == "logits" {
+			kind = v.Def.Op // the last one: a label says no probabilities
 		}
 		v = v.Def.Inputs[0]
 	}
