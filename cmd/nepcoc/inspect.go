@@ -10,6 +10,8 @@ import (
 	"nepcoc/backends"
 	"nepcoc/internal/cli"
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/engine"
+	"nepcoc/runtime/kernels/cpu"
 )
 
 func newInspect() *cobra.Command {
@@ -46,7 +48,10 @@ or contention: just estimates.
 			if length < 1 || length > b.Program.Length {
 				return cli.UsageError("--length %d: the model takes 1 to %d tokens", length, b.Program.Length)
 			}
-			r := newInspection(b, t, length)
+			r, err := newInspection(b, t, length)
+			if err != nil {
+				return err
+			}
 			if asJSON {
 				return cli.JSON(cmd.OutOrStdout(), r)
 			}
@@ -76,14 +81,24 @@ type inspection struct {
 	Shapes    []string            `json:"shapes"`
 	Estimated float64             `json:"estimated_us"`
 	Plan      bundle.Plan         `json:"plan"`
-	Golden    int                 `json:"golden_vectors"`
+	// Streams says that flows are computed as their packets come, StateBytes what
+	// each then keeps.
+	Streams    bool `json:"streams"`
+	StateBytes int  `json:"state_bytes"`
+	Golden     int  `json:"golden_vectors"`
 }
 
-func newInspection(b *bundle.Bundle, t *backends.Target, n int) *inspection {
+func newInspection(b *bundle.Bundle, t *backends.Target, n int) (*inspection, error) {
 	p := b.Program
+	// The portable kernels keep the most state per flow, and are everywhere the same.
+	e, err := engine.Bind(p, engine.Options{Kernel: cpu.Purego.String()})
+	if err != nil {
+		return nil, err
+	}
 	r := &inspection{
 		Digest: b.Digest.String(), Manifest: b.Manifest, Length: p.Length, Vocab: p.Vocab, Left: p.Left, Right: p.Right,
 		Target: t.Name, Tokens: n, Steps: backends.Estimate(p, t, n), Plan: p.Plan, Golden: len(b.Golden),
+		Streams: e.Streams(), StateBytes: e.StateBytes(),
 	}
 	if b.Signature != nil {
 		r.Signer = bundle.Fingerprint(b.Signature.Key)
@@ -93,7 +108,7 @@ func newInspection(b *bundle.Bundle, t *backends.Target, n int) *inspection {
 		r.Shapes = append(r.Shapes, fmt.Sprintf("%s[%d,%d]", v.DType, v.Rows, v.Cols))
 		r.Estimated += r.Steps[i].Microseconds
 	}
-	return r
+	return r, nil
 }
 
 func (r *inspection) print(w io.Writer) {
@@ -108,6 +123,7 @@ func (r *inspection) print(w io.Writer) {
 		{"accuracy", fmt.Sprintf("%s of %d verdicts as float, logits cosine %.4f, worst error %.4g", cli.Percent(m.Accuracy.Agreement), m.Accuracy.Samples, m.Accuracy.Cosine, m.Accuracy.MaxError)},
 		{"weights", fmt.Sprintf("%s, %d multiply-adds per full input", cli.Bytes(m.Sizes.Weights), m.Sizes.MACs)},
 		{"memory", fmt.Sprintf("%s per worker, tile %s", cli.Bytes(int64(r.Plan.Arena)), tileText(r.Plan.Tile))},
+		{"streaming", streamText(r.Streams, r.StateBytes)},
 		{"golden vectors", fmt.Sprint(r.Golden)},
 	}
 	if r.Signer != "" {
@@ -135,6 +151,13 @@ func contractText(hash string) string {
 		return "none (arrays only)"
 	}
 	return hash[:12]
+}
+
+func streamText(streams bool, state int) string {
+	if !streams {
+		return fmt.Sprintf("no: a flow's tokens are kept (%s) and computed at its end", cli.Bytes(int64(state)))
+	}
+	return fmt.Sprintf("yes: at most %s of state per flow", cli.Bytes(int64(state)))
 }
 
 func tileText(t int) string {
