@@ -69,7 +69,8 @@ type Head struct {
 type Result struct {
 	Class int
 	// Score is the class's probability and Margin its distance to the second
-	// best, in 1/2^24.
+	// best, in 1/2^24. An output without a table of exponentials has no
+	// probabilities: both are 0.
 	Score, Margin int32
 }
 
@@ -95,10 +96,12 @@ func New(b *bundle.Bundle, exec Executor) *Classifier {
 				h.Labels = append(h.Labels, strconv.Itoa(k))
 			}
 		}
-		data := p.Tensors[o.Exp].Data
-		h.exp = make([]int32, len(data)/4)
-		for k := range h.exp {
-			h.exp[k] = int32(binary.LittleEndian.Uint32(data[4*k:]))
+		if o.Exp >= 0 {
+			data := p.Tensors[o.Exp].Data
+			h.exp = make([]int32, len(data)/4)
+			for k := range h.exp {
+				h.exp[k] = int32(binary.LittleEndian.Uint32(data[4*k:]))
+			}
 		}
 		c.Heads = append(c.Heads, h)
 		c.logits = append(c.logits, make([]int32, cols))
@@ -116,6 +119,10 @@ func (c *Classifier) Run(tokens []int32, valid int) ([]Result, error) {
 	}
 	for i := range c.Heads {
 		h, l := &c.Heads[i], c.logits[i]
+		if h.exp == nil {
+			c.res[i] = Result{Class: arith.ArgMax(l)}
+			continue
+		}
 		p := c.probs[:len(l)]
 		arith.Softmax(p, l, h.exp, h.mult, h.shift)
 		class := arith.ArgMax(l)

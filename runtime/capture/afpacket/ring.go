@@ -151,7 +151,7 @@ func open(name string, threads int, o Options) (rings []*Ring, err error) {
 	if iface.Flags&net.FlagUp == 0 {
 		return nil, fmt.Errorf("the interface is down: ip link set %s up", name)
 	}
-	group := 0
+	group := newGroup
 	for range threads {
 		r, err := newRing(iface, o)
 		if err != nil {
@@ -244,10 +244,14 @@ func linkType(fd int) (capture.LinkType, error) {
 	}
 }
 
-// join puts the socket into a fanout group; 0 asks the kernel for a new one.
+// newGroup asks join for a new group. The kernel's numbers begin at 0.
+const newGroup = -1
+
+// join puts the socket into a fanout group and returns the group's number.
 func (r *Ring) join(group int) (int, error) {
 	kind := unix.PACKET_FANOUT_HASH
-	if group == 0 {
+	if group == newGroup {
+		group = 0
 		kind |= unix.PACKET_FANOUT_FLAG_UNIQUEID
 	}
 	if err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_FANOUT, group|kind<<16); err != nil {

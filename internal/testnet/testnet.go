@@ -1,0 +1,134 @@
+//go:build linux
+
+// Package testnet makes networks for tests: a network namespace with two
+// interfaces joined by a virtual cable, out of which no packet can get.
+package testnet
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nepcoc/internal/testfiles"
+)
+
+// The names of the cable's ends, inside of the namespace.
+const (
+	Near = "near"
+	Far  = "far"
+)
+
+// MTU of the cable: large enough for captures of jumbo frames.
+const MTU = 9000
+
+// Net is a namespace. It lives in one thread, and goes with it: however the
+// test ends, nothing is left.
+type Net struct {
+	calls chan func()
+}
+
+// New makes a namespace with a cable between Near and Far. The test is skipped
+// where the system doesn't let it, but fails in CI (CI=true).
+func New(t testing.TB) *Net {
+	t.Helper()
+	ip := testfiles.Tool(t, "ip")
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("not root, and CI must run this test")
+		}
+		t.Skip("needs root to make a network namespace")
+	}
+	n := &Net{calls: make(chan func())}
+	ready := make(chan error)
+	go func() {
+		// Never unlocked: the thread ends with the goroutine.
+		runtime.LockOSThread()
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		ready <- err
+		if err == nil {
+			for f := range n.calls {
+				f()
+			}
+		}
+	}()
+	if err := <-ready; err != nil {
+		t.Skipf("can't make a network namespace: %v", err)
+	}
+	t.Cleanup(func() { close(n.calls) })
+	n.Do(func() {
+		for _, args := range [][]string{
+			{"link", "add", Near, "mtu", "9000", "type", "veth", "peer", "name", Far, "mtu", "9000"},
+			{"link", "set", "lo", "up"},
+		} {
+			if out, err := exec.Command(ip, args...).CombinedOutput(); err != nil {
+				t.Fatalf("ip %v: %v: %s", args, err, out)
+			}
+		}
+		for _, name := range []string{Near, Far} {
+			// No neighbour discovery and the like: only the test's own packets.
+			// The file is that of the thread's namespace; a kernel without IPv6 has none.
+			err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
+			if err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+			if out, err := exec.Command(ip, "link", "set", name, "up", "arp", "off", "multicast", "off").CombinedOutput(); err != nil {
+				t.Fatalf("ip link set %s up: %v: %s", name, err, out)
+			}
+		}
+	})
+	return n
+}
+
+// Do runs f in the namespace: sockets that it opens and processes that it
+// starts belong there. t.Fatal works in it.
+func (n *Net) Do(f func()) {
+	done := make(chan bool)
+	n.calls <- func() {
+		ok := false
+		defer func() { done <- ok }()
+		f()
+		ok = true
+	}
+	if !<-done {
+		runtime.Goexit() // f has failed the test
+	}
+}
+
+// Sender puts frames on one end of the cable.
+type Sender struct{ fd int }
+
+// NewSender opens an interface for sending.
+func (n *Net) NewSender(t testing.TB, name string) *Sender {
+	t.Helper()
+	s := &Sender{}
+	n.Do(func() {
+		iface, err := net.InterfaceByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Bind(s.fd, &unix.SockaddrLinklayer{Ifindex: iface.Index}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(func() { unix.Close(s.fd) })
+	return s
+}
+
+// Send sends a frame, waiting while the interface's queue is full.
+func (s *Sender) Send(frame []byte) error {
+	for {
+		_, err := unix.Write(s.fd, frame)
+		if err != unix.ENOBUFS && err != unix.EAGAIN && err != unix.EINTR {
+			return err
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+}
