@@ -132,3 +132,10 @@ func (s *Sender) Send(frame []byte) error {
 		time.Sleep(100 * time.Microsecond)
 	}
 }
+
+// Remove takes the cable away, within Do.
+func (n *Net) Remove(t testing.TB) {
+	if out, err := exec.Command(testfiles.Tool(t, "ip"), "link", "del", Near).CombinedOutput(); err != nil {
+		t.Fatalf("ip link del: %v: %s", err, out)
+	}
+}

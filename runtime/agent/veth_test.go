@@ -1,0 +1,201 @@
+//go:build linux
+
+package agent_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"nepcoc/internal/testnet"
+	"nepcoc/runtime/agent"
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/capture/afpacket"
+	"nepcoc/runtime/flow"
+)
+
+// line is what two records of one flow have in common, whenever it was seen.
+type line struct {
+	Proto, Src, Dst, Label string
+	Sport, Dport, Tokens   int
+	Score, Margin          float64
+	Packets, Bytes         [2]int
+}
+
+// A capture on a cable gives the verdicts of nepcoc run on the file, flow for
+// flow.
+func TestCable(t *testing.T) {
+	m := testModel(t, 0, "class")
+	for _, path := range captures(t) {
+		mem, ok := load(path)
+		if !ok || !carried(mem) {
+			continue // a file that can't be read, or frames that a cable can't carry
+		}
+		t.Run(filepath.Base(filepath.Dir(path))+"/"+filepath.Base(path), func(t *testing.T) {
+			frames, renamed := replayable(t, mem)
+			want := commonLines(t, expected(t, m.Bundle, renamed))
+			for _, threads := range []int{1, 2} {
+				got, r := replay(t, m, frames, threads)
+				if r.Kernel.Dropped+r.QueueDropped != 0 || r.Read != uint64(len(frames)) {
+					t.Fatalf("%d frames sent: %s", len(frames), r)
+				}
+				if !slices.Equal(commonLines(t, got), want) {
+					t.Errorf("%d threads: %s", threads, difference(commonLines(t, got), want))
+				}
+			}
+		})
+	}
+}
+
+// carried tells whether an Ethernet cable can carry a capture's frames.
+func carried(mem *capture.Memory) bool {
+	var f capture.Frame
+	defer mem.Rewind()
+	for mem.Next(&f) == nil {
+		if f.Link != capture.LinkEthernet || len(f.Data) < 14 || len(f.Data) > testnet.MTU+14 {
+			return false
+		}
+	}
+	return mem.Len() > 0
+}
+
+// replayable are the frames to send, and the same as a capture. On a cable the
+// frames of days follow each other in a second, so flows that the capture's
+// pauses kept apart would be joined: the n-th flow of a 5-tuple gets n added to
+// its addresses' first byte. Contracts blank addresses, so verdicts don't change.
+func replayable(t *testing.T, mem *capture.Memory) ([][]byte, *capture.Memory) {
+	t.Helper()
+	defer mem.Rewind()
+	type seen struct {
+		n    int
+		last int64
+	}
+	var frags flow.Fragments
+	flows := map[flow.Key]*seen{}
+	out := new(capture.Memory)
+	var frames [][]byte
+	var f capture.Frame
+	var p capture.Packet
+	for mem.Next(&f) == nil {
+		b := slices.Clone(f.Data)
+		f.Data = b
+		if kind := capture.Decode(&f, &p); kind == capture.KindOK && frags.Resolve(&p) == capture.KindOK {
+			k, _ := flow.KeyOf(&p).Canonical()
+			s := flows[k]
+			if s == nil {
+				s = &seen{last: f.Time}
+				flows[k] = s
+			}
+			if f.Time-s.last > 120e9 {
+				s.n++
+			}
+			s.last = f.Time
+			if s.n > 0 {
+				src, dst := p.Src(), p.Dst()
+				src[0], dst[0] = src[0]+byte(s.n), dst[0]+byte(s.n)
+			}
+		}
+		out.Add(&f)
+		frames = append(frames, b)
+	}
+	return frames, out
+}
+
+// commonLines are the comparable parts of JSON lines, sorted. A verdict that
+// came by a timer in the one run may have come by another in the other, with
+// the same packets.
+func commonLines(t *testing.T, lines []string) []string {
+	t.Helper()
+	var out []string
+	for _, l := range lines {
+		var v line
+		if err := json.Unmarshal([]byte(l), &v); err != nil {
+			t.Fatalf("%v: %s", err, l)
+		}
+		out = append(out, fmt.Sprintf("%+v", v))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// replay sends frames over a cable to an agent.
+func replay(t *testing.T, m *agent.Model, frames [][]byte, threads int) ([]string, *agent.Report) {
+	t.Helper()
+	n := testnet.New(t)
+	send := n.NewSender(t, testnet.Near)
+	var sources []capture.Source
+	n.Do(func() {
+		rings, err := afpacket.Open(testnet.Far, threads, afpacket.Options{Blocks: 16, Promiscuous: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range rings {
+			sources = append(sources, r)
+		}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		defer cancel()
+		for i, f := range frames {
+			if err := send.Send(f); err != nil {
+				t.Error(err)
+				return
+			}
+			if i%64 == 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+	}()
+	return runAgent(t, ctx, agent.Options{Sources: sources, Model: m, Workers: 2, Drain: time.Minute})
+}
+
+// Every event has what Suricata's schema wants of one, and names nothing inside
+// its objects that the schema does not know.
+func TestEVEFields(t *testing.T) {
+	m := testModel(t, 0, "class")
+	mem, _ := load(captures(t)[0])
+	got, r := runAgent(t, t.Context(), agent.Options{
+		Sources: []capture.Source{mem}, Model: m, Lossless: true, Format: agent.Formats["eve"], Alerts: m.Bundle.Manifest.Outputs[0].Labels[:2],
+	})
+	known := map[string]string{
+		"":      " timestamp flow_id event_type src_ip src_port dest_ip dest_port proto ip_v flow alert community_id nepco ",
+		"flow":  " pkts_toserver pkts_toclient bytes_toserver bytes_toclient start end age state reason alerted ",
+		"alert": " action gid signature_id rev signature category severity ",
+	}
+	events := map[string]uint64{}
+	for _, l := range got {
+		var e map[string]any
+		if err := json.Unmarshal([]byte(l), &e); err != nil {
+			t.Fatalf("%v: %s", err, l)
+		}
+		kind, _ := e["event_type"].(string)
+		events[kind]++
+		if _, err := time.Parse("2006-01-02T15:04:05.000000-0700", e["timestamp"].(string)); err != nil {
+			t.Error(err)
+		}
+		for _, key := range []string{"flow_id", "src_ip", "src_port", "dest_ip", "dest_port", "proto", "flow", "community_id", "nepco"} {
+			if e[key] == nil {
+				t.Errorf("no %s in %s", key, l)
+			}
+		}
+		for where, keys := range known {
+			object := e
+			if where != "" {
+				object, _ = e[where].(map[string]any)
+			}
+			for key := range object {
+				if !strings.Contains(keys, " "+key+" ") {
+					t.Errorf("%q in %q is not Suricata's: %s", key, where, l)
+				}
+			}
+		}
+	}
+	if events["flow"] != r.Records || events["alert"] != r.Alerts || r.Alerts == 0 {
+		t.Errorf("%v, %d records, %d alerts", events, r.Records, r.Alerts)
+	}
+}

@@ -1,0 +1,248 @@
+//go:build linux
+
+package afpacket_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gopacket/gopacket/afpacket"
+
+	"nepcoc/internal/testnet"
+	"nepcoc/runtime/capture"
+	ours "nepcoc/runtime/capture/afpacket"
+)
+
+// frame is the n-th test frame: an Ethernet header and n in its bytes.
+func frame(n, size int) []byte {
+	b := make([]byte, max(size, 60))
+	b[0], b[6] = 2, 2
+	b[12], b[13] = 0x88, 0xb5 // for local experiments
+	b[14], b[15], b[16], b[17] = byte(n>>24), byte(n>>16), byte(n>>8), byte(n)
+	for i := 18; i < len(b); i++ {
+		b[i] = byte(n + i)
+	}
+	return b
+}
+
+func open(t testing.TB, n *testnet.Net, threads int, o ours.Options) (rings []*ours.Ring) {
+	t.Helper()
+	n.Do(func() {
+		var err error
+		if rings, err = ours.Open(testnet.Far, threads, o); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(func() {
+		for _, r := range rings {
+			r.Close()
+		}
+	})
+	return rings
+}
+
+// drain stops a ring and reads what is left.
+func drain(t testing.TB, r *ours.Ring, each func(*capture.Frame)) (n uint64) {
+	var f capture.Frame
+	r.Stop()
+	for {
+		switch err := r.Next(&f); {
+		case err == io.EOF:
+			return n
+		case errors.Is(err, capture.ErrEmpty):
+			if err := r.Wait(time.Second); err != nil {
+				t.Error(err)
+			}
+		case err != nil:
+			t.Error(err)
+			return n
+		default:
+			n++
+			if each != nil {
+				each(&f)
+			}
+		}
+	}
+}
+
+// Frames of every size arrive once, whole and in order, and gopacket's package
+// sees the same.
+func TestFrames(t *testing.T) {
+	n := testnet.New(t)
+	send := n.NewSender(t, testnet.Near)
+	r := open(t, n, 1, ours.Options{BlockSize: 1 << 17, Blocks: 256, SnapLen: 1 << 16, Promiscuous: true})[0]
+	var other *afpacket.TPacket
+	n.Do(func() {
+		var err error
+		if other, err = afpacket.NewTPacket(afpacket.OptInterface(testnet.Far), afpacket.SocketRaw, afpacket.TPacketVersion3, afpacket.OptPollTimeout(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	defer other.Close()
+	before := time.Now()
+	var sent [][]byte
+	for i := range 2000 {
+		f := frame(i, 60+i*7%8900)
+		if i%5 == 0 { // tagged: the kernel takes the tag out of the frame
+			f = append(f[:12:12], append([]byte{0x81, 0, 0, 7}, f[12:]...)...)
+		}
+		sent = append(sent, f)
+		if err := send.Send(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := 0
+	drain(t, r, func(f *capture.Frame) {
+		want := sent[got]
+		if got%5 == 0 {
+			want = append(append([]byte{}, want[:12]...), want[16:]...)
+		}
+		if !bytes.Equal(f.Data, want) || f.Length != len(want) || f.Link != capture.LinkEthernet {
+			t.Fatalf("frame %d: %d bytes of %d, want %d", got, len(f.Data), f.Length, len(want))
+		}
+		if at := time.Unix(0, f.Time); at.Before(before.Add(-time.Second)) || at.After(time.Now().Add(time.Second)) {
+			t.Errorf("frame %d: time %v", got, at)
+		}
+		theirs, ci, err := other.ZeroCopyReadPacketData()
+		if err != nil || !bytes.Equal(theirs, f.Data) || ci.Length != f.Length {
+			t.Fatalf("frame %d: gopacket's afpacket sees %d bytes of %d (%v)", got, len(theirs), ci.Length, err)
+		}
+		got++
+	})
+	s, err := r.Stats()
+	if err != nil || got != len(sent) || s.Received != uint64(got) || s.Dropped != 0 {
+		t.Errorf("%d frames of %d, kernel says %+v (%v)", got, len(sent), s, err)
+	}
+	if r.Next(new(capture.Frame)) != io.EOF {
+		t.Error("frames after the end")
+	}
+}
+
+// What does not fit the ring is counted, to the frame.
+func TestDrops(t *testing.T) {
+	n := testnet.New(t)
+	send := n.NewSender(t, testnet.Near)
+	r := open(t, n, 1, ours.Options{BlockSize: 1 << 16, Blocks: 2, Promiscuous: true})[0]
+	const sent = 5000
+	for i := range sent {
+		if err := send.Send(frame(i, 1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := drain(t, r, nil)
+	s, err := r.Stats()
+	if err != nil || s.Received != sent || s.Dropped == 0 || got != s.Received-s.Dropped {
+		t.Errorf("%d sent, %d read, kernel says %+v (%v)", sent, got, s, err)
+	}
+}
+
+// Several rings share the packets, each packet in one of them.
+func TestFanout(t *testing.T) {
+	n := testnet.New(t)
+	send := n.NewSender(t, testnet.Near)
+	rings := open(t, n, 3, ours.Options{BlockSize: 1 << 17, Blocks: 16, Promiscuous: true})
+	const sent = 3000
+	for i := range sent {
+		f := frame(i, 100)
+		f[12], f[13] = 8, 0 // IPv4, UDP: hashed by addresses and ports
+		copy(f[14:], []byte{0x45, 0, 0, 86, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, byte(i >> 8), byte(i), 10, 1, 0, 1, 4, 0, 1, 187, 0, 66, 0, 0})
+		if i%2 == 1 { // the answer to the frame before: same ring
+			copy(f[26:], []byte{10, 1, 0, 1, 10, 0, byte((i - 1) >> 8), byte(i - 1), 1, 187, 4, 0})
+		}
+		if err := send.Send(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var wg sync.WaitGroup
+	seen := make([]map[[2]byte]int, len(rings))
+	for i, r := range rings {
+		seen[i] = map[[2]byte]int{}
+		wg.Go(func() {
+			drain(t, r, func(f *capture.Frame) {
+				host := f.Data[26:30]
+				if host[1] == 1 {
+					host = f.Data[30:34]
+				}
+				seen[i][[2]byte(host[2:4])]++
+			})
+		})
+	}
+	wg.Wait()
+	total, used := 0, 0
+	for i := range seen {
+		if len(seen[i]) > 0 {
+			used++
+		}
+		for host, n := range seen[i] {
+			total += n
+			if n != 2 {
+				t.Errorf("ring %d has %d of the 2 packets of flow %v", i, n, host)
+			}
+		}
+	}
+	if total != sent || used < 2 {
+		t.Errorf("%d of %d packets, in %d rings", total, sent, used)
+	}
+}
+
+// Our own packets are not seen, unless asked for.
+func TestOutgoing(t *testing.T) {
+	for _, outgoing := range []bool{false, true} {
+		n := testnet.New(t)
+		send := n.NewSender(t, testnet.Far)
+		r := open(t, n, 1, ours.Options{Outgoing: outgoing})[0]
+		for i := range 10 {
+			if err := send.Send(frame(i, 100)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := uint64(0)
+		if outgoing {
+			want = 10
+		}
+		if got := drain(t, r, nil); got != want {
+			t.Errorf("outgoing %v: %d packets", outgoing, got)
+		}
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		threads int
+		o       ours.Options
+		want    string
+	}{
+		{"nosuch0", 1, ours.Options{}, "ip link"},
+		{"lo", 0, ours.Options{}, "receive threads"},
+		{"lo", 1, ours.Options{BlockSize: 5000}, "page size"},
+		{"lo", 1, ours.Options{Blocks: 1}, "blocks 1"},
+		{"lo", 1, ours.Options{BlockSize: 1 << 30, Blocks: 5}, "4 GiB"},
+		{"lo", 1, ours.Options{Retire: time.Microsecond}, "retire"},
+		{"lo", 1, ours.Options{SnapLen: 3}, "snaplen"},
+	} {
+		_, err := ours.Open(tc.name, tc.threads, tc.o)
+		if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), tc.name) {
+			t.Errorf("%s, %+v: %v, want %q", tc.name, tc.o, err, tc.want)
+		}
+	}
+}
+
+// An interface that is removed ends the capture with an error that says so.
+func TestRemoved(t *testing.T) {
+	n := testnet.New(t)
+	r := open(t, n, 1, ours.Options{})[0]
+	n.Do(func() { n.Remove(t) })
+	var err error
+	for end := time.Now().Add(5 * time.Second); err == nil && time.Now().Before(end); {
+		n.Do(func() { err = r.Wait(100 * time.Millisecond) })
+	}
+	if err == nil || !strings.Contains(err.Error(), "removed") {
+		t.Errorf("%v", err)
+	}
+}
