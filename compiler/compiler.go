@@ -21,6 +21,7 @@ import (
 	"nepcoc/passes"
 	"nepcoc/passes/canonical"
 	"nepcoc/passes/fuse"
+	"nepcoc/passes/legalize"
 	"nepcoc/passes/localize"
 	"nepcoc/passes/quantize"
 	"nepcoc/passes/tile"
@@ -92,9 +93,10 @@ type Result struct {
 }
 
 // frontTable is the float half of the compiler. The order: canonical comes
-// first, since everything else matches its operators only; fuse comes last,
-// since a token table and the reductions must be found on single operators.
-var frontTable = []passes.Pass{canonical.Pass, localize.Pass, fuse.Pass}
+// first, since everything else matches its operators only; legalize
+// follows localize, after which no mask arithmetic is left; fuse comes last, since a
+// token table and the reductions must be found on single operators.
+var frontTable = []passes.Pass{canonical.Pass, localize.Pass, legalize.Pass, fuse.Pass}
 
 // backTable is the integer half. Quantize needs the fused graph, where each
 // node rounds once; tile needs final types.

@@ -11,7 +11,7 @@ import (
 var Acts = []string{
 	"relu", "leaky_relu", "prelu", "elu", "selu", "celu", "sigmoid", "hard_sigmoid", "hard_swish",
 	"tanh", "softplus", "softsign", "mish", "gelu", "gelu_tanh", "silu", "erf", "exp", "log", "sqrt",
-	"square", "neg", "abs", "reciprocal", "clip",
+	"square", "pow", "neg", "abs", "reciprocal", "clip",
 }
 
 var f32Only = []DType{F32}

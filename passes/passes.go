@@ -116,7 +116,8 @@ type Timing struct {
 // reductions over positions.
 type Local struct {
 	// Whole says that the region has no bounded receptive field (the model
-	// flattens its positions): every token is needed for any result.
+	// flattens its positions, or the field is larger than the sequence): every
+	// token is needed for any result.
 	Whole bool
 	// Left and Right are the receptive field: what is pooled at position p
 	// depends on the tokens [p*Stride-Left, p*Stride+Right] only. Stride is

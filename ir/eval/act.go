@@ -82,6 +82,9 @@ func actFunc(fn string, n *ir.Node, prefix string) (func(float64) float64, error
 		return math.Sqrt, nil
 	case "square":
 		return func(x float64) float64 { return x * x }, nil
+	case "pow":
+		alpha := param("alpha", 1)
+		return func(x float64) float64 { return math.Pow(x, alpha) }, nil
 	case "neg":
 		return func(x float64) float64 { return -x }, nil
 	case "abs":

@@ -58,6 +58,7 @@ func refuse(way, format string, args ...any) error {
 type lowering struct {
 	out      *ir.Graph
 	names    edit.Names
+	uses     map[*ir.Value][]*ir.Node
 	views    map[*ir.Value]*view
 	failed   map[*ir.Value]bool // no view because of a problem already told
 	problems ir.Problems
@@ -90,6 +91,7 @@ func toCanonical(g *ir.Graph) (*ir.Graph, ir.Problems) {
 	l := &lowering{
 		out:    &ir.Graph{Name: g.Name, OutputNames: g.OutputNames},
 		names:  edit.Names{},
+		uses:   g.Consumers(),
 		views:  make(map[*ir.Value]*view),
 		failed: make(map[*ir.Value]bool),
 	}
@@ -111,7 +113,7 @@ func toCanonical(g *ir.Graph) (*ir.Graph, ir.Problems) {
 
 func (l *lowering) lower(n *ir.Node) {
 	for _, v := range n.Inputs {
-		if v != nil && l.failed[v] {
+		if v != nil && l.failed[v] && rules[n.Op] != nil { // without a rule it is refused whatever it reads
 			for _, o := range n.Outputs {
 				l.failed[o] = true
 			}
@@ -129,7 +131,9 @@ func (l *lowering) lower(n *ir.Node) {
 		if r, ok := err.(*refusal); ok {
 			p.Way = r.way
 		}
-		l.problems = append(l.problems, p)
+		if !l.onlyFeeds(n, "InstanceNormalization") { // which says more
+			l.problems = append(l.problems, p)
+		}
 		for _, o := range n.Outputs {
 			l.failed[o] = true
 		}
@@ -138,6 +142,19 @@ func (l *lowering) lower(n *ir.Node) {
 	for i, o := range n.Outputs {
 		l.views[o] = views[i]
 	}
+}
+
+// onlyFeeds says whether all results of n go to one operator.
+func (l *lowering) onlyFeeds(n *ir.Node, op string) bool {
+	any := false
+	for _, o := range n.Outputs {
+		for _, u := range l.uses[o] {
+			if any = true; u.Op != op {
+				return false
+			}
+		}
+	}
+	return any
 }
 
 // input decides what a model input is: integers [T], or numbers [T,C] with the

@@ -19,7 +19,9 @@ func init() {
 		"MaxPool": windowPool("max"), "AveragePool": windowPool("mean"),
 		"GlobalMaxPool": globalPool("max"), "GlobalAveragePool": globalPool("mean"),
 		"ReduceMax": reduceOp("max"), "ReduceMean": reduceOp("mean"), "ReduceSum": reduceOp("sum"),
-		"Softmax": softmax("softmax"), "LogSoftmax": softmax("log_softmax"), "ArgMax": single(argMax),
+		"ReduceMin": single(reduceMin), "ReduceL2": single(reduceL2),
+		"GroupNormalization": single(groupNorm),
+		"Softmax":            softmax("softmax"), "LogSoftmax": softmax("log_softmax"), "ArgMax": single(argMax),
 
 		// Functions of one value.
 		"act": single(keepAct), "Clip": single(clip), "PRelu": single(prelu), "Gelu": single(gelu), "Neg": single(neg),
@@ -36,24 +38,29 @@ func init() {
 
 		// Functions of several.
 		"Add": elementwise("add"), "Sub": elementwise("sub"), "Mul": elementwise("mul"), "Div": elementwise("div"),
-		"Sum": elementwise("add"), "Min": elementwise("min"), "Max": elementwise("max"), "Pow": power,
+		"Sum": elementwise("add"), "Mean": mean, "Min": elementwise("min"), "Max": elementwise("max"), "Pow": power,
 		"Equal": mask, "Less": mask, "LessOrEqual": mask, "Greater": mask, "GreaterOrEqual": mask,
 		"And": mask, "Or": mask, "Not": mask, "Where": mask,
 	}
 }
 
+const wayStatistics = "normalise over channels (nn.LayerNorm) or with fixed statistics (nn.BatchNorm1d)"
+
 // noRule is the refusal of an operator without a rule.
 func noRule(op string) error {
 	switch op {
-	case "InstanceNormalization", "GroupNormalization":
-		return refuse("normalise over channels (LayerNorm) or with fixed statistics (BatchNorm)",
-			"statistics over all positions: the receptive field is unbounded")
+	case "InstanceNormalization":
+		return refuse(wayStatistics, "statistics over all positions: the receptive field is unbounded (InstanceNorm, and GroupNorm as exporters write it)")
 	case "QuantizeLinear", "DequantizeLinear":
 		return refuse("export the float model; the compiler quantises by itself", "the model is quantised already")
 	case "Tile", "Range", "ConstantOfShape":
 		return refuse("let the exporter fold constants, rely on broadcasting", "only constants can be repeated or generated")
-	case "ReduceMin", "ReduceProd", "ReduceL2":
+	case "ReduceProd":
 		return refuse("pool with the largest value, the mean or the sum", "no such pooling over positions")
+	case "ArgMin":
+		return refuse("take the argmax of the negated values", "no integer form of an argmin")
+	case "Floor", "Ceil":
+		return refuse("leave rounding out of the model, or train without it", "a function with jumps: integers can't follow it")
 	}
 	return refuse("rewrite this part of the model with supported operators", "the operator has no canonical form")
 }

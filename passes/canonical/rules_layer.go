@@ -162,7 +162,7 @@ func spatial(x *view, w *ir.Window) (pos int, err error) {
 	return pos, nil
 }
 
-// conv takes 1-D convolutions and 2-D ones over a height or width of 1.
+// conv takes 1-D convolutions, 2-D ones over a height or width of 1, and those of text-CNNs.
 func conv(l *lowering, n *ir.Node, x *view) (*view, error) {
 	weight := edit.Floats(n.Inputs[1])
 	if weight == nil {
@@ -174,6 +174,17 @@ func conv(l *lowering, n *ir.Node, x *view) (*view, error) {
 	}
 	if x, err = l.numbers(x); err != nil {
 		return nil, err
+	}
+	var bias []float32
+	if b := n.Input(2); b != nil {
+		if bias = edit.Floats(b); bias == nil {
+			return nil, refuse("use a constant bias", "the bias is computed")
+		}
+	}
+	if c, axes, ok := textConv(n, x, weight, w); ok {
+		c.bias = bias
+		val, err := l.convolve(x, n.Inputs[1].Name, c)
+		return &view{val: val, form: sequence, axes: axes}, err
 	}
 	pos, err := spatial(x, w)
 	if err != nil {
@@ -204,31 +215,9 @@ func conv(l *lowering, n *ir.Node, x *view) (*view, error) {
 			wt[(oi/in*k+t)*in+oi%in] = weight[oi*inner+at]
 		}
 	}
-	var bias []float32
-	if b := n.Input(2); b != nil {
-		if bias = edit.Floats(b); bias == nil {
-			return nil, refuse("use a constant bias", "the bias is computed")
-		}
-	}
-	groups := n.Int("group", 1)
-	pointwise := k == 1 && groups == 1 && w.Stride[pos] == 1 && w.Before[pos] == 0 && w.After[pos] == 0
 	out := &view{form: x.form, axes: slices.Clone(x.axes)}
-	name := n.Inputs[1].Name
-	switch {
-	case pointwise:
-		out.val, err = l.emit("linear", nil, x.val, l.weight(name, edit.F32(wt, o, in)), l.bias(bias))
-	case x.form == vector:
-		return nil, refuse("convolve sequences", "the input of the convolution is a vector")
-	default:
-		attrs := ir.Attrs{}
-		for key, v := range map[string][2]int{"stride": {w.Stride[pos], 1}, "dilation": {w.Dilation[pos], 1}, "groups": {groups, 1},
-			"pad_left": {w.Before[pos], 0}, "pad_right": {w.After[pos], 0}} {
-			if v[0] != v[1] {
-				attrs[key] = v[0]
-			}
-		}
-		out.val, err = l.emit("conv", attrs, x.val, l.weight(name, edit.F32(wt, o, k, in)), l.bias(bias))
-	}
+	out.val, err = l.convolve(x, n.Inputs[1].Name, convolution{weight: wt, bias: bias, o: o, k: k, in: in, groups: n.Int("group", 1),
+		stride: w.Stride[pos], dilation: w.Dilation[pos], before: w.Before[pos], after: w.After[pos], length: w.Out[pos]})
 	if err != nil {
 		return nil, err
 	}
@@ -325,6 +314,13 @@ func (l *lowering) reduce(x *view, kind string, reduced []int, keep bool) (*view
 	if err != nil {
 		return nil, err
 	}
+	for i, a := range x.axes {
+		if a == channel && slices.Contains(reduced, i) {
+			if x, err = l.reduceChannels(x, kind, i); err != nil {
+				return nil, err
+			}
+		}
+	}
 	y := *x
 	y.axes = nil
 	pool := false
@@ -333,12 +329,7 @@ func (l *lowering) reduce(x *view, kind string, reduced []int, keep bool) (*view
 			y.axes = append(y.axes, a)
 			continue
 		}
-		switch a {
-		case channel:
-			return nil, refuse("reduce over positions; LayerNorm is recognised in its usual form", "the reduction runs over channels")
-		case position:
-			pool = true
-		}
+		pool = pool || a == position
 		if keep {
 			y.axes = append(y.axes, unit)
 		}
@@ -360,6 +351,76 @@ func (l *lowering) reduce(x *view, kind string, reduced []int, keep bool) (*view
 	if y.val, err = l.emit("pool", ir.Attrs{"kind": kind}, in); err == nil && integer {
 		y.val, err = l.emit("cast", ir.Attrs{"to": x.val.Type.DType.String()}, y.val)
 	}
+	return &y, err
+}
+
+// reduceChannels writes a sum or mean over channels as a linear layer with one output.
+func (l *lowering) reduceChannels(x *view, kind string, ax int) (*view, error) {
+	if kind == "max" || x.val.Type.DType != ir.F32 {
+		return nil, refuse("reduce over positions, or take the mean over channels", "the reduction (%s of %s) runs over channels", kind, x.val.Type)
+	}
+	c := x.channels()
+	w := ones(c)
+	if kind == "mean" {
+		for i := range w {
+			w[i] = 1 / float32(c)
+		}
+	}
+	val, err := l.emit("linear", nil, x.val, l.weight(l.node.Outputs[0].Name+".ones", edit.F32(w, 1, c)))
+	axes := slices.Clone(x.axes)
+	axes[ax] = unit
+	return &view{val: val, form: x.form, axes: axes}, err
+}
+
+// reduceMin is the largest of the negated values, negated.
+func reduceMin(l *lowering, n *ir.Node, x *view) (*view, error) {
+	neg := ir.Attrs{"fn": "neg"}
+	return l.around(n, x, neg, "max", neg)
+}
+
+// reduceL2 is the root of the sum of squares.
+func reduceL2(l *lowering, n *ir.Node, x *view) (*view, error) {
+	return l.around(n, x, ir.Attrs{"fn": "square"}, "sum", ir.Attrs{"fn": "sqrt"})
+}
+
+// around reduces a function of x and applies another one to the result.
+func (l *lowering) around(n *ir.Node, x *view, before ir.Attrs, kind string, after ir.Attrs) (*view, error) {
+	axes, err := ir.ReduceAxes(n)
+	if err != nil {
+		return nil, err
+	}
+	if x.val.Type.DType != ir.F32 {
+		return nil, refuse("cast to float first", "integers are reduced")
+	}
+	if x, err = act(l, x, before); err != nil {
+		return nil, err
+	}
+	if x, err = l.reduce(x, kind, axes, n.Int("keepdims", 1) != 0); err != nil {
+		return nil, err
+	}
+	return act(l, x, after)
+}
+
+// groupNorm over one position is a LayerNorm of all channels; over more, its
+// statistics need all of them.
+func groupNorm(l *lowering, n *ir.Node, x *view) (*view, error) {
+	if slices.Contains(x.axes, position) {
+		return nil, refuse(wayStatistics, "statistics over all positions: the receptive field is unbounded (GroupNorm)")
+	}
+	c := x.channels()
+	gamma, beta := edit.Floats(n.Inputs[1]), edit.Floats(n.Inputs[2])
+	switch {
+	case n.Int("num_groups", 0) != 1:
+		return nil, refuse("use one group, which is nn.LayerNorm", "a vector is normalised in %d groups", n.Int("num_groups", 0))
+	case x.form != vector || x.perm != nil || x.axes[1] != channel:
+		return nil, refuse(wayStatistics, "the normalised axis is not the channels")
+	case len(gamma) != c || len(beta) != c:
+		return nil, refuse("use constant float32 scale and bias", "scale or bias is computed")
+	}
+	y := *x
+	var err error
+	y.val, err = l.emit("layer_norm", ir.Attrs{"epsilon": n.Float("epsilon", 1e-5)}, x.val,
+		l.names.Vec(n.Inputs[1].Name, gamma), l.names.Vec(n.Inputs[2].Name, beta))
 	return &y, err
 }
 

@@ -121,6 +121,18 @@ func elementwise(op string) rule {
 	}
 }
 
+// mean is the sum of all operands over their number.
+func mean(l *lowering, n *ir.Node) ([]*view, error) {
+	sum, err := elementwise("add")(l, n)
+	if err != nil || len(n.Inputs) == 1 {
+		return sum, err
+	}
+	part := l.names.Const(n.Out().Name+".part", edit.F32([]float32{1 / float32(len(n.Inputs))}, 1))
+	y := *sum[0]
+	y.val, err = l.emit("mul", nil, y.val, part)
+	return []*view{&y}, err
+}
+
 // mask keeps comparison, logic and selection under their ONNX names: they
 // belong to mask arithmetic, which the localize pass understands and removes.
 func mask(l *lowering, n *ir.Node) ([]*view, error) {
@@ -286,7 +298,21 @@ func (l *lowering) constant(v *ir.Value, axes []axis, shape []int, perm []int) (
 	if v.Type.Len() == 0 {
 		return nil, refuse("", "the constant %s is empty", v.Type)
 	}
-	return l.weight(v.Name, pick(v.Const, index, to)), nil
+	c0 := pick(v.Const, index, to)
+	if d, ok := c0.Data.([]float32); ok && strideT != 0 && strideC != 0 && repeats(d, c) { // a weight that was expanded
+		c0 = edit.F32(d[:c:c], c)
+	}
+	return l.weight(v.Name, c0), nil
+}
+
+// repeats says that d is its first n elements again and again.
+func repeats(d []float32, n int) bool {
+	for i := n; i < len(d); i++ {
+		if d[i] != d[i-n] {
+			return false
+		}
+	}
+	return true
 }
 
 // pick makes a tensor of shape from elements of t.

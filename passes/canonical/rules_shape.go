@@ -153,7 +153,7 @@ func gather(l *lowering, n *ir.Node) ([]*view, error) {
 		return nil, refuse("take fixed positions or channels", "both data and indices depend on the input")
 	}
 	size := data.Type.Shape[ax]
-	span := ir.Span{Step: 1, Count: len(idx)}
+	span, even := ir.Span{Step: 1, Count: len(idx)}, true
 	for i, j := range idx {
 		if j < 0 {
 			j += size
@@ -164,11 +164,17 @@ func gather(l *lowering, n *ir.Node) ([]*view, error) {
 		case 1:
 			span.Step = j - span.Start
 		}
-		if j != span.Start+i*span.Step {
-			return nil, refuse("take evenly spaced elements", "the indices %v are not evenly spaced", idx)
-		}
+		even = even && span.Step > 0 && j == span.Start+i*span.Step
 	}
-	y, err := takeSpan(l, x, ax, span)
+	var y *view
+	switch {
+	case even:
+		y, err = takeSpan(l, x, ax, span)
+	case x.axes[ax] == channel && x.val.Type.DType == ir.F32 && x.perm == nil:
+		y, err = l.pickChannels(x, ax, idx)
+	default:
+		return nil, refuse("take evenly spaced elements, or any channels", "the indices %v are not evenly spaced", idx)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -177,6 +183,25 @@ func gather(l *lowering, n *ir.Node) ([]*view, error) {
 	in := label(index.Type.Shape, []axis{kind})
 	axes := append(append(slices.Clone(y.axes[:ax]), in...), y.axes[ax+1:]...)
 	return []*view{y.withAxes(axes)}, nil
+}
+
+// pickChannels writes a choice of channels in any order as a linear layer of
+// ones and zeros.
+func (l *lowering) pickChannels(x *view, ax int, idx []int) (*view, error) {
+	c := x.channels()
+	w := make([]float32, len(idx)*c)
+	for i, j := range idx {
+		if j < 0 {
+			j += c
+		}
+		w[i*c+j] = 1
+	}
+	val, err := l.emit("linear", nil, x.val, l.weight(l.node.Outputs[0].Name+".choice", edit.F32(w, len(idx), c)))
+	axes := slices.Clone(x.axes)
+	if len(idx) == 1 {
+		axes[ax] = unit
+	}
+	return &view{val: val, form: x.form, axes: axes}, err
 }
 
 func embed(l *lowering, table *ir.Value, tokens *view, ax int) (*view, error) {

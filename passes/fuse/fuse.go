@@ -41,6 +41,7 @@ var Pass = passes.Pass{
 	},
 	After: []passes.Order{
 		{Pass: "localize", Why: "the token table and the mask are recognised in unfused operators"},
+		{Pass: "legalize", Why: "what its rewrites make can be fused; fused operators are not rewritten"},
 	},
 	Run: run,
 }
@@ -56,11 +57,15 @@ func run(_ *passes.Context, g *ir.Graph) (*ir.Graph, error) {
 	return g, nil
 }
 
+// alone are the functions whose input range doesn't follow from their output's:
+// a layer that rescales its sums for the table of its activation can't carry them.
+var alone = map[string]bool{"exp": true, "log": true, "sqrt": true, "square": true, "abs": true, "neg": true, "reciprocal": true, "pow": true}
+
 // activations moves each act into the layer that computes its input.
 func activations(g *ir.Graph, _ edit.Names) {
 	uses := edit.Uses(g)
 	for _, n := range g.Nodes {
-		if n.Op != "act" || n.Input(1) != nil { // prelu's slope is a tensor
+		if n.Op != "act" || n.Input(1) != nil || alone[n.Str("fn", "")] { // prelu's slope is a tensor
 			continue
 		}
 		layer := n.Inputs[0].Def

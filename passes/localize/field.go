@@ -25,6 +25,7 @@ func (r *region) measure(local *passes.Local) {
 	sequences := map[*ir.Value]reach{r.tokens: {stride: 1}}
 	reduced := make(map[*ir.Value]bool)
 	total := reach{stride: 1}
+	longest := 0
 	end := func(n *ir.Node, x reach) {
 		total = total.join(x)
 		reduced[n.Out()] = true
@@ -50,6 +51,9 @@ func (r *region) measure(local *passes.Local) {
 			continue
 		case !isSeq:
 			continue
+		}
+		if s := n.Out().Type.Shape; len(s) == 2 {
+			longest = max(longest, s[0])
 		}
 		switch n.Op {
 		case "conv":
@@ -82,6 +86,15 @@ func (r *region) measure(local *passes.Local) {
 		sequences[n.Out()] = x
 	}
 	local.Left, local.Right, local.Stride = max(0, total.left), max(0, total.right), total.stride
+	if t := local.Length; local.Left > t || local.Right > t {
+		// Nothing is before the first token or after the last, so a side beyond
+		// the sequence is the sequence, unless padding has made positions
+		// beyond its end.
+		if local.Right > t || longest > t {
+			local.Whole, local.Right = true, t
+		}
+		local.Left = t
+	}
 }
 
 // padded moves positions by what is put before them. Padding that repeats the

@@ -3,8 +3,8 @@ package edit
 import "nepcoc/ir"
 
 // PerChannel reads n as x*scale + shift with constants per channel; ok is
-// false if it is something else. affine, and add, sub, mul and div with a
-// constant are of this form.
+// false if it is something else. affine, negation, and add, sub, mul and div
+// with a constant are of this form.
 func PerChannel(n *ir.Node) (x *ir.Value, scale, shift []float32, ok bool) {
 	if n == nil || len(n.Outputs) != 1 || n.Out().Type.DType != ir.F32 || len(n.Out().Type.Shape) == 0 {
 		return nil, nil, nil, false
@@ -14,6 +14,13 @@ func PerChannel(n *ir.Node) (x *ir.Value, scale, shift []float32, ok bool) {
 	if n.Op == "affine" {
 		scale, shift = Floats(n.Inputs[1]), Floats(n.Inputs[2])
 		return n.Inputs[0], scale, shift, scale != nil && shift != nil
+	}
+	if n.Op == "act" && n.Str("fn", "") == "neg" {
+		scale = make([]float32, c)
+		for i := range scale {
+			scale[i] = -1
+		}
+		return n.Inputs[0], scale, make([]float32, c), true
 	}
 	if len(n.Inputs) != 2 {
 		return nil, nil, nil, false
