@@ -32,6 +32,9 @@ func (c *compilation) assemble(p *bundle.Program) error {
 		Accuracy: bundle.Accuracy{Samples: q.Fidelity.Samples, Agreement: rounded(q.Fidelity.Agreement),
 			Cosine: rounded(q.Fidelity.Cosine), MaxError: rounded(q.Fidelity.MaxError)},
 	}
+	if l := c.res.Report.Local; l.Masked && l.MaskInput == "" {
+		m.Model.PadToken = &l.PadToken
+	}
 	if !c.noContract {
 		m.Contract = bundle.Contract{YAML: string(c.contract.YAML()), Hash: c.contract.Hash()}
 	}

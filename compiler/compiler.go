@@ -283,6 +283,9 @@ func (c *compilation) chooseContract(l passes.Local) error {
 	if string(c.contract.Encoding) != l.Encoding {
 		return fmt.Errorf("the model's input is %s values, the traffic contract gives %s: give the contract the model was trained with (--contract FILE)", l.Encoding, c.contract.Encoding)
 	}
+	if l.Masked && l.MaskInput == "" && c.contract.Pad != l.PadToken {
+		return fmt.Errorf("the model masks token %d, the traffic contract pads with %d: give the contract the model was trained with (--contract FILE)", l.PadToken, c.contract.Pad)
+	}
 	return c.contract.MatchModel(l.Length, l.Vocab)
 }
 

@@ -45,6 +45,8 @@ type opCase struct {
 	at       place
 	channels int // of the result; 0: 8
 	build    func(g *m.Model, x string) string
+	// mean pools by the mean: the maximum of a function that is bounded above says nothing.
+	mean bool
 	// dtype of the output; 0: float.
 	dtype int
 	// refused lists what the refusal must say; empty: it compiles.
@@ -85,7 +87,11 @@ func (c *opCase) model(opset int) []byte {
 	}
 	if c.at == inSequence {
 		x = c.build(g, x)
-		x = g.Reduce("ReduceMax", x, 0, 2)
+		pool := "ReduceMax"
+		if c.mean {
+			pool = "ReduceMean"
+		}
+		x = g.Reduce(pool, x, 0, 2)
 	} else {
 		x = g.Reduce("ReduceMax", x, 0, 2)
 		if c.at == inHead {

@@ -128,6 +128,9 @@ type Local struct {
 	Length   int    // tokens of a full input
 	Vocab    int    // token ids
 	Encoding string // "token", "byte" or "byte/255"
+	// PadToken is, of a model that is masked but has no mask input, the token
+	// that it masks.
+	PadToken int
 	// TokenInput and MaskInput are the model's own names of the inputs.
 	TokenInput, MaskInput string
 	// TokenType and MaskType are their types after the canonical pass.

@@ -69,7 +69,7 @@ func FromCapture(path string, c traffic.Contract) (*Set, error) {
 		return nil, err
 	}
 	if err := in.Run(src); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
 	s.Counters, s.Note = *in.Counters(), src.Note()
 	return s, s.digest()
@@ -104,7 +104,10 @@ func FromArrays(path string, local passes.Local) (*Set, error) {
 				return nil, fmt.Errorf("%s: %s[%d,%d]: %w", path, local.TokenInput, i, p, err)
 			}
 		}
-		if mask != nil {
+		switch {
+		case mask == nil && local.Masked:
+			in.Valid = unpadded(in.Tokens, int32(local.PadToken))
+		case mask != nil:
 			if in.Valid, err = prefix(mask[i]); err != nil {
 				return nil, fmt.Errorf("%s: %s[%d]: %w", path, local.MaskInput, i, err)
 			}
@@ -119,6 +122,9 @@ func FromArrays(path string, local passes.Local) (*Set, error) {
 func ForBundle(path string, b *bundle.Bundle) (*Set, error) {
 	m := &b.Manifest.Model
 	local := passes.Local{Length: b.Program.Length, Vocab: b.Program.Vocab, TokenInput: m.TokenInput, MaskInput: m.MaskInput}
+	if m.PadToken != nil {
+		local.Masked, local.PadToken = true, *m.PadToken
+	}
 	if b.Manifest.Contract.YAML != "" {
 		c, err := classify.Contract(b)
 		if err != nil {
@@ -242,6 +248,15 @@ func prefix(mask []float64) (int, error) {
 		return 0, fmt.Errorf("the mask is empty: at least one position must be valid")
 	}
 	return n, nil
+}
+
+// unpadded is the number of tokens in front of the padding, at least 1.
+func unpadded(tokens []int32, pad int32) int {
+	n := len(tokens)
+	for n > 1 && tokens[n-1] == pad {
+		n--
+	}
+	return n
 }
 
 // digest sets SHA256 to the source file's.

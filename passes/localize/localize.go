@@ -27,6 +27,7 @@
 //
 // The mask is taken to be 1 on the first valid positions and 0 after them,
 // with at least one valid position: that is what the traffic contract gives.
+// A model may have it as an input or compute it from the tokens (padmask.go).
 package localize
 
 import (
@@ -64,6 +65,7 @@ func run(ctx *passes.Context, g *ir.Graph) (*ir.Graph, error) {
 	if err := checkCanonical(g); err != nil {
 		return nil, err
 	}
+	r.uncastTokens()
 	if err := r.findInputs(ctx); err != nil {
 		return nil, err
 	}
@@ -73,8 +75,20 @@ func run(ctx *passes.Context, g *ir.Graph) (*ir.Graph, error) {
 	if r.mask != nil {
 		local.MaskInput, local.MaskType, local.Masked = r.mask.Name, r.mask.Type, true
 		r.valid = r.newInput("valid")
-		r.removeMask()
+		r.removeMask(map[*ir.Value][2]*ir.Tensor{r.mask: {filled(r.mask.Type, 0), filled(r.mask.Type, 1)}})
 		ctx.Report.Note("input %q is taken as a mask: 1 on the first valid positions, 0 after them", r.mask.Name)
+	}
+	if r.mask == nil {
+		pad, seeds, err := r.padMask()
+		if err != nil {
+			return nil, err
+		}
+		if len(seeds) > 0 {
+			local.Masked, local.PadToken = true, pad
+			r.valid = r.newInput("valid")
+			r.removeMask(seeds)
+			ctx.Report.Note("the model masks token %d: it is taken as the padding, after the last valid position and nowhere else", pad)
+		}
 	}
 	if len(r.problems) > 0 {
 		return nil, r.problems
@@ -114,6 +128,27 @@ func checkCanonical(g *ir.Graph) error {
 		return problems
 	}
 	return nil
+}
+
+// uncastTokens lets embeddings read token ids of any integer type: models
+// with int32 inputs cast them to int64 first.
+func (r *region) uncastTokens() {
+	integer := func(v *ir.Value) bool {
+		switch v.Type.DType {
+		case ir.I64, ir.I32, ir.I16, ir.U16, ir.U8:
+			return true
+		}
+		return false
+	}
+	for _, n := range r.g.Nodes {
+		if n.Op != "embed" {
+			continue
+		}
+		for c := n.Inputs[0].Def; c != nil && c.Op == "cast" && integer(c.Inputs[0]) && integer(c.Out()); c = n.Inputs[0].Def {
+			n.Inputs[0] = c.Inputs[0]
+		}
+	}
+	r.g.Sweep()
 }
 
 // newInput makes an i64 input of exactly the given name; a value that has the

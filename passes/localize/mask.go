@@ -31,15 +31,19 @@ type masking struct {
 	// counts holds, per number n-1 of valid positions, values that depend on
 	// that number alone.
 	counts map[*ir.Value][]float64
+	// tokens are the functions of single tokens: part of a table, or a mask
+	// made of tokens.
+	tokens map[*ir.Value]bool
 	// tainted are values that depend on the mask and on data.
 	tainted map[*ir.Value]bool
 }
 
 // removeMask replaces reductions under a mask by reductions over the valid
 // prefix, and reports every other use of the mask.
-func (r *region) removeMask() {
-	m := &masking{r: r, all: make(map[*ir.Value][2]*ir.Tensor), counts: make(map[*ir.Value][]float64), tainted: make(map[*ir.Value]bool)}
-	m.all[r.mask] = [2]*ir.Tensor{filled(r.mask.Type, 0), filled(r.mask.Type, 1)}
+//
+// seeds are the values that it begins with, for a masked and for a valid position.
+func (r *region) removeMask(seeds map[*ir.Value][2]*ir.Tensor) {
+	m := &masking{r: r, all: seeds, tokens: r.tokenFunctions(), counts: make(map[*ir.Value][]float64), tainted: make(map[*ir.Value]bool)}
 	for _, n := range r.g.Nodes {
 		if err := m.visit(n); err != nil {
 			r.problems = append(r.problems, ir.ProblemOf(n, err.Error(),
@@ -50,7 +54,7 @@ func (r *region) removeMask() {
 		r.g.Sweep()
 		for _, n := range r.g.Nodes {
 			for _, v := range n.Inputs {
-				if m.depends(v) {
+				if m.depends(v) && !m.tokens[n.Out()] {
 					r.problems = append(r.problems, ir.ProblemOf(n, "the mask is used outside a pooling", "mask only in the pooling over positions"))
 				}
 			}
@@ -70,6 +74,9 @@ func (m *masking) depends(v *ir.Value) bool {
 }
 
 func (m *masking) visit(n *ir.Node) error {
+	if m.tokens[n.Out()] {
+		return nil // where it is a mask, its values are known already
+	}
 	pure, counted, any := true, true, false
 	for _, v := range n.Inputs {
 		if v == nil || v.Const != nil {

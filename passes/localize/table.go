@@ -218,7 +218,9 @@ func (r *region) tabulate(values []*ir.Value, function map[*ir.Value]bool, vocab
 		first := min(first, vocab-rows) // the last block overlaps its predecessor
 		out, err := m.Run(map[string]*ir.Tensor{in.Name: r.block(in.Type, first)})
 		if err != nil {
-			return nil, err
+			return nil, ir.Problems{{Node: r.data.Name, Op: "input", Types: []ir.Type{r.data.Type},
+				Reason: fmt.Sprintf("the functions of a single token (%d ids, encoding %s) can't be tabulated: %v", vocab, r.encoding, err),
+				Way:    "feed token ids to an embedding directly"}}
 		}
 		for i, t := range tables {
 			width := t.Shape[1]

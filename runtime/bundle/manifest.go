@@ -34,9 +34,11 @@ type Model struct {
 	Producer string `json:"producer,omitempty"`
 	Opset    int    `json:"opset,omitempty"`
 	// TokenInput and MaskInput are the model's own names of its inputs: the
-	// arrays to look for in a file of arrays. No MaskInput: it has no mask.
+	// arrays to look for in a file of arrays. No MaskInput: it has no mask, or
+	// makes it of the tokens: positions that hold PadToken don't count.
 	TokenInput string `json:"token_input,omitempty"`
 	MaskInput  string `json:"mask_input,omitempty"`
+	PadToken   *int   `json:"pad_token,omitempty"`
 }
 
 // Target is what the bundle was tuned for; Requires are the CPU features
