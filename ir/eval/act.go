@@ -53,7 +53,7 @@ func actFunc(fn string, n *ir.Node, prefix string) (func(float64) float64, error
 		return sigmoid, nil
 	case "hard_sigmoid":
 		alpha, beta := param("alpha", 0.2), param("beta", 0.5)
-		return func(x float64) float64 { return max(0, min(1, alpha*x+beta)) }, nil
+		return func(x float64) float64 { return max(0, min(1, float64(alpha*x)+beta)) }, nil
 	case "hard_swish":
 		return func(x float64) float64 { return x * max(0, min(1, x/6+0.5)) }, nil
 	case "tanh":
@@ -68,7 +68,7 @@ func actFunc(fn string, n *ir.Node, prefix string) (func(float64) float64, error
 		return func(x float64) float64 { return 0.5 * x * (1 + math.Erf(x/math.Sqrt2)) }, nil
 	case "gelu_tanh":
 		return func(x float64) float64 {
-			return 0.5 * x * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x)))
+			return 0.5 * x * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+float64(0.044715*x*x*x))))
 		}, nil
 	case "silu":
 		return func(x float64) float64 { return x * sigmoid(x) }, nil

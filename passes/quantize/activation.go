@@ -43,7 +43,7 @@ var functions = map[string]func(p func(name string, def float64) float64) activa
 	"sigmoid": func(p params) activation { return activation{f: sigmoid, saturates: 9} },
 	"hard_sigmoid": func(p params) activation {
 		a, b := p("alpha", 0.2), p("beta", 0.5)
-		f := func(x float64) float64 { return min(max(a*x+b, 0), 1) }
+		f := func(x float64) float64 { return min(max(float64(a*x)+b, 0), 1) }
 		return activation{f: f, saturates: max(math.Abs(b/a), math.Abs((1-b)/a))}
 	},
 	"hard_swish": func(p params) activation {
@@ -52,7 +52,7 @@ var functions = map[string]func(p func(name string, def float64) float64) activa
 	"tanh":     func(p params) activation { return activation{f: math.Tanh, saturates: 4} },
 	"softplus": func(p params) activation { return activation{f: softplus, saturates: 8} },
 	"softsign": func(p params) activation {
-		return activation{f: func(x float64) float64 { return x / (1 + math.Abs(x)) }, saturates: 32}
+		return activation{f: func(x float64) float64 { return x / (1 + math.Abs(x)) }, saturates: 64}
 	},
 	"mish": func(p params) activation {
 		return activation{f: func(x float64) float64 { return x * math.Tanh(softplus(x)) }, saturates: 9}
@@ -65,7 +65,7 @@ var functions = map[string]func(p func(name string, def float64) float64) activa
 	},
 	"gelu_tanh": func(p params) activation {
 		c := math.Sqrt(2 / math.Pi)
-		return activation{f: func(x float64) float64 { return 0.5 * x * (1 + math.Tanh(c*(x+0.044715*x*x*x))) }, saturates: 5}
+		return activation{f: func(x float64) float64 { return 0.5 * x * (1 + math.Tanh(c*(x+float64(0.044715*x*x*x)))) }, saturates: 5}
 	},
 	"erf": func(p params) activation { return activation{f: math.Erf, saturates: 3} },
 	"exp": func(p params) activation { return activation{f: math.Exp} },
@@ -75,7 +75,11 @@ var functions = map[string]func(p func(name string, def float64) float64) activa
 	"sqrt": func(p params) activation {
 		return activation{f: func(x float64) float64 { return math.Sqrt(max(x, 0)) }}
 	},
-	"square":     func(p params) activation { return activation{f: func(x float64) float64 { return x * x }} },
+	"square": func(p params) activation { return activation{f: func(x float64) float64 { return x * x }} },
+	"pow": func(p params) activation {
+		e := p("alpha", 1)
+		return activation{f: func(x float64) float64 { return power(x, e) }}
+	},
 	"abs":        func(p params) activation { return activation{f: math.Abs} },
 	"neg":        func(p params) activation { return activation{f: func(x float64) float64 { return -x }} },
 	"reciprocal": func(p params) activation { return activation{f: reciprocal} },
@@ -105,11 +109,19 @@ func reciprocal(x float64) float64 {
 	return 1 / x
 }
 
+// power is x^e, 0 where that is no number.
+func power(x, e float64) float64 {
+	if y := math.Pow(x, e); y-y == 0 {
+		return y
+	}
+	return 0
+}
+
 // fusable lists the functions whose input range follows from their output's:
 // a conv or linear may carry one; the others stand alone.
 func fusable(fn string) bool {
 	switch fn {
-	case "exp", "log", "sqrt", "square", "abs", "neg", "reciprocal":
+	case "exp", "log", "sqrt", "square", "pow", "abs", "neg", "reciprocal":
 		return false
 	}
 	return functions[fn] != nil
@@ -136,12 +148,29 @@ func (a *activation) reach(lo, hi float64) float64 {
 	r := max(a.saturates, hi)
 	switch a.fn {
 	case "sigmoid", "tanh", "erf", "hard_sigmoid", "softsign":
-		return a.saturates // bounded on both sides
+		r = a.saturates // bounded on both sides
+	case "elu", "celu", "softplus":
 	case "selu":
 		r = max(a.saturates, hi/1.05)
 	case "leaky_relu":
+		if a.slope < 0 {
+			return nonZero(max(hi, -hi/a.slope))
+		}
 		if a.slope > 0 {
 			r = max(r, -lo/a.slope)
+		}
+	default:
+		return nonZero(r)
+	}
+	// These rise everywhere: inputs beyond those of the outermost outputs
+	// would waste the table.
+	covers := func(r float64) bool { return a.f(-r) <= lo && a.f(r) >= hi }
+	least := 0.0
+	for range 40 {
+		if mid := (least + r) / 2; covers(mid) {
+			r = mid
+		} else {
+			least = mid
 		}
 	}
 	return nonZero(r)
@@ -159,23 +188,29 @@ func (a *activation) bounds(scale, zero float64, lo, hi int32) (int32, int32) {
 }
 
 // table tabulates f: entry i stands for the input (i-n/2)*unit + center and
-// holds the integer form of the output.
-func (a *activation) table(n int, unit, center, scale, offset float64, d ir.DType) []int16 {
-	lo, hi := limits(d)
+// holds the integer form of the output, in [lo,hi].
+func (a *activation) table(n int, unit, center, scale, offset float64, lo, hi int32) []int16 {
 	t := make([]int16, n)
 	for i := range t {
-		y := a.f(float64(i-n/2)*unit + center)
+		y := a.f(float64(float64(i-n/2)*unit) + center)
 		t[i] = int16(min(max(math.RoundToEven((y-offset)/scale), float64(lo)), float64(hi)))
 	}
 	return t
 }
 
-// tableEntries is the length of a table whose results have type d.
-func tableEntries(d ir.DType) int {
-	if d == ir.I8 {
-		return 1024
+// tableEntries is the length of a table for inputs up to reach whose results
+// have type d and unit scale: fine enough that an entry is about one unit wide, as
+// far as the table stays in a first-level cache.
+func tableEntries(d ir.DType, reach, scale float64) int {
+	least, most := 1024, 8192
+	if d != ir.I8 {
+		least, most = 4096, 16384
 	}
-	return 4096
+	n := least
+	for n < most && 2*reach/float64(n) > scale {
+		n *= 2
+	}
+	return n
 }
 
 // act emits a stand-alone activation as a table over the input's own integers.
@@ -212,21 +247,19 @@ func (q *quantizer) prelu(n *ir.Node) error {
 }
 
 func (q *quantizer) lut(n *ir.Node, d ir.DType, scale, offset float64, at func(c int) *activation, perChannel bool) error {
-	x, v := q.in(n.Inputs[0]), n.Out()
-	if !x.uniform() {
-		return fmt.Errorf("BUG: reads channels of different scales")
-	}
+	x, v := q.even(n, n.Inputs[0]), n.Out()
 	entries, step, mult, shift := 256, 1.0, 1, 0
 	if x.val.Type.DType == ir.I16 {
 		entries, step, shift = 4096, 16, 4
 	}
 	n0 := 1
+	lo, hi := q.bounds(v, d)
 	if perChannel {
 		n0 = channels(v)
 	}
 	var data []int16
 	for c := range n0 {
-		data = append(data, at(c).table(entries, x.scale[0]*step, x.offset[0], scale, offset, d)...)
+		data = append(data, at(c).table(entries, x.scale[0]*step, x.offset[0], scale, offset, lo, hi)...)
 	}
 	shape := []int{entries}
 	if perChannel {

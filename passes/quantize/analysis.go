@@ -1,6 +1,10 @@
 package quantize
 
-import "nepcoc/ir"
+import (
+	"slices"
+
+	"nepcoc/ir"
+)
 
 // needs is what the consumers of a value ask of its integer form.
 type needs struct {
@@ -34,7 +38,7 @@ func (q *quantizer) needsOf(u *ir.Node, v *ir.Value) needs {
 			n.zeroFree = true // the join rescales, it does not shift
 		}
 		if u.Op == "pool" && u.Str("kind", "") == "sum" {
-			n = needs{true, true}
+			n.zeroFree = true
 		}
 		return n
 	case "window_pool":
@@ -91,12 +95,25 @@ func (q *quantizer) endsBelow(n *ir.Node) bool {
 // wide says that v keeps 16 bits. What a fused gated layer reads is 8 bits
 // always: its kernels know nothing else.
 func (q *quantizer) wide(v *ir.Value) bool {
-	for _, u := range q.uses[v] {
-		if u.Op == "gated_conv" {
-			return false
-		}
+	if q.feedsGated(v) {
+		return false
 	}
 	return q.opts.WideAll || q.opts.Wide[v.Name] || q.lastHidden(v)
+}
+
+// feedsGated says that a fused gated layer reads v, or what is picked from it.
+func (q *quantizer) feedsGated(v *ir.Value) bool {
+	for _, u := range q.uses[v] {
+		switch u.Op {
+		case "gated_conv":
+			return true
+		case "slice", "flatten", "concat", "pool", "window_pool", "pad":
+			if q.feedsGated(u.Out()) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // lastHidden says that v is what the last linear layer reads, made by the layer
@@ -135,11 +152,26 @@ func (q *quantizer) wideMax(v *ir.Value) float64 {
 }
 
 // bounds are the limits of v's integer form: the type's, and for 16 bits what
-// wideMax leaves.
+// wideMax leaves, unless v is the result of a LayerNorm, which only saturates.
 func (q *quantizer) bounds(v *ir.Value, d ir.DType) (lo, hi int32) {
-	if d != ir.I16 {
+	if d != ir.I16 || saturated(v) {
 		return limits(d)
 	}
 	top := int32(q.wideMax(v))
 	return -top - 1, top
+}
+
+// saturated says that v, or what it is picked from, ends at the limits of its
+// type.
+func saturated(v *ir.Value) bool {
+	if v.Def == nil {
+		return false
+	}
+	switch v.Def.Op {
+	case "gated_conv", "layer_norm":
+		return true
+	case "slice", "flatten", "concat", "pool", "window_pool", "pad":
+		return slices.ContainsFunc(v.Def.Inputs, func(in *ir.Value) bool { return in != nil && saturated(in) })
+	}
+	return false
 }

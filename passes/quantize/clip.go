@@ -41,9 +41,9 @@ func clipMSE(s []float32, levels float64) float64 {
 			if d > c {
 				d -= c
 			} else {
-				d -= math.RoundToEven(d/step) * step
+				d -= float64(math.RoundToEven(d/step) * step)
 			}
-			e += d * d
+			e += float64(d * d)
 		}
 		if e < bestErr {
 			best, bestErr = c, e
@@ -157,6 +157,7 @@ type stats struct {
 	lo, hi   float64
 	mags     []float32   // magnitudes, sorted, thinned
 	channels [][]float32 // the same per channel; nil until asked for
+	means    []float64   // per channel; nil until asked for
 }
 
 // maxSample bounds the magnitudes kept of one value: quantiles and errors of
@@ -198,6 +199,22 @@ func (q *quantizer) channelMags(v *ir.Value) [][]float32 {
 		}
 	}
 	return s.channels
+}
+
+// channelMeans are the means of each channel of v.
+func (q *quantizer) channelMeans(v *ir.Value) []float64 {
+	s := q.statsOf(v)
+	if s.means == nil {
+		s.means = make([]float64, channels(v))
+		n := 0.0
+		q.eachRow(v, func(row []float32) {
+			n++
+			for c, x := range row {
+				s.means[c] += (float64(x) - s.means[c]) / n
+			}
+		})
+	}
+	return s.means
 }
 
 // observed is the range of v: the extremes and the clipped magnitude for the

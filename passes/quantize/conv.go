@@ -3,6 +3,7 @@ package quantize
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"nepcoc/ir"
 )
@@ -44,8 +45,13 @@ func (q *quantizer) affine(n *ir.Node) error {
 // convolution. One element serves all channels.
 func (q *quantizer) scaleShift(n *ir.Node, x *ir.Value, scale, shift []float32) error {
 	c := channels(n.Out())
-	if cx := channels(x); cx != c {
-		return fmt.Errorf("broadcasts %d channels to %d", cx, c)
+	if !slices.Equal(x.Type.Shape, n.Out().Type.Shape) {
+		return fmt.Errorf("broadcasts %v to %v", x.Type.Shape, n.Out().Type.Shape)
+	}
+	for _, v := range n.Inputs {
+		if s := v.Type.Shape; isConst(v) && v.Type.Len() > 1 && (v.Type.Len() != c || s[len(s)-1] != c) {
+			return fmt.Errorf("reads a constant %v that differs from position to position", s)
+		}
 	}
 	act, err := activationOf(n, "act", "act_", nil)
 	if err != nil {
@@ -112,10 +118,11 @@ func (q *quantizer) rescaled(n *ir.Node, xv, v *ir.Value, w weights, act *activa
 		if act.clamps {
 			lo, hi = act.bounds(scale, zero, lo, hi)
 		} else {
-			entries := tableEntries(d)
 			vlo, vhi, _ := q.observed(v, 127)
-			unit, shiftBias = 2*act.reach(vlo, vhi)/float64(entries), 0
-			table = constant(v.Name+".table", ir.I16, act.table(entries, unit, 0, scale, offset, d), entries)
+			reach := act.reach(vlo, vhi)
+			entries := tableEntries(d, reach, scale)
+			unit, shiftBias = 2*reach/float64(entries), 0
+			table = constant(v.Name+".table", ir.I16, act.table(entries, unit, 0, scale, offset, lo, hi), entries)
 		}
 	}
 
@@ -125,10 +132,7 @@ func (q *quantizer) rescaled(n *ir.Node, xv, v *ir.Value, w weights, act *activa
 		// weights take what 32-bit sums leave them.
 		levels = math.Floor(min(max(0.875*(1<<31)/(128*float64(w.k*w.i)), 127), 32767))
 	}
-	wq, bq, acc, err := q.fold(x, xv, w, shiftBias, levels)
-	if err != nil {
-		return err
-	}
+	wq, bq, acc := q.fold(x, xv, w, shiftBias, levels)
 	mult, shift := multipliers(acc, unit)
 	in := []*ir.Value{x.val,
 		weightTensor(v.Name+".w", wq, w.o, w.k, w.i), constant(v.Name+".b", ir.I32, bq, w.o),
@@ -155,39 +159,59 @@ func weightTensor(name string, w []int16, shape ...int) *ir.Value {
 }
 
 // fold quantizes weights to the given levels per output channel for the
-// input's form and proves that the accumulator fits 32 bits. acc is the real value of
+// input's form, or to fewer where the accumulator would not fit 32 bits by proof. The
+// bias makes up for what rounding the weights costs on average. acc is the real value of
 // one unit of each channel's accumulator; offset is subtracted by the bias.
-func (q *quantizer) fold(x *quant, xv *ir.Value, w weights, offset, levels float64) (wq []int16, bq []int32, acc []float64, err error) {
+func (q *quantizer) fold(x *quant, xv *ir.Value, w weights, offset, levels float64) (wq []int16, bq []int32, acc []float64) {
 	wq, bq, acc = make([]int16, len(w.w)), make([]int32, w.o), make([]float64, w.o)
 	xlo, xhi := q.bounds(xv, x.val.Type.DType)
 	size := w.k * w.i
+	biasLimit := max(1<<28, 0.9*(1<<31)-levels*-float64(xlo)*float64(size))
+	means := q.channelMeans(xv)
+	biases, coarsest := make([]float64, w.o), 0.0
 	for c := range w.o {
 		first := c / (w.o / w.groups) * w.i
-		row := w.w[c*size : (c+1)*size]
 		b, top := -offset, 0.0
 		if w.bias != nil {
 			b += float64(w.bias[c])
 		}
-		for j, r := range row {
-			b += float64(r) * x.offset[first+j%w.i]
+		for j, r := range w.w[c*size : (c+1)*size] {
+			b += float64(float64(r) * x.offset[first+j%w.i]) // never fused: the same bits on every CPU
 			top = max(top, math.Abs(float64(r)*x.scale[first+j%w.i]))
 		}
 		// All levels for the largest weight, but never so fine that the bias
-		// outgrows 29 bits.
-		acc[c] = max(top/levels, math.Abs(b)/(1<<28), 1e-30)
-		bq[c] = int32(math.RoundToEven(b / acc[c]))
-		lo, hi := int64(bq[c]), int64(bq[c])
-		for j, r := range row {
-			s := int64(math.RoundToEven(float64(r) * x.scale[first+j%w.i] / acc[c]))
-			wq[c*size+j] = int16(s)
-			lo += min(s*int64(xlo), s*int64(xhi))
-			hi += max(s*int64(xlo), s*int64(xhi))
-		}
-		if lo < math.MinInt32 || hi > math.MaxInt32 {
-			return nil, nil, nil, fmt.Errorf("sums up to %d in output channel %d, more than 32 bits hold", max(-lo, hi), c)
+		// outgrows what the weighted sum leaves of 31 bits.
+		biases[c], acc[c] = b, max(top/levels, math.Abs(b)/biasLimit, 1e-30)
+		coarsest = max(coarsest, acc[c])
+	}
+	for c := range w.o {
+		first := c / (w.o / w.groups) * w.i
+		row := w.w[c*size : (c+1)*size]
+		// Channels share the shift of their multipliers: one that is finer by
+		// more than this would get a multiplier of a few bits only.
+		acc[c] = max(acc[c], coarsest/(1<<12))
+		for { // until the sum fits
+			var lo, hi int64
+			lost := 0.0 // by rounding weights, for the mean input
+			for j, r := range row {
+				ch := first + j%w.i
+				real := float64(r) * x.scale[ch] / acc[c]
+				s := int64(math.RoundToEven(real))
+				wq[c*size+j] = int16(s)
+				lost += (real - float64(s)) * (means[ch] - x.offset[ch]) / x.scale[ch]
+				lo += min(s*int64(xlo), s*int64(xhi))
+				hi += max(s*int64(xlo), s*int64(xhi))
+			}
+			bias := int64(math.RoundToEven(biases[c]/acc[c] + lost))
+			lo, hi = lo+bias, hi+bias
+			if lo >= math.MinInt32 && hi <= math.MaxInt32 {
+				bq[c] = int32(bias)
+				break
+			}
+			acc[c] *= 1.05
 		}
 	}
-	return wq, bq, acc, nil
+	return wq, bq, acc
 }
 
 // multipliers are acc[c]/unit as integers over one common shift, as precise
@@ -215,13 +239,66 @@ func multiplier(ratio float64) (mult int32, shift int) {
 	return m[0], s
 }
 
+// even is the form of v with one scale for all channels, zeroFree one without
+// offsets. needs asks for them where v's own rule can provide them; the fused gated
+// layers can't, and their result is rescaled here.
+func (q *quantizer) even(n *ir.Node, v *ir.Value) *quant {
+	if x := q.in(v); x.uniform() {
+		return x
+	}
+	return q.rescale(n, v)
+}
+
+func (q *quantizer) zeroFree(n *ir.Node, v *ir.Value) *quant {
+	if x := q.in(v); !slices.ContainsFunc(x.offset, func(o float64) bool { return o != 0 }) {
+		return x
+	}
+	return q.rescale(n, v)
+}
+
+func (q *quantizer) evenZeroFree(n *ir.Node, v *ir.Value) *quant {
+	if x := q.in(v); x.uniform() && x.offset[0] == 0 {
+		return x
+	}
+	return q.rescale(n, v)
+}
+
+func (q *quantizer) rescale(n *ir.Node, v *ir.Value) *quant {
+	x := q.in(v)
+	if e := q.evened[v]; e != nil {
+		return e
+	}
+	d, top := x.val.Type.DType, 127.0
+	if d == ir.I16 {
+		top = q.wideMax(v)
+	}
+	lo, hi, _ := q.observed(v, top) // a second rounding, but no second clip
+	// Integers may go a little beyond what floats reached.
+	scale, c := nonZero(1.05*max(-lo, hi))/top, channels(v)
+	wq, bq, acc := q.fold(x, v, pointwise(spread([]float32{1}, c), nil), 0, 127)
+	mult, shift := multipliers(acc, scale)
+	name := v.Name + ".even"
+	val := q.emitNamed("int_conv", n, name, x.val.Type, []*ir.Value{x.val,
+		weightTensor(name+".w", wq, c, 1, 1), constant(name+".b", ir.I32, bq, c), constant(name+".mult", ir.I32, mult, c)},
+		ir.Attrs{"stride": 1, "dilation": 1, "pad_left": 0, "pad_right": 0, "groups": c, "shift": shift,
+			"lo": -int(top) - 1, "hi": int(top)})
+	q.evened[v] = &quant{val: val, scale: fill(c, scale), offset: fill(c, 0)}
+	return q.evened[v]
+}
+
+// zeroOf is the integer in [lo,hi] that stands for zero, or is nearest to it, in
+// channel c.
+func zeroOf(x *quant, c int, lo, hi int32) int32 {
+	return int32(min(max(math.RoundToEven(-x.offset[c]/x.scale[c]), float64(lo)), float64(hi)))
+}
+
 // padValues are the integers that stand for zero in each channel of x.
 func (q *quantizer) padValues(name string, x *quant) *ir.Value {
 	lo, hi := limits(x.val.Type.DType)
 	pad := make([]int16, len(x.scale))
 	zeros := true
 	for c := range pad {
-		pad[c] = int16(min(max(math.RoundToEven(-x.offset[c]/x.scale[c]), float64(lo)), float64(hi)))
+		pad[c] = int16(zeroOf(x, c, lo, hi))
 		zeros = zeros && pad[c] == 0
 	}
 	if zeros {

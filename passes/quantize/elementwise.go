@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"nepcoc/ir"
 	"nepcoc/runtime/arith"
@@ -23,13 +24,10 @@ func (q *quantizer) addSub(n *ir.Node) error {
 	case isConst(a):
 		return q.scaleShift(n, b, []float32{float32(sign)}, floats(a))
 	}
-	x, y, v := q.in(a), q.in(b), n.Out()
 	if channels(a) != channels(b) {
 		return fmt.Errorf("broadcasts %d channels to %d", channels(b), channels(a))
 	}
-	if !x.uniform() || !y.uniform() {
-		return errors.New("BUG: adds values whose channels have different scales")
-	}
+	x, y, v := q.even(n, a), q.even(n, b), n.Out()
 	act, err := activationOf(n, "act", "act_", nil)
 	if err != nil {
 		return err
@@ -73,10 +71,7 @@ func (q *quantizer) mul(n *ir.Node) error {
 	if channels(a) != channels(b) && channels(b) != 1 {
 		a, b = b, a
 	}
-	x, y, v := q.in(a), q.in(b), n.Out()
-	if !x.uniform() || !y.uniform() || x.offset[0] != 0 || y.offset[0] != 0 {
-		return errors.New("BUG: multiplies values with a zero point or several scales")
-	}
+	x, y, v := q.evenZeroFree(n, a), q.evenZeroFree(n, b), n.Out()
 	d, scale, zero := q.form(v)
 	if zero != 0 {
 		// A product has no place for a zero point: give it up.
@@ -117,16 +112,16 @@ func (q *quantizer) minMax(n *ir.Node) error {
 		act = clamping(bound, math.Inf(1))
 	}
 	c := channels(n.Out())
+	if !slices.Equal(a.Type.Shape, n.Out().Type.Shape) {
+		return fmt.Errorf("broadcasts %v to %v", a.Type.Shape, n.Out().Type.Shape)
+	}
 	return q.rescaled(n, a, n.Out(), pointwise(spread([]float32{1}, c), nil), &act)
 }
 
 // layerNorm quantizes the general LayerNorm: exact 64-bit statistics, gamma
 // and beta per channel with one rounding.
 func (q *quantizer) layerNorm(n *ir.Node) error {
-	x, v := q.in(n.Inputs[0]), n.Out()
-	if !x.uniform() {
-		return errors.New("BUG: normalises channels of different scales")
-	}
+	x, v := q.even(n, n.Inputs[0]), n.Out()
 	c := channels(v)
 	gamma, beta := spread([]float32{1}, c), make([]float32, c)
 	if n.Input(1) != nil {
@@ -138,19 +133,23 @@ func (q *quantizer) layerNorm(n *ir.Node) error {
 	d, scale, zero := q.form(v)
 	// The normalised value has NormBits fraction bits:
 	// q = (norm*G + B) >> shift with G = gamma/scale * 2^(shift-NormBits).
-	top := 0.0
+	// Both get what bits 32 allow. Where nothing ever varied, scale is next to
+	// nothing and they saturate.
+	topG, topB := 0.0, 0.0
 	for i := range gamma {
-		top = max(top, math.Abs(float64(gamma[i]))/scale, math.Abs(float64(beta[i])/scale+zero)/64)
+		topG = max(topG, math.Abs(float64(gamma[i]))/scale)
+		topB = max(topB, math.Abs(float64(beta[i])/scale+zero))
 	}
-	_, e := math.Frexp(nonZero(top))
-	shift := min(max(arith.NormBits+14-e, 1), 40)
-	for math.Ldexp(64*nonZero(top), shift) > 1<<30 {
-		shift--
+	_, eg := math.Frexp(topG)
+	_, eb := math.Frexp(topB)
+	shift := max(min(arith.NormBits+30-eg, 30-eb, 40), 0)
+	fix := func(x float64, shift int) int32 {
+		return int32(min(max(math.RoundToEven(math.Ldexp(x, shift)), -1<<30), 1<<30))
 	}
 	g, b := make([]int32, c), make([]int32, c)
 	for i := range g {
-		g[i] = int32(math.RoundToEven(math.Ldexp(float64(gamma[i])/scale, shift-arith.NormBits)))
-		b[i] = int32(math.RoundToEven(math.Ldexp(float64(beta[i])/scale+zero, shift)))
+		g[i] = fix(float64(gamma[i])/scale, shift-arith.NormBits)
+		b[i] = fix(float64(beta[i])/scale+zero, shift)
 	}
 	s := x.scale[0]
 	eps := math.RoundToEven(n.Float("epsilon", 1e-5) / (s * s) * float64(c) * float64(c))

@@ -23,7 +23,7 @@ func gateTable(unit float64) (base, slope [32]uint8) {
 				e := 0.0
 				for r, w := range want {
 					d := float64((b+k*r)>>1) - w
-					e += d * d
+					e += float64(d * d)
 					if e >= best {
 						break
 					}

@@ -96,7 +96,9 @@ func (q *quantizer) gatedConv(n *ir.Node) error {
 			offset[c] -= s
 			s = -s
 		}
-		scales[c] = s
+		// A channel without gamma is constant: any scale will do, but consumers
+		// divide by it.
+		scales[c] = max(s, 1e-6*scale)
 	}
 	q.set(out, q.emit("int_gated_conv", n, out, d, in, attrs), scales, offset)
 	return nil
@@ -143,13 +145,13 @@ func (g *gated) folded(w []float32, b []float32, c int, ch int32) (sum, bias flo
 	for _, t := range w[c*g.k : (c+1)*g.k] {
 		sum += float64(t)
 	}
-	return sum * g.x.scale[ch], float64(b[c]) + sum*g.x.offset[ch]
+	return sum * g.x.scale[ch], float64(b[c]) + float64(sum*g.x.offset[ch])
 }
 
 // reach is the largest |acc/256| in real units of a filter: what one unit of
 // its 8-bit result must cover in 127.4 steps (127.4*256 leaves room for the
 // rounding in the bias and the rounding of the taps below 2^15).
-func reach(sum, bias float64) float64 { return (128*sum + math.Abs(bias)) / 127.2 }
+func reach(sum, bias float64) float64 { return (float64(128*sum) + math.Abs(bias)) / 127.2 }
 
 // gateTaps fixes the unit of the gate's input, shared by all channels because
 // they share one table, and quantizes the gate's filters.
@@ -205,9 +207,7 @@ func taps(q []uint8, w []float32, scale float64) {
 func (q *quantizer) padBytes(x *quant) []int8 {
 	pad := make([]int8, len(x.scale))
 	for c := range pad {
-		if x.scale[c] > 0 {
-			pad[c] = int8(min(max(math.RoundToEven(-x.offset[c]/x.scale[c]), -128), 127))
-		}
+		pad[c] = int8(zeroOf(x, c, -128, 127))
 	}
 	return pad
 }
@@ -364,7 +364,7 @@ func (q *quantizer) normStats(g *gated) *norms {
 			mean /= float64(g.c)
 			v := 0.0
 			for _, a := range y {
-				v += (a - mean) * (a - mean)
+				v += float64((a - mean) * (a - mean))
 			}
 			dev := math.Sqrt(v/float64(g.c) + 1e-12)
 			devs = append(devs, float32(dev))

@@ -65,10 +65,7 @@ func (q *quantizer) toLogits(n *ir.Node, v *ir.Value, x *quant) (*quant, error) 
 	scale := nonZero(clip) / (1 << logitBits)
 	c := channels(v)
 	w := pointwise(spread([]float32{1}, c), nil)
-	wq, bq, acc, err := q.fold(x, v, w, 0, 127)
-	if err != nil {
-		return nil, err
-	}
+	wq, bq, acc := q.fold(x, v, w, 0, 127)
 	mult, shift := multipliers(acc, scale)
 	name := v.Name + ".logits"
 	val := q.emitNamed("int_conv", n, name, ir.Type{DType: ir.I32, Shape: v.Type.Shape}, []*ir.Value{x.val,

@@ -53,8 +53,16 @@ func observe(ctx *passes.Context, g *ir.Graph) (*Observations, error) {
 		return nil, fmt.Errorf("calibration: %w", err)
 	}
 	n := 0
-	for _, ts := range obs.Values {
+	var problems ir.Problems
+	for _, node := range g.Nodes {
+		ts := obs.Values[node.Out()]
 		n = max(n, len(ts))
+		if len(problems) == 0 && slices.ContainsFunc(ts, func(t *ir.Tensor) bool { return !finite(t.Data.([]float32)) }) {
+			problems = append(problems, ir.ProblemOf(node, "computes NaN or infinity for a calibration input", "look for weights that are not finite, or a division by zero"))
+		}
+	}
+	if len(problems) > 0 {
+		return nil, problems
 	}
 	if n == 0 {
 		return nil, errors.New("calibration data are empty: at least one input is needed")

@@ -61,6 +61,14 @@ type Observations struct {
 // are kept, so that each integer value can be compared with the float value it
 // stands for.
 func Run(g *ir.Graph, obs *Observations, opts Options) (*ir.Graph, error) {
+	q, err := newQuantizer(g, obs, opts)
+	if err != nil {
+		return nil, err
+	}
+	return q.graph()
+}
+
+func newQuantizer(g *ir.Graph, obs *Observations, opts Options) (*quantizer, error) {
 	opts.TableStep = max(opts.TableStep, 1)
 	if opts.TableStep > 64 {
 		return nil, fmt.Errorf("quantize: token table in steps of %d: want 1 to 64", opts.TableStep)
@@ -69,12 +77,17 @@ func Run(g *ir.Graph, obs *Observations, opts Options) (*ir.Graph, error) {
 	if !ok {
 		return nil, fmt.Errorf("quantize: unknown calibration method %q: want one of %v", opts.Method, Methods())
 	}
-	q := &quantizer{
+	return &quantizer{
 		src: g, obs: obs, opts: opts, clip: clip,
 		out:  &ir.Graph{Name: g.Name, OutputNames: g.OutputNames},
 		vals: make(map[*ir.Value]*quant),
-		uses: g.Consumers(),
-	}
+		uses: g.Consumers(), evened: make(map[*ir.Value]*quant),
+	}, nil
+}
+
+// graph quantizes node by node.
+func (q *quantizer) graph() (*ir.Graph, error) {
+	g := q.src
 	for _, in := range g.Inputs {
 		q.out.Inputs = append(q.out.Inputs, &ir.Value{Name: in.Name, Type: in.Type})
 	}
@@ -91,7 +104,11 @@ func Run(g *ir.Graph, obs *Observations, opts Options) (*ir.Graph, error) {
 		if !q.ready(n) {
 			continue // an input was refused; one message is enough
 		}
-		if err := rule(q, n); err != nil {
+		err := operands(n)
+		if err == nil {
+			err = rule(q, n)
+		}
+		if err != nil {
 			problems = append(problems, ir.ProblemOf(n, err.Error(), "see SUPPORTED_OPS for what has an integer form"))
 		}
 	}
@@ -133,6 +150,33 @@ func init() {
 	}
 }
 
+// firstConst is the input from which on an operator reads constants, and
+// before which it reads activations. Operators of two operands are not in it.
+var firstConst = map[string]int{
+	"embed": 1, "gated_conv": 2, "conv": 1, "linear": 1, "affine": 1, "act": 1, "layer_norm": 1,
+	"pool": 2, "window_pool": 1, "slice": 1, "pad": 1, "flatten": 1,
+}
+
+// operands checks that n reads constants where its integer form has them, and
+// activations elsewhere.
+func operands(n *ir.Node) error {
+	first, ok := firstConst[n.Op]
+	binary := !ok && n.Op != "concat"
+	if !ok {
+		first = len(n.Inputs)
+	}
+	for i, v := range n.Inputs {
+		switch {
+		case v == nil:
+		case i >= first && v.Const == nil:
+			return fmt.Errorf("takes a computed value as input %d, where only a constant will do", i)
+		case i < first && v.Const != nil && !(binary && n.Inputs[1-i].Const == nil):
+			return fmt.Errorf("takes a constant as input %d, where only a computed value will do", i)
+		}
+	}
+	return nil
+}
+
 type quantizer struct {
 	src  *ir.Graph
 	obs  *Observations
@@ -141,6 +185,8 @@ type quantizer struct {
 	out  *ir.Graph
 	vals map[*ir.Value]*quant
 	uses map[*ir.Value][]*ir.Node
+	// evened are forms with one scale for all channels; see even.
+	evened map[*ir.Value]*quant
 }
 
 // quant is the integer form of a float value: real = scale*q + offset per
@@ -237,3 +283,12 @@ func fill(n int, x float64) []float64 {
 }
 
 func floats(v *ir.Value) []float32 { return v.Const.Data.([]float32) }
+
+func finite(data []float32) bool {
+	for _, x := range data {
+		if f := float64(x); math.IsNaN(f) || math.IsInf(f, 0) {
+			return false
+		}
+	}
+	return true
+}

@@ -15,6 +15,9 @@ import (
 func (q *quantizer) embed(n *ir.Node) error {
 	table, v := n.Inputs[1], n.Out()
 	data, c := floats(table), channels(v)
+	if !finite(data) {
+		return errors.New("has NaN or infinity in its table")
+	}
 	tops := make([]float64, c)
 	for i, x := range data {
 		tops[i%c] = max(tops[i%c], math.Abs(float64(x)))
@@ -90,17 +93,20 @@ func (q *quantizer) pool(n *ir.Node) error {
 		unit := 1.0
 		if kind == "mean" {
 			unit = 1 / float64(positions)
-		} else if !x.uniform() || x.offset[0] != 0 {
-			return errors.New("BUG: sums values with a zero point")
+		} else {
+			x = q.zeroFree(n, n.Inputs[0])
+			in[0], offset = x.val, x.offset
 		}
 		top := q.wideMax(v)
-		// |sum| <= 128*positions: its full range maps to the 16 bits.
-		mult, shift := multiplier(top / (128 * float64(positions)))
+		// The full range of the sum maps to the 16 bits.
+		lo, _ := q.bounds(n.Inputs[0], d)
+		reach := -float64(lo) * float64(positions)
+		mult, shift := multiplier(top / reach)
 		attrs["mult"], attrs["shift"] = int(mult), shift
 		d = ir.I16
 		scale = make([]float64, len(x.scale))
 		for c := range scale {
-			scale[c] = x.scale[c] * unit * 128 * float64(positions) / top
+			scale[c] = x.scale[c] * unit * reach / top
 		}
 	}
 	if d == ir.I16 && q.feedsLinear(v) && !q.wide(v) {
@@ -145,7 +151,7 @@ func (q *quantizer) narrow(n *ir.Node, x *quant, v *ir.Value) error {
 	bias := make([]int32, c)
 	ones := make([]int8, c)
 	for i := range lo {
-		half := max((hi[i]-lo[i])*(0.5+narrowMargin), widest/8, 1e-9)
+		half := max((hi[i]-lo[i])*(0.5+narrowMargin), widest/8, 127*x.scale[i], 1e-9)
 		scale[i], offset[i] = half/127, (lo[i]+hi[i])/2
 		// q8 = (q16*x.scale + x.offset - offset)/scale
 		ones[i], unit[i] = 1, x.scale[i]/scale[i]
@@ -162,6 +168,9 @@ func (q *quantizer) narrow(n *ir.Node, x *quant, v *ir.Value) error {
 
 func (q *quantizer) windowPool(n *ir.Node) error {
 	x, v := q.in(n.Inputs[0]), n.Out()
+	if n.Str("kind", "max") == "mean" && n.Int("count_pad", 0) != 0 {
+		x = q.zeroFree(n, n.Inputs[0])
+	}
 	q.set(v, q.emit("int_window_pool", n, v, x.val.Type.DType, []*ir.Value{x.val}, ir.Attrs{
 		"kind": n.Str("kind", "max"), "k": n.Int("k", 1), "stride": n.Int("stride", 1),
 		"pad_left": n.Int("pad_left", 0), "pad_right": n.Int("pad_right", 0), "count_pad": n.Int("count_pad", 0)}),
@@ -203,10 +212,7 @@ func (q *quantizer) concat(n *ir.Node) error {
 	if axis == 0 || q.needs(v).uniform {
 		top, _ := q.bounds(v, d)
 		for _, in := range n.Inputs {
-			x := q.in(in)
-			if !x.uniform() {
-				return errors.New("BUG: joins values whose channels have different scales")
-			}
+			x := q.evenZeroFree(n, in)
 			lo, hi := limits(x.val.Type.DType)
 			reach := max(math.Abs(float64(lo)*x.scale[0]+x.offset[0]), math.Abs(float64(hi)*x.scale[0]+x.offset[0]))
 			one = max(one, reach/math.Abs(float64(top)))
@@ -216,13 +222,13 @@ func (q *quantizer) concat(n *ir.Node) error {
 	var ins []*ir.Value
 	var mults, shifts []int
 	var scale, offset []float64
-	for i, in := range n.Inputs {
+	for _, in := range n.Inputs {
 		x := q.in(in)
+		if one != 0 {
+			x = q.evenZeroFree(n, in)
+		}
 		val, m, s := x.val, 1, 0
-		if one != 0 && (x.scale[0] != one || x.offset[0] != 0) {
-			if x.offset[0] != 0 {
-				return fmt.Errorf("BUG: input %d has a zero point", i)
-			}
+		if one != 0 && x.scale[0] != one {
 			mult, shift := multiplier(x.scale[0] / one)
 			m, s = int(mult), shift
 		}
