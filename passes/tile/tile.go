@@ -13,6 +13,8 @@
 package tile
 
 import (
+	"fmt"
+
 	"nepcoc/ir"
 	"nepcoc/passes"
 )
@@ -35,6 +37,11 @@ const block = 32
 const align = 64
 
 func run(ctx *passes.Context, g *ir.Graph) (*ir.Graph, error) {
+	for _, n := range g.Nodes {
+		if op := ir.LookupOp(n.Op); op == nil || op.Group != ir.GroupInteger {
+			return nil, fmt.Errorf("%s is not an integer step: run quantize before (nepcoc compile does)", n.Op)
+		}
+	}
 	tile := chooseTile(g, ctx.Options.Target, ctx.Report.Local.Length)
 	offsets, arena := place(g)
 	for _, n := range g.Nodes {
