@@ -3,13 +3,13 @@ package compiler
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 
 	"nepcoc/compiler/calibrate"
 	"nepcoc/compiler/onnx"
 	"nepcoc/ir"
 	"nepcoc/passes"
+	"nepcoc/passes/canonical"
 	"nepcoc/passes/quantize"
 )
 
@@ -44,22 +44,101 @@ func random(l passes.Local) *calibrate.Set {
 
 // Problems lists what an error of Compile, Check or Front says against a model;
 // nil for errors that are not about what the model is made of.
-func Problems(model string, err error) []onnx.Problem {
+func Problems(err error) []onnx.Problem {
 	var refusal *onnx.Refusal
 	if errors.As(err, &refusal) {
 		return refusal.Problems
 	}
+	return nil
+}
+
+// source remembers the imported operators by the names of their nodes: passes
+// change the graph, the user knows the operators.
+type source struct {
+	model string
+	opset int
+	nodes map[string]onnx.Problem // Op and Shapes only
+}
+
+func sourceOf(model string, info *onnx.Info, g *ir.Graph) *source {
+	s := &source{model: model, opset: info.Opset, nodes: make(map[string]onnx.Problem)}
+	for _, n := range g.Nodes {
+		if _, twice := s.nodes[n.Origin]; twice {
+			continue // the importer's helpers carry the name of the operator that they belong to
+		}
+		p := onnx.Problem{Op: n.Op}
+		for _, v := range n.Inputs {
+			if v != nil {
+				p.Shapes = append(p.Shapes, v.Type.String())
+			}
+		}
+		s.nodes[n.Origin] = p
+	}
+	return s
+}
+
+// refused puts the model's name in front of an error of a pass. Where a pass says
+// what it can't take, it becomes the same error that the importer gives, so that a
+// user reads one form whoever found it.
+func (s *source) refused(err error) error {
+	if problems := s.problems(err); problems != nil {
+		return &onnx.Refusal{File: s.model, Problems: problems}
+	}
+	return inFile(s.model, err)
+}
+
+func (s *source) problems(err error) []onnx.Problem {
 	var ps ir.Problems
 	if !errors.As(err, &ps) {
 		return nil
 	}
 	var out []onnx.Problem
 	for _, p := range ps {
-		q := onnx.Problem{Kind: onnx.Unsupported, File: model, Node: p.Node, Op: p.Op, Reason: p.Reason, WayOut: p.Way}
-		for _, t := range p.Types {
-			q.Shapes = append(q.Shapes, fmt.Sprint(t))
+		q := onnx.Problem{Kind: onnx.Unsupported, File: s.model, Node: p.Node, Op: p.Op, Opset: s.opset, Reason: p.Reason, WayOut: p.Way}
+		if p.Kind != "" {
+			q.Kind = onnx.Kind(p.Kind)
+		}
+		if q.WayOut == "" {
+			q.WayOut = "rewrite this part of the model; docs/SUPPORTED_OPS.md lists what is taken"
+		}
+		if n, ok := s.nodes[p.Node]; ok {
+			q.Op, q.Shapes = n.Op, n.Shapes
+		} else {
+			for _, t := range p.Types {
+				q.Shapes = append(q.Shapes, t.String())
+			}
 		}
 		out = append(out, q)
 	}
 	return out
+}
+
+// importFile imports a model. Where that fails, the part that was understood
+// goes through the first pass, so that one attempt shows as much as can be known.
+func importFile(model string) (*ir.Graph, *onnx.Info, *source, error) {
+	g, info, err := onnx.ImportFile(model)
+	if err == nil {
+		return g, info, sourceOf(model, info, g), nil
+	}
+	var r *onnx.Refusal
+	if !errors.As(err, &r) || r.Partial == nil {
+		return nil, nil, nil, err
+	}
+	for _, p := range r.Problems {
+		if p.Kind == onnx.Attention || p.Kind == onnx.Quantized {
+			return nil, nil, nil, err // what surrounds them is made for them
+		}
+	}
+	m, merr := passes.NewManager([]passes.Pass{canonical.Pass})
+	if merr != nil {
+		return nil, nil, nil, merr
+	}
+	src := sourceOf(model, r.Info, r.Partial)
+	_, perr := m.Run(&passes.Context{}, r.Partial)
+	for _, p := range src.problems(perr) {
+		if p.Op != "output" { // of the part, not of the model
+			r.Problems = append(r.Problems, p)
+		}
+	}
+	return nil, nil, nil, err
 }

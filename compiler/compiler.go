@@ -108,7 +108,7 @@ func Passes() []passes.Pass { return append(append([]passes.Pass(nil), frontTabl
 // Front imports a model and runs the float passes: the result computes what
 // the model computes, from tokens.
 func Front(model string, opts passes.Options) (*ir.Graph, *onnx.Info, passes.Report, error) {
-	g, info, err := onnx.ImportFile(model)
+	g, info, src, err := importFile(model)
 	if err != nil {
 		return nil, nil, passes.Report{}, err
 	}
@@ -119,7 +119,7 @@ func Front(model string, opts passes.Options) (*ir.Graph, *onnx.Info, passes.Rep
 	ctx := &passes.Context{Options: opts}
 	g, err = m.Run(ctx, g)
 	if err != nil {
-		return nil, nil, passes.Report{}, inFile(model, err)
+		return nil, nil, passes.Report{}, src.refused(err)
 	}
 	return g, info, ctx.Report, nil
 }
@@ -156,7 +156,7 @@ func (c *compilation) run() error {
 		return err
 	}
 	c.stage("reading the model")
-	g, info, err := onnx.ImportFile(c.Model)
+	g, info, src, err := importFile(c.Model)
 	if err != nil {
 		return err
 	}
@@ -185,7 +185,7 @@ func (c *compilation) run() error {
 	m.DumpDir = c.DumpIR
 	c.stage("simplifying the graph")
 	if g, err = m.Run(pctx, g); err != nil {
-		return inFile(c.Model, err)
+		return src.refused(err)
 	}
 	c.stage("writing the bundle")
 	p, err := program.Lower(g, c.info(pctx))

@@ -141,7 +141,7 @@ func refuses(t *testing.T, path string, says []string) {
 	if err == nil {
 		t.Fatal("compiles, although it should be refused")
 	}
-	problems := compiler.Problems(path, err)
+	problems := compiler.Problems(err)
 	if len(problems) == 0 {
 		t.Fatalf("the error lists no problems: %v", err)
 	}

@@ -9,6 +9,7 @@ import (
 // why, and what the user can do. Passes collect all of them before they give
 // up, so that a user sees one list and not one error per attempt.
 type Problem struct {
+	Kind   string // "": an operator, or a form of one, that is not compiled
 	Node   string // name of the node in the model
 	Op     string
 	Types  []Type // the node's inputs

@@ -31,7 +31,7 @@ Exit codes: 0 the model compiles; 1 it does not; 2 wrong command line.`,
 			progress.Done()
 			r := checkReport{Model: args[0], OK: err == nil}
 			if err != nil {
-				if r.Problems = compiler.Problems(args[0], err); r.Problems == nil {
+				if r.Problems = compiler.Problems(err); r.Problems == nil {
 					r.Problems = []onnx.Problem{{File: args[0], Reason: err.Error()}}
 				}
 			} else {

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"nepcoc/compiler/npz"
+	"nepcoc/ir"
 	"nepcoc/passes"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
@@ -142,7 +143,7 @@ func (s *Set) extras(f *npz.File, n int) error {
 		if name != "label" && !expected {
 			continue
 		}
-		data, err := numbers(f, name)
+		data, _, err := numbers(s.Name, f, name)
 		if err != nil {
 			return err
 		}
@@ -153,19 +154,30 @@ func (s *Set) extras(f *npz.File, n int) error {
 			s.Expect[output] = split(data, n)
 			continue
 		}
-		for _, x := range data {
+		for i, x := range data {
+			if x != math.Trunc(x) || math.Abs(x) > 1<<30 {
+				return fmt.Errorf("%s: label[%d] is %g: want the index of a class, or -1", s.Name, i, x)
+			}
 			s.Labels = append(s.Labels, int(x))
 		}
 	}
 	return nil
 }
 
-// numbers reads an array as float64, whatever its type.
-func numbers(f *npz.File, name string) ([]float64, error) {
+// numbers reads an array as float64, whatever its type, and its shape.
+func numbers(path string, f *npz.File, name string) ([]float64, []int, error) {
 	t, err := f.Array(name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	data, err := floats(name, t)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return data, t.Shape, nil
+}
+
+func floats(name string, t *ir.Tensor) ([]float64, error) {
 	switch d := t.Data.(type) {
 	case []float32:
 		return widened(d), nil
@@ -183,8 +195,16 @@ func numbers(f *npz.File, name string) ([]float64, error) {
 		return widened(d), nil
 	case []uint16:
 		return widened(d), nil
+	case []bool:
+		out := make([]float64, len(d))
+		for i, x := range d {
+			if x {
+				out[i] = 1
+			}
+		}
+		return out, nil
 	}
-	return nil, fmt.Errorf("%s: array %q is of type %s: want numbers", name, name, t.DType)
+	return nil, fmt.Errorf("array %q is of type %s: want numbers", name, t.DType)
 }
 
 func widened[T float32 | int64 | int32 | int16 | int8 | uint8 | uint16](d []T) []float64 {
@@ -200,12 +220,12 @@ func samples(path string, f *npz.File, name, what string, length int) ([][]float
 	if !f.Has(name) {
 		return nil, fmt.Errorf("%s: no array %q: it must hold %s, one row per sample (the file has: %s)", path, name, what, strings.Join(f.Names(), ", "))
 	}
-	data, err := numbers(f, name)
+	data, shape, err := numbers(path, f, name)
 	if err != nil {
 		return nil, err
 	}
-	if len(data) == 0 || len(data)%length != 0 {
-		return nil, fmt.Errorf("%s: array %q has %d elements: want [samples,%d]", path, name, len(data), length)
+	if len(data) == 0 || ir.NumElements(shape[1:]) != length {
+		return nil, fmt.Errorf("%s: array %q has the shape %v: want [samples,%d]", path, name, shape, length)
 	}
 	return split(data, len(data)/length), nil
 }
@@ -222,7 +242,7 @@ func split(data []float64, n int) [][]float64 {
 func tokenOf(x float64, local passes.Local) (int32, error) {
 	if local.Encoding == "byte/255" {
 		r := math.Round(x * 255)
-		if math.Abs(x*255-r) > 1e-3 || r < 0 || r > 255 {
+		if !(math.Abs(x*255-r) <= 1e-3 && r >= 0 && r <= 255) {
 			return 0, fmt.Errorf("%g is not a byte value divided by 255", x)
 		}
 		return int32(r), nil

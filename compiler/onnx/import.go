@@ -98,7 +98,7 @@ func Import(name string, data []byte) (*ir.Graph, *Info, error) {
 	imp := newImporter(name, m)
 	imp.run()
 	if len(imp.problems) > 0 {
-		return nil, nil, &Refusal{File: name, Problems: imp.problems}
+		return nil, nil, &Refusal{File: name, Problems: imp.problems, Partial: imp.partial(), Info: imp.info()}
 	}
 	sum := sha256.Sum256(data)
 	info := imp.info()
@@ -526,6 +526,23 @@ func (imp *importer) emit(op, origin string, inputs []*ir.Value, attrs ir.Attrs,
 	}
 	imp.g.Nodes = append(imp.g.Nodes, n)
 	return n.Outputs, nil
+}
+
+// partial is the graph of the nodes that were understood; nil where there are none.
+func (imp *importer) partial() *ir.Graph {
+	g := &ir.Graph{Name: imp.g.Name, Inputs: imp.g.Inputs, Nodes: imp.g.Nodes}
+	uses := g.Consumers()
+	for _, n := range g.Nodes {
+		for _, v := range n.Outputs {
+			if len(uses[v]) == 0 {
+				g.Outputs, g.OutputNames = append(g.Outputs, v), append(g.OutputNames, v.Name)
+			}
+		}
+	}
+	if len(g.Outputs) == 0 || ir.Check(g) != nil {
+		return nil
+	}
+	return g
 }
 
 // fold computes a node whose operands are constants where the result serves

@@ -3,6 +3,8 @@ package onnx
 import (
 	"fmt"
 	"strings"
+
+	"nepcoc/ir"
 )
 
 // Kind groups problems by what the user has to change.
@@ -62,6 +64,12 @@ func (p Problem) String() string {
 type Refusal struct {
 	File     string    `json:"file"`
 	Problems []Problem `json:"problems"`
+	// Partial is what was understood all the same, nil for nothing: a valid
+	// graph whose outputs are the values that none of its nodes reads. Passes may find
+	// more in it that can't be taken.
+	Partial *ir.Graph `json:"-"`
+	// Info is what is known of the file; nil where it can't be read at all.
+	Info *Info `json:"-"`
 }
 
 // maxPrinted bounds the message; the list itself is complete up to maxKept.

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"fmt"
 	"math"
 
 	"nepcoc/compiler/calibrate"
@@ -49,6 +50,9 @@ func (v *verifier) compare(front *floatModel) error {
 			}
 			s.Float = judge(floatClass, labels, classes)
 			if want := v.set.Expect[s.Name]; want != nil {
+				if len(want[0]) != len(float[o][0]) {
+					return fmt.Errorf("%s: array \"expect.%s\" has %d values per sample, the model's output %d", v.Tensors, s.Name, len(want[0]), len(float[o][0]))
+				}
 				worst := 0.0
 				for i, f := range float[o] {
 					for k := range f {

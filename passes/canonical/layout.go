@@ -130,6 +130,9 @@ func (l *lowering) lower(n *ir.Node) {
 		p := ir.ProblemOf(n, err.Error(), "")
 		if r, ok := err.(*refusal); ok {
 			p.Way = r.way
+			if r.way == wayAttention {
+				p.Kind = "attention"
+			}
 		}
 		if !l.onlyFeeds(n, "InstanceNormalization") { // which says more
 			l.problems = append(l.problems, p)

@@ -200,7 +200,7 @@ func (l *lowering) broadcast(op string, in ...operand) (*view, error) {
 		}
 	}
 	if n := count(out.axes, position); n > 1 || count(out.axes, channel) > 1 {
-		return nil, refuse("use convolutions and pooling: attention is not supported", "every position (or channel) is combined with every other")
+		return nil, refuse(wayAttention, "every position (or channel) is combined with every other")
 	}
 	for _, o := range in {
 		if x := o.view; x != nil && out.perm != nil && x.perm == nil && x.channels() > 1 {
