@@ -5,6 +5,7 @@
 package testnet
 
 import (
+	"context"
 	"net"
 	"os"
 	"os/exec"
@@ -97,6 +98,20 @@ func (n *Net) Do(f func()) {
 	if !<-done {
 		runtime.Goexit() // f has failed the test
 	}
+}
+
+// Dial connects from inside of the namespace, whatever thread it is called on.
+func (n *Net) Dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	dialed := make(chan bool)
+	go func() {
+		n.calls <- func() {
+			// A plain dial stays on its thread for addresses that are numbers.
+			conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
+			close(dialed)
+		}
+	}()
+	<-dialed
+	return conn, err
 }
 
 // Sender puts frames on one end of the cable.

@@ -4,132 +4,37 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"fmt"
 	"io"
-	"math"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"nepcoc/internal/randprog"
+	"nepcoc/internal/testbundle"
 	"nepcoc/internal/testfiles"
 	"nepcoc/runtime/agent"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/classify"
-	"nepcoc/runtime/refexec"
 	"nepcoc/runtime/traffic"
 	"nepcoc/runtime/verdict"
 )
 
-// testBundle is a bundle of a random program that takes bytes and tells many
-// flows apart. Different numbers are different programs; its labels begin with
-// the prefix.
+// testBundle, bundleOf and testProgram are those of package testbundle.
 func testBundle(t testing.TB, number int, prefix string) *bundle.Bundle {
 	t.Helper()
-	c, err := traffic.Named("byte")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := testProgram(t, number)
-	c.Length = p.Length
-	return bundleOf(t, p, c, prefix)
+	return must(testbundle.New(number, prefix))
 }
 
 func bundleOf(t testing.TB, p *bundle.Program, c traffic.Contract, prefix string) *bundle.Bundle {
 	t.Helper()
-	b := &bundle.Bundle{Program: p, Manifest: bundle.Manifest{
-		Format: bundle.FormatVersion, Tool: "test",
-		Model: bundle.Model{File: prefix + ".onnx"}, Target: bundle.Target{Name: "host"},
-		Contract: bundle.Contract{YAML: string(c.Canonical()), Hash: c.Hash()},
-	}}
-	for _, o := range p.Outputs {
-		info := bundle.OutputInfo{Name: o.Name}
-		for i := range p.Values[o.Value].Cols {
-			info.Labels = append(info.Labels, fmt.Sprintf("%s%d", prefix, i))
-		}
-		b.Manifest.Outputs = append(b.Manifest.Outputs, info)
-	}
-	x, err := refexec.New(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range uint64(3) {
-		g := bundle.Golden{}
-		g.Tokens, g.Valid = randprog.Input(p, i)
-		if g.Logits, err = x.Run(g.Tokens, g.Valid); err != nil {
-			t.Fatal(err)
-		}
-		b.Golden = append(b.Golden, g)
-	}
-	// As a file would give it: with its digest.
-	data, err := bundle.Encode(b, bundle.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b, err = bundle.Decode(data); err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return must(testbundle.Make(p, c, prefix))
 }
 
-var programs struct {
-	sync.Mutex
-	found []*bundle.Program
-	seed  uint64
-}
-
-// testProgram finds random programs with one output that depends on the tokens.
 func testProgram(t testing.TB, number int) *bundle.Program {
 	t.Helper()
-	programs.Lock()
-	defer programs.Unlock()
-	for ; len(programs.found) <= number; programs.seed++ {
-		p := randprog.New(programs.seed)
-		if p.Vocab < 256 || p.Length < 60 || len(p.Outputs) != 1 || len(p.Steps) > 8 {
-			continue
-		}
-		x, err := refexec.New(p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		seen := map[int]bool{}
-		for i := range uint64(12) {
-			tokens, valid := randprog.Input(p, i)
-			for k := range tokens {
-				tokens[k] %= 256
-			}
-			logits, err := x.Run(tokens, valid)
-			if err != nil {
-				t.Fatal(err)
-			}
-			seen[slices.Index(logits[0], slices.Max(logits[0]))] = true
-		}
-		if len(seen) >= 3 {
-			withScores(p)
-			programs.found = append(programs.found, p)
-		}
-		if programs.seed > 20000 {
-			t.Fatal("no random program will do")
-		}
-	}
-	return programs.found[number]
-}
-
-// withScores gives a program's output a table of exponentials.
-func withScores(p *bundle.Program) {
-	const n = 512
-	data := make([]byte, 4*n)
-	for i := range n {
-		binary.LittleEndian.PutUint32(data[4*i:], uint32(math.Round(math.Exp(-float64(i)/64)*(1<<24))))
-	}
-	o := &p.Outputs[0]
-	o.Exp, o.ExpMult, o.ExpShift = len(p.Tensors), 1, 0
-	p.Tensors = append(p.Tensors, bundle.Tensor{Name: "exp", DType: bundle.I32, Shape: []int{n}, Data: data})
+	return must(testbundle.Program(number))
 }
 
 func testModel(t testing.TB, number int, prefix string) *agent.Model {
