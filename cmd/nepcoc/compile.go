@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"nepcoc/backends"
 	"nepcoc/compiler"
 	"nepcoc/internal/cli"
+	"nepcoc/passes/quantize"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/traffic"
 )
@@ -57,7 +59,7 @@ the model's outputs; MODEL.labels.txt beside the model is found by itself.
 	fl.StringVar(&f.target, "target", "bf3", "machine to plan for: "+targetNames())
 	fl.StringVar(&f.contract, "contract", "", "traffic contract: a YAML file or a built-in ("+strings.Join(traffic.Names(), ", ")+")")
 	fl.StringArrayVar(&f.labels, "labels", nil, "file of class names, one per line; once per output of the model")
-	fl.StringVar(&f.method, "method", "", "force a calibration method (minmax, percentile, mse, entropy) instead of the one that measures best")
+	fl.StringVar(&f.method, "method", "", "force a calibration method ("+strings.Join(quantize.Methods(), ", ")+") instead of the one that measures best")
 	fl.Float64Var(&f.maxDisagreement, "max-disagreement", compiler.DefaultMaxDisagreement, "share of calibration inputs whose verdict may change before values are kept at 16 bits")
 	fl.IntVar(&f.tableStep, "table-step", 0, "make elements of the token table multiples of this, 1 to 64: a coarser table makes a smaller bundle (default: 1, or 5 for tables over 1 MiB)")
 	fl.StringVar(&f.dumpIR, "dump-ir", "", "write the graph after each pass to this folder")
@@ -82,10 +84,17 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 		Model: model, Calib: f.calib, Target: f.target, Method: f.method, TableStep: f.tableStep,
 		MaxDisagreement: f.maxDisagreement, DumpIR: f.dumpIR,
 	}
-	if f.maxDisagreement < 0 || f.maxDisagreement > 1 {
-		return cli.UsageError("--max-disagreement %g is not within 0..1", f.maxDisagreement)
+	if _, err := backends.LookupTarget(f.target); err != nil {
+		return cli.UsageError("--target: %w", err)
 	}
-	if f.out == model || f.out == f.calib {
+	switch {
+	case f.method != "" && !slices.Contains(quantize.Methods(), f.method):
+		return cli.UsageError("--method %q: want one of %s", f.method, strings.Join(quantize.Methods(), ", "))
+	case f.tableStep < 0 || f.tableStep > 64:
+		return cli.UsageError("--table-step %d is not within 1..64", f.tableStep)
+	case !(f.maxDisagreement >= 0 && f.maxDisagreement <= 1):
+		return cli.UsageError("--max-disagreement %g is not within 0..1", f.maxDisagreement)
+	case f.out == model || f.out == f.calib:
 		return cli.UsageError("--output %s would overwrite an input", f.out)
 	}
 	contract := f.contract

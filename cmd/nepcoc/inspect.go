@@ -35,12 +35,16 @@ or contention: just estimates.
 			if err != nil {
 				return err
 			}
-			if target == "" {
+			given := target != ""
+			if !given {
 				target = b.Manifest.Target.Name
 			}
 			t, err := backends.LookupTarget(target)
+			if given && err != nil {
+				return cli.UsageError("--target: %w", err)
+			}
 			if err != nil {
-				return err
+				return fmt.Errorf("%s: %w (--target)", args[0], err)
 			}
 			if length == 0 {
 				length = b.Program.Length

@@ -95,7 +95,7 @@ func runCapture(stderr io.Writer, w io.Writer, b *bundle.Bundle, c *classify.Cla
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return err
 	}
 	if note := src.Note(); note != "" {
 		fmt.Fprintf(stderr, "nepcoc: note: %s\n", note)

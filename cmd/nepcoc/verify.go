@@ -30,8 +30,11 @@ most of the error enters, and with labels gives accuracy and macro-F1 of both.
 			if o.Labels != "" && o.Pcap == "" {
 				return cli.UsageError("--labels goes with --pcap")
 			}
-			if minAgreement < 0 || minAgreement > 1 {
+			if !(minAgreement >= 0 && minAgreement <= 1) {
 				return cli.UsageError("--min-agreement %g is not within 0..1", minAgreement)
+			}
+			if o.Random < 0 || o.Random > 1<<20 {
+				return cli.UsageError("--random %d is not within 0..%d", o.Random, 1<<20)
 			}
 			o.Bundle = args[0]
 			progress := cli.NewProgress(cmd.ErrOrStderr())

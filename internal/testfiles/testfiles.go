@@ -30,15 +30,31 @@ func Root(t testing.TB) string {
 	}
 }
 
-// Path joins elem to the data folder: $NEPCOC_DATA, or ../shared/data beside
-// the repository. The test is skipped where the file is not there.
+// dataDir is where the shared test data are, if they are.
+func dataDir(t testing.TB) string {
+	t.Helper()
+	if dir := os.Getenv("NEPCOC_DATA"); dir != "" {
+		return dir
+	}
+	return filepath.Join(Root(t), "..", "shared", "data")
+}
+
+// Dir is the data folder, $NEPCOC_DATA or ../shared/data beside the
+// repository, "" where there is none: for tests that use it where they can.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir := dataDir(t)
+	if _, err := os.Stat(dir); err != nil {
+		return ""
+	}
+	return dir
+}
+
+// Path joins elem to the data folder. The test is skipped where the file is
+// not there.
 func Path(t testing.TB, elem ...string) string {
 	t.Helper()
-	dir := os.Getenv("NEPCOC_DATA")
-	if dir == "" {
-		dir = filepath.Join(Root(t), "..", "shared", "data")
-	}
-	p := filepath.Join(append([]string{dir}, elem...)...)
+	p := filepath.Join(append([]string{dataDir(t)}, elem...)...)
 	if _, err := os.Stat(p); err != nil {
 		t.Skipf("needs the shared test data, not part of a plain clone: %v (set NEPCOC_DATA)", err)
 	}

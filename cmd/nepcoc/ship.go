@@ -1,0 +1,257 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"nepcoc/internal/cli"
+	"nepcoc/runtime/bundle"
+)
+
+func newShip() *cobra.Command {
+	var s shipment
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "ship BUNDLE USER@HOST[:DIR]",
+		Short: "Copy a bundle to a card and prove it there",
+		Long: `ship copies a bundle with the system's scp under a temporary name, has nepcod
+prove its golden vectors on the card, and only then gives it its name: a running
+agent's bundle is replaced by one that works there, or not at all.
+
+It uses the system's scp and ssh, so your keys, agent and ssh_config hold. DIR
+must exist; without it the bundle goes to the home folder. nepcod is looked for in DIR, then in PATH.
+` + exitCodes,
+		Example: `  nepcoc ship model.nepco ubuntu@192.168.100.2:/opt/nepco
+  nepcoc ship model.nepco root@card --port 2222 --identity ~/.ssh/card --nepcod /usr/sbin/nepcod`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s.bundle = args[0]
+			if err := s.parse(args[1]); err != nil {
+				return err
+			}
+			r, err := s.ship(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return cli.JSON(cmd.OutOrStdout(), r)
+			}
+			r.print(cmd.OutOrStdout())
+			return nil
+		},
+	}
+	fl := cmd.Flags()
+	fl.IntVar(&s.port, "port", 0, "port of the SSH server (default: what ssh uses)")
+	fl.StringVar(&s.identity, "identity", "", "private key to log in with (default: what ssh uses)")
+	fl.StringVar(&s.agent, "nepcod", "", "path of nepcod on the card")
+	fl.StringArrayVar(&s.options, "ssh-option", nil, "option for ssh and scp, as after their -o, such as ProxyJump=host; may be repeated")
+	fl.BoolVar(&asJSON, "json", false, "print as JSON")
+	return cmd
+}
+
+// shipment is one bundle on its way.
+type shipment struct {
+	bundle, identity, agent string
+	login                   string // user@host, as ssh takes it
+	scpHost                 string // the same, as it stands before scp's colon
+	dir                     string
+	port                    int
+	options                 []string
+}
+
+// plainPath is what paths on the card may look like: older scp hands them to a
+// shell there.
+var plainPath = regexp.MustCompile(`^[A-Za-z0-9._/+,@%=-]*$`)
+
+var address = regexp.MustCompile(`^((?:[^@:\[\]]+@)?)(\[[0-9A-Fa-f:.%a-z]+\]|[^@:\[\]]+)(?::(.*))?$`)
+
+// parse takes USER@HOST[:DIR] apart; an IPv6 address stands in brackets.
+func (s *shipment) parse(to string) error {
+	m := address.FindStringSubmatch(to)
+	if m == nil || strings.HasPrefix(to, "-") || strings.HasPrefix(m[2], "-") {
+		return cli.UsageError("%q is not USER@HOST[:DIR] (an IPv6 address in brackets)", to)
+	}
+	s.login, s.scpHost, s.dir = m[1]+strings.Trim(m[2], "[]"), m[1]+m[2], m[3]
+	if s.dir == "" {
+		s.dir = "."
+	}
+	for _, p := range []string{s.dir, s.agent, filepath.Base(s.bundle)} {
+		if !plainPath.MatchString(p) || strings.HasPrefix(p, "-") {
+			return cli.UsageError("%q: paths on the card may hold letters, digits and ._/+,@%%=- only", p)
+		}
+	}
+	if s.port < 0 || s.port > 65535 {
+		return cli.UsageError("--port %d is not within 1..65535", s.port)
+	}
+	return nil
+}
+
+// shipReport is what came of it.
+type shipReport struct {
+	Bundle string `json:"bundle"`
+	Digest string `json:"digest"`
+	Bytes  int64  `json:"bytes"`
+	Host   string `json:"host"`
+	Path   string `json:"path"`
+	// SelfTest is what nepcod found on the card.
+	SelfTest selfTest `json:"selftest"`
+}
+
+// selfTest is the part of nepcod's report that is shown.
+type selfTest struct {
+	Digest    string `json:"digest"`
+	Kernels   string `json:"kernels"`
+	Vectors   int    `json:"golden_vectors"`
+	OK        bool   `json:"ok"`
+	Executors []struct {
+		Name  string  `json:"name"`
+		Equal int     `json:"equal"`
+		P50US float64 `json:"p50_us"`
+	} `json:"executors"`
+}
+
+// Exit codes of ssh: its own for errors of its own, else remoteScript's.
+const (
+	sshFailed    = 255
+	agentMissing = 127 // what a shell says of a command it can't find
+	notProved    = 3
+)
+
+// remoteScript runs on the card, fed to sh on standard input so that the
+// user's login shell parses nothing. Its values are plainPath.
+const remoteScript = `dir=%s part=%s name=%s agent=%s
+trap 'rm -f "$dir/$part"' EXIT
+if [ -z "$agent" ]; then
+	if [ -x "$dir/nepcod" ]; then agent=$dir/nepcod; else agent=nepcod; fi
+fi
+command -v "$agent" > /dev/null || exit 127
+"$agent" selftest --json "$dir/$part" < /dev/null || exit 3
+mv -f "$dir/$part" "$dir/$name"
+`
+
+func (s *shipment) ship(ctx context.Context) (*shipReport, error) {
+	b, err := bundle.ReadFile(s.bundle)
+	if err != nil {
+		return nil, err
+	}
+	scp, err := openSSH("scp")
+	if err != nil {
+		return nil, err
+	}
+	ssh, err := openSSH("ssh")
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(s.bundle)
+	if err != nil {
+		return nil, err
+	}
+	r := &shipReport{Bundle: s.bundle, Digest: b.Digest.String(), Bytes: info.Size(), Host: s.login, Path: path.Join(s.dir, filepath.Base(s.bundle))}
+	// Named by its contents: two at a time do no harm, and what an
+	// interrupted copy leaves is overwritten by the next.
+	part := fmt.Sprintf(".%s.%.12s.part", filepath.Base(s.bundle), r.Digest)
+	copied := command(ctx, "", scp, append(s.common("-P"), "--", s.bundle, s.scpHost+":"+path.Join(s.dir, part))...)
+	if copied.err != nil {
+		return nil, fmt.Errorf("%s: scp to %s: %w: does the folder %s exist there, and does ssh log in by itself?", s.bundle, s.login, copied.why(), s.dir)
+	}
+	script := fmt.Sprintf(remoteScript, s.dir, part, filepath.Base(s.bundle), s.agent)
+	proved := command(ctx, script, ssh, append(s.common("-p"), "--", s.login, "sh -s")...)
+	switch {
+	case proved.code == sshFailed:
+		return nil, fmt.Errorf("%s: ssh to %s: %w; the copy %s was left there", s.bundle, s.login, proved.why(), path.Join(s.dir, part))
+	case proved.code == agentMissing:
+		return nil, fmt.Errorf("%s: no nepcod on %s, neither in %s nor in PATH: copy it there (make dist; scp dist/arm64/nepcod %s:%s), or say where it is with --nepcod",
+			s.bundle, s.login, s.dir, s.scpHost, s.dir)
+	case proved.code == notProved:
+		return nil, fmt.Errorf("%s: the self-test on %s failed, nothing was replaced there: %w", s.bundle, s.login, proved.why())
+	case proved.err != nil:
+		return nil, fmt.Errorf("%s: on %s: %w", s.bundle, s.login, proved.why())
+	}
+	if err := json.Unmarshal(proved.out, &r.SelfTest); err != nil {
+		return nil, fmt.Errorf("%s: nepcod on %s gave no report: %w: is it of this version?", s.bundle, s.login, err)
+	}
+	if !r.SelfTest.OK || r.SelfTest.Digest != r.Digest {
+		return nil, fmt.Errorf("%s: %s has digest %.12s..., not %.12s...: did the file change while it was copied?", s.bundle, s.login, r.SelfTest.Digest, r.Digest)
+	}
+	return r, nil
+}
+
+// common are the arguments that ssh and scp share, but for the name of the
+// port's. The first of several values holds, so the user's come first.
+func (s *shipment) common(port string) []string {
+	var args []string
+	for _, o := range s.options {
+		args = append(args, "-o", o)
+	}
+	if s.port != 0 {
+		args = append(args, port, strconv.Itoa(s.port))
+	}
+	if s.identity != "" {
+		args = append(args, "-i", s.identity)
+	}
+	return append(args, "-o", "ConnectTimeout=10")
+}
+
+// openSSH finds a program of OpenSSH's client.
+func openSSH(name string) (string, error) {
+	p, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("ship needs OpenSSH's %s, which is not in PATH: install openssh-client, or copy the bundle by other means and run nepcod selftest there", name)
+	}
+	return p, nil
+}
+
+// result is what a program did.
+type result struct {
+	out, errors []byte
+	code        int
+	err         error
+}
+
+func command(ctx context.Context, stdin, name string, args ...string) result {
+	cmd := exec.CommandContext(ctx, name, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if stdin != "" {
+		cmd.Stdin = strings.NewReader(stdin)
+	}
+	err := cmd.Run()
+	return result{out.Bytes(), errs.Bytes(), cmd.ProcessState.ExitCode(), err}
+}
+
+// maxReason bounds what is repeated of another program's messages.
+const maxReason = 500
+
+// why is what the program said on standard error, as one line; its exit
+// status where it said nothing.
+func (r result) why() error {
+	said := strings.Join(strings.FieldsFunc(string(r.errors), func(c rune) bool { return c == '\n' || c == '\r' }), "; ")
+	if said == "" {
+		return r.err
+	}
+	if len(said) > maxReason {
+		said = said[:maxReason] + " ..."
+	}
+	return errors.New(said)
+}
+
+func (r *shipReport) print(w io.Writer) {
+	fmt.Fprintf(w, "%s (%.12s, %s) is on %s as %s\n", r.Bundle, r.Digest, cli.Bytes(r.Bytes), r.Host, r.Path)
+	for _, e := range r.SelfTest.Executors {
+		fmt.Fprintf(w, "  %-10s %d of %d golden vectors equal there, median %.1f us\n", e.Name, e.Equal, r.SelfTest.Vectors, e.P50US)
+	}
+	fmt.Fprintf(w, "  kernels    %s\n", r.SelfTest.Kernels)
+}

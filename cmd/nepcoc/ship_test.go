@@ -1,0 +1,292 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/bundle"
+)
+
+func TestShipAddress(t *testing.T) {
+	for _, c := range []struct{ to, login, scpHost, dir string }{
+		{"ubuntu@192.168.100.2", "ubuntu@192.168.100.2", "ubuntu@192.168.100.2", "."},
+		{"ubuntu@card:/opt/nepco", "ubuntu@card", "ubuntu@card", "/opt/nepco"},
+		{"ubuntu@card:", "ubuntu@card", "ubuntu@card", "."},
+		{"root@[fe80::1%tmfifo_net0]:nepco", "", "", ""}, // an interface has no underscore here
+		{"root@[fe80::1%eth0]:nepco", "root@fe80::1%eth0", "root@[fe80::1%eth0]", "nepco"},
+		{"card:models/new", "card", "card", "models/new"},
+		{"", "", "", ""},
+		{"-oProxyCommand=x", "", "", ""},
+		{"root@-oProxyCommand=x", "", "", ""},
+		{"root@card:/opt/$(reboot)", "", "", ""},
+		{"root@card:/opt/a b", "", "", ""},
+		{"root@card:-rf", "", "", ""},
+		{"a@b@c", "", "", ""},
+	} {
+		s := shipment{bundle: "some/model.nepco"}
+		err := s.parse(c.to)
+		if c.login == "" {
+			if err == nil {
+				t.Errorf("%q was taken as %q %q", c.to, s.login, s.dir)
+			}
+			continue
+		}
+		if err != nil || s.login != c.login || s.scpHost != c.scpHost || s.dir != c.dir {
+			t.Errorf("%q: %q %q %q, %v; want %q %q %q", c.to, s.login, s.scpHost, s.dir, err, c.login, c.scpHost, c.dir)
+		}
+	}
+}
+
+// sshServer is Debian's sshd on loopback, with keys of its own.
+type sshServer struct {
+	login, port, key string
+	options          []string // for ssh and scp
+}
+
+func startSSHD(t *testing.T) *sshServer {
+	t.Helper()
+	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin") // where sshd is, and not in everyone's PATH
+	// Started by its absolute path: it executes itself again per connection.
+	sshd, keygen := testfiles.Tool(t, "sshd"), testfiles.Tool(t, "ssh-keygen")
+	testfiles.Tool(t, "ssh")
+	testfiles.Tool(t, "scp")
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if me.Uid == "0" { // where it confines its unprivileged part
+		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	for _, key := range []string{"host", "user", "other"} {
+		if out, err := exec.Command(keygen, "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", file(key)).CombinedOutput(); err != nil {
+			t.Fatalf("ssh-keygen: %v\n%s", err, out)
+		}
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	l.Close()
+	write := func(name, text string) {
+		if err := os.WriteFile(file(name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hostKey, err := os.ReadFile(file("host.pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("known_hosts", fmt.Sprintf("[127.0.0.1]:%s %s", port, hostKey))
+	write("sshd_config", fmt.Sprintf(`ListenAddress 127.0.0.1:%s
+HostKey %s
+AuthorizedKeysFile %s
+PidFile none
+UsePAM no
+StrictModes no
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+Subsystem sftp internal-sftp
+`, port, file("host"), file("user.pub")))
+
+	cmd := exec.Command(sshd, "-D", "-e", "-f", file("sshd_config"))
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		if t.Failed() {
+			t.Logf("sshd:\n%s", log.Bytes())
+		}
+	})
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		c, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			c.Close()
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("sshd does not listen: %v", err)
+		}
+	}
+	return &sshServer{login: me.Username + "@127.0.0.1", port: port, key: file("user"), options: []string{
+		"UserKnownHostsFile=" + file("known_hosts"), "GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes",
+		"IdentitiesOnly=yes", "IdentityAgent=none", "BatchMode=yes",
+	}}
+}
+
+// A bundle goes to a real SSH server and is proved there.
+func TestShip(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the agent")
+	}
+	server := startSSHD(t)
+	data, err := demo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	local, card, empty := t.TempDir(), t.TempDir(), t.TempDir()
+	agent := filepath.Join(card, "nepcod")
+	build := exec.Command("go", "build", "-o", agent, "../nepcod")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	model := filepath.Join(local, "model.nepco")
+	if err := os.WriteFile(model, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ship := func(wantCode int, args ...string) (stdout, stderr string) {
+		t.Helper()
+		all := append([]string{"ship"}, args...)
+		for _, o := range server.options {
+			all = append(all, "--ssh-option", o)
+		}
+		if !strings.Contains(strings.Join(args, " "), "--identity") {
+			all = append(all, "--identity", server.key)
+		}
+		cmd := exec.Command("nepcoc", append(all, "--port", server.port)...)
+		var out, errs bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		cmd.Run()
+		if code := cmd.ProcessState.ExitCode(); code != wantCode {
+			t.Fatalf("ship %v: exit code %d, want %d\n%s%s", args, code, wantCode, out.String(), errs.String())
+		}
+		if wantCode != 0 {
+			if err := oneMessage(errs.String()); err != nil {
+				t.Error(err)
+			}
+		}
+		return out.String(), errs.String()
+	}
+	contains := func(text string, parts ...string) {
+		t.Helper()
+		for _, p := range parts {
+			if !strings.Contains(text, p) {
+				t.Errorf("%q is not in:\n%s", p, text)
+			}
+		}
+	}
+	// Nothing but these is in a folder of the card: no rest of a copy.
+	holds := func(dir string, names ...string) {
+		t.Helper()
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, e := range entries {
+			got = append(got, e.Name())
+		}
+		if strings.Join(got, " ") != strings.Join(names, " ") {
+			t.Errorf("%s holds %v, want %v", dir, got, names)
+		}
+	}
+	same := func(want []byte) {
+		t.Helper()
+		got, err := os.ReadFile(filepath.Join(card, "model.nepco"))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("the card's bundle is not the one expected (%v)", err)
+		}
+	}
+
+	out, _ := ship(0, model, server.login+":"+card)
+	contains(out, "is on "+server.login+" as "+card+"/model.nepco", "engine     16 of 16 golden vectors equal there")
+	same(data)
+	holds(card, "model.nepco", "nepcod")
+
+	out, _ = ship(0, model, server.login+":"+empty, "--nepcod", agent, "--json")
+	var r shipReport
+	if err := json.Unmarshal([]byte(out), &r); err != nil || !r.SelfTest.OK || r.Bytes != int64(len(data)) || r.Digest != r.SelfTest.Digest || len(r.SelfTest.Executors) == 0 {
+		t.Errorf("report %+v, %v", r, err)
+	}
+	holds(empty, "model.nepco")
+	os.Remove(filepath.Join(empty, "model.nepco"))
+
+	// A bundle that computes other logits there than its compiler did does
+	// not replace the one that works.
+	b, err := bundle.Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Golden[0].Logits[0][0] ^= 1
+	wrong := filepath.Join(t.TempDir(), "model.nepco")
+	if err := bundle.WriteFile(wrong, b, bundle.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	_, errs := ship(1, wrong, server.login+":"+card)
+	contains(errs, wrong, "the self-test on "+server.login+" failed, nothing was replaced", "golden vector 0")
+	same(data)
+	holds(card, "model.nepco", "nepcod")
+
+	_, errs = ship(1, model, server.login+":"+empty)
+	contains(errs, "no nepcod on "+server.login, "--nepcod")
+	holds(empty)
+	_, errs = ship(1, model, server.login+":"+empty, "--nepcod", agent+"2")
+	contains(errs, "no nepcod on ")
+	holds(empty)
+	_, errs = ship(1, model, server.login+":"+card+"/none")
+	contains(errs, "scp to "+server.login, card+"/none", "No such file")
+	_, errs = ship(1, model, server.login+":"+card, "--identity", strings.TrimSuffix(server.key, "user")+"other")
+	contains(errs, "Permission denied")
+	_, errs = ship(1, filepath.Join(local, "none.nepco"), server.login)
+	contains(errs, "none.nepco: no such file")
+	_, errs = ship(1, agent, server.login)
+	contains(errs, "not a bundle")
+	ship(2, model)
+	ship(2, model, "a@b@c")
+	_, errs = ship(2, model, server.login+":/opt/a b")
+	contains(errs, "paths on the card")
+
+	// The README's words for a real card.
+	for _, name := range []string{"nepcod", "model.nepco"} {
+		os.Rename(filepath.Join(card, name), filepath.Join(local, name))
+	}
+	ssh := []string{"-i", server.key}
+	for _, o := range server.options {
+		ssh = append(ssh, "-o", o)
+	}
+	scp := append(append([]string{"-P", server.port}, ssh...), filepath.Join(local, "nepcod"), model, server.login+":"+card+"/")
+	if out, err := exec.Command("scp", scp...).CombinedOutput(); err != nil {
+		t.Fatalf("scp: %v\n%s", err, out)
+	}
+	text, err := exec.Command("ssh", append(append([]string{"-p", server.port}, ssh...), server.login, agent, "selftest", card+"/model.nepco")...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("ssh: %v\n%s", err, text)
+	}
+	contains(string(text), "16 of 16 golden vectors equal")
+}
+
+// Without OpenSSH's client the error says so.
+func TestShipWithoutSSH(t *testing.T) {
+	data, err := demo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	model := filepath.Join(t.TempDir(), "model.nepco")
+	if err := os.WriteFile(model, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", "")
+	var out, errs bytes.Buffer
+	if code := doMain([]string{"ship", model, "ubuntu@192.168.100.2"}, &out, &errs); code != 1 || !strings.Contains(errs.String(), "install openssh-client") {
+		t.Errorf("exit code %d\n%s", code, errs.String())
+	}
+}
