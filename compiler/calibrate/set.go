@@ -224,7 +224,7 @@ func samples(path string, f *npz.File, name, what string, length int) ([][]float
 	if err != nil {
 		return nil, err
 	}
-	if len(data) == 0 || ir.NumElements(shape[1:]) != length {
+	if len(data) == 0 || len(shape) == 0 || ir.NumElements(shape[1:]) != length {
 		return nil, fmt.Errorf("%s: array %q has the shape %v: want [samples,%d]", path, name, shape, length)
 	}
 	return split(data, len(data)/length), nil

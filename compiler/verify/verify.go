@@ -20,6 +20,7 @@ import (
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/engine"
 	"nepcoc/runtime/refexec"
+	"nepcoc/runtime/traffic"
 	"nepcoc/runtime/verdict"
 )
 
@@ -298,7 +299,11 @@ func (v *verifier) front() (*floatModel, error) {
 		return nil, nil
 	}
 	v.progress("reading the model", 0, 0)
-	g, info, _, err := compiler.Front(v.Model, passes.Options{})
+	var opts passes.Options
+	if c, err := classify.Contract(v.b); err == nil && c.Encoding != traffic.EncodingToken {
+		opts.ByteEncoding = string(c.Encoding) // as the compile understood the model's input
+	}
+	g, info, _, err := compiler.Front(v.Model, opts)
 	if err != nil {
 		return nil, err
 	}

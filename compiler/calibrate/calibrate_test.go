@@ -1,0 +1,239 @@
+package calibrate_test
+
+import (
+	"encoding/binary"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"nepcoc/compiler/calibrate"
+	"nepcoc/internal/npzfile"
+	"nepcoc/ir"
+	"nepcoc/passes"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/traffic"
+)
+
+var tokens = passes.Local{Length: 3, Vocab: 10, Encoding: "token", TokenInput: "src", MaskInput: "seg"}
+
+func bytes255() passes.Local {
+	l := tokens
+	l.Vocab, l.Encoding, l.MaskInput = 256, "byte/255", ""
+	return l
+}
+
+type arrays = map[string]npzfile.Array
+
+func i64(shape []int, d ...int64) npzfile.Array   { return npzfile.Array{Shape: shape, Data: d} }
+func f32(shape []int, d ...float32) npzfile.Array { return npzfile.Array{Shape: shape, Data: d} }
+
+func write(t *testing.T, a arrays) string {
+	path := filepath.Join(t.TempDir(), "calib.npz")
+	npzfile.Write(t, path, a)
+	return path
+}
+
+func good() arrays {
+	return arrays{
+		"src": i64([]int{2, 3}, 1, 2, 3, 9, 0, 0), "seg": i64([]int{2, 3}, 1, 1, 1, 1, 0, 0),
+		"label": i64([]int{2}, 1, -1), "expect.logits": f32([]int{2, 2}, 0.5, 1, 2, 3),
+	}
+}
+
+func TestFromArrays(t *testing.T) {
+	s, err := calibrate.FromArrays(write(t, good()), tokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Inputs) != 2 || s.Inputs[0].Valid != 3 || s.Inputs[1].Valid != 1 || !slices.Equal(s.Inputs[1].Tokens, []int32{9, 0, 0}) {
+		t.Errorf("inputs %+v", s.Inputs)
+	}
+	if !slices.Equal(s.Labels, []int{1, -1}) || len(s.Expect["logits"]) != 2 || s.Expect["logits"][1][0] != 2 || len(s.SHA256) != 64 {
+		t.Errorf("%+v", s)
+	}
+	// Any number type will do; a mask may be of truth values.
+	a := good()
+	a["src"] = f32([]int{2, 3}, 1, 2, 3, 9, 0, 0)
+	a["seg"] = npzfile.Array{Shape: []int{2, 1, 3}, Data: []bool{true, true, true, true, false, false}}
+	b, err := calibrate.FromArrays(write(t, a), tokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.EqualFunc(s.Inputs, b.Inputs, func(x, y calibrate.Input) bool { return x.Valid == y.Valid && slices.Equal(x.Tokens, y.Tokens) }) {
+		t.Errorf("%+v, want %+v", b.Inputs, s.Inputs)
+	}
+	b, err = calibrate.FromArrays(write(t, arrays{"src": f32([]int{1, 3}, 0, 17.0/255, 1)}), bytes255())
+	if err != nil || !slices.Equal(b.Inputs[0].Tokens, []int32{0, 17, 255}) || b.Inputs[0].Valid != 3 {
+		t.Errorf("bytes: %+v, %v", b, err)
+	}
+}
+
+func TestFromArraysErrors(t *testing.T) {
+	nan := float32(math.NaN())
+	set := func(name string, a npzfile.Array) func(arrays) { return func(m arrays) { m[name] = a } }
+	for name, tc := range map[string]struct {
+		local  passes.Local
+		change func(arrays)
+		want   string
+	}{
+		"no tokens":        {tokens, func(m arrays) { delete(m, "src") }, `no array "src"`},
+		"no mask":          {tokens, func(m arrays) { delete(m, "seg") }, `no array "seg"`},
+		"other length":     {tokens, set("src", i64([]int{3, 2}, 1, 2, 3, 9, 0, 0)), "want [samples,3]"},
+		"transposed mask":  {tokens, set("seg", i64([]int{3, 2}, 1, 1, 1, 1, 0, 0)), "want [samples,3]"},
+		"one dimension":    {tokens, set("src", i64([]int{6}, 1, 2, 3, 9, 0, 0)), "want [samples,3]"},
+		"no dimension":     {tokens, set("src", i64(nil, 1)), "want [samples,3]"},
+		"empty":            {tokens, set("src", i64([]int{0, 3})), "want [samples,3]"},
+		"fewer masks":      {tokens, set("seg", i64([]int{1, 3}, 1, 1, 1)), `2 rows of "src" but 1 of "seg"`},
+		"hole in the mask": {tokens, set("seg", i64([]int{2, 3}, 1, 0, 1, 1, 0, 0)), "valid positions must come first"},
+		"mask of two":      {tokens, set("seg", i64([]int{2, 3}, 1, 2, 0, 1, 0, 0)), "valid positions must come first"},
+		"empty mask":       {tokens, set("seg", i64([]int{2, 3}, 1, 1, 1, 0, 0, 0)), "at least one position"},
+		"unknown token":    {tokens, set("src", i64([]int{2, 3}, 1, 2, 10, 9, 0, 0)), "token id 10 is not in 0..9"},
+		"negative token":   {tokens, set("src", i64([]int{2, 3}, 1, 2, -1, 9, 0, 0)), "token id -1"},
+		"fraction":         {tokens, set("src", f32([]int{2, 3}, 1, 2, 0.5, 9, 0, 0)), "token id 0.5"},
+		"not a number":     {tokens, set("src", f32([]int{2, 3}, 1, 2, nan, 9, 0, 0)), "token id NaN"},
+		"not a byte":       {bytes255(), set("src", f32([]int{1, 3}, 0, 0.5, 1)), "0.5 is not a byte value"},
+		"byte too large":   {bytes255(), set("src", f32([]int{1, 3}, 0, 2, 1)), "2 is not a byte value"},
+		"byte of no value": {bytes255(), set("src", f32([]int{1, 3}, 0, nan, 1)), "NaN is not a byte value"},
+		"too few labels":   {tokens, set("label", i64([]int{1}, 1)), "1 elements for 2 samples"},
+		"fraction label":   {tokens, set("label", f32([]int{2}, 1, 0.5)), "want the index of a class"},
+		"no label":         {tokens, set("label", f32([]int{2}, 1, nan)), "want the index of a class"},
+		"ragged expect":    {tokens, set("expect.logits", f32([]int{3}, 1, 2, 3)), "3 elements for 2 samples"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := good()
+			tc.change(a)
+			if tc.local.Encoding == "byte/255" {
+				delete(a, "label")
+				delete(a, "expect.logits")
+			}
+			path := write(t, a)
+			_, err := calibrate.FromArrays(path, tc.local)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Fatalf("got %v, want %q", err, tc.want)
+			}
+			if !strings.Contains(err.Error(), path) {
+				t.Errorf("%v: does not name the file", err)
+			}
+		})
+	}
+	if _, err := calibrate.FromArrays(filepath.Join(t.TempDir(), "none.npz"), tokens); err == nil {
+		t.Error("read a file that does not exist")
+	}
+}
+
+// A capture without packets, and one without flows, can't calibrate.
+func TestFromCaptureErrors(t *testing.T) {
+	dir := t.TempDir()
+	header := binary.LittleEndian.AppendUint32(nil, 0xa1b2c3d4)
+	for _, x := range []uint32{4<<16 | 2, 0, 0, 65535, 1} {
+		header = binary.LittleEndian.AppendUint32(header, x)
+	}
+	arp := append(header, make([]byte, 16)...) // one record of 14 bytes, no IP
+	binary.LittleEndian.PutUint32(arp[len(header)+8:], 14)
+	binary.LittleEndian.PutUint32(arp[len(header)+12:], 14)
+	arp = append(arp, make([]byte, 14)...)
+	for name, data := range map[string][]byte{"empty.pcap": header, "arp.pcap": arp, "none.pcap": {}, "text.pcap": []byte("not a capture at all, but long enough")} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, data, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := calibrate.FromCapture(path, traffic.Default()); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestSpread(t *testing.T) {
+	s := calibrate.Set{Inputs: make([]calibrate.Input, 10)}
+	for i := range s.Inputs {
+		s.Inputs[i].Valid = i
+	}
+	var got []int
+	for _, in := range s.Spread(4) {
+		got = append(got, in.Valid)
+	}
+	if !slices.Equal(got, []int{0, 2, 5, 7}) || len(s.Spread(10)) != 10 || len(s.Spread(99)) != 10 {
+		t.Errorf("picked %v", got)
+	}
+}
+
+// Compare by hand: scale 0.5, two samples of two logits.
+func TestCompare(t *testing.T) {
+	float := [][]float32{{1, 0}, {0, 2}}
+	ints := [][]int32{{2, 0}, {4, 2}} // 1,0 and 2,1
+	o := &bundle.Output{Kind: "logits", Scale: 0.5}
+	c := calibrate.Compare(float, ints, o)
+	// Means 0.5 and 1; spread 0.25*2+1*2 = 2.5; errors 0, 0, 4, 1.
+	if c.Samples != 2 || c.Agreement != 0.5 || !slices.Equal(c.Differing, []int{1}) || c.MaxError != 2 {
+		t.Errorf("%+v", c)
+	}
+	if want := math.Sqrt(5 / 2.5); math.Abs(c.RelError-want) > 1e-12 {
+		t.Errorf("relative error %g, want %g", c.RelError, want)
+	}
+	if want := (1 + 1/math.Sqrt(5)) / 2; math.Abs(c.Cosine-want) > 1e-9 {
+		t.Errorf("cosine %g, want %g", c.Cosine, want)
+	}
+	// A model that ends in ArgMax: labels against logits.
+	c = calibrate.Compare([][]float32{{0}, {1}}, ints, &bundle.Output{Kind: "argmax", Scale: 0.5})
+	if c.Agreement != 0.5 || c.Cosine != 1 || c.RelError != 0 || !slices.Equal(c.Differing, []int{1}) {
+		t.Errorf("argmax: %+v", c)
+	}
+	if c := calibrate.Compare(nil, nil, o); c.Samples != 0 || c.RelError != 0 {
+		t.Errorf("nothing: %+v", c)
+	}
+}
+
+func TestReal(t *testing.T) {
+	v := []int32{2, 0, -2}
+	e := math.E
+	sum := e + 1 + 1/e
+	for kind, want := range map[string][]float64{
+		"logits": {1, 0, -1}, "argmax": {1, 0, -1},
+		"softmax":     {e / sum, 1 / sum, 1 / e / sum},
+		"log_softmax": {1 - math.Log(sum), -math.Log(sum), -1 - math.Log(sum)},
+	} {
+		for i, x := range calibrate.Real(v, &bundle.Output{Kind: kind, Scale: 0.5}) {
+			if math.Abs(x-want[i]) > 1e-12 {
+				t.Errorf("%s[%d] = %g, want %g", kind, i, x, want[i])
+			}
+		}
+	}
+	// Far apart, nothing overflows.
+	for i, x := range calibrate.Real([]int32{math.MaxInt32, math.MinInt32}, &bundle.Output{Kind: "softmax", Scale: 1}) {
+		if x != float64(1-i) {
+			t.Errorf("saturated softmax: %g", x)
+		}
+	}
+}
+
+func TestFloatAndObserve(t *testing.T) {
+	g, err := ir.Parse(`graph "g" {
+  %tokens = input i64[3]
+  %valid = input i64[]
+  %table = const f32[3,1] [1, 10, 100]
+  %x = embed(%tokens, %table) : f32[3,1]
+  %p = pool(%x, %valid) {kind="sum"} : f32[1]
+  output %p as "logits"
+}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inputs := []calibrate.Input{{Tokens: []int32{0, 1, 2}, Valid: 2}, {Tokens: []int32{2, 2, 0}, Valid: 3}}
+	res, err := calibrate.Float(g, inputs, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res[0][0][0] != 11 || res[0][1][0] != 201 {
+		t.Errorf("%v", res)
+	}
+	var seen []string
+	if err := calibrate.Observe(g, inputs, func(v *ir.Value, x *ir.Tensor) { seen = append(seen, v.Name) }); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(seen, " "); got != "valid x p valid x p" {
+		t.Errorf("observed %s", got)
+	}
+}
