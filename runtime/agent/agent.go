@@ -22,6 +22,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync"
@@ -168,7 +169,7 @@ func (a *Agent) complain(what string, err error) {
 // that of the first source that failed, or says what is not accounted for.
 func (a *Agent) Run(ctx context.Context) (*Report, error) {
 	var receivers, workers sync.WaitGroup
-	errs := make(chan error, len(a.receivers))
+	errs, worked := make(chan error, len(a.receivers)), make(chan bool)
 	go a.out.run()
 	for _, w := range a.workers {
 		workers.Go(w.run)
@@ -186,6 +187,7 @@ func (a *Agent) Run(ctx context.Context) (*Report, error) {
 			close(w.in)
 		}
 		workers.Wait()
+		close(worked)
 		close(a.out.queue)
 	}()
 
@@ -221,8 +223,15 @@ func (a *Agent) Run(ctx context.Context) (*Report, error) {
 	default:
 	}
 	report := a.Report()
-	if failed == nil {
-		failed = report.Check()
+	select {
+	case <-worked:
+		if failed == nil {
+			failed = report.Check()
+		}
+	default:
+		if failed == nil {
+			failed = fmt.Errorf("the packet path did not end within %v and a second: its counts are not final", a.opt.Drain)
+		}
 	}
 	return report, failed
 }

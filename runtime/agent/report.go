@@ -23,8 +23,8 @@ type Report struct {
 	QueueDropped uint64
 	// Open are the flows in the tables, Undecided those without a verdict.
 	Open, Undecided int
-	// Abandoned are flows that were left without a verdict because the drain's
-	// time was over, Failed those that the engine refused.
+	// Abandoned are flows that became ready when the drain's time was over, and
+	// got no verdict, Failed those that the engine refused.
 	Abandoned, Failed uint64
 	// Labels counts verdicts by label; Unknown those below their threshold.
 	Labels  map[string]uint64

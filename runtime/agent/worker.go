@@ -151,21 +151,25 @@ func (w *worker) begun() uint32 {
 // packets don't wait.
 const timersPerBatch = 64
 
-// run works until the queue is closed and empty, then gives every flow its verdict.
+// run works until the queue is closed and empty, then gives every flow its
+// verdict, as far as there is time.
 func (w *worker) run() {
 	for b := range w.in {
 		w.batch(b)
 		w.free <- b
 	}
 	for _, t := range w.tables {
-		t.Flush()
-	}
-	for len(w.tables) > 0 {
-		w.retire(0)
+		// Where time is over, what is left stays without a verdict: active.
+		for !w.a.hurried() && t.FlushSome(flushAtOnce) {
+			w.publish()
+		}
 	}
 	w.flush()
 	w.publish()
 }
+
+// flushAtOnce is how many flows a worker ends before it looks at the time.
+const flushAtOnce = 256
 
 func (w *worker) batch(b *batch) {
 	w.now = b.received

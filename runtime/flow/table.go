@@ -246,11 +246,23 @@ func (t *Table) Holds(p *capture.Packet) bool {
 // Flush decides every flow and empties the table, in the order in which flows
 // were last touched. The table can be used again.
 func (t *Table) Flush() {
+	for t.FlushSome(len(t.entries)) {
+	}
+}
+
+// FlushSome does part of Flush: up to budget flows. It reports whether there
+// are more.
+func (t *Table) FlushSome(budget int) (more bool) {
 	for l := range t.lists {
 		for i := t.lists[l].head; i != none; i = t.lists[l].head {
+			if budget == 0 {
+				return true
+			}
+			budget--
 			t.close(i, ReasonEnd)
 		}
 	}
+	return false
 }
 
 func (t *Table) buf(i int32) []byte {
