@@ -21,7 +21,7 @@ CONCURRENT := ./runtime/engine ./runtime/classify ./runtime/flow ./compiler/cali
 KERNELS    := ./runtime/kernels/... ./runtime/engine
 
 .DEFAULT_GOAL := build
-.PHONY: help build dist demo test check fmt vet stale purego race arm64 arm64-nodot golden generate fuzz bench clean
+.PHONY: help build dist demo test check fmt vet stale purego race arm64 arm64-nodot golden generate fuzz bench bench-peer clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,6 +92,13 @@ fuzz: ## every fuzz target for FUZZTIME (default 60s) each
 
 bench: ## all benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+# Needs node and npm, and the network the first time. CORE is the one core that everything runs on.
+CORE ?= 0
+bench-peer: ## ONNX Runtime against nepcoc on one core; MODELS="a.onnx ..." chooses models
+	@mkdir -p $(BUILD)
+	$(GO) build -o $(BUILD)/bench-peer ./bench/peer
+	$$(command -v taskset >/dev/null && echo taskset -c $(CORE)) $(BUILD)/bench-peer -dir $(BUILD)/peer $(MODELS)
 
 clean: ## remove what was built
 	rm -rf $(BIN) $(BUILD) dist
