@@ -126,3 +126,19 @@ func editDistance(a, b string) int {
 	}
 	return prev[len(b)]
 }
+
+// Family is a group of operators that is refused for one reason.
+type Family struct {
+	Kind           Kind
+	Ops            []string
+	Reason, WayOut string
+}
+
+// Families lists what is refused as such, whatever it is used for.
+func Families() []Family {
+	var out []Family
+	for _, f := range families {
+		out = append(out, Family{f.kind, strings.Fields(f.ops), f.reason, f.wayOut})
+	}
+	return append(out, Family{Unsupported, strings.Fields(otherOps), "operators of the standard that are not compiled", "express them by supported operators, or take them out of the exported part"})
+}

@@ -1,0 +1,124 @@
+// Command genops writes docs/SUPPORTED_OPS.md from the tables that enforce what
+// it says: ir's operators, the importer's families of refused ones, the forms of
+// passes/canonical and the steps of passes/quantize.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"nepcoc/compiler/onnx"
+	"nepcoc/ir"
+	"nepcoc/passes/canonical"
+	"nepcoc/passes/quantize"
+)
+
+//go:generate go run . -o ../../docs/SUPPORTED_OPS.md
+
+func main() {
+	out := flag.String("o", "", "file to write")
+	flag.Parse()
+	if *out == "" {
+		fmt.Fprintln(os.Stderr, "genops: name the file to write: -o docs/SUPPORTED_OPS.md")
+		os.Exit(2)
+	}
+	if err := os.WriteFile(*out, []byte(render()), 0o644); err != nil {
+		fmt.Fprintln(os.Stderr, "genops:", err)
+		os.Exit(1)
+	}
+}
+
+func render() string {
+	var b strings.Builder
+	p := func(format string, a ...any) { fmt.Fprintf(&b, format+"\n", a...) }
+	p("<!-- Written by go generate ./internal/genops from the tables that enforce it; don't edit. -->")
+	p("# Supported operators")
+	p("")
+	p("ONNX opsets %d to %d. `nepcoc check model.onnx` says for a model what is not taken: node, operator, opset, shapes, reason, and what to", ir.MinOpset, ir.MaxOpset)
+	p("change in PyTorch. Three things have to hold for an operator:")
+	p("")
+	p("- the importer reads it (*reads*: element types and forms);")
+	p("- it has a place in a model of positions and channels (*where*). **Any** operator here is also taken where all its operands are known at compile")
+	p("  time, as in shape arithmetic: it is computed then, and nothing of it is left;")
+	p("- what it becomes has an integer step ([below](#from-canonical-operators-to-integer-steps)).")
+	p("")
+	p("Shapes are static: the batch is 1 (or symbolic), the length fixed. A model reads one sequence of token ids or bytes (int64, int32, uint8, or float)")
+	p("and at most one mask of valid positions, or makes the mask of the tokens; it has one or several outputs, each one vector per flow.")
+	p("")
+	p("## Operators")
+	p("")
+	p("| operator | opsets | reads | becomes | where |")
+	p("|---|---|---|---|---|")
+	var folded []*ir.Op
+	refusedAsSuch := make(map[string]bool)
+	for _, f := range onnx.Families() {
+		for _, op := range f.Ops {
+			refusedAsSuch[op] = true
+		}
+	}
+	for _, op := range ir.Ops(ir.GroupONNX) {
+		if refusedAsSuch[op.Name] {
+			continue
+		}
+		f := canonical.FormOf(op.Name)
+		if f.Folded {
+			folded = append(folded, op)
+			continue
+		}
+		become := "nothing: names of axes"
+		if len(f.Into) > 0 {
+			become = strings.Join(f.Into, ", ")
+		} else if f.Limits != "" {
+			become = "nothing"
+		}
+		p("| %s | %d-%d | %s | %s | %s |", op.Name, op.MinOpset, op.MaxOpset, orAll(op.Limits), become, orAll(f.Limits))
+	}
+	p("")
+	p("LayerNorm, GELU, SiLU, HardSwish, Mish and softsign are recognised in the chains of primitives that exporters write for them. CastLike becomes Cast.")
+	p("")
+	p("## In constant expressions only")
+	p("")
+	p("| operator | opsets | reads | elsewhere refused: | way out |")
+	p("|---|---|---|---|---|")
+	for _, op := range folded {
+		f := canonical.FormOf(op.Name)
+		p("| %s | %d-%d | %s | %s | %s |", op.Name, op.MinOpset, op.MaxOpset, orAll(op.Limits), f.Reason, f.WayOut)
+	}
+	p("")
+	p("## Refused as such")
+	p("")
+	p("| kind | operators | reason | way out |")
+	p("|---|---|---|---|")
+	for _, f := range onnx.Families() {
+		p("| %s | %s | %s | %s |", f.Kind, strings.Join(f.Ops, ", "), f.Reason, f.WayOut)
+	}
+	p("")
+	p("Also refused: operators of other domains, weights in a second file, element types float16, bfloat16, uint32, uint64 and strings, a symbolic length, NaN")
+	p("and infinite weights, products of two computed matrices (attention), and anything computed from all positions that meets positions again")
+	p("(squeeze-and-excitation, InstanceNorm, GroupNorm): the positions of a flow must depend on the tokens near them only.")
+	p("Weights that differ from position to position (position embeddings) are refused where positions still exist; after Flatten they are fine.")
+	p("")
+	p("## From canonical operators to integer steps")
+	p("")
+	p("| canonical operator | what it is | integer step |")
+	p("|---|---|---|")
+	steps := quantize.Steps()
+	for _, name := range slices.Sorted(maps.Keys(steps)) {
+		p("| %s | %s | %s |", name, ir.LookupOp(name).Doc, steps[name])
+	}
+	p("")
+	p("min, max of two values, quotients, powers and constant padding are rewritten to these first (passes/legalize). softmax, log_softmax and argmax end")
+	p("an output: the program ends at the logits, whose order they keep, and the agent computes scores from them.")
+	return b.String()
+}
+
+func orAll(s string) string {
+	if s == "" {
+		return "all"
+	}
+	return strings.ReplaceAll(s, "|", "\\|")
+}
