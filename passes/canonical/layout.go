@@ -124,7 +124,9 @@ func (l *lowering) lower(n *ir.Node) {
 	var views []*view
 	err := noRule(n.Op)
 	if r := rules[n.Op]; r != nil {
-		views, err = r(l, n)
+		if err = hasElements(n); err == nil {
+			views, err = r(l, n)
+		}
 	}
 	if err != nil {
 		p := ir.ProblemOf(n, err.Error(), "")
@@ -145,6 +147,16 @@ func (l *lowering) lower(n *ir.Node) {
 	for i, o := range n.Outputs {
 		l.views[o] = views[i]
 	}
+}
+
+// hasElements refuses results without elements: there is no such sequence.
+func hasElements(n *ir.Node) error {
+	for _, o := range n.Outputs {
+		if o.Type.Len() == 0 {
+			return refuse("check the bounds of slices and splits", "the result %s has no elements", o.Type)
+		}
+	}
+	return nil
 }
 
 // onlyFeeds says whether all results of n go to one operator.

@@ -158,6 +158,9 @@ func gather(l *lowering, n *ir.Node) ([]*view, error) {
 		if j < 0 {
 			j += size
 		}
+		if j < 0 || j >= size {
+			return nil, refuse("check the indices", "index %d is outside of %d elements", idx[i], size)
+		}
 		switch i {
 		case 0:
 			span.Start = j
