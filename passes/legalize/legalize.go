@@ -55,10 +55,14 @@ func refuse(way, format string, args ...any) error {
 func run(_ *passes.Context, g *ir.Graph) (*ir.Graph, error) {
 	l := &legalizer{g: g, names: edit.NamesOf(g), uses: g.Consumers()}
 	var problems ir.Problems
+	refused := make(map[*ir.Value]bool)
 	for _, n := range g.Nodes {
 		l.node = n
 		if rule := rules[n.Op]; rule != nil {
-			if err := rule(l, n); err != nil {
+			if n.Op == "cast" && refused[n.Inputs[0]] {
+				refused[n.Out()] = true // follows from what was said of its input
+			} else if err := rule(l, n); err != nil {
+				refused[n.Out()] = true
 				p := ir.ProblemOf(n, err.Error(), "")
 				if r, ok := err.(*refusal); ok {
 					p.Way = r.way
