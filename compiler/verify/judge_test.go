@@ -1,0 +1,53 @@
+package verify
+
+import (
+	"math"
+	"testing"
+)
+
+// By hand, three classes, one of them never true:
+//
+//	predicted 0 0 1 1 2 0
+//	actual    0 1 1 1 0 -   (the last is not labelled)
+//
+// Class 0: 1 hit, 2 predicted, 2 actual, F1 = 2/4; class 1: 2 hits, 2 predicted,
+// 3 actual, F1 = 4/5; class 2 does not occur.
+func TestJudge(t *testing.T) {
+	s := judge([]int{0, 0, 1, 1, 2, 0}, []int{0, 1, 1, 1, 0, -1}, 3)
+	if s == nil || s.Labelled != 5 || s.Accuracy != 3.0/5 || math.Abs(s.MacroF1-(0.5+0.8)/2) > 1e-12 {
+		t.Errorf("%+v", s)
+	}
+	if s := judge([]int{1, 1}, []int{1, 1}, 2); s.Accuracy != 1 || s.MacroF1 != 1 {
+		t.Errorf("all right: %+v", s)
+	}
+	if s := judge([]int{0, 0}, []int{1, 1}, 2); s.Accuracy != 0 || s.MacroF1 != 0 {
+		t.Errorf("all wrong: %+v", s)
+	}
+	for name, labels := range map[string][]int{"none": nil, "too few": {1}, "not labelled": {-1, -1}, "no class": {7, 9}} {
+		if s := judge([]int{0, 1}, labels, 2); s != nil {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+}
+
+// The part of the variance that no line per channel explains.
+func TestFit(t *testing.T) {
+	f := newFit(2)
+	for i := range 100 {
+		x := int32(i - 50)
+		f.add([]float32{-3*float32(x) + 7, float32(x)}, []int32{x, x}, 1)
+	}
+	if e := f.relError(); e > 1e-9 {
+		t.Errorf("lines: %g", e)
+	}
+	f = newFit(1)
+	for i := range 1000 {
+		f.add([]float32{float32(1 - i%2*2)}, []int32{int32(i / 2 % 2)}, 1)
+	}
+	if e := f.relError(); math.Abs(e-1) > 1e-6 {
+		t.Errorf("nothing explained: %g", e)
+	}
+	if e := newFit(3).relError(); e != 0 {
+		t.Errorf("no data: %g", e)
+	}
+}

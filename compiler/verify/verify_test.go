@@ -1,0 +1,308 @@
+package verify_test
+
+import (
+	"encoding/binary"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"nepcoc/compiler"
+	"nepcoc/compiler/verify"
+	"nepcoc/internal/npzfile"
+	"nepcoc/internal/onnxmodel"
+	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/traffic"
+)
+
+// demo is the repository's own model, compiled once.
+var demo struct {
+	sync.Once
+	data []byte
+	err  error
+}
+
+func examples(t *testing.T, elem ...string) string {
+	return filepath.Join(append([]string{testfiles.Root(t), "examples"}, elem...)...)
+}
+
+// calibPcap is the beginning of the calibration capture: some 30 flows.
+func calibPcap(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile(examples(t, "testbed", "calib.pcap"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := 24
+	for range 120 {
+		end += 16 + int(binary.LittleEndian.Uint32(data[end+8:]))
+	}
+	path := filepath.Join(t.TempDir(), "calib.pcap")
+	if err := os.WriteFile(path, data[:end], 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func demoBundle(t *testing.T) *bundle.Bundle {
+	t.Helper()
+	demo.Do(func() {
+		demo.data, demo.err = func() ([]byte, error) {
+			text, err := os.ReadFile(examples(t, "model", "demo.contract.yaml"))
+			if err != nil {
+				return nil, err
+			}
+			c, err := traffic.Parse("demo.contract.yaml", text)
+			if err != nil {
+				return nil, err
+			}
+			labels, err := os.ReadFile(examples(t, "model", "demo.labels.txt"))
+			if err != nil {
+				return nil, err
+			}
+			res, err := compiler.Compile(t.Context(), compiler.Options{
+				Model: examples(t, "model", "demo.onnx"), Calib: calibPcap(t),
+				Contract: &c, Labels: [][]string{strings.Fields(string(labels))}, MaxDisagreement: compiler.DefaultMaxDisagreement, Method: "minmax",
+			})
+			if err != nil {
+				return nil, err
+			}
+			return bundle.Encode(res.Bundle, bundle.Options{})
+		}()
+	})
+	if demo.err != nil {
+		t.Fatal(demo.err)
+	}
+	b, err := bundle.Decode(demo.data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func write(t *testing.T, b *bundle.Bundle) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "model.nepco")
+	if err := bundle.WriteFile(path, b, bundle.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func checks(r *verify.Report) map[string]verify.Check {
+	m := make(map[string]verify.Check)
+	for _, c := range r.Checks {
+		m[c.Name] = c
+	}
+	return m
+}
+
+func TestCapture(t *testing.T) {
+	path := write(t, demoBundle(t))
+	r, err := verify.Run(verify.Options{Bundle: path, Model: examples(t, "model", "demo.onnx"),
+		Pcap: calibPcap(t), Labels: examples(t, "testbed", "calib.csv"), Random: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.OK() || r.Bundle != path || r.Digest == "" || r.Kernel == "" || r.Flows == 0 || r.Worst == "" || len(r.Steps) == 0 {
+		t.Errorf("%+v", r)
+	}
+	c := checks(r)
+	if c["golden vectors"].Cases == 0 || c["reference = engine, flows"].Cases != r.Flows || c["reference = engine, random tokens"].Cases != 20 {
+		t.Errorf("%+v", r.Checks)
+	}
+	a, ok := r.Agreement()
+	o := r.Output[0]
+	if !ok || a < 0.98 || o.Samples != r.Flows || o.Cosine < 0.99 || o.Float == nil || o.Integer == nil {
+		t.Fatalf("%+v", o)
+	}
+	if o.Float.Labelled == 0 || o.Float.Accuracy < 0.8 || math.Abs(o.Float.Accuracy-o.Integer.Accuracy) > 1-a+1e-9 {
+		t.Errorf("float %+v, integer %+v", o.Float, o.Integer)
+	}
+	for _, s := range r.Steps {
+		if !(s.RelError >= 0 && s.RelError < 0.2) {
+			t.Errorf("step %s: error %g", s.Step, s.RelError)
+		}
+	}
+	// Without a model: judged against labels, compared with nothing.
+	r, err = verify.Run(verify.Options{Bundle: path, Pcap: calibPcap(t), Labels: examples(t, "testbed", "calib.csv")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := r.Output[0]; o.Float != nil || o.Samples != 0 || o.Integer == nil || len(r.Steps) != 0 {
+		t.Errorf("without a model: %+v", o)
+	}
+}
+
+// The bundle alone: its own vectors and random tokens.
+func TestBundleAlone(t *testing.T) {
+	r, err := verify.Run(verify.Options{Bundle: write(t, demoBundle(t)), Random: 70})
+	if err != nil || !r.OK() || len(r.Output) != 0 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if _, ok := r.Agreement(); ok {
+		t.Error("agreement with no model")
+	}
+}
+
+// A golden vector that the program does not compute is found, and named.
+func TestTamperedGolden(t *testing.T) {
+	b := demoBundle(t)
+	b.Golden[3].Logits[0][2] ^= 1
+	r, err := verify.Run(verify.Options{Bundle: write(t, b)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := checks(r)["golden vectors"]
+	if r.OK() || c.OK || !strings.HasPrefix(c.Detail, "vector 3: output 0, logit 2: stored") {
+		t.Errorf("%+v", c)
+	}
+	// So is one weight that is off by one.
+	b = demoBundle(t)
+	p := b.Program
+	for i := range p.Steps {
+		if conv := p.Steps[i].Conv; conv != nil {
+			p.Tensors[conv.Bias].Data[1] ^= 0x40
+		}
+	}
+	r, err = verify.Run(verify.Options{Bundle: write(t, b), Random: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := checks(r); got["golden vectors"].OK || !got["reference = engine, random tokens"].OK {
+		t.Errorf("%+v", r.Checks)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	good := write(t, demoBundle(t))
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	other := demoBundle(t)
+	other.Manifest.Model.SHA256 = strings.Repeat("ab", 32)
+	unlabelled := demoBundle(t)
+	unlabelled.Manifest.Outputs[0].Labels = nil
+	bare := demoBundle(t)
+	bare.Manifest.Contract = bundle.Contract{}
+	model, pcap, csv := examples(t, "model", "demo.onnx"), calibPcap(t), examples(t, "testbed", "calib.csv")
+	text, err := os.ReadFile(csv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	header, _, _ := strings.Cut(string(text), "\n")
+	for name, tc := range map[string]struct {
+		o    verify.Options
+		want string
+	}{
+		"no bundle":        {verify.Options{Bundle: filepath.Join(dir, "none")}, "none"},
+		"not a bundle":     {verify.Options{Bundle: model}, "demo.onnx"},
+		"other model":      {verify.Options{Bundle: write(t, other), Model: model}, "is not the model"},
+		"no model":         {verify.Options{Bundle: good, Model: filepath.Join(dir, "none.onnx")}, "none.onnx"},
+		"no capture":       {verify.Options{Bundle: good, Pcap: filepath.Join(dir, "none.pcap")}, "none.pcap"},
+		"not a capture":    {verify.Options{Bundle: good, Pcap: model}, "demo.onnx"},
+		"no contract":      {verify.Options{Bundle: write(t, bare), Pcap: pcap}, "no traffic contract"},
+		"no class names":   {verify.Options{Bundle: write(t, unlabelled), Pcap: pcap, Labels: csv}, "--labels"},
+		"labels of others": {verify.Options{Bundle: good, Pcap: pcap, Labels: file("others.csv", header+"\n6,10.0.0.1,1,10.0.0.2,2,1.5,Web,3,none\n")}, "labels none of the"},
+		"no labels":        {verify.Options{Bundle: good, Pcap: pcap, Labels: filepath.Join(dir, "none.csv")}, "none.csv"},
+		"no arrays":        {verify.Options{Bundle: good, Tensors: filepath.Join(dir, "none.npz")}, "none.npz"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := verify.Run(tc.o); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+		})
+	}
+}
+
+// Labels that are no class of the model are counted, not judged.
+func TestUnknownLabels(t *testing.T) {
+	text, err := os.ReadFile(examples(t, "testbed", "calib.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	columns := strings.Split(lines[0], ",")
+	at := -1
+	for i, c := range columns {
+		if c == "label" {
+			at = i
+		}
+	}
+	f := strings.Split(lines[1], ",")
+	f[at] = "Carrier pigeon"
+	lines[1] = strings.Join(f, ",")
+	path := filepath.Join(t.TempDir(), "labels.csv")
+	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	r, err := verify.Run(verify.Options{Bundle: write(t, demoBundle(t)), Pcap: calibPcap(t), Labels: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Notes) == 0 || !strings.Contains(r.Notes[0], "1 a label that is no class of the model") {
+		t.Errorf("notes %q", r.Notes)
+	}
+	if r.Output[0].Integer.Labelled != r.Flows-1 {
+		t.Errorf("%d of %d flows judged", r.Output[0].Integer.Labelled, r.Flows)
+	}
+}
+
+// byteModel reads raw bytes as floats: how they are scaled is the user's to
+// say, and verification must understand it as the compile did.
+func byteModel(t *testing.T, dir string) string {
+	g := onnxmodel.New(13)
+	x := g.Input("x", onnxmodel.F32, -1, 1, 16)
+	c := g.Op("Conv", onnxmodel.Attrs{"pads": []int{1, 1}, "kernel_shape": []int{3}}, x, g.Random(6, 1, 3), g.Random(6))
+	p := g.Reduce("ReduceMax", g.Op("Relu", nil, c), 0, 2)
+	y := g.Op("Gemm", onnxmodel.Attrs{"transB": 1}, p, g.Random(4, 6), g.Random(4))
+	g.Node("", "Identity", nil, []string{y}, []string{"logits"})
+	g.Output("logits", onnxmodel.F32)
+	path := filepath.Join(dir, "bytes.onnx")
+	if err := os.WriteFile(path, g.Bytes(), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestArrays(t *testing.T) {
+	dir := t.TempDir()
+	model, arrays := byteModel(t, dir), filepath.Join(dir, "x.npz")
+	data := make([]float32, 40*16)
+	for i := range data {
+		data[i] = float32(i * 37 % 251)
+	}
+	in := map[string]npzfile.Array{"x": {Shape: []int{40, 1, 16}, Data: data}}
+	npzfile.Write(t, arrays, in)
+	res, err := compiler.Compile(t.Context(), compiler.Options{Model: model, Calib: arrays, ByteEncoding: "byte", MaxDisagreement: 0.01})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := write(t, res.Bundle)
+	r, err := verify.Run(verify.Options{Bundle: path, Model: model, Tensors: arrays, Random: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, _ := r.Agreement(); !r.OK() || a < 0.97 || r.Output[0].RelError > 0.05 {
+		t.Errorf("%+v", r.Output)
+	}
+	in["expect.logits"] = npzfile.Array{Shape: []int{40, 3}, Data: make([]float32, 120)}
+	npzfile.Write(t, arrays, in)
+	if _, err := verify.Run(verify.Options{Bundle: path, Model: model, Tensors: arrays}); err == nil || !strings.Contains(err.Error(), "3 values per sample") {
+		t.Errorf("stored outputs of another width: %v", err)
+	}
+	in["expect.logits"] = npzfile.Array{Shape: []int{40, 4}, Data: make([]float32, 160)}
+	npzfile.Write(t, arrays, in)
+	r, err = verify.Run(verify.Options{Bundle: path, Model: model, Tensors: arrays})
+	if err != nil || r.Output[0].Expected == nil || !(*r.Output[0].Expected > 1) {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
