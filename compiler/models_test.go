@@ -121,6 +121,17 @@ var modelCases = []modelCase{
 		mask := notPad(g, src)
 		x := g.Op("Mul", nil, same3(g, embedded(g, src)), mask)
 		verdict(g, maskedMean(g, same3(g, x), mask), 8)
+	}},
+	{name: "mask input between layers", inputs: padded(float32(0)), build: func(g *m.Model) {
+		x := same3(g, embedded(g, tokens(g)))
+		x = same3(g, g.Op("Mul", nil, x, g.Unsqueeze(g.Input("mask", m.F32, -1, opLength), 1)))
+		verdict(g, g.Reduce("ReduceMax", x, 0, 2), 8)
+	}, refused: []string{"mask reaches conv", "only in the pooling"}},
+	{name: "attention mask of the tokens", inputs: padded(nil), build: func(g *m.Model) {
+		src := tokens(g)
+		pad := g.Unsqueeze(g.Op("Equal", nil, src, g.Int(0)), 1)
+		x := same3(g, g.Op("Where", nil, pad, g.Scalar(-5), same3(g, embedded(g, src))))
+		verdict(g, g.Reduce("ReduceMax", x, 0, 2), 8)
 	}, refused: []string{"mask reaches conv", "only in the pooling"}},
 	{name: "several outputs", inputs: tokenArrays(opLength, opVocab), build: func(g *m.Model) {
 		x := g.Op("Relu", nil, same3(g, embedded(g, tokens(g))))

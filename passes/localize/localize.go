@@ -78,22 +78,32 @@ func run(ctx *passes.Context, g *ir.Graph) (*ir.Graph, error) {
 		r.removeMask(map[*ir.Value][2]*ir.Tensor{r.mask: {filled(r.mask.Type, 0), filled(r.mask.Type, 1)}})
 		ctx.Report.Note("input %q is taken as a mask: 1 on the first valid positions, 0 after them", r.mask.Name)
 	}
+	var maskProblems ir.Problems
 	if r.mask == nil {
-		pad, seeds, err := r.padMask()
+		trial := r.clone()
+		pad, seeds, err := trial.padMask()
 		if err != nil {
 			return nil, err
 		}
 		if len(seeds) > 0 {
-			local.Masked, local.PadToken = true, pad
-			r.valid = r.newInput("valid")
-			r.removeMask(seeds)
-			ctx.Report.Note("the model masks token %d: it is taken as the padding, after the last valid position and nowhere else", pad)
+			trial.valid = trial.newInput("valid")
+			trial.removeMask(seeds)
+			if len(trial.problems) == 0 {
+				r, g = trial, trial.g
+				local.Masked, local.PadToken = true, pad
+				ctx.Report.Note("the model masks token %d: it is taken as the padding, after the last valid position and nowhere else", pad)
+			} else { // a function of the token like any other, which may be a table
+				maskProblems = trial.problems
+			}
 		}
 	}
 	if len(r.problems) > 0 {
 		return nil, r.problems
 	}
 	vocab, err := r.foldTokens()
+	if maskProblems != nil && (err != nil || len(r.problems) > 0) {
+		return nil, maskProblems // the cause of what followed
+	}
 	if err != nil {
 		return nil, err
 	}

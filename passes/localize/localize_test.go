@@ -11,6 +11,11 @@ import (
 func TestGolden(t *testing.T) {
 	noMask := []string{"mul", "add", "cast", "Where", "Equal"}
 	passtest.Golden(t, localize.Pass, []passtest.Case{
+		{Name: "mask_of_tokens", Has: []string{"pool"}, Not: []string{"Equal", "Not", "mul", "div"}},
+		{Name: "mask_of_tokens_table", Has: []string{"pool"}, Not: []string{"Equal", "Not", "mul", "div"}},
+		{Name: "mask_of_tokens_between", Has: []string{"mul", "embed"}, Not: []string{"Equal"}},
+		{Name: "compare_of_tokens", Has: []string{"mul"}, Not: []string{"Greater"}},
+		{Name: "int32_tokens", Not: []string{"cast"}},
 		{Name: "mask_max", Has: []string{"embed", "pool"}, Not: noMask},
 		{Name: "mask_additive", Has: []string{"embed", "pool"}, Not: noMask},
 		{Name: "mask_where", Has: []string{"embed", "pool"}, Not: noMask},

@@ -11,6 +11,20 @@ import (
 // function of a single token that has one value for one id and another for all
 // others is a mask, and that id is the padding.
 
+// clone is r with a graph of its own.
+func (r *region) clone() *region {
+	c := *r
+	c.g = r.g.Clone()
+	c.names = edit.NamesOf(c.g)
+	c.names[r.tokens.Name] = true
+	for i, v := range r.g.Inputs {
+		if v == r.data {
+			c.data = c.g.Inputs[i]
+		}
+	}
+	return &c
+}
+
 // padMask finds such functions among the values that others than functions of
 // a token read, and the padding id; seeds[v] holds v for padding and for tokens.
 func (r *region) padMask() (pad int, seeds map[*ir.Value][2]*ir.Tensor, err error) {

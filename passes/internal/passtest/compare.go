@@ -28,11 +28,13 @@ func RandomInputs(g *ir.Graph, samples int) []map[string]*ir.Tensor {
 				if v.Type.DType == ir.F32 {
 					x = float64(rng.IntN(256)) / 255
 				}
-				if mask {
+				switch {
+				case v.Name == "padded" && j < prefix:
+					x++
+				case mask && j < prefix:
+					x = 1
+				case mask || v.Name == "padded":
 					x = 0
-					if j < prefix {
-						x = 1
-					}
 				}
 				set(t, j, x)
 			}
@@ -82,7 +84,16 @@ func Adapt(t testing.TB, g *ir.Graph, sample map[string]*ir.Tensor, l passes.Loc
 			}
 			in[v.Name] = ir.Int64s(tokens, len(tokens))
 		case v.Name == "valid":
-			in[v.Name] = &ir.Tensor{Type: v.Type, Data: []int64{ones(sample[l.MaskInput])}}
+			valid := int64(0)
+			if l.MaskInput != "" {
+				valid = ones(sample[l.MaskInput])
+			} else { // the model makes the mask of its tokens
+				x, _ := sample[l.TokenInput].Floats()
+				for valid < int64(len(x)) && x[valid] != float64(l.PadToken) {
+					valid++
+				}
+			}
+			in[v.Name] = &ir.Tensor{Type: v.Type, Data: []int64{valid}}
 		default:
 			t.Fatalf("unknown input %q", v.Name)
 		}
