@@ -288,6 +288,9 @@ func (w *worker) emit() {
 		}
 	}
 	c := w.lines
+	if c.buf == nil {
+		c.buf = make([]byte, 0, chunkBytes+chunkBytes/8) // full ones overshoot by a line
+	}
 	c.buf = append(w.a.opt.Format(&w.rec, c.buf), '\n')
 	c.records++
 	w.own.records++

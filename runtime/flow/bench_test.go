@@ -30,6 +30,7 @@ func BenchmarkInput(b *testing.B) {
 			var f capture.Frame
 			b.ReportAllocs()
 			packets := 0
+			cpu := testfiles.CPUTime()
 			for b.Loop() {
 				mem.Rewind()
 				for mem.Next(&f) == nil {
@@ -38,6 +39,8 @@ func BenchmarkInput(b *testing.B) {
 				in.Flush()
 				packets += mem.Len()
 			}
+			cpu = testfiles.CPUTime() - cpu
+			b.ReportMetric(float64(packets)/cpu.Seconds()/1e6, "Mpackets/cpu-s")
 			b.ReportMetric(float64(packets)/b.Elapsed().Seconds()/1e6, "Mpackets/s")
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(packets), "ns/packet")
 			b.ReportMetric(float64(verdicts)/float64(packets), "verdicts/packet")

@@ -1,0 +1,98 @@
+// Package packaging tests what the agent's packages are made of.
+package packaging
+
+import (
+	"bytes"
+	"debug/elf"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"nepcoc/internal/testfiles"
+)
+
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Dir = testfiles.Root(t)
+	cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH=1700000000")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %v: %v: %s", name, args, err, stderr.String())
+	}
+	return string(out)
+}
+
+// The packages of both architectures hold a static program of that
+// architecture, the unit, the configuration and the page about the card; two
+// builds give the same bytes.
+func TestDeb(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the agent")
+	}
+	deb := testfiles.Tool(t, "dpkg-deb")
+	for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
+		t.Run(arch, func(t *testing.T) {
+			var files [2]string
+			for i := range files {
+				dir := t.TempDir()
+				out := strings.TrimSpace(run(t, "packaging/build-deb.sh", "-o", dir, "-v", "1.2.3", arch))
+				if want := filepath.Join(dir, "nepcod_1.2.3_"+arch+".deb"); out != want {
+					t.Fatalf("%q, want %q", out, want)
+				}
+				files[i] = out
+			}
+			a, err := os.ReadFile(files[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := os.ReadFile(files[1]); err != nil || !bytes.Equal(a, b) {
+				t.Errorf("two builds differ (%v)", err)
+			}
+			if got := run(t, deb, "-f", files[0], "Package", "Version", "Architecture"); got != "Package: nepcod\nVersion: 1.2.3\nArchitecture: "+arch+"\n" {
+				t.Error(got)
+			}
+			root := t.TempDir()
+			run(t, deb, "-x", files[0], root)
+			for _, name := range []string{"etc/nepcod/nepcod.yaml", "etc/logrotate.d/nepcod", "usr/lib/systemd/system/nepcod.service", "usr/share/doc/nepcod/bluefield.md"} {
+				if _, err := os.Stat(filepath.Join(root, name)); err != nil {
+					t.Error(err)
+				}
+			}
+			f, err := elf.Open(filepath.Join(root, "usr/bin/nepcod"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if f.Machine != machine {
+				t.Errorf("the program is for %v", f.Machine)
+			}
+			for _, p := range f.Progs {
+				if p.Type == elf.PT_INTERP {
+					t.Error("the program needs a dynamic linker")
+				}
+			}
+		})
+	}
+}
+
+// systemd takes the unit without a complaint, and rates its sandbox.
+func TestUnit(t *testing.T) {
+	analyze := testfiles.Tool(t, "systemd-analyze")
+	unit := filepath.Join(testfiles.Root(t), "packaging", "nepcod.service")
+	out, err := exec.Command(analyze, "verify", "--man=no", unit).CombinedOutput()
+	for l := range strings.Lines(string(out)) {
+		// The program is not installed where the test runs.
+		if strings.Contains(l, "nepcod.service") && !strings.Contains(l, "is not executable") {
+			t.Errorf("%s (%v)", l, err)
+		}
+	}
+	// 0 is safest, 10 unsafe.
+	if out, err := exec.Command(analyze, "security", "--offline=true", "--threshold=25", unit).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
