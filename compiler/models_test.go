@@ -186,6 +186,30 @@ var modelCases = []modelCase{
 		}
 		verdict(g, g.Reduce("ReduceMax", x, 0, 2), 8)
 	}},
+	{name: "mask input of integers, count clamped as an integer", inputs: padded(int64(0)), build: func(g *m.Model) {
+		x := same3(g, embedded(g, tokens(g)))
+		mask := g.Unsqueeze(g.Input("mask", m.I64, -1, opLength), 1)
+		sum := g.Reduce("ReduceSum", g.Op("Mul", nil, x, g.Op("Cast", attrs{"to": m.F32}, mask)), 0, 2)
+		n := g.Op("Clip", nil, g.Reduce("ReduceSum", mask, 0, 2), g.Int(1))
+		verdict(g, g.Op("Div", nil, sum, g.Op("Cast", attrs{"to": m.F32}, n)), 8)
+	}},
+	{name: "mask input of integers, masked_fill", inputs: padded(int64(0)), build: func(g *m.Model) {
+		x := same3(g, embedded(g, tokens(g)))
+		off := g.Op("Not", nil, g.Op("Cast", attrs{"to": m.Bool}, g.Unsqueeze(g.Input("mask", m.I64, -1, opLength), 1)))
+		verdict(g, g.Reduce("ReduceMax", g.Op("Where", nil, off, g.Scalar(-1e9), x), 0, 2), 8)
+	}},
+	{name: "mask of the tokens, lengths", inputs: padded(nil), build: func(g *m.Model) {
+		src := tokens(g)
+		on := g.Op("Not", nil, g.Op("Equal", nil, src, g.Int(0)))
+		x := g.Op("Mul", nil, same3(g, embedded(g, src)), g.Unsqueeze(g.Op("Cast", attrs{"to": m.F32}, on), 1))
+		n := g.Op("Clip", nil, g.Reduce("ReduceSum", g.Op("Cast", attrs{"to": m.I64}, on), 1, 1), g.Int(1))
+		verdict(g, g.Op("Div", nil, g.Reduce("ReduceSum", x, 0, 2), g.Op("Cast", attrs{"to": m.F32}, n)), 8)
+	}},
+	{name: "an image", build: func(g *m.Model) {
+		x := g.Input("x", m.F32, -1, 1, 4, 32)
+		x = g.Op("Conv", attrs{"pads": []int{1, 1, 1, 1}}, x, g.Random(8, 1, 3, 3))
+		verdict(g, g.Op("Flatten", nil, g.Op("GlobalMaxPool", nil, x)), 8)
+	}, refused: []string{"a window over two axes", "one sequence", "nn.Conv1d"}},
 	{name: "two sequences", inputs: tokenArrays(opLength, opVocab), build: func(g *m.Model) {
 		x := g.Op("Add", nil, embedded(g, tokens(g)), embedded(g, g.Input("more", m.I64, -1, opLength)))
 		verdict(g, g.Reduce("ReduceMax", same3(g, x), 0, 2), 8)

@@ -142,6 +142,10 @@ func spatial(x *view, w *ir.Window) (pos int, err error) {
 	}
 	pos = -1
 	for i, a := range x.axes[2:] {
+		if a == channel && len(x.axes) == 4 {
+			return 0, refuse("lay the bytes out as one sequence, a flow's packets one after another, and use nn.Conv1d",
+				"a window over two axes, height and width: a flow is one sequence")
+		}
 		if a == channel {
 			return 0, refuse("transpose to [batch, channels, length]", "channels stand on an axis of positions")
 		}

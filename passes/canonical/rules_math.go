@@ -47,8 +47,14 @@ func gelu(l *lowering, n *ir.Node, x *view) (*view, error) {
 func keepAct(l *lowering, n *ir.Node, x *view) (*view, error) { return act(l, x, n.Attrs) }
 
 func clip(l *lowering, n *ir.Node, x *view) (*view, error) {
-	if x.val.Type.DType != ir.F32 {
-		return nil, refuse("clip floats", "integers are clipped")
+	if x.val.Type.DType != ir.F32 { // a count of valid positions, say
+		var err error
+		for i, op := range []string{"max", "min"} {
+			if bound := n.Input(i + 1); bound != nil && err == nil {
+				x, err = l.broadcast(op, operand{v: n.Inputs[0], view: x}, operand{v: bound, view: l.views[bound]})
+			}
+		}
+		return x, err
 	}
 	attrs := ir.Attrs{"fn": "clip"}
 	for i, key := range []string{"min", "max"} {
