@@ -57,6 +57,7 @@ at the end, and served as Prometheus metrics at --metrics.`,
 	fl.IntVar(&f.Workers, "workers", f.Workers, "threads that classify")
 	fl.IntVar(&f.Receive.Threads, "threads", f.Receive.Threads, "threads that receive")
 	fl.IntVar(&f.Flows, "flows", f.Flows, "flows held at once")
+	fl.BoolVar(&f.Receive.Tunnels, "tunnels", false, "classify what GRE, VXLAN and IP tunnels carry")
 	fl.StringVar(&f.Output.To, "output", f.Output.To, "where verdicts go: - (standard output), a file, or unix:SOCKET")
 	fl.StringVar(&f.Output.Format, "format", f.Output.Format, "eve, json (as nepcoc run --json) or text")
 	fl.StringVar(&f.Metrics.Listen, "metrics", "", "serve /metrics and /healthz at this address; :PORT is on the loopback")
@@ -71,6 +72,7 @@ var overrides = map[string]func(c, flags *agent.Config){
 	"workers":     func(c, f *agent.Config) { c.Workers = f.Workers },
 	"threads":     func(c, f *agent.Config) { c.Receive.Threads = f.Receive.Threads },
 	"flows":       func(c, f *agent.Config) { c.Flows = f.Flows },
+	"tunnels":     func(c, f *agent.Config) { c.Receive.Tunnels = f.Receive.Tunnels },
 	"output":      func(c, f *agent.Config) { c.Output.To = f.Output.To },
 	"format":      func(c, f *agent.Config) { c.Output.Format = f.Output.Format },
 	"metrics":     func(c, f *agent.Config) { c.Metrics.Listen = f.Metrics.Listen },

@@ -46,6 +46,10 @@ type Options struct {
 	// Lossless makes receivers and workers wait for room where they would drop:
 	// for files.
 	Lossless bool
+	// Tunnels: packets in GRE, VXLAN and IP tunnels are read, not the tunnels'
+	// own. With several sources the two directions of a flow may then come
+	// through different ones, and a little out of order.
+	Tunnels bool
 	// Active is the age at which an undecided flow gets its verdict; 0: none.
 	Active time.Duration
 	// Unknown overrides the bundle's thresholds, if set.
@@ -75,6 +79,7 @@ type Agent struct {
 	receivers []*receiver
 	workers   []*worker
 	out       *output
+	decode    func(*capture.Frame, *capture.Packet) capture.Kind
 
 	model     atomic.Pointer[Model]
 	copyBytes atomic.Int64
@@ -114,6 +119,10 @@ func New(o Options) (*Agent, error) {
 	o.Chunks = max(o.Chunks, o.Workers+1)
 	a := &Agent{opt: o, start: time.Now(), hurry: make(chan struct{})}
 	a.setModel(o.Model)
+	a.decode = capture.Decode
+	if o.Tunnels {
+		a.decode = capture.DecodeInner
+	}
 	a.out = newOutput(o.Sink, o.Chunks, a.hurry, a.complain)
 	for range o.Workers {
 		w, err := newWorker(a, o.Queue)

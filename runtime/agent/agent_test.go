@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"encoding/binary"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -64,5 +65,27 @@ func TestStop(t *testing.T) {
 	got, r := runAgent(t, ctx, agent.Options{Sources: []capture.Source{src}, Model: m, Workers: 2, Lossless: true})
 	if r.Read < 5000 || len(got) != 3000 || r.Flow.Flows != 3000 {
 		t.Errorf("%d packets, %d flows, %d lines", r.Read, r.Flow.Flows, len(got))
+	}
+}
+
+// The flows in a tunnel get the verdicts that they would get outside.
+func TestTunnels(t *testing.T) {
+	m := testModel(t, 0, "class")
+	mem, _ := load(captures(t)[0])
+	want := expected(t, m.Bundle, mem)
+	mem.Rewind()
+	wrapped := new(capture.Memory)
+	var f capture.Frame
+	for i := 0; mem.Next(&f) == nil; i++ {
+		// Outer Ethernet, IPv4, UDP to VXLAN's port, VXLAN.
+		outer := udp(uint32(i), 8)[:14+20+8]
+		binary.BigEndian.PutUint16(outer[14+2:], uint16(20+8+8+len(f.Data)))
+		binary.BigEndian.PutUint16(outer[14+20+2:], 4789)
+		f.Data = slices.Concat(outer, []byte{8, 0, 0, 0, 0, 0, 1, 0}, f.Data)
+		wrapped.Add(&f)
+	}
+	got, _ := runAgent(t, t.Context(), agent.Options{Sources: []capture.Source{wrapped}, Model: m, Tunnels: true, Lossless: true})
+	if !slices.Equal(got, want) {
+		t.Errorf("lines differ: %s", difference(got, want))
 	}
 }

@@ -53,6 +53,8 @@ type Receive struct {
 	SnapLen     int           `yaml:"snaplen"`
 	Promiscuous bool          `yaml:"promiscuous"`
 	Outgoing    bool          `yaml:"outgoing"`
+	// Tunnels opens GRE, VXLAN and IP tunnels; see Options.
+	Tunnels bool `yaml:"tunnels"`
 }
 
 // OutputConfig is where verdicts go (see OpenSink), and in what form (see Formats).
@@ -225,5 +227,6 @@ func (c *Config) Options() Options {
 		Workers: c.Workers, FlowsPerWorker: (c.Flows + c.Workers - 1) / c.Workers, Queue: c.Queue,
 		Active: c.ActiveTimeout, Unknown: c.UnknownThreshold, Alerts: c.Alerts,
 		Format: Formats[c.Output.Format], Drain: c.Drain,
+		Tunnels: c.Receive.Tunnels,
 	}
 }

@@ -95,7 +95,7 @@ const publishEvery = 4096
 func (r *receiver) frame(f *capture.Frame) {
 	r.own.read++
 	r.own.bytes += uint64(f.Length)
-	kind := capture.Decode(f, &r.pkt)
+	kind := r.a.decode(f, &r.pkt)
 	if kind == capture.KindOK && r.pkt.Fragment {
 		kind = r.frags.Resolve(&r.pkt)
 	}

@@ -120,11 +120,16 @@ func isTag(ethertype uint16) bool {
 }
 
 // Decode reads a frame. p is valid only where the result is KindOK, and then
-// holds a TCP or UDP packet or a later fragment of one.
+// holds a TCP or UDP packet or a later fragment of one. Tunnels are left closed;
+// see DecodeInner.
 func Decode(f *Frame, p *Packet) Kind {
-	b := f.Data
+	p.Time = f.Time
+	return decodeLink(f.Link, f.Data, p)
+}
+
+func decodeLink(link LinkType, b []byte, p *Packet) Kind {
 	var ethertype uint16
-	switch f.Link {
+	switch link {
 	case LinkEthernet:
 		if len(b) < 14 {
 			return MalformedLink
@@ -160,7 +165,6 @@ func Decode(f *Frame, p *Packet) Kind {
 		}
 		ethertype, b = binary.BigEndian.Uint16(b[2:]), b[4:]
 	}
-	p.Time = f.Time
 	switch ethertype {
 	case etherIPv4:
 		if len(b) > 0 && b[0]>>4 != 4 {
@@ -175,16 +179,16 @@ func Decode(f *Frame, p *Packet) Kind {
 	case etherARP:
 		return IgnoredARP
 	case 0: // no ethertype: the version decides
-		if f.Link == LinkEthernet || f.Link == LinkSLL || f.Link == LinkSLL2 {
+		if link == LinkEthernet || link == LinkSLL || link == LinkSLL2 {
 			return IgnoredNotIP
 		}
 		if len(b) == 0 {
 			return MalformedLink
 		}
 		switch v := b[0] >> 4; {
-		case v == 4 && f.Link != LinkIPv6:
+		case v == 4 && link != LinkIPv6:
 			return decodeIPv4(b, p)
-		case v == 6 && f.Link != LinkIPv4:
+		case v == 6 && link != LinkIPv4:
 			return decodeIPv6(b, p)
 		}
 		return MalformedIPVersion
