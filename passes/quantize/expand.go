@@ -2,6 +2,7 @@ package quantize
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"nepcoc/ir"
@@ -28,6 +29,28 @@ func fusedReason(n *ir.Node) string {
 	return ""
 }
 
+// padReason says why the result of n can't be padded in 8 bits; empty where it
+// can. A layer with LayerNorm stores the normalised value, which stands for
+// gamma*v + beta: zero is -beta/gamma there, and v reaches 2.5 or more.
+func padReason(n *ir.Node, uses []*ir.Node) string {
+	if n.Input(8) == nil || n.Input(9) == nil || !slices.ContainsFunc(uses, pads) {
+		return ""
+	}
+	gamma, beta := floats(n.Inputs[8]), floats(n.Inputs[9])
+	size := 0.0
+	for c := range gamma {
+		size += math.Hypot(float64(gamma[c]), float64(beta[c])) / float64(len(gamma))
+	}
+	for c := range gamma {
+		if miss := math.Abs(float64(beta[c])) - 2.5*math.Abs(float64(gamma[c])); miss > 0.25*size {
+			return fmt.Sprintf("in channel %d LayerNorm shifts by %.3g and scales by %.3g: padding with zeros is out of its range", c, beta[c], gamma[c])
+		}
+	}
+	return ""
+}
+
+func pads(n *ir.Node) bool { return n.Int("pad_left", 0) > 0 || n.Int("pad_right", 0) > 0 }
+
 func negative(w float32) bool { return w < 0 }
 
 // expand replaces the gated layers that the fused arithmetic can't take by the
@@ -35,9 +58,14 @@ func negative(w float32) bool { return w < 0 }
 // convolutions, a sigmoid, a product, a sum and a LayerNorm.
 func expand(g *ir.Graph, note func(format string, args ...any)) {
 	var nodes []*ir.Node
+	uses := g.Consumers()
 	for _, n := range g.Nodes {
 		if n.Op == "gated_conv" {
-			if why := fusedReason(n); why != "" {
+			why := fusedReason(n)
+			if why == "" {
+				why = padReason(n, uses[n.Out()])
+			}
+			if why != "" {
 				note("layer %q takes the general path: %s", n.Origin, why)
 				nodes = append(nodes, expanded(n)...)
 				continue

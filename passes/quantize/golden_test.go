@@ -33,6 +33,7 @@ var goldenCases = []goldenCase{
 	{name: "gated_plain", has: []string{"int_gated_conv"}},
 	{name: "gated_norm", has: []string{"int_gated_conv"}, not: []string{"int_layer_norm"}},
 	{name: "gated_norm_flip", has: []string{"int_gated_conv"}, not: []string{"int_layer_norm"}},
+	{name: "gated_norm_pad", has: []string{"int_layer_norm"}, not: []string{"int_gated_conv"}},
 	{name: "gated_negative_taps", has: []string{"int_conv", "int_lut", "int_mul", "int_add", "int_layer_norm"}, not: []string{"int_gated_conv"}},
 	{name: "gated_residual", has: []string{"int_add"}, not: []string{"int_gated_conv"}},
 	{name: "gated_then_act", has: []string{"int_gated_conv", "int_conv", "int_lut"}},
