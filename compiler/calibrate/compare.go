@@ -79,9 +79,9 @@ func Compare(float [][]float32, ints [][]int32, o *bundle.Output) Comparison {
 		cosine += Cosine(f, real)
 		for k, x := range f {
 			d := float64(x) - real[k]
-			errs += d * d
+			errs += float64(d * d) // here and below: not fused, the same bits on every CPU
 			c.MaxError = math.Max(c.MaxError, math.Abs(d))
-			spread += (float64(x) - mean[k]) * (float64(x) - mean[k])
+			spread += float64((float64(x) - mean[k]) * (float64(x) - mean[k]))
 		}
 	}
 	if n := float64(len(float)); n > 0 {

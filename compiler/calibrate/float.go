@@ -151,9 +151,9 @@ func ArgMax[T int32 | float32 | float64](v []T) int {
 func Cosine(a []float32, b []float64) float64 {
 	var ab, aa, bb float64
 	for i, x := range a {
-		ab += float64(x) * b[i]
+		ab += float64(float64(x) * b[i])
 		aa += float64(x) * float64(x)
-		bb += b[i] * b[i]
+		bb += float64(b[i] * b[i])
 	}
 	if aa == 0 || bb == 0 {
 		if aa == bb {

@@ -29,11 +29,7 @@ func canonicalConv(c *call) error {
 				}
 			}
 		}
-		err := multiply(out, matrix[float32]{data: cols, rows: positions, cols: k * cin},
-			matrix[float32]{data: w, rows: filters, cols: k * cin, t: true})
-		if err != nil {
-			return err
-		}
+		rowProducts(out, cols, w, k*cin)
 		addBias(out, c.input(2))
 		return fusedAct(c)
 	}
@@ -164,7 +160,7 @@ func gatedConv(c *call) error {
 			}
 			y[ch] = h * sigmoid(g)
 			if residual != nil {
-				y[ch] += alpha * float64(residual[t*cols+ch])
+				y[ch] += float64(alpha * float64(residual[t*cols+ch])) // not fused: the same bits on every CPU
 			}
 		}
 		dst := out[t*cols : (t+1)*cols]
@@ -176,7 +172,7 @@ func gatedConv(c *call) error {
 		}
 		mean, inv := moments(y, epsilon(c.n))
 		for ch, v := range y {
-			dst[ch] = float32((v-mean)*inv*float64(gamma[ch]) + float64(beta[ch]))
+			dst[ch] = float32(float64((v-mean)*inv*float64(gamma[ch])) + float64(beta[ch]))
 		}
 	}
 	return nil

@@ -136,15 +136,25 @@ func matMulTo[T float](c *call, out []T) error {
 	return err
 }
 
-// linear doesn't go through multiply: token tables and calibration come out of
-// it, and a compile must give the same bytes on every CPU. Products of float32
+func linear(c *call) error {
+	out := c.out[0].Data.([]float32)
+	rowProducts(out, c.in[0].Data.([]float32), c.in[1].Data.([]float32), c.in[1].Shape[1])
+	addBias(out, c.input(2))
+	return fusedAct(c)
+}
+
+// rowProducts sets out[r,o] to the product of row r of x and row o of w, both
+// of n elements. It doesn't go through multiply: token tables and calibration
+// come out of it, and a compile must give the same bytes on every CPU. Products of float32
 // are exact in float64 and are summed in one order here, so that it makes no
 // difference whether the CPU fuses multiplication and addition; a float32
 // product of gonum differs between amd64 and arm64 in its last bits.
-func linear(c *call) error {
-	x, w := c.in[0].Data.([]float32), widened(c.in[1].Data.([]float32))
-	out := c.out[0].Data.([]float32)
-	o, n := c.in[1].Shape[0], c.in[1].Shape[1]
+func rowProducts(out, x, weights []float32, n int) {
+	if n == 0 {
+		clear(out)
+		return
+	}
+	w, o := widened(weights), len(weights)/n
 	row := make([]float64, n)
 	for y := out; len(y) > 0; y, x = y[o:], x[n:] {
 		for i, v := range x[:n] {
@@ -170,8 +180,6 @@ func linear(c *call) error {
 			y[j] = float32(sum)
 		}
 	}
-	addBias(out, c.input(2))
-	return fusedAct(c)
 }
 
 func widened(x []float32) []float64 {

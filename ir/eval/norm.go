@@ -18,7 +18,8 @@ const defaultEpsilon = 1e-5
 func epsilon(n *ir.Node) float64 { return n.Float("epsilon", defaultEpsilon) }
 
 // moments are the mean and 1/sqrt(variance+eps) of some elements, in two
-// passes so that a large mean costs no accuracy.
+// passes so that a large mean costs no accuracy. The conversion of the product, here
+// and below, forbids a fused multiply-add: the same bits on every CPU.
 func moments[T float](x []T, eps float64) (mean, inv float64) {
 	for _, v := range x {
 		mean += float64(v)
@@ -27,7 +28,7 @@ func moments[T float](x []T, eps float64) (mean, inv float64) {
 	var sq float64
 	for _, v := range x {
 		d := float64(v) - mean
-		sq += d * d
+		sq += float64(d * d)
 	}
 	return mean, 1 / math.Sqrt(sq/float64(len(x))+eps)
 }
@@ -51,7 +52,7 @@ func batchNormTo[T float](c *call, x []T) {
 		ch := p % len(scale)
 		f := float64(scale[ch]) / math.Sqrt(float64(variance[ch])+epsilon(c.n))
 		for i, v := range x[p*n : (p+1)*n] {
-			out[p*n+i] = T((float64(v)-float64(mean[ch]))*f + float64(shift[ch]))
+			out[p*n+i] = T(float64((float64(v)-float64(mean[ch]))*f) + float64(shift[ch]))
 		}
 	}
 }
@@ -81,7 +82,7 @@ func groupNormTo[T float](c *call, x []T) {
 		mean, inv := moments(src, epsilon(c.n))
 		for i, v := range src {
 			ch := g%groups*(channels/groups) + i/n
-			dst[i] = T((float64(v)-mean)*inv*float64(scale[ch]) + float64(shift[ch]))
+			dst[i] = T(float64((float64(v)-mean)*inv*float64(scale[ch])) + float64(shift[ch]))
 		}
 	}
 }

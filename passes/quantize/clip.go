@@ -115,7 +115,7 @@ func divergence(h []float64, outside float64, n int) float64 {
 		}
 	}
 	for _, t := range terms {
-		kl += t.p / sumP * math.Log(t.p/sumP/max(t.q/sumQ, 1e-9))
+		kl += float64(t.p / sumP * math.Log(t.p/sumP/max(t.q/sumQ, 1e-9)))
 	}
 	return kl
 }

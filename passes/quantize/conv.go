@@ -198,7 +198,7 @@ func (q *quantizer) fold(x *quant, xv *ir.Value, w weights, offset, levels float
 				real := float64(r) * x.scale[ch] / acc[c]
 				s := int64(math.RoundToEven(real))
 				wq[c*size+j] = int16(s)
-				lost += (real - float64(s)) * (means[ch] - x.offset[ch]) / x.scale[ch]
+				lost += float64((real-float64(s))*(means[ch]-x.offset[ch])) / x.scale[ch]
 				lo += min(s*int64(xlo), s*int64(xhi))
 				hi += max(s*int64(xlo), s*int64(xhi))
 			}

@@ -43,7 +43,7 @@ func gateError(base, slope *[32]uint8, unit float64) float64 {
 	e := 0.0
 	for g := range 256 {
 		d := float64(arith.Gate(base, slope, uint8(g))) - 127/(1+math.Exp(-float64(g-128)*unit))
-		e += d * d
+		e += float64(d * d)
 	}
 	return math.Sqrt(e / 256)
 }

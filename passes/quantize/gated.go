@@ -227,7 +227,7 @@ func (q *quantizer) plainOutput(g *gated) (shift int, scale []float64, err error
 		for c := range least {
 			unit := max(least[c], clips[c]/math.Exp2(float64(s)))
 			out := unit * math.Exp2(float64(s)) / 127
-			e += (0.25*unit*unit + out*out) / (clips[c] * clips[c])
+			e += (float64(0.25*unit*unit) + float64(out*out)) / (clips[c] * clips[c])
 		}
 		if e < best {
 			best, shift = e, s
@@ -357,7 +357,7 @@ func (q *quantizer) normStats(g *gated) *norms {
 				}
 				y[c] = h / (1 + math.Exp(-s))
 				if res != nil {
-					y[c] += g.alpha * float64(res[p*g.c+c])
+					y[c] += float64(g.alpha * float64(res[p*g.c+c]))
 				}
 				mean += y[c]
 			}
