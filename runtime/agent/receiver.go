@@ -21,6 +21,8 @@ type receiver struct {
 	frags  flow.Fragments
 	pkt    capture.Packet
 	open   []*batch // by worker, being filled
+	late   []bool   // by worker: it has used up its patience
+	timer  *time.Timer
 	ticked time.Time
 	own    receiverCounts // since the last publish
 
@@ -46,7 +48,8 @@ const (
 )
 
 func newReceiver(a *Agent, src capture.Source) *receiver {
-	r := &receiver{a: a, src: src, open: make([]*batch, len(a.workers))}
+	r := &receiver{a: a, src: src, open: make([]*batch, len(a.workers)), late: make([]bool, len(a.workers)), timer: time.NewTimer(time.Hour)}
+	r.timer.Stop()
 	r.live, _ = src.(capture.Live)
 	return r
 }
@@ -114,7 +117,7 @@ func (r *receiver) frame(f *capture.Frame) {
 		}
 		r.send(w)
 	}
-	if !r.take(w, r.a.opt.Lossless) {
+	if !r.take(w, true) {
 		r.own.noRoom++
 		return
 	}
@@ -125,28 +128,61 @@ func (r *receiver) frame(f *capture.Frame) {
 // is dealt out the same way every time.
 const shardSeed = 0x6e65706364
 
-// take opens an empty batch for a worker. It reports false if none is free,
-// unless it may wait for one.
+// take opens an empty batch for a worker, waiting for one if it may; see await.
+// It reports false if there is none.
 func (r *receiver) take(w int, wait bool) bool {
 	var b *batch
-	if wait {
-		select {
-		case b = <-r.a.workers[w].free:
-		case <-r.a.hurry:
+	free := r.a.workers[w].free
+	select {
+	case b = <-free:
+	default:
+		if !wait {
 			return false
 		}
-	} else {
-		select {
-		case b = <-r.a.workers[w].free:
-		default:
+		if b = r.await(w); b == nil {
 			return false
 		}
+	}
+	if len(free) >= cap(free)/2 {
+		r.late[w] = false
 	}
 	b.reset(int(r.a.copyBytes.Load()))
 	b.received = r.a.now()
 	r.open[w] = b
 	return true
 }
+
+// await waits for a batch: as long as it takes where the source can wait, else
+// for patience. A worker that is late for longer than that gets no more
+// patience until half of its queue is empty again, since all others wait with it.
+func (r *receiver) await(w int) *batch {
+	free := r.a.workers[w].free
+	if r.a.opt.Lossless {
+		select {
+		case b := <-free:
+			return b
+		case <-r.a.hurry:
+			return nil
+		}
+	}
+	if r.late[w] {
+		return nil
+	}
+	r.timer.Reset(patience)
+	defer r.timer.Stop()
+	select {
+	case b := <-free:
+		return b
+	case <-r.timer.C:
+		r.late[w] = true
+		return nil
+	}
+}
+
+// patience is how long a live source's packets pile up in its own ring, which
+// is larger than any queue here, before they are dropped. A ring of 64 MB holds
+// this much of a link of 10 Gbit/s.
+const patience = 50 * time.Millisecond
 
 // send hands the open batch to its worker. There is always room: a queue is as
 // long as there are batches.
@@ -178,7 +214,7 @@ func (r *receiver) tick() {
 
 func (r *receiver) tell(clock int64) {
 	for w := range r.open {
-		// A worker without a free batch is busy; it hears the time later.
+		// In a live capture, a worker without a free batch is busy; it hears the time later.
 		if r.open[w] == nil && !r.take(w, r.a.opt.Lossless) {
 			continue
 		}

@@ -6,12 +6,17 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"nepcoc/internal/testfiles"
 	"nepcoc/internal/testnet"
 	"nepcoc/runtime/agent"
 	"nepcoc/runtime/capture"
@@ -152,6 +157,45 @@ func replay(t *testing.T, m *agent.Model, frames [][]byte, threads int) ([]strin
 		}
 	}()
 	return runAgent(t, ctx, agent.Options{Sources: sources, Model: m, Workers: 2, Drain: time.Minute})
+}
+
+// What tcpreplay can send here arrives without loss, through capture, flow
+// table and inference. It runs for as long as NEPCOC_SOAK says; by itself the
+// test sends some tens of thousands of packets.
+func TestTopSpeed(t *testing.T) {
+	tcpreplay := testfiles.Tool(t, "tcpreplay")
+	n := testnet.New(t)
+	var sources []capture.Source
+	n.Do(func() {
+		rings, err := afpacket.Open(testnet.Far, 1, afpacket.Options{Promiscuous: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources = append(sources, rings[0])
+	})
+	args := []string{"-q", "-K", "--topspeed", "--loop", "30"}
+	if length := duration(t, 0); length > 0 {
+		args = []string{"-q", "-K", "--topspeed", "--loop", "0", "--duration", strconv.Itoa(int(length.Seconds()))}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var said []byte
+	go n.Do(func() {
+		defer cancel()
+		var err error
+		args = append(args, "-i", testnet.Near, filepath.Join(testfiles.Root(t), "examples", "testbed", "test.pcap"))
+		if said, err = exec.Command(tcpreplay, args...).CombinedOutput(); err != nil {
+			t.Errorf("tcpreplay: %v: %s", err, said)
+		}
+	})
+	_, r := runAgent(t, ctx, agent.Options{Sources: sources, Model: testModel(t, 0, "class"), Sink: io.Discard, Drain: time.Minute})
+	m := regexp.MustCompile(`Actual: (\d+) packets`).FindSubmatch(said)
+	if m == nil {
+		t.Fatalf("tcpreplay says %s", said)
+	}
+	if sent := string(m[1]); sent != strconv.FormatUint(r.Read, 10) || r.Kernel.Dropped+r.QueueDropped != 0 {
+		t.Errorf("%s packets sent: %s", sent, r)
+	}
+	t.Logf("%s%s", regexp.MustCompile(`(?s)Actual.*pps`).Find(said), r)
 }
 
 // Every event has what Suricata's schema wants of one, and names nothing inside
