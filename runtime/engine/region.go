@@ -40,9 +40,6 @@ func bindTokenTable(e *Engine, s *bundle.Step) (func(*Context), error) {
 	}, nil
 }
 
-// blocks is the number of blocks that cover rows.
-func blocks(rows int) int { return (rows + plane.Block - 1) / plane.Block }
-
 func bindGated(e *Engine, s *bundle.Step) (func(*Context), error) {
 	params, err := gated.FromStep(e.p, s)
 	if err != nil {
@@ -57,6 +54,18 @@ func bindGated(e *Engine, s *bundle.Step) (func(*Context), error) {
 	}
 	e.gatedChannels = max(e.gatedChannels, params.C)
 	in, out, rows := s.In[0], s.Out, e.p.Values[s.In[0]].Rows
+	ahead := params.K - 1 - params.PadLeft
+	// padded is the input with padding where the wanted rows reach it.
+	padded := func(c *Context) *plane.Plane {
+		src := &c.planes[in]
+		if c.done[out] < params.PadLeft {
+			layer.PadLeft(src)
+		}
+		if c.need[out]+ahead > rows {
+			layer.PadRight(src, rows)
+		}
+		return src
+	}
 	// residual is nil where there is none.
 	residual := func(*Context) *plane.Plane { return nil }
 	if len(s.In) == 2 {
@@ -65,8 +74,7 @@ func bindGated(e *Engine, s *bundle.Step) (func(*Context), error) {
 	switch {
 	case params.Norm == nil:
 		return alsoRows(e, out, func(c *Context) {
-			layer.Pad(&c.planes[in], rows)
-			layer.Plain(&c.planes[out], &c.planes[in], c.done[out], blocks(c.need[out]-c.done[out]))
+			layer.Plain(&c.planes[out], padded(c), c.done[out], c.need[out]-c.done[out])
 		}), nil
 	case e.pooled[out]:
 		return func(c *Context) {
@@ -74,20 +82,18 @@ func bindGated(e *Engine, s *bundle.Step) (func(*Context), error) {
 			if from == 0 {
 				c.acc[out].Reset()
 			}
-			layer.Pad(&c.planes[in], rows)
-			layer.NormPool(c.acc[out], &c.planes[in], residual(c), from, blocks(to-from), from, to, c.norm)
+			layer.NormPool(c.acc[out], padded(c), residual(c), from, to-from, c.norm)
 		}, nil
 	case e.p.Values[out].DType == bundle.I8:
 		return alsoRows(e, out, func(c *Context) {
-			layer.Pad(&c.planes[in], rows)
-			layer.Norm(&c.planes[out], &c.planes[in], residual(c), c.done[out], blocks(c.need[out]-c.done[out]), c.norm)
+			layer.Norm(&c.planes[out], padded(c), residual(c), c.done[out], c.need[out]-c.done[out], c.norm)
 		}), nil
 	}
 	cols := params.C
 	return func(c *Context) {
-		layer.Pad(&c.planes[in], rows)
+		src := padded(c)
 		for t := 0; t < c.need[out]; t += plane.Block {
-			layer.NormWide(c.wide, &c.planes[in], residual(c), t, c.norm)
+			layer.NormWide(c.wide, src, residual(c), t, c.norm)
 			for i := range min(plane.Block, c.need[out]-t) {
 				for ch, row := 0, c.i16[out][(t+i)*cols:][:cols]; ch < cols; ch++ {
 					row[ch] = c.wide[ch*plane.Block+i]

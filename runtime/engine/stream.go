@@ -16,23 +16,24 @@ import (
 // chunks a flow keeps of each value only the columns that its readers will
 // still look back at: 5 kB for the published model (and 8 kB of running maxima),
 // where keeping whole planes would take 200 kB. They are copied into the worker's
-// planes before a chunk and out of them after it.
+// planes before a chunk and out of them after it. These planes are as short as a chunk
+// allows, so that those of a layer fit the first-level cache.
 
 // streamPlan says how a program's region runs in chunks.
 type streamPlan struct {
 	local   []bool // by value: computed chunk by chunk
 	lag     []int  // by value: positions behind the tokens
-	history []int  // by value: columns kept, a multiple of word
+	history []int  // by value: columns kept, a multiple of plane.Word
+	back    int    // rows before a chunk's first token that it may touch
+	ahead   int    // tokens that a last chunk may have beyond a block
+	rows    int    // of a chunk's planes
 }
-
-// word is the number of columns that are copied at a time.
-const word = 4
 
 // planStream is nil for programs whose region is not a chain of gated layers
 // that ends in maxima.
 func planStream(e *Engine) *streamPlan {
 	p, n := e.p, len(e.p.Values)
-	s := &streamPlan{make([]bool, n), make([]int, n), make([]int, n)}
+	s := &streamPlan{local: make([]bool, n), lag: make([]int, n), history: make([]int, n)}
 	for i := range p.Steps {
 		step := &p.Steps[i]
 		v := step.Out
@@ -66,9 +67,16 @@ func planStream(e *Engine) *streamPlan {
 				if j == 0 {
 					back += step.GatedConv.PadLeft
 				}
-				s.history[in] = max(s.history[in], (back+word-1)/word*word)
+				s.history[in] = max(s.history[in], (back+plane.Word-1)/plane.Word*plane.Word)
 			}
 		}
+	}
+	for v := range n {
+		s.ahead = max(s.ahead, s.lag[v])
+		s.back = max(s.back, s.lag[v]+s.history[v])
+	}
+	if s.rows = s.back + plane.Block + s.ahead; s.rows >= p.Length {
+		s.back, s.rows = p.Length, p.Length
 	}
 	return s
 }
@@ -137,8 +145,7 @@ func (s *Stream) Begin() { s.n, s.done = 0, 0 }
 func (s *Stream) Tokens() int { return s.n }
 
 // Append adds the flow's next tokens and runs the region for as many whole blocks
-// as there are. When no token can follow, all that is left is done in one go by
-// Finish.
+// as there are. When no token can follow, all that is left is done by Finish.
 func (c *Context) Append(s *Stream, tokens []int32) error {
 	if s.e != c.e {
 		return fmt.Errorf("the stream belongs to another engine")
@@ -153,19 +160,12 @@ func (c *Context) Append(s *Stream, tokens []int32) error {
 	}
 	copy(s.tokens[s.n:], tokens)
 	s.n += len(tokens)
-	plan := c.e.stream
-	if plan == nil || s.n-s.done < plane.Block || s.n == len(s.tokens) {
+	if c.e.stream == nil || s.n == len(s.tokens) {
 		return nil
 	}
-	to := s.n - (s.n-s.done)%plane.Block
-	for v := range plan.local {
-		c.need[v] = 0
-		if plan.local[v] {
-			c.need[v] = max(0, to-plan.lag[v])
-		}
+	for s.n-s.done >= plane.Block {
+		c.block(s, nil)
 	}
-	c.region(s, true)
-	s.done = to
 	return nil
 }
 
@@ -190,8 +190,18 @@ func (c *Context) Finish(s *Stream, pad int32, out [][]int32) error {
 	if err := c.e.checkOut(out); err != nil {
 		return err
 	}
-	c.e.require(c.need, s.n)
-	c.region(s, false)
+	c.e.require(c.all, s.n)
+	last := 0
+	for v, local := range c.e.stream.local {
+		if local {
+			last = max(last, c.all[v])
+		}
+	}
+	for s.done > 0 && last-s.done > plane.Block+c.e.stream.ahead {
+		c.block(s, c.all)
+	}
+	copy(c.need, c.all)
+	c.region(s, last, false)
 	own := c.acc
 	c.acc = s.acc
 	for i := range c.e.ops {
@@ -204,12 +214,41 @@ func (c *Context) Finish(s *Stream, pad int32, out [][]int32) error {
 	return nil
 }
 
-// region runs the local steps from where the flow's last chunk ended to the
-// rows wanted now. If more chunks are to come, it keeps what they look back at.
-func (c *Context) region(s *Stream, more bool) {
+// block runs the region for the flow's next block of tokens, after which there
+// are more. all are the rows that the whole flow needs, where they are known.
+func (c *Context) block(s *Stream, all []int) {
+	to := s.done + plane.Block
+	for v, local := range c.e.stream.local {
+		c.need[v] = 0
+		if local {
+			c.need[v] = max(0, to-c.e.stream.lag[v])
+		}
+		if all != nil {
+			c.need[v] = min(c.need[v], all[v])
+		}
+	}
+	c.region(s, to, true)
+	s.done = to
+}
+
+// region runs the local steps from where the flow's last chunk ended to token
+// to, as far as rows are wanted. If more chunks are to come, it keeps what they look back at.
+//
+// A flow that has had no chunk and gets none runs in the whole planes, as Run does. Else
+// the rows wanted and those before them fit short planes over the same memory,
+// which begin at row base of every value.
+func (c *Context) region(s *Stream, to int, more bool) {
 	plan := c.e.stream
-	own := c.acc
+	acc, whole := c.acc, c.planes
 	c.tokens, c.acc = s.tokens, s.acc
+	if more || s.done > 0 {
+		c.planes = c.chunks
+		_, margin := plane.Dims(plan.rows, c.e.lay.left, c.e.lay.right)
+		base := max(0, s.done-plan.back)
+		for v := range c.planes {
+			c.planes[v].Margin = margin - base
+		}
+	}
 	for i := range c.e.ops {
 		o := &c.e.ops[i]
 		v := o.out
@@ -218,38 +257,26 @@ func (c *Context) region(s *Stream, more bool) {
 		}
 		from := max(0, s.done-plan.lag[v])
 		// Readers look back at columns even where no new ones are wanted.
-		c.history(s, v, from, true)
+		c.history(s, v, from, (*plane.Plane).Restore)
 		if c.need[v] > from {
 			c.done[v] = from
 			o.run(c)
 			c.done[v] = 0
-			if more {
-				c.history(s, v, c.need[v], false)
-			}
+		}
+		if more {
+			c.history(s, v, max(0, to-plan.lag[v]), (*plane.Plane).Save)
 		}
 	}
-	c.tokens, c.acc = nil, own
+	c.tokens, c.acc, c.planes = nil, acc, whole
 }
 
 // history copies the columns of value v that precede row to: into the plane, or
 // out of it. It goes word by word and so may write a few columns further to
 // the left, which nobody will read again, or padding, which is written before it is read.
-func (c *Context) history(s *Stream, v, to int, restore bool) {
+func (c *Context) history(s *Stream, v, to int, copy func(p *plane.Plane, buf []int8, stride, pos, n int)) {
 	columns := c.e.stream.history[v]
-	if columns == 0 || to == 0 {
-		return
-	}
-	p, kept := &c.planes[v], s.history[v]
-	// Words that lie wholly before row 0 hold nothing.
-	for at := max(0, columns-to) / word * word; at < columns; at += word {
-		row := p.Margin + to - columns + at
-		for ch := range p.Channels {
-			a, b := (*[word]int8)(kept[ch*columns+at:]), (*[word]int8)(p.Data[ch*p.Stride+row:])
-			if restore {
-				*b = *a
-			} else {
-				*a = *b
-			}
-		}
+	skip := max(0, columns-to) / plane.Word * plane.Word // words that lie wholly before row 0
+	if skip < columns {
+		copy(&c.planes[v], s.history[v][skip:], columns, to-columns+skip, columns-skip)
 	}
 }

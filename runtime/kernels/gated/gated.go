@@ -134,90 +134,90 @@ func (p Params) clone() Params {
 	return p
 }
 
-// Pad writes the layer's padding values around the length positions of its
-// input src: PadLeft to the left, as many as the taps reach to the right. Call
-// it after src has been computed and before the layer reads it.
-func (l *Layer) Pad(src *plane.Plane, length int) {
-	left, right := l.p.PadLeft, max(l.p.K-1-l.p.PadLeft, 0)
-	if left == 0 && right == 0 {
-		return
-	}
-	lo, hi := src.Margin-left, src.Margin+length+right
-	if src.Channels < l.p.Cin || lo < 0 || length < 0 || (l.p.Cin-1)*src.Stride+hi > len(src.Data) {
-		panic(fmt.Sprintf("BUG: gated: padding of %d positions outside the plane", length))
-	}
-	if left == 1 && right == 2 {
-		l.pad12(src, length)
-		return
-	}
-	for c, v := range l.p.PadIn {
-		src.Fill(c, -left, 0, v)
-		src.Fill(c, length, length+right, v)
-	}
+// PadLeft writes the layer's padding values before position 0 of its input src,
+// PadRight after the first length positions, as many as the taps reach. Call
+// them after src has been computed, where the layer reads there.
+func (l *Layer) PadLeft(src *plane.Plane) { l.pad(src, -l.p.PadLeft, 0) }
+
+// PadRight is described at PadLeft.
+func (l *Layer) PadRight(src *plane.Plane, length int) {
+	l.pad(src, length, length+max(l.p.K-1-l.p.PadLeft, 0))
 }
 
-// pad12 is Pad for the published shape. It is called for every layer of every flow and
-// touches a line per channel; without bounds checks it takes a third of the time.
-func (l *Layer) pad12(src *plane.Plane, length int) {
-	left := unsafe.Pointer(&src.Data[src.Margin-1])
-	right := unsafe.Pointer(&src.Data[src.Margin+length])
+// pad writes positions [from,to) of all channels. It is called for every layer of
+// every flow and touches a line per channel; without bounds checks the
+// published shape (one position, and two) takes a third of the time.
+func (l *Layer) pad(src *plane.Plane, from, to int) {
+	lo, n := src.Margin+from, to-from
+	if n <= 0 {
+		return
+	}
+	if src.Channels < l.p.Cin || lo < 0 || (l.p.Cin-1)*src.Stride+lo+n > len(src.Data) {
+		panic(fmt.Sprintf("BUG: gated: padding positions [%d,%d) outside the plane", from, to))
+	}
 	flip := uint16(uint8(src.Flip)) * 0x101
-	off, stride := 0, src.Stride
-	for _, v := range l.pads {
-		v ^= flip
-		*(*uint8)(unsafe.Add(left, off)) = uint8(v)
-		*(*uint16)(unsafe.Add(right, off)) = v
-		off += stride
+	at := unsafe.Pointer(&src.Data[lo])
+	switch n {
+	case 1:
+		for c, v := range l.pads {
+			*(*uint8)(unsafe.Add(at, c*src.Stride)) = uint8(v ^ flip)
+		}
+	case 2:
+		for c, v := range l.pads {
+			*(*uint16)(unsafe.Add(at, c*src.Stride)) = v ^ flip
+		}
+	default:
+		for c, v := range l.p.PadIn {
+			src.Fill(c, from, to, v)
+		}
 	}
 }
 
-// Plain computes a layer without Norm: blocks blocks of positions from pos on,
-// all channels. dst and src must not overlap.
-func (l *Layer) Plain(dst, src *plane.Plane, pos, blocks int) {
-	if blocks <= 0 {
+// Plain computes a layer without Norm: n positions from pos on, all channels.
+// It and the functions below may also compute, and write, what is left of
+// the last block. dst and src must not overlap.
+func (l *Layer) Plain(dst, src *plane.Plane, pos, n int) {
+	if n <= 0 {
 		return
 	}
-	l.span(dst, l.p.C, pos, blocks)
-	l.spanTaps(src, pos, blocks)
+	l.span(dst, l.p.C, pos, n)
+	l.spanTaps(src, pos, n)
 	if l.path == cpu.Purego {
-		l.plainGeneric(dst, src, pos, blocks)
+		l.plainGeneric(dst, src, pos, n)
 		return
 	}
-	l.plainASM(dst, src, pos, blocks)
+	l.plainASM(dst, src, pos, n)
 }
 
 // Norm computes a layer with Norm to int8. res is the residual, nil for none.
 // dst may be res; it must not overlap src.
-func (l *Layer) Norm(dst, src, res *plane.Plane, pos, blocks int, s *Scratch) {
-	if blocks <= 0 {
+func (l *Layer) Norm(dst, src, res *plane.Plane, pos, n int, s *Scratch) {
+	if n <= 0 {
 		return
 	}
-	l.span(dst, l.p.C, pos, blocks)
-	for b := range blocks {
-		l.tile(src, res, pos+b*Block, s)
+	l.span(dst, l.p.C, pos, n)
+	for end := pos + n; pos < end; {
+		w := l.tile(src, res, pos, end-pos, s)
 		if l.path == cpu.Purego {
-			l.applyGeneric(dst, pos+b*Block, s)
+			l.applyGeneric(dst, pos, s)
 		} else {
-			l.applyASM(dst, pos+b*Block, s)
+			l.applyASM(dst, pos, w, s)
 		}
+		pos += w
 	}
 }
 
-// NormPool computes a layer with Norm to int16 and takes the maximum over those
-// of the blocks' positions that are in [from,to) into acc.
-func (l *Layer) NormPool(acc *Acc, src, res *plane.Plane, pos, blocks, from, to int, s *Scratch) {
-	for b := range blocks {
-		p := pos + b*Block
-		lo, hi := max(from-p, 0), min(to-p, Block)
-		if lo >= hi {
-			continue
-		}
-		l.tile(src, res, p, s)
+// NormPool computes a layer with Norm to int16 and takes the maximum of n positions
+// from pos on into acc.
+func (l *Layer) NormPool(acc *Acc, src, res *plane.Plane, pos, n int, s *Scratch) {
+	for end := pos + n; pos < end; {
+		w := l.tile(src, res, pos, end-pos, s)
 		if l.path == cpu.Purego {
-			l.poolGeneric(acc, lo, hi, s)
+			l.poolGeneric(acc, min(end-pos, w), s)
 		} else {
-			l.poolASM(acc, lo, hi, s)
+			l.poolASM(acc, min(end-pos, w), w, s)
 		}
+		pos += w
 	}
 }
 
@@ -225,7 +225,7 @@ func (l *Layer) NormPool(acc *Acc, src, res *plane.Plane, pos, blocks, from, to 
 // NormPool takes the maximum of): channel c at position pos+i goes to dst[c*Block+i].
 func (l *Layer) NormWide(dst []int16, src, res *plane.Plane, pos int, s *Scratch) {
 	dst = dst[:l.p.C*Block]
-	l.tile(src, res, pos, s)
+	l.tile(src, res, pos, Block, s)
 	if l.path == cpu.Purego {
 		l.wideGeneric(dst, s)
 		return
@@ -233,9 +233,9 @@ func (l *Layer) NormWide(dst []int16, src, res *plane.Plane, pos int, s *Scratch
 	l.wideASM(dst, s)
 }
 
-// tile computes the LayerNorm's input of one block and the factors of its
-// positions into s.
-func (l *Layer) tile(src, res *plane.Plane, pos int, s *Scratch) {
+// tile computes the LayerNorm's input and the factors of the positions from pos on
+// into s: as many of the n wanted as the kernels take at a time, which it returns.
+func (l *Layer) tile(src, res *plane.Plane, pos, n int, s *Scratch) int {
 	l.spanTaps(src, pos, 1)
 	if res != nil {
 		l.span(res, l.p.C, pos, 1)
@@ -243,26 +243,30 @@ func (l *Layer) tile(src, res *plane.Plane, pos int, s *Scratch) {
 	s.need(l.p.C)
 	if l.path == cpu.Purego {
 		l.tileGeneric(src, res, pos, s)
-		return
+		return Block
 	}
-	l.tileASM(src, res, pos, s)
+	w := l.width(n)
+	l.tileASM(src, res, pos, w, s)
+	return w
 }
 
-// span checks that a plane has blocks blocks from pos on: the kernels trust it.
-func (l *Layer) span(p *plane.Plane, channels, pos, blocks int) {
-	lo, hi := p.Margin+pos, (channels-1)*p.Stride+p.Margin+pos+blocks*Block
+// span checks that a plane has the whole blocks that n positions from pos on are
+// in: the kernels trust it.
+func (l *Layer) span(p *plane.Plane, channels, pos, n int) {
+	lo := p.Margin + pos
+	hi := (channels-1)*p.Stride + lo + (n+Block-1)/Block*Block
 	if p.Channels < channels || lo < 0 || hi > len(p.Data) {
 		panic(fmt.Sprintf("BUG: gated: positions [%d,%d) of %d channels outside the plane (%d channels, stride %d, margin %d, %d bytes)",
-			pos, pos+blocks*Block, channels, p.Channels, p.Stride, p.Margin, len(p.Data)))
+			pos, pos+n, channels, p.Channels, p.Stride, p.Margin, len(p.Data)))
 	}
 }
 
 // spanTaps is span for the input: all that the taps reach, padded to 4 or 8.
-func (l *Layer) spanTaps(p *plane.Plane, pos, blocks int) {
+func (l *Layer) spanTaps(p *plane.Plane, pos, n int) {
 	lo := p.Margin + pos - l.p.PadLeft
-	hi := (l.p.Cin-1)*p.Stride + lo + blocks*Block + max(l.p.K, 8)
+	hi := (l.p.Cin-1)*p.Stride + lo + (n+Block-1)/Block*Block + max(l.p.K, 8)
 	if p.Channels < l.p.Cin || lo < 0 || hi > len(p.Data) {
-		panic(fmt.Sprintf("BUG: gated: taps from position %d for %d blocks outside the plane (%d of %d channels, stride %d, margin %d, %d bytes)",
-			pos-l.p.PadLeft, blocks, l.p.Cin, p.Channels, p.Stride, p.Margin, len(p.Data)))
+		panic(fmt.Sprintf("BUG: gated: taps from position %d for %d positions outside the plane (%d of %d channels, stride %d, margin %d, %d bytes)",
+			pos-l.p.PadLeft, n, l.p.Cin, p.Channels, p.Stride, p.Margin, len(p.Data)))
 	}
 }

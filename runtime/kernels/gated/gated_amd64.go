@@ -14,8 +14,9 @@ import (
 //
 //	0  taps 01, 23 of h, then of g, each pair twice
 //	16 bias of h, of g, each twice as 16 bits
-//	24 0 rho 0 rho 0: rho as a word at 25, times 256 at 24
-//	32 cst twice; 36 flip, four bytes 0 or -1
+//	24 cst twice
+//	28 0 rho 0 rho 0: rho as a word at 29, times 256 at 28
+//	36 flip, four bytes 0 or -1
 //	40 input channels of h, g as 16 bits
 //	48 (8 taps) taps 45, 67 of h, then of g
 const (
@@ -27,6 +28,8 @@ type packed struct {
 	w       []byte
 	size    int
 	signed  bool // some rho is negative
+	halves  bool // the half block's kernels can take it
+	shared  bool // the channels of each pair read the same inputs
 	tab     tables
 	factors factorParams
 	mult    uint16 // rounds to int8
@@ -77,11 +80,15 @@ func (l *Layer) pack() bool {
 			put(w[60:], g[3])
 		}
 		if n := p.Norm; n != nil {
-			w[25], w[27] = byte(n.Rho[c]), byte(n.Rho[c])
-			put(w[32:], twice(int(n.Cst[c])))
+			put(w[24:], twice(int(n.Cst[c])))
+			w[29], w[31] = byte(n.Rho[c]), byte(n.Rho[c])
 			put(w[36:], -uint32(n.Flip[c]))
 			l.packed.signed = l.packed.signed || n.Rho[c] < 0
 		}
+	}
+	l.packed.halves, l.packed.shared = size == size4 && p.C%2 == 0, true
+	for c := 0; c+1 < p.C; c += 2 {
+		l.packed.shared = l.packed.shared && p.ChanH[c] == p.ChanH[c+1] && p.ChanG[c] == p.ChanG[c+1]
 	}
 	copy(l.packed.tab.gate[:], p.Base)
 	copy(l.packed.tab.gate[32:], p.Slope)
@@ -113,24 +120,58 @@ func tapPairs(taps []uint8) (out [4]uint32, ok bool) {
 // twice is the low 16 bits of v in both halves.
 func twice(v int) uint32 { return uint32(uint16(v)) * 0x10001 }
 
-func (l *Layer) plainASM(dst, src *plane.Plane, pos, blocks int) {
-	k := &l.packed
-	f := plain4
-	if k.size == size8 {
-		f = plain8
+// width is the number of positions that the kernels compute of the n still
+// wanted: a block, or a half where that is enough.
+func (l *Layer) width(n int) int {
+	if n <= Block/2 && l.packed.halves {
+		return Block / 2
 	}
-	f(&k.w[0], l.p.C, &src.Data[src.Margin+pos-l.p.PadLeft], src.Stride,
-		&dst.Data[dst.Margin+pos], dst.Stride, blocks, &k.tab)
+	return Block
+}
+
+func (l *Layer) plainASM(dst, src *plane.Plane, pos, n int) {
+	k := &l.packed
+	blocks := n / Block
+	if rest := n % Block; rest > 0 && l.width(rest) == Block {
+		blocks++
+	}
+	in, out := src.Margin+pos-l.p.PadLeft, dst.Margin+pos
+	if blocks > 0 {
+		f := plain4
+		if k.size == size8 {
+			f = plain8
+		}
+		f(&k.w[0], l.p.C, &src.Data[in], src.Stride, &dst.Data[out], dst.Stride, blocks, &k.tab)
+	}
+	if done := blocks * Block; done < n {
+		f := plainHalf
+		if !k.shared {
+			f = plainHalfMap
+		}
+		f(&k.w[0], l.p.C/2, &src.Data[in+done], src.Stride, &dst.Data[out+done], dst.Stride, &k.tab)
+	}
 }
 
 // noResidual is the row of every channel of a layer without residual.
 var noResidual [Block]int8
 
-func (l *Layer) tileASM(src, res *plane.Plane, pos int, s *Scratch) {
-	k := &l.packed
+func (l *Layer) tileASM(src, res *plane.Plane, pos, width int, s *Scratch) {
+	k, c := &l.packed, l.p.C
 	r, stride := &noResidual[0], 0
 	if res != nil {
 		r, stride = &res.Data[res.Margin+pos], res.Stride
+	}
+	in := &src.Data[src.Margin+pos-l.p.PadLeft]
+	if width < Block {
+		f := tileHalf
+		if !k.shared {
+			f = tileHalfMap
+		}
+		f(&k.w[0], c/2, in, src.Stride, r, stride, &s.y[0], &k.tab)
+		pairs := (c + 3) / 4 // of vectors, each with two channels
+		clear(s.y[c*width : 4*pairs*width])
+		factorsHalf(&s.y[0], pairs, &s.r[0], &s.k[0], &k.factors)
+		return
 	}
 	f := tile4
 	switch {
@@ -141,16 +182,20 @@ func (l *Layer) tileASM(src, res *plane.Plane, pos int, s *Scratch) {
 	case k.signed:
 		f = tile4any
 	}
-	f(&k.w[0], l.p.C, &src.Data[src.Margin+pos-l.p.PadLeft], src.Stride, r, stride, &s.y[0], &k.tab)
-	if l.p.C%2 != 0 {
-		clear(s.y[l.p.C*Block:][:Block]) // sums go by pairs of channels
-	}
-	factors(&s.y[0], (l.p.C+1)/2, &s.r[0], &s.k[0], &k.factors)
+	f(&k.w[0], c, in, src.Stride, r, stride, &s.y[0], &k.tab)
+	pairs := (c + 1) / 2
+	clear(s.y[c*width : 2*pairs*width])
+	factors(&s.y[0], pairs, &s.r[0], &s.k[0], &k.factors)
 }
 
-func (l *Layer) applyASM(dst *plane.Plane, pos int, s *Scratch) {
+func (l *Layer) applyASM(dst *plane.Plane, pos, width int, s *Scratch) {
 	k := &l.packed
-	apply(&s.y[0], l.p.C, &s.r[0], &s.k[0], &k.w[0], k.size, &dst.Data[dst.Margin+pos], dst.Stride, k.mult)
+	out := &dst.Data[dst.Margin+pos]
+	if width < Block {
+		applyHalf(&s.y[0], l.p.C/2, &s.r[0], &s.k[0], &k.w[0], out, dst.Stride, k.mult)
+		return
+	}
+	apply(&s.y[0], l.p.C, &s.r[0], &s.k[0], &k.w[0], k.size, out, dst.Stride, k.mult)
 }
 
 // wholeBlock is the mask of a block with all positions.
@@ -161,27 +206,34 @@ var wholeBlock = func() (m [Block]int16) {
 	return m
 }()
 
-func (l *Layer) poolASM(acc *Acc, lo, hi int, s *Scratch) {
+func (l *Layer) poolASM(acc *Acc, n, width int, s *Scratch) {
 	k := &l.packed
 	mask := &wholeBlock
-	if hi-lo < Block {
-		mask = s.restrict(lo, hi)
+	if n < width {
+		mask = s.restrict(n, width)
+	}
+	if width < Block {
+		poolHalf(&s.y[0], l.p.C/2, &s.r[0], &s.k[0], &k.w[0], &acc.v[0], &mask[0])
+		return
 	}
 	pool(&s.y[0], l.p.C, &s.r[0], &s.k[0], &k.w[0], k.size, &acc.v[0], &mask[0])
 }
 
-// restrict makes the positions outside [lo,hi) normalise to -32768. Element i
-// of the factors belongs to position 2*i, or 2*(i-16)+1.
-func (s *Scratch) restrict(lo, hi int) *[Block]int16 {
-	for i := range s.mask {
-		t := 2 * (i % 16)
-		t += i / 16
-		s.mask[i] = -1
-		if t < lo || t >= hi {
-			s.mask[i], s.r[i], s.k[i] = 0, 0, -32768
-		}
+// restrict makes all positions but the first n normalise to -32768. Element i
+// of the factors belongs to position 2*i, or 2*(i-width/2)+1.
+func (s *Scratch) restrict(n, width int) *[Block]int16 {
+	for i := range width / 2 {
+		s.keep(i, 2*i < n)
+		s.keep(i+width/2, 2*i+1 < n)
 	}
 	return &s.mask
+}
+
+func (s *Scratch) keep(i int, wanted bool) {
+	s.mask[i] = -1
+	if !wanted {
+		s.mask[i], s.r[i], s.k[i] = 0, 0, -32768
+	}
 }
 
 func (l *Layer) wideASM(dst []int16, s *Scratch) {
@@ -211,6 +263,12 @@ func plain4(w *byte, n int, src *int8, srcStride int, dst *int8, dstStride, bloc
 func plain8(w *byte, n int, src *int8, srcStride int, dst *int8, dstStride, blocks int, tab *tables)
 
 //go:noescape
+func plainHalf(w *byte, pairs int, src *int8, srcStride int, dst *int8, dstStride int, tab *tables)
+
+//go:noescape
+func plainHalfMap(w *byte, pairs int, src *int8, srcStride int, dst *int8, dstStride int, tab *tables)
+
+//go:noescape
 func tile4(w *byte, n int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
 
 //go:noescape
@@ -223,13 +281,28 @@ func tile4any(w *byte, n int, src *int8, srcStride int, res *int8, resStride int
 func tile8any(w *byte, n int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
 
 //go:noescape
+func tileHalf(w *byte, pairs int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
+
+//go:noescape
+func tileHalfMap(w *byte, pairs int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
+
+//go:noescape
 func factors(y *int16, pairs int, r, k *int16, p *factorParams)
+
+//go:noescape
+func factorsHalf(y *int16, pairs int, r, k *int16, p *factorParams)
 
 //go:noescape
 func apply(y *int16, n int, r, k *int16, w *byte, size int, dst *int8, dstStride int, mult uint16)
 
 //go:noescape
+func applyHalf(y *int16, pairs int, r, k *int16, w *byte, dst *int8, dstStride int, mult uint16)
+
+//go:noescape
 func pool(y *int16, n int, r, k *int16, w *byte, size int, acc, mask *int16)
+
+//go:noescape
+func poolHalf(y *int16, pairs int, r, k *int16, w *byte, acc, mask *int16)
 
 //go:noescape
 func wide(y *int16, n int, r, k *int16, w *byte, size int, dst *int16)

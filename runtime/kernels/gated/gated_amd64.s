@@ -161,14 +161,14 @@ block:                                         \
 // Residual times rho for rho >= 0: unsigned by signed, one product per word.
 // E in Y6, O in Y7.
 #define RESPOS \
-	VPBROADCASTD 25(R8), Y6    \
-	VPBROADCASTD 24(R8), Y7    \
+	VPBROADCASTD 29(R8), Y6    \
+	VPBROADCASTD 28(R8), Y7    \
 	VPMADDUBSW   (R12), Y6, Y6 \
 	VPMADDUBSW   (R12), Y7, Y7
 
 // The same for any rho: high halves of (r<<8)*(rho<<8).
 #define RESANY \
-	VPBROADCASTD 24(R8), Y7    \
+	VPBROADCASTD 28(R8), Y7    \
 	VMOVDQU      (R12), Y5     \
 	VPSLLW       $8, Y5, Y6    \
 	VPANDN       Y5, Y11, Y5   \
@@ -200,7 +200,7 @@ channel:                                 \
 	VPMULLW      Y1, Y4, Y1              \
 	VPMULLW      Y0, Y2, Y0              \
 	RESIDUAL                             \
-	VPBROADCASTD 32(R8), Y5              \
+	VPBROADCASTD 24(R8), Y5              \
 	VPADDW       Y5, Y6, Y6              \
 	VPADDW       Y5, Y7, Y7              \
 	VPADDW       Y6, Y1, Y1              \
@@ -213,6 +213,138 @@ channel:                                 \
 	DECQ         R9                      \
 	JNZ          channel                 \
 	VZEROUPPER                           \
+	RET
+
+// Half blocks: 16 positions of a pair of channels, the first in the low lane
+// and the second in the high one; everything else as above. Y6 holds the pair's taps, Y7 its
+// biases, cst and rho, of which VPSHUFD takes one. Pairs whose channels read
+// the same inputs (SHARED) load them once for both lanes; others (MAPPED) have
+// those of the second channel at AX (h) and BX (g).
+
+#define SHARED(K, P, P2, X, Y) VBROADCASTI128 K(P), Y
+
+#define MAPPED(K, P, P2, X, Y) \
+	VMOVDQU     K(P), X           \
+	VINSERTI128 $1, K(P2), Y, Y
+
+// Four taps of one filter: E in Y4, O in Y2; W01, W23 and BIAS are VPSHUFD's.
+#define PAIRCONV(LOAD, P, P2, W01, W23, BIAS) \
+	VPSHUFD    W01, Y6, Y2     \
+	VPSHUFD    W23, Y6, Y3     \
+	LOAD(0, P, P2, X4, Y4)     \
+	VPMADDUBSW Y4, Y2, Y4      \
+	LOAD(1, P, P2, X5, Y5)     \
+	VPMADDUBSW Y5, Y2, Y2      \
+	LOAD(2, P, P2, X5, Y5)     \
+	VPMADDUBSW Y5, Y3, Y5      \
+	VPADDW     Y5, Y4, Y4      \
+	LOAD(3, P, P2, X5, Y5)     \
+	VPMADDUBSW Y5, Y3, Y3      \
+	VPADDW     Y3, Y2, Y2      \
+	VPSHUFD    BIAS, Y7, Y5    \
+	VPADDW     Y5, Y4, Y4      \
+	VPADDW     Y5, Y2, Y2
+
+#define PAIRH(LOAD) PAIRCONV(LOAD, SI, AX, $0x00, $0x55, $0x00)
+#define PAIRG(LOAD) PAIRCONV(LOAD, DI, BX, $0xaa, $0xff, $0x55)
+
+// The inputs and constants of the pair at R8.
+#define PAIRSHARED \
+	INPUTS                             \
+	VMOVDQU     (R8), X6               \
+	VINSERTI128 $1, 48(R8), Y6, Y6     \
+	VMOVDQU     16(R8), X7             \
+	VINSERTI128 $1, 64(R8), Y7, Y7
+
+#define PAIRMAPPED \
+	PAIRSHARED                     \
+	MOVWLZX     88(R8), AX         \
+	MOVWLZX     90(R8), BX         \
+	IMULQ       R11, AX            \
+	IMULQ       R11, BX            \
+	ADDQ        R10, AX            \
+	ADDQ        R10, BX
+
+#define PLAINHALF(PAIR, LOAD) \
+	MOVQ           w+0(FP), R8             \
+	MOVQ           pairs+8(FP), R9         \
+	MOVQ           src+16(FP), R10         \
+	MOVQ           srcStride+24(FP), R11   \
+	MOVQ           dst+32(FP), R12         \
+	MOVQ           dstStride+40(FP), R13   \
+	MOVQ           tab+48(FP), AX          \
+	TABLES(AX)                             \
+	VPBROADCASTD   64(AX), Y9              \
+	VPBROADCASTD   68(AX), Y8              \
+pair:                                      \
+	PAIR                                   \
+	PAIRG(LOAD)                            \
+	GATE                                   \
+	VPSRLW         $9, Y0, Y0              \
+	VPBROADCASTD   even7<>(SB), Y1         \
+	VPAND          Y1, Y3, Y1              \
+	PAIRH(LOAD)                            \
+	VPSRAW         $8, Y4, Y4              \
+	VPSRAW         $8, Y2, Y2              \
+	VPMULLW        Y1, Y4, Y1              \
+	VPMULLW        Y0, Y2, Y0              \
+	VPMULHRSW      Y8, Y1, Y1              \
+	VPMULHRSW      Y9, Y0, Y0              \
+	VBROADCASTI128 interleave<>(SB), Y2    \
+	VPACKSSWB      Y0, Y1, Y0              \
+	VPSHUFB        Y2, Y0, Y0              \
+	VMOVDQU        X0, (R12)               \
+	VEXTRACTI128   $1, Y0, (R12)(R13*1)    \
+	LEAQ           (R12)(R13*2), R12       \
+	ADDQ           $96, R8                 \
+	DECQ           R9                      \
+	JNZ            pair                    \
+	VZEROUPPER                             \
+	RET
+
+// The tile of a half block: for each pair 16 words E (8 of each channel), 16 words O.
+#define TILEHALF(PAIR, LOAD) \
+	MOVQ         w+0(FP), R8                       \
+	MOVQ         pairs+8(FP), R9                   \
+	MOVQ         src+16(FP), R10                   \
+	MOVQ         srcStride+24(FP), R11             \
+	MOVQ         res+32(FP), R12                   \
+	MOVQ         resStride+40(FP), R13             \
+	MOVQ         y+48(FP), DX                      \
+	MOVQ         tab+56(FP), AX                    \
+	TABLES(AX)                                     \
+pair:                                              \
+	PAIR                                           \
+	PAIRG(LOAD)                                    \
+	GATE                                           \
+	VPSLLW       $8, Y3, Y3                        \
+	VPSRLW       $9, Y0, Y0                        \
+	VPSRLW       $9, Y3, Y1                        \
+	PAIRH(LOAD)                                    \
+	VPSRAW       $8, Y4, Y4                        \
+	VPSRAW       $8, Y2, Y2                        \
+	VPMULLW      Y1, Y4, Y1                        \
+	VPMULLW      Y0, Y2, Y0                        \
+	VMOVDQU      (R12), X5                         \
+	VINSERTI128  $1, (R12)(R13*1), Y5, Y5          \
+	VPSHUFD      $0xff, Y7, Y4                     \
+	VPSHUFD      $0xaa, Y7, Y3                     \
+	VPSLLW       $8, Y5, Y2                        \ // residual as in RESANY
+	VPANDN       Y5, Y11, Y5                       \
+	VPMULHW      Y4, Y2, Y2                        \
+	VPMULHW      Y4, Y5, Y5                        \
+	VPADDW       Y3, Y2, Y2                        \
+	VPADDW       Y3, Y5, Y5                        \
+	VPADDW       Y2, Y1, Y1                        \
+	VPADDW       Y5, Y0, Y0                        \
+	VMOVDQU      Y1, (DX)                          \
+	VMOVDQU      Y0, 32(DX)                        \
+	ADDQ         $64, DX                           \
+	LEAQ         (R12)(R13*2), R12                 \
+	ADDQ         $96, R8                           \
+	DECQ         R9                                \
+	JNZ          pair                              \
+	VZEROUPPER                                     \
 	RET
 
 // func plain4(w *byte, n int, src *int8, srcStride int, dst *int8, dstStride, blocks int, tab *tables)
@@ -238,6 +370,22 @@ TEXT ·tile4any(SB), NOSPLIT, $0-64
 // func tile8any(w *byte, n int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
 TEXT ·tile8any(SB), NOSPLIT, $0-64
 	TILE(H8, G8, RESANY, 64)
+
+// func plainHalf(w *byte, pairs int, src *int8, srcStride int, dst *int8, dstStride int, tab *tables)
+TEXT ·plainHalf(SB), NOSPLIT, $0-56
+	PLAINHALF(PAIRSHARED, SHARED)
+
+// func plainHalfMap(w *byte, pairs int, src *int8, srcStride int, dst *int8, dstStride int, tab *tables)
+TEXT ·plainHalfMap(SB), NOSPLIT, $0-56
+	PLAINHALF(PAIRMAPPED, MAPPED)
+
+// func tileHalf(w *byte, pairs int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
+TEXT ·tileHalf(SB), NOSPLIT, $0-64
+	TILEHALF(PAIRSHARED, SHARED)
+
+// func tileHalfMap(w *byte, pairs int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
+TEXT ·tileHalfMap(SB), NOSPLIT, $0-64
+	TILEHALF(PAIRMAPPED, MAPPED)
 
 // One step of the normalisation V<<e to [2^29,2^31): where V (Y9) is below the
 // bound, shift by S and count S/2 into Y1.
@@ -326,30 +474,34 @@ TEXT ·tile8any(SB), NOSPLIT, $0-64
 	VPADDD     Y4, QL, QL      \
 	VPADDD     A, QH, QH
 
+// The sums of all pairs of vectors of a tile: S1 of E in Y10, of O in Y11, the
+// squares' halves in Y12, Y13 and Y14, Y15.
+#define ALLSUMS \
+	VPXOR   Y10, Y10, Y10                \
+	VPXOR   Y11, Y11, Y11                \
+	VPXOR   Y12, Y12, Y12                \
+	VPXOR   Y13, Y13, Y13                \
+	VPXOR   Y14, Y14, Y14                \
+	VPXOR   Y15, Y15, Y15                \
+pair:                                    \
+	VMOVDQU (SI), Y0                     \
+	VMOVDQU 32(SI), Y1                   \
+	VMOVDQU 64(SI), Y2                   \
+	VMOVDQU 96(SI), Y3                   \
+	SUMS(Y0, Y2, Y10, Y12, Y13)          \
+	SUMS(Y1, Y3, Y11, Y14, Y15)          \
+	ADDQ    $128, SI                     \
+	DECQ    CX                           \
+	JNZ     pair
+
 // func factors(y *int16, pairs int, r, k *int16, p *factorParams)
 TEXT ·factors(SB), NOSPLIT, $0-40
-	MOVQ  y+0(FP), SI
-	MOVQ  pairs+8(FP), CX
-	MOVQ  r+16(FP), DI
-	MOVQ  k+24(FP), DX
-	MOVQ  p+32(FP), R8
-	VPXOR Y10, Y10, Y10
-	VPXOR Y11, Y11, Y11
-	VPXOR Y12, Y12, Y12
-	VPXOR Y13, Y13, Y13
-	VPXOR Y14, Y14, Y14
-	VPXOR Y15, Y15, Y15
-
-pair:
-	VMOVDQU (SI), Y0
-	VMOVDQU 32(SI), Y1
-	VMOVDQU 64(SI), Y2
-	VMOVDQU 96(SI), Y3
-	SUMS(Y0, Y2, Y10, Y12, Y13)
-	SUMS(Y1, Y3, Y11, Y14, Y15)
-	ADDQ    $128, SI
-	DECQ    CX
-	JNZ     pair
+	MOVQ y+0(FP), SI
+	MOVQ pairs+8(FP), CX
+	MOVQ r+16(FP), DI
+	MOVQ k+24(FP), DX
+	MOVQ p+32(FP), R8
+	ALLSUMS
 
 	VPUNPCKLWD Y10, Y10, Y8
 	VPSRAD     $16, Y8, Y8
@@ -380,6 +532,40 @@ pair:
 	VPACKSSDW  Y9, Y12, Y12
 	VMOVDQU    Y7, 32(DI)
 	VMOVDQU    Y12, 32(DX)
+	VZEROUPPER
+	RET
+
+// Adds the lanes of a half tile's sums S1 and squares XL, XH: FACTORS' inputs.
+#define FOLD(S1, XS, QL, XL, QH, XH) \
+	VEXTRACTI128 $1, S1, X0            \
+	VPADDW       X0, XS, X0            \
+	VPMOVSXWD    X0, Y8                \
+	VEXTRACTI128 $1, QL, X0            \
+	VPADDD       X0, XL, X0            \
+	VEXTRACTI128 $1, QH, X1            \
+	VPADDD       X1, XH, X1            \
+	VINSERTI128  $1, X1, Y0, Y9
+
+// func factorsHalf(y *int16, pairs int, r, k *int16, p *factorParams)
+TEXT ·factorsHalf(SB), NOSPLIT, $0-40
+	MOVQ y+0(FP), SI
+	MOVQ pairs+8(FP), CX
+	MOVQ r+16(FP), DI
+	MOVQ k+24(FP), DX
+	MOVQ p+32(FP), R8
+	ALLSUMS
+	FOLD(Y10, X10, Y12, X12, Y13, X13)
+	FACTORS
+	VMOVDQA   Y8, Y7
+	VMOVDQA   Y9, Y12
+	FOLD(Y11, X11, Y14, X14, Y15, X15)
+	FACTORS
+	VPACKSSDW Y8, Y7, Y7
+	VPACKSSDW Y9, Y12, Y12
+	VPERMQ    $0xd8, Y7, Y7
+	VPERMQ    $0xd8, Y12, Y12
+	VMOVDQU   Y7, (DI)
+	VMOVDQU   Y12, (DX)
 	VZEROUPPER
 	RET
 
@@ -457,6 +643,84 @@ channel:
 	ADDQ         $64, SI
 	DECQ         CX
 	JNZ          channel
+	VZEROUPPER
+	RET
+
+// The flips of the pair of channels at R8, in Y2.
+#define PAIRFLIPS \
+	VPBROADCASTD 36(R8), X2    \
+	VPBROADCASTD 84(R8), X3    \
+	VINSERTI128  $1, X3, Y2, Y2
+
+// Factors of a half block for NORMALISE.
+#define HALFFACTORS \
+	VBROADCASTI128 (AX), Y15     \
+	VBROADCASTI128 16(AX), Y14   \
+	VBROADCASTI128 (BX), Y13     \
+	VBROADCASTI128 16(BX), Y12
+
+// func applyHalf(y *int16, pairs int, r, k *int16, w *byte, dst *int8, dstStride int, mult uint16)
+TEXT ·applyHalf(SB), NOSPLIT, $0-58
+	MOVQ           y+0(FP), SI
+	MOVQ           pairs+8(FP), CX
+	MOVQ           r+16(FP), AX
+	MOVQ           k+24(FP), BX
+	MOVQ           w+32(FP), R8
+	MOVQ           dst+40(FP), DI
+	MOVQ           dstStride+48(FP), R13
+	HALFFACTORS
+	VPBROADCASTW   mult+56(FP), Y11
+	VBROADCASTI128 interleave<>(SB), Y10
+
+pair:
+	NORMALISE
+	PAIRFLIPS
+	VPMULHRSW    Y11, Y0, Y0
+	VPMULHRSW    Y11, Y1, Y1
+	VPACKSSWB    Y1, Y0, Y0
+	VPSHUFB      Y10, Y0, Y0
+	VPXOR        Y2, Y0, Y0
+	VMOVDQU      X0, (DI)
+	VEXTRACTI128 $1, Y0, (DI)(R13*1)
+	LEAQ         (DI)(R13*2), DI
+	ADDQ         $96, R8
+	ADDQ         $64, SI
+	DECQ         CX
+	JNZ          pair
+	VZEROUPPER
+	RET
+
+// func poolHalf(y *int16, pairs int, r, k *int16, w *byte, acc, mask *int16)
+TEXT ·poolHalf(SB), NOSPLIT, $0-56
+	MOVQ           y+0(FP), SI
+	MOVQ           pairs+8(FP), CX
+	MOVQ           r+16(FP), AX
+	MOVQ           k+24(FP), BX
+	MOVQ           w+32(FP), R8
+	MOVQ           acc+40(FP), DI
+	MOVQ           mask+48(FP), DX
+	HALFFACTORS
+	VBROADCASTI128 (DX), Y11
+	VBROADCASTI128 16(DX), Y10
+
+pair:
+	NORMALISE
+	PAIRFLIPS
+	VPAND        Y11, Y2, Y3
+	VPAND        Y10, Y2, Y2
+	VPXOR        Y3, Y0, Y0
+	VPXOR        Y2, Y1, Y1
+	VPMAXSW      Y1, Y0, Y0
+	VMOVDQU      (DI), X3
+	VINSERTI128  $1, 32(DI), Y3, Y3
+	VPMAXSW      Y3, Y0, Y0
+	VMOVDQU      X0, (DI)
+	VEXTRACTI128 $1, Y0, 32(DI)
+	ADDQ         $64, DI
+	ADDQ         $96, R8
+	ADDQ         $64, SI
+	DECQ         CX
+	JNZ          pair
 	VZEROUPPER
 	RET
 

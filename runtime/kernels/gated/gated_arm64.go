@@ -251,13 +251,23 @@ func putNorm(words, bytes []byte, cst int, rho int8) {
 	}
 }
 
-func (l *Layer) plainASM(dst, src *plane.Plane, pos, blocks int) {
-	k, n := &l.packed, l.p.C
-	if l.path == cpu.DotProd {
-		n /= 2
+// width is the number of positions that the kernels compute of the n still
+// wanted: a block, or a half where that is enough.
+func (l *Layer) width(n int) int {
+	if n <= Block/2 {
+		return Block / 2
 	}
-	k.plain(&k.w[0], n, &src.Data[src.Margin+pos-l.p.PadLeft], src.Stride,
-		&dst.Data[dst.Margin+pos], dst.Stride, 2*blocks, &k.tab)
+	return Block
+}
+
+func (l *Layer) plainASM(dst, src *plane.Plane, pos, n int) {
+	k, rows := &l.packed, l.p.C
+	if l.path == cpu.DotProd {
+		rows /= 2
+	}
+	halves := (n + Block/2 - 1) / (Block / 2)
+	k.plain(&k.w[0], rows, &src.Data[src.Margin+pos-l.p.PadLeft], src.Stride,
+		&dst.Data[dst.Margin+pos], dst.Stride, halves, &k.tab)
 }
 
 // half is one half tile, [C][16] words in time order, C rounded up to 4.
@@ -266,8 +276,8 @@ func (l *Layer) half(s *Scratch, i int) []int16 {
 	return s.y[i*n:][:n]
 }
 
-func (l *Layer) tileASM(src, res *plane.Plane, pos int, s *Scratch) {
-	k := &l.packed
+func (l *Layer) tileASM(src, res *plane.Plane, pos, width int, s *Scratch) {
+	k, halves := &l.packed, width/16
 	y := [2][]int16{l.half(s, 0), l.half(s, 1)}
 	at := src.Margin + pos - l.p.PadLeft
 	r, stride := noResidual[:], 0
@@ -276,47 +286,47 @@ func (l *Layer) tileASM(src, res *plane.Plane, pos int, s *Scratch) {
 	}
 	sums := dotFactors
 	if l.path == cpu.DotProd {
-		for i := range y {
+		for i := range halves {
 			k.dotTile(&k.w[0], l.p.C/2, &src.Data[at+16*i], src.Stride, &r[16*i], stride, &y[i][0], &k.tab, &k.aux[0])
 		}
-	} else {
+	} else { // this kernel has no half
 		sums = neonFactors
 		k.neoTile(&k.w[0], l.p.C, &src.Data[at], src.Stride, &r[0], stride, &y[0][0], &y[1][0], &k.tab, &k.aux[0])
 	}
-	for i := range y {
+	for i := range halves {
 		clear(y[i][l.p.C*16:]) // sums go by four channels
 		sums(&y[i][0], len(y[i])/64, &s.r[16*i], &s.k[16*i], &k.factors)
 	}
 }
 
-func (l *Layer) applyASM(dst *plane.Plane, pos int, s *Scratch) {
+func (l *Layer) applyASM(dst *plane.Plane, pos, width int, s *Scratch) {
 	k := &l.packed
-	for i := range 2 {
+	for i := range width / 16 {
 		k.apply(&l.half(s, i)[0], l.p.C/2, &s.r[16*i], &s.k[16*i], &k.flips[0], &s.mask[0], &dst.Data[dst.Margin+pos+16*i], dst.Stride)
 	}
 }
 
-func (l *Layer) poolASM(acc *Acc, lo, hi int, s *Scratch) {
+func (l *Layer) poolASM(acc *Acc, n, width int, s *Scratch) {
 	k := &l.packed
-	for i := range 2 {
-		from, to := lo-16*i, hi-16*i
-		if from >= 16 || to <= 0 {
-			continue
+	for i := range width / 16 {
+		to := n - 16*i
+		if to <= 0 {
+			return
 		}
 		mask := &wholeHalf[0]
-		if from > 0 || to < 16 {
-			s.restrict(i, from, to)
+		if to < 16 {
+			s.restrict(i, to)
 			mask = &s.mask[0]
 		}
 		k.pool(&l.half(s, i)[0], l.p.C/2, &s.r[16*i], &s.k[16*i], &k.flips[0], mask, &acc.v[0])
 	}
 }
 
-// restrict makes the positions outside [lo,hi) of a half tile normalise to -32768.
-func (s *Scratch) restrict(half, lo, hi int) {
+// restrict makes all positions of a half tile but the first n normalise to -32768.
+func (s *Scratch) restrict(half, n int) {
 	for i := range 16 {
 		s.mask[i] = -1
-		if i < lo || i >= hi {
+		if i >= n {
 			s.mask[i], s.r[16*half+i], s.k[16*half+i] = 0, 0, -32768
 		}
 	}

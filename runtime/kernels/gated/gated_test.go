@@ -228,7 +228,7 @@ func TestLayers(t *testing.T) {
 	eachPath(t, func(t *testing.T, path cpu.Path) {
 		rng := rand.New(rand.NewPCG(7, 11))
 		for _, s := range shapes {
-			for _, length := range []int{1, 31, 32, 33, 96} {
+			for _, length := range []int{1, 16, 17, 31, 32, 33, 48, 96} {
 				testLayer(t, rng, path, s, length)
 			}
 		}
@@ -282,7 +282,8 @@ func testLayer(t *testing.T, rng *rand.Rand, path cpu.Path, s shape, length int)
 	}
 	left, right := max(s.padLeft, 1), max(s.k-1-s.padLeft, 1)
 	src, srcBuf := guarded(rng, path, max(s.cin, s.c), length, left, right, s.extreme)
-	l.Pad(&src, length)
+	l.PadLeft(&src)
+	l.PadRight(&src, length)
 	before := slices.Clone(src.Data)
 	x := func(c, at int) int8 {
 		if at < 0 || at >= length {
@@ -304,13 +305,13 @@ func testLayer(t *testing.T, rng *rand.Rand, path cpu.Path, s shape, length int)
 
 func testPlain(t *testing.T, rng *rand.Rand, name string, l *Layer, p *Params, path cpu.Path, src *plane.Plane, x func(c, t int) int8, length, left, right int) {
 	t.Helper()
-	blocks := (length + Block - 1) / Block
-	for _, span := range [][2]int{{0, blocks}, {(blocks - 1) * Block, 1}} {
+	some := rng.IntN(length)
+	for _, span := range [][2]int{{0, length}, {some, 1 + rng.IntN(length-some)}} {
 		dst, buf := guarded(rng, path, p.C, length, left, right, false)
 		was := slices.Clone(dst.Data)
 		l.Plain(&dst, src, span[0], span[1])
 		for c := range p.C {
-			for at := span[0]; at < min(span[0]+span[1]*Block, length); at++ {
+			for at := span[0]; at < span[0]+span[1]; at++ {
 				h, s7 := refProducts(p, x, c, at)
 				if got, want := dst.At(c, at), arith.GateShift(h, s7, p.Shift); got != want {
 					t.Fatalf("%s: channel %d position %d: %d, want %d (h %d, s7 %d)", name, c, at, got, want, h, s7)
@@ -318,7 +319,7 @@ func testPlain(t *testing.T, rng *rand.Rand, name string, l *Layer, p *Params, p
 			}
 		}
 		checkGuards(t, name, buf)
-		outside(t, name, &dst, was, p.C, span[0], span[1]*Block)
+		outside(t, name, &dst, was, p.C, span[0], (span[1]+Block-1)/Block*Block)
 	}
 }
 
@@ -354,11 +355,12 @@ func testNorm(t *testing.T, rng *rand.Rand, name string, l *Layer, p *Params, pa
 			}
 		}
 
-		from, to := rng.IntN(length), length-rng.IntN(min(length, 3))
+		from := rng.IntN(length)
+		to := from + 1 + rng.IntN(length-from)
+		cut := from + rng.IntN(to-from)
 		acc := NewAcc(p.C)
-		for _, cut := range [][2]int{{0, 1}, {Block, blocks - 1}} {
-			l.NormPool(acc, src, res, cut[0], cut[1], from, to, s)
-		}
+		l.NormPool(acc, src, res, from, cut-from, s)
+		l.NormPool(acc, src, res, cut, to-cut, s)
 		got := make([]int16, p.C)
 		acc.Max(got)
 		for c := range got {
@@ -383,9 +385,9 @@ func testNorm(t *testing.T, rng *rand.Rand, name string, l *Layer, p *Params, pa
 		}
 
 		was := slices.Clone(dst.Data)
-		l.Norm(&dst, src, res, 0, blocks, s)
+		l.Norm(&dst, src, res, from, to-from, s)
 		for c := range p.C {
-			for at := range length {
+			for at := from; at < to; at++ {
 				v := int16(arith.Flip(int32(want[at][c]), p.Norm.Flip[c]))
 				w := int8(arith.Flip(int32(arith.NormNarrow(v, p.Norm.Shift)), p.Norm.Flip[c]))
 				if got := dst.At(c, at); got != w {
@@ -394,7 +396,7 @@ func testNorm(t *testing.T, rng *rand.Rand, name string, l *Layer, p *Params, pa
 			}
 		}
 		checkGuards(t, name, buf)
-		outside(t, name, &dst, was, p.C, 0, blocks*Block)
+		outside(t, name, &dst, was, p.C, from, (to-from+Block-1)/Block*Block)
 	}
 }
 
@@ -416,7 +418,8 @@ func TestSaturatingPair(t *testing.T) {
 			src.Set(0, at, -128)
 			src.Set(1, at, 127)
 		}
-		l.Pad(&src, 64)
+		l.PadLeft(&src)
+		l.PadRight(&src, 64)
 		x := func(c, at int) int8 { return src.At(c, at) }
 		testPlain(t, rng, "257", l, &p, path, &src, x, 64, 1, 2)
 	})
@@ -465,21 +468,21 @@ func bench(b *testing.B, s shape, f func(l *Layer, dst, src *plane.Plane, sc *Sc
 }
 
 func BenchmarkPlain(b *testing.B) {
-	bench(b, shapes[0], func(l *Layer, dst, src *plane.Plane, sc *Scratch, acc *Acc) { l.Plain(dst, src, 0, 4) })
+	bench(b, shapes[0], func(l *Layer, dst, src *plane.Plane, sc *Scratch, acc *Acc) { l.Plain(dst, src, 0, 128) })
 }
 
 func BenchmarkNorm(b *testing.B) {
-	bench(b, shapes[1], func(l *Layer, dst, src *plane.Plane, sc *Scratch, acc *Acc) { l.Norm(dst, src, dst, 0, 4, sc) })
+	bench(b, shapes[1], func(l *Layer, dst, src *plane.Plane, sc *Scratch, acc *Acc) { l.Norm(dst, src, dst, 0, 128, sc) })
 }
 
 func BenchmarkNormPool(b *testing.B) {
 	bench(b, shapes[1], func(l *Layer, dst, src *plane.Plane, sc *Scratch, acc *Acc) {
-		l.NormPool(acc, src, dst, 0, 4, 0, 128, sc)
+		l.NormPool(acc, src, dst, 0, 128, sc)
 	})
 }
 
 func BenchmarkPad(b *testing.B) {
-	bench(b, shapes[1], func(l *Layer, dst, src *plane.Plane, sc *Scratch, acc *Acc) { l.Pad(src, 128) })
+	bench(b, shapes[1], func(l *Layer, dst, src *plane.Plane, sc *Scratch, acc *Acc) { l.PadLeft(src); l.PadRight(src, 128) })
 }
 
 func BenchmarkMax(b *testing.B) {

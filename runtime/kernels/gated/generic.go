@@ -35,12 +35,11 @@ func convRow(acc *[Block]int32, src *plane.Plane, c, from int, taps []uint8, bia
 	}
 }
 
-func (l *Layer) plainGeneric(dst, src *plane.Plane, pos, blocks int) {
+func (l *Layer) plainGeneric(dst, src *plane.Plane, pos, n int) {
 	var h [Block]int8
 	var s7 [Block]uint8
 	for c := range l.p.C {
-		for b := range blocks {
-			at := pos + b*Block
+		for at := pos; at < pos+n; at += Block {
 			l.products(src, c, at, &h, &s7)
 			out := (*[Block]int8)(dst.Data[c*dst.Stride+dst.Margin+at:])
 			for i := range out {
@@ -111,13 +110,13 @@ func (l *Layer) wideGeneric(dst []int16, s *Scratch) {
 	}
 }
 
-func (l *Layer) poolGeneric(acc *Acc, lo, hi int, s *Scratch) {
+func (l *Layer) poolGeneric(acc *Acc, n int, s *Scratch) {
 	var v [Block]int16
 	for c := range l.p.C {
 		wideRow(&v, c, s)
 		flip := -int16(l.p.Norm.Flip[c])
 		a := (*[lanes]int16)(acc.v[c*lanes:])
-		for i := lo; i < hi; i++ {
+		for i := range n {
 			a[i%lanes] = max(a[i%lanes], v[i]^flip)
 		}
 	}

@@ -88,3 +88,38 @@ func (p *Plane) Fill(c, from, to int, v int8) {
 		row[i] = v ^ p.Flip
 	}
 }
+
+// Word is the number of positions that Save and Restore copy at a time.
+const Word = 4
+
+// Save copies the n positions from pos on of all channels to buf, whose rows
+// are stride apart. n is a multiple of Word.
+func (p *Plane) Save(buf []int8, stride, pos, n int) {
+	to, from := p.columns(buf, stride, pos, n)
+	copyColumns(to, stride, from, p.Stride, p.Channels, n)
+}
+
+// Restore copies back what Save has copied.
+func (p *Plane) Restore(buf []int8, stride, pos, n int) {
+	from, to := p.columns(buf, stride, pos, n)
+	copyColumns(to, p.Stride, from, stride, p.Channels, n)
+}
+
+// columns checks at once all that copyColumns touches.
+func (p *Plane) columns(buf []int8, stride, pos, n int) (kept, row unsafe.Pointer) {
+	at, last := p.Margin+pos, p.Channels-1
+	if n < Word || n%Word != 0 || at < 0 || last*p.Stride+at+n > len(p.Data) || last*stride+n > len(buf) {
+		panic("BUG: plane: columns outside the plane")
+	}
+	return unsafe.Pointer(&buf[0]), unsafe.Pointer(&p.Data[at])
+}
+
+// copyColumns copies n columns of channels rows. Streams do it for every value of every
+// chunk; bounds checks were most of its time.
+func copyColumns(to unsafe.Pointer, toStride int, from unsafe.Pointer, fromStride, channels, n int) {
+	for i := 0; i < n; i += Word {
+		for c, a, b := 0, i, i; c < channels; c, a, b = c+1, a+toStride, b+fromStride {
+			*(*uint32)(unsafe.Add(to, a)) = *(*uint32)(unsafe.Add(from, b))
+		}
+	}
+}
