@@ -21,6 +21,7 @@ import (
 	"slices"
 
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/kernels/conv"
 	"nepcoc/runtime/kernels/cpu"
 )
 
@@ -41,9 +42,10 @@ type Engine struct {
 	// pooled[v] is set where value v exists only inside the maximum that reads it.
 	pooled []bool
 	// sizes of a context's scratch
-	cols, window, gatedChannels int
-	needs                       []func(rows int, need []int) // by step
-	stream                      *streamPlan                  // nil: streams buffer their tokens
+	cols, gatedChannels int
+	convs               []*conv.Layer
+	needs               []func(rows int, need []int) // by step
+	stream              *streamPlan                  // nil: streams buffer their tokens
 }
 
 // op is one step bound: it computes the wanted rows of a value from those of others.

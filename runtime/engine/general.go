@@ -6,6 +6,7 @@ import (
 	"nepcoc/runtime/kernels/elementwise"
 	"nepcoc/runtime/kernels/layernorm"
 	"nepcoc/runtime/kernels/lut"
+	"nepcoc/runtime/kernels/rescale"
 )
 
 // The general steps, on time-major rows.
@@ -14,7 +15,7 @@ func bindConv(e *Engine, s *bundle.Step) (func(*Context), error) {
 	k, in, out := s.Conv, s.In[0], s.Out
 	src, cols := &e.p.Values[in], e.p.Values[out].Cols
 	params := conv.Params{
-		Rows: src.Rows, Cin: src.Cols, Cout: cols,
+		Rows: src.Rows, Cin: src.Cols, Out: e.p.Values[out].Rows, Cout: cols, Wide: src.DType == bundle.I16,
 		K: k.K, Stride: k.Stride, Dilation: k.Dilation, PadLeft: k.PadLeft, Groups: k.Groups,
 		Bias: words(&e.p.Tensors[k.Bias]),
 	}
@@ -26,33 +27,34 @@ func bindConv(e *Engine, s *bundle.Step) (func(*Context), error) {
 	if k.Pad >= 0 {
 		params.Pad = shorts(&e.p.Tensors[k.Pad])
 	}
-	requant := &conv.Requant{Shift: k.Requant.Shift, Lo: k.Requant.Lo, Hi: k.Requant.Hi}
+	requant := conv.Requant{Shift: k.Requant.Shift, Lo: k.Requant.Lo, Hi: k.Requant.Hi}
 	if k.Requant.Mult >= 0 {
 		requant.Mult = words(&e.p.Tensors[k.Requant.Mult])
 	}
 	if k.Requant.Table >= 0 {
 		requant.Table = shorts(&e.p.Tensors[k.Requant.Table])
 	}
-	layer := conv.New(params, e.path)
-	e.window = max(e.window, layer.Window())
+	layer := conv.New(params, requant, e.path)
+	e.convs = append(e.convs, layer)
 	return alsoPlane(e, out, func(c *Context) {
-		acc := c.a[:cols]
-		for t := range c.need[out] {
-			if c.i8[in] != nil {
-				layer.Row8(acc, c.i8[in], t, c.window8)
-			} else {
-				layer.Row16(acc, c.i16[in], t, c.window16)
-			}
-			switch at := t * cols; {
-			case c.i8[out] != nil:
-				conv.Store(requant, c.i8[out][at:], acc)
-			case c.i16[out] != nil:
-				conv.Store(requant, c.i16[out][at:], acc)
-			default:
-				conv.Store(requant, c.i32[out][at:], acc)
-			}
+		rows := c.need[out]
+		switch {
+		case c.i8[out] != nil:
+			runConv(c, layer, c.i8[out], in, rows)
+		case c.i16[out] != nil:
+			runConv(c, layer, c.i16[out], in, rows)
+		default:
+			runConv(c, layer, c.i32[out], in, rows)
 		}
 	}), nil
+}
+
+func runConv[D rescale.Int](c *Context, l *conv.Layer, dst []D, in, rows int) {
+	if c.i8[in] != nil {
+		conv.Run8(l, dst, c.i8[in], rows, c.conv)
+	} else {
+		conv.Run16(l, dst, c.i16[in], rows, c.conv)
+	}
 }
 
 func bindLut(e *Engine, s *bundle.Step) (func(*Context), error) {

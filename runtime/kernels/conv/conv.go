@@ -1,151 +1,27 @@
 // Package conv runs general convolutions over the positions of time-major rows, linear
-// layers among them.
+// layers among them, and rescales their sums to outputs.
 //
-// A position's window (K positions of the group's channels) is made contiguous, where it is
-// not so already, and multiplied by the weight matrix with gemv; sums wrap in 32 bits, which
-// is exact because the compiler has proved that the final ones fit. Depthwise layers have a
-// kernel of their own that goes along the channels.
+// A few positions are done at a time, so that their accumulators stay in the
+// first-level cache between the two. Sums wrap in 32 bits, which is exact because the
+// compiler has proved that the final ones fit. There are two ways to the sums: kernels over
+// packed weights (packed.go), and the portable one, position by position (generic.go), whose
+// products go through gemv and which single vectors take, too.
 package conv
 
 import (
-	"nepcoc/runtime/arith"
 	"nepcoc/runtime/kernels/cpu"
-	"nepcoc/runtime/kernels/elementwise"
-	"nepcoc/runtime/kernels/gemv"
+	"nepcoc/runtime/kernels/rescale"
 )
 
 // Params are the constants of a layer; see bundle.Conv. One of W8 and W16 is set.
 type Params struct {
-	Rows, Cin, Cout                      int // of the input; channels
+	Rows, Cin, Out, Cout                 int // positions and channels of the input and of the output
 	K, Stride, Dilation, PadLeft, Groups int
+	Wide                                 bool    // the input is int16, not int8
 	W8                                   []int8  // [Cout,K,Cin/Groups]
 	W16                                  []int16 // the same
 	Bias                                 []int32 // [Cout]
 	Pad                                  []int16 // [Cin]; nil for zeros
-}
-
-// Layer is a layer packed for one path. It is read-only and may be shared.
-type Layer struct {
-	p             Params
-	path          cpu.Path
-	perIn, perOut int
-	byTap         []int32 // depthwise: [K][Cout]
-	pad           []int16
-}
-
-// New packs a layer, whose slices it keeps.
-func New(p Params, path cpu.Path) *Layer {
-	l := &Layer{p: p, path: path, perIn: p.Cin / p.Groups, perOut: p.Cout / p.Groups, pad: p.Pad}
-	if l.pad == nil {
-		l.pad = make([]int16, p.Cin)
-	}
-	if l.perIn == 1 && l.perOut == 1 {
-		l.byTap = make([]int32, p.K*p.Cout)
-		for i := range l.byTap {
-			l.byTap[i] = l.weight(i%p.Cout*p.K + i/p.Cout)
-		}
-	}
-	return l
-}
-
-func (l *Layer) weight(i int) int32 {
-	if l.p.W8 != nil {
-		return int32(l.p.W8[i])
-	}
-	return int32(l.p.W16[i])
-}
-
-// Window is the number of elements of the scratch that Row8 and Row16 need.
-func (l *Layer) Window() int { return l.p.K * l.p.Cin }
-
-// Row8 computes the accumulators of output position t from int8 rows x.
-func (l *Layer) Row8(acc []int32, x []int8, t int, window []int8) {
-	row(l, acc, x, t, window, product8)
-}
-
-// Row16 is Row8 for int16.
-func (l *Layer) Row16(acc []int32, x []int16, t int, window []int16) {
-	row(l, acc, x, t, window, product16)
-}
-
-// row adds the bias and, group by group, the products of weights and window.
-func row[T int8 | int16](l *Layer, acc []int32, x []T, t int, window []T, product func(l *Layer, acc []int32, from int, window []T)) {
-	p := &l.p
-	copy(acc, p.Bias)
-	start := t*p.Stride - p.PadLeft
-	switch {
-	case l.byTap != nil:
-		depthwise(l, acc, x, start)
-	case p.Groups == 1 && p.Dilation == 1 && start >= 0 && start+p.K <= p.Rows:
-		product(l, acc, 0, x[start*p.Cin:(start+p.K)*p.Cin])
-	default:
-		n := p.K * l.perIn
-		for g := range p.Groups {
-			gather(l, window[:n], x, start, g*l.perIn)
-			product(l, acc[g*l.perOut:(g+1)*l.perOut], g*l.perOut, window[:n])
-		}
-	}
-}
-
-// gather copies the window that begins at position start, channels
-// [first,first+perIn), with padding values for the positions outside.
-func gather[T int8 | int16](l *Layer, window, x []T, start, first int) {
-	for k := range l.p.K {
-		dst := window[k*l.perIn:][:l.perIn]
-		if pos := start + k*l.p.Dilation; pos >= 0 && pos < l.p.Rows {
-			copy(dst, x[pos*l.p.Cin+first:])
-			continue
-		}
-		for i, v := range l.pad[first : first+l.perIn] {
-			dst[i] = T(v)
-		}
-	}
-}
-
-func depthwise[T int8 | int16](l *Layer, acc []int32, x []T, start int) {
-	n := l.p.Cout
-	acc = acc[:n]
-	for k := range l.p.K {
-		w := l.byTap[k*n:][:n]
-		if pos := start + k*l.p.Dilation; pos >= 0 && pos < l.p.Rows {
-			for i, v := range x[pos*n:][:n] {
-				acc[i] += w[i] * int32(v)
-			}
-			continue
-		}
-		for i, v := range l.pad {
-			acc[i] += w[i] * int32(v)
-		}
-	}
-}
-
-// product8 adds the products of the weights of outputs from.. and the window.
-func product8(l *Layer, acc []int32, from int, window []int8) {
-	if n := len(window); l.p.W8 != nil {
-		gemv.I8(l.path, acc, l.p.W8[from*n:][:len(acc)*n], window)
-	} else {
-		wide(acc, l.p.W16[from*n:], window)
-	}
-}
-
-func product16(l *Layer, acc []int32, from int, window []int16) {
-	if n := len(window); l.p.W8 != nil {
-		gemv.I16(l.path, acc, l.p.W8[from*n:][:len(acc)*n], window)
-	} else {
-		wide(acc, l.p.W16[from*n:], window)
-	}
-}
-
-// wide is the product with int16 weights.
-func wide[T int8 | int16](acc []int32, w []int16, window []T) {
-	n := len(window)
-	for o := range acc {
-		row, sum := w[o*n:][:n], int32(0)
-		for i, v := range window {
-			sum += int32(row[i]) * int32(v)
-		}
-		acc[o] += sum
-	}
 }
 
 // Requant turns accumulators into outputs; see bundle.Requant. Without Mult
@@ -157,21 +33,151 @@ type Requant struct {
 	Table  []int16 // nil for a clamp
 }
 
-// Store rescales the accumulators of one position.
-func Store[T elementwise.Int](r *Requant, dst []T, acc []int32) {
-	dst = dst[:len(acc)]
-	if r.Mult == nil {
-		elementwise.Narrow(dst, acc)
-		return
+// Layer is a layer packed for one path. It is read-only and may be shared.
+type Layer struct {
+	p             Params
+	path          cpu.Path
+	perIn, perOut int
+	byTap         []int32 // depthwise: [K][Cout]
+	pad           []int16
+	scale         *rescale.Scale // nil: the accumulators are the outputs
+	table         []int16
+	stride        int // of a row of accumulators
+	block         int // positions done at a time
+	packed        *packed
+}
+
+// accBytes is how much of the first-level cache accumulators may take.
+const accBytes = 16 << 10
+
+// New packs a layer, whose slices it keeps.
+func New(p Params, r Requant, path cpu.Path) *Layer {
+	l := &Layer{p: p, path: path, perIn: p.Cin / p.Groups, perOut: p.Cout / p.Groups, pad: p.Pad, table: r.Table, stride: rescale.Pad(p.Cout)}
+	if l.pad == nil {
+		l.pad = make([]int16, p.Cin)
 	}
-	mult := r.Mult[:len(acc)]
-	if r.Table != nil {
-		for i, a := range acc {
-			dst[i] = T(r.Table[arith.TableIndex(arith.Requant(int64(a), mult[i], r.Shift), len(r.Table))])
+	if l.perIn == 1 && l.perOut == 1 {
+		l.byTap = make([]int32, p.K*p.Cout)
+		for i := range l.byTap {
+			l.byTap[i] = l.weight(i%p.Cout*p.K + i/p.Cout)
 		}
-		return
 	}
-	for i, a := range acc {
-		dst[i] = T(arith.Clamp(arith.Requant(int64(a), mult[i], r.Shift), r.Lo, r.Hi))
+	// For a single vector the weights are read once: in 8 bits that is half the work.
+	if single := p.Out == 1 && p.W8 != nil && p.Groups == 1; has(path) && !single {
+		l.pack()
+	}
+	l.block = max(4, accBytes/4/l.stride&^3)
+	if r.Mult != nil {
+		mult := make([]int32, l.stride)
+		copy(mult, r.Mult)
+		lo, hi := r.Lo, r.Hi
+		if n := int32(len(r.Table)); n > 0 {
+			lo, hi = -n/2, n/2-1 // see arith.TableIndex
+		}
+		l.scale = rescale.NewScale(path, mult, r.Shift, lo, hi, l.bound)
+	}
+	return l
+}
+
+func (l *Layer) weight(i int) int32 {
+	if l.p.W8 != nil {
+		return int32(l.p.W8[i])
+	}
+	return int32(l.p.W16[i])
+}
+
+// bound is what the accumulator of channel o can't exceed.
+func (l *Layer) bound(o int) int64 {
+	if o >= l.p.Cout {
+		return 0
+	}
+	var sum int64
+	n := l.p.K * l.perIn
+	for i := o * n; i < (o+1)*n; i++ {
+		w := int64(l.weight(i))
+		sum += max(w, -w)
+	}
+	limit, bias := int64(128), int64(l.p.Bias[o])
+	if l.p.Wide {
+		limit = 32768
+	}
+	return min(sum*limit+max(bias, -bias), 1<<31)
+}
+
+// Scratch is a worker's memory for the layers that it was made for.
+type Scratch struct {
+	acc []int32
+	x   []int16 // the input, extended
+	w8  []int8  // a window
+	w16 []int16
+}
+
+// NewScratch makes the scratch of layers.
+func NewScratch(layers []*Layer) *Scratch {
+	var acc, x, window int
+	for _, l := range layers {
+		acc = max(acc, min(l.block, l.p.Out)*l.stride)
+		if l.packed != nil {
+			x = max(x, l.positions(l.p.Out)*l.p.Cin+l.slack())
+		} else {
+			window = max(window, l.p.K*l.p.Cin)
+		}
+	}
+	return &Scratch{acc: make([]int32, acc), x: make([]int16, x), w8: make([]int8, window), w16: make([]int16, window)}
+}
+
+// positions is how many positions of input, padding included, the first rows of output
+// look at.
+func (l *Layer) positions(rows int) int {
+	return (rows-1)*l.p.Stride + (l.p.K-1)*l.p.Dilation + 1
+}
+
+// Run8 computes the first rows positions of the output from int8 rows x.
+func Run8[D rescale.Int](l *Layer, dst []D, x []int8, rows int, s *Scratch) {
+	run(l, dst, x, rows, s, s.w8, product8)
+}
+
+// Run16 is Run8 for int16.
+func Run16[D rescale.Int](l *Layer, dst []D, x []int16, rows int, s *Scratch) {
+	run(l, dst, x, rows, s, s.w16, product16)
+}
+
+func run[S int8 | int16, D rescale.Int](l *Layer, dst []D, x []S, rows int, s *Scratch, window []S, product func(*Layer, []int32, int, []S)) {
+	if l.packed != nil {
+		extend(l, s.x, x, rows)
+	}
+	for t := 0; t < rows; t += l.block {
+		n := min(l.block, rows-t)
+		acc := s.acc[:n*l.stride]
+		if l.packed != nil {
+			l.accumulate(acc, s.x, t, n)
+		} else {
+			for i := range n {
+				row(l, acc[i*l.stride:][:l.p.Cout], x, t+i, window, product)
+			}
+		}
+		store(l, dst[t*l.p.Cout:], acc, n)
+	}
+}
+
+// store rescales the accumulators of n positions to outputs.
+func store[D rescale.Int](l *Layer, dst []D, acc []int32, n int) {
+	if l.scale != nil {
+		l.scale.Apply(acc, n)
+	}
+	c := l.p.Cout
+	if l.stride == c { // all rows are one
+		c, n = n*c, 1
+	}
+	for i := range n {
+		d, a := dst[i*c:][:c], acc[i*l.stride:][:c]
+		if l.table == nil {
+			rescale.Narrow(l.path, d, a)
+			continue
+		}
+		table, mask := l.table, len(l.table)-1
+		for j, q := range a {
+			d[j] = D(table[(int(q)+len(table)/2)&mask])
+		}
 	}
 }

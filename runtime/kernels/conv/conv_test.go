@@ -57,73 +57,108 @@ func random[T int8 | int16 | int32](r *rand.Rand, n, limit int) []T {
 	return v
 }
 
-func TestRows(t *testing.T) {
+// run is Run8 or Run16 for a new scratch.
+func run(l *conv.Layer, dst []int32, x8 []int8, x16 []int16, rows int) {
+	s := conv.NewScratch([]*conv.Layer{l})
+	if x8 != nil {
+		conv.Run8(l, dst, x8, rows, s)
+	} else {
+		conv.Run16(l, dst, x16, rows, s)
+	}
+}
+
+func TestSums(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, path := range cpu.Available() {
 		for _, s := range shapes {
-			t.Run(fmt.Sprintf("%v/%+v", path, s), func(t *testing.T) {
-				p := conv.Params{Rows: s.rows, Cin: s.cin, Cout: s.cout, K: s.k, Stride: s.stride, Dilation: s.dilation, PadLeft: s.padLeft, Groups: s.groups,
-					Bias: random[int32](r, s.cout, 1<<20)}
-				n := s.cout * s.k * s.cin / s.groups
-				var w func(int) int64
-				if s.wide {
-					p.W16 = random[int16](r, n, 300)
-					w = func(i int) int64 { return int64(p.W16[i]) }
-				} else {
-					p.W8 = random[int8](r, n, 127)
-					w = func(i int) int64 { return int64(p.W8[i]) }
-				}
-				if s.pad {
-					p.Pad = random[int16](r, s.cin, 127)
-				}
-				l := conv.New(p, path)
-				acc := make([]int32, s.cout+1)
-				acc[s.cout] = 77 // guard
-				x8, x16 := random[int8](r, s.rows*s.cin, 127), random[int16](r, s.rows*s.cin, 32767/s.k)
-				for at := range s.rows {
-					l.Row8(acc[:s.cout], x8, at, make([]int8, l.Window()))
-					for o := range s.cout {
-						if want := sum(&p, w, func(t, c int) int64 { return int64(x8[t*s.cin+c]) }, at, o); acc[o] != want {
-							t.Fatalf("int8: position %d, output %d: %d, want %d", at, o, acc[o], want)
+			for _, wideInput := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%v/%+v/%v", path, s, wideInput), func(t *testing.T) {
+					p := conv.Params{Rows: s.rows, Cin: s.cin, Out: s.rows, Cout: s.cout, K: s.k, Stride: s.stride, Dilation: s.dilation,
+						PadLeft: s.padLeft, Groups: s.groups, Wide: wideInput, Bias: random[int32](r, s.cout, 1<<20)}
+					n := s.cout * s.k * s.cin / s.groups
+					var w, x func(int) int64
+					if s.wide {
+						p.W16 = random[int16](r, n, 300)
+						w = func(i int) int64 { return int64(p.W16[i]) }
+					} else {
+						p.W8 = random[int8](r, n, 127)
+						w = func(i int) int64 { return int64(p.W8[i]) }
+					}
+					if s.pad {
+						p.Pad = random[int16](r, s.cin, 127)
+					}
+					var x8 []int8
+					var x16 []int16
+					if wideInput {
+						x16 = random[int16](r, s.rows*s.cin, 32767/s.k)
+						x = func(i int) int64 { return int64(x16[i]) }
+					} else {
+						x8 = random[int8](r, s.rows*s.cin, 127)
+						x = func(i int) int64 { return int64(x8[i]) }
+					}
+					l := conv.New(p, conv.Requant{}, path)
+					for rows := 1; rows <= s.rows; rows++ {
+						got := make([]int32, rows*s.cout+1)
+						got[rows*s.cout] = 77 // guard
+						run(l, got[:rows*s.cout], x8, x16, rows)
+						for i, v := range got[:rows*s.cout] {
+							if want := sum(&p, w, func(t, c int) int64 { return x(t*s.cin + c) }, i/s.cout, i%s.cout); v != want {
+								t.Fatalf("%d rows, position %d, output %d: %d, want %d", rows, i/s.cout, i%s.cout, v, want)
+							}
+						}
+						if got[rows*s.cout] != 77 {
+							t.Fatal("wrote beyond the outputs")
 						}
 					}
-					l.Row16(acc[:s.cout], x16, at, make([]int16, l.Window()))
-					for o := range s.cout {
-						if want := sum(&p, w, func(t, c int) int64 { return int64(x16[t*s.cin+c]) }, at, o); acc[o] != want {
-							t.Fatalf("int16: position %d, output %d: %d, want %d", at, o, acc[o], want)
-						}
-					}
-				}
-				if acc[s.cout] != 77 {
-					t.Error("wrote beyond the outputs")
-				}
-			})
+				})
+			}
 		}
 	}
 }
 
-func TestStore(t *testing.T) {
-	acc := []int32{-1 << 31, -1000, -1, 0, 1, 1000, 1<<31 - 1}
-	mult := []int32{1<<31 - 1, 3, 5, 7, 9, 11, 1<<31 - 1}
-	clamp := &conv.Requant{Mult: mult, Shift: 3, Lo: -100, Hi: 90}
-	table := &conv.Requant{Mult: mult, Shift: 3, Table: []int16{5, 6, 7, 8}}
-	got, want := make([]int8, len(acc)), make([]int8, len(acc))
-	conv.Store(clamp, got, acc)
-	for i, a := range acc {
-		want[i] = int8(arith.Clamp(arith.Requant(int64(a), mult[i], 3), -100, 90))
+// The largest products of all must wrap like any others.
+func TestExtremes(t *testing.T) {
+	for _, path := range cpu.Available() {
+		p := conv.Params{Rows: 6, Cin: 4, Out: 6, Cout: 16, K: 1, Stride: 1, Dilation: 1, Groups: 1, Wide: true,
+			Bias: make([]int32, 16), W16: slices.Repeat([]int16{-32768}, 64)}
+		got := make([]int32, 6*16)
+		run(conv.New(p, conv.Requant{}, path), got, nil, slices.Repeat([]int16{-32768}, 24), 6)
+		for i, v := range got {
+			if v != 0 { // 4 * 2^30
+				t.Fatalf("%v: output %d is %d", path, i, v)
+			}
+		}
 	}
-	if !slices.Equal(got, want) {
-		t.Errorf("clamp: %v, want %v", got, want)
-	}
-	conv.Store(table, got, acc)
-	for i, a := range acc {
-		want[i] = int8(table.Table[arith.TableIndex(arith.Requant(int64(a), mult[i], 3), 4)])
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("table: %v, want %v", got, want)
-	}
-	same := make([]int32, len(acc))
-	if conv.Store(&conv.Requant{}, same, acc); !slices.Equal(same, acc) {
-		t.Errorf("no rescaling: %v, want %v", same, acc)
+}
+
+func TestRequant(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	table := random[int16](r, 64, 127)
+	for _, path := range cpu.Available() {
+		for _, cout := range []int{1, 8, 17, 24} {
+			p := conv.Params{Rows: 9, Cin: 3, Out: 9, Cout: cout, K: 1, Stride: 1, Dilation: 1, Groups: 1,
+				Bias: random[int32](r, cout, 1<<16), W8: random[int8](r, 3*cout, 127)}
+			x := random[int8](r, 27, 127)
+			acc := make([]int32, 9*cout)
+			run(conv.New(p, conv.Requant{}, path), acc, x, nil, 9)
+			mult := random[int32](r, cout, 1<<20)
+			for i, m := range mult {
+				mult[i] = max(m, -m)
+			}
+			clamped := conv.New(p, conv.Requant{Mult: mult, Shift: 30, Lo: -100, Hi: 90}, path)
+			mapped := conv.New(p, conv.Requant{Mult: mult, Shift: 30, Table: table}, path)
+			a, b := make([]int8, len(acc)), make([]int16, len(acc))
+			conv.Run8(clamped, a, x, 9, conv.NewScratch([]*conv.Layer{clamped}))
+			conv.Run8(mapped, b, x, 9, conv.NewScratch([]*conv.Layer{mapped}))
+			for i, v := range acc {
+				q := arith.Requant(int64(v), mult[i%cout], 30)
+				if want := int8(arith.Clamp(q, -100, 90)); a[i] != want {
+					t.Fatalf("%v, %d channels, clamp of %d: %d, want %d", path, cout, v, a[i], want)
+				}
+				if want := table[arith.TableIndex(q, 64)]; b[i] != want {
+					t.Fatalf("%v, %d channels, table of %d: %d, want %d", path, cout, v, b[i], want)
+				}
+			}
+		}
 	}
 }
