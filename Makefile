@@ -16,12 +16,12 @@ ARM     := GOARCH=arm64
 TIMEOUT := -timeout 20m
 
 # Several goroutines at work at once: these run under the race detector, too.
-CONCURRENT := ./runtime/engine ./runtime/classify ./runtime/flow ./compiler/calibrate
+CONCURRENT := ./runtime/engine ./runtime/classify ./runtime/flow ./runtime/capture/afpacket ./runtime/agent ./compiler/calibrate
 # With kernels per CPU feature: these run on both kinds of core.
 KERNELS    := ./runtime/kernels/... ./runtime/engine
 
 .DEFAULT_GOAL := build
-.PHONY: help build dist demo test check fmt vet stale purego race arm64 arm64-nodot golden generate fuzz bench bench-peer clean
+.PHONY: help build dist demo test check fmt vet stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,12 @@ arm64: ## tests of the arm64 build on a core with dot product
 
 arm64-nodot: ## kernels and engine on a core without
 	$(ARM) $(GO) test $(TIMEOUT) -short -exec '$(QEMU) -cpu cortex-a72' $(KERNELS)
+
+soak: ## the agent under load for SOAK (default 60s; 10m at night): memory, 1,000 hot changes, 200 kills
+	NEPCOC_SOAK=$${SOAK:-60s} $(GO) test -count=1 -timeout 2h -run 'Soak|Overload|Swaps|TopSpeed|Killed' ./runtime/agent ./cmd/nepcod
+
+deb: ## Debian packages of the agent, for the card and for its host, into dist/
+	packaging/build-deb.sh arm64 amd64
 
 generate: ## write generated files anew
 	$(GO) generate ./...

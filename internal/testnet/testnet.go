@@ -50,6 +50,9 @@ func New(t testing.TB) *Net {
 		// Never unlocked: the thread ends with the goroutine.
 		runtime.LockOSThread()
 		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			err = packetRings()
+		}
 		ready <- err
 		if err == nil {
 			for f := range n.calls {
@@ -58,7 +61,7 @@ func New(t testing.TB) *Net {
 		}
 	}()
 	if err := <-ready; err != nil {
-		t.Skipf("can't make a network namespace: %v", err)
+		t.Skipf("no network namespace with packet rings here: %v", err)
 	}
 	t.Cleanup(func() { close(n.calls) })
 	n.Do(func() {
@@ -83,6 +86,17 @@ func New(t testing.TB) *Net {
 		}
 	})
 	return n
+}
+
+// packetRings fails where packet sockets have no rings: an emulator of user
+// programs does not pass their options on.
+func packetRings() error {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V3)
 }
 
 // Do runs f in the namespace: sockets that it opens and processes that it
