@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/kernels/conv"
 	"nepcoc/runtime/kernels/gated"
 	"nepcoc/runtime/kernels/plane"
 )
@@ -34,13 +35,12 @@ type Context struct {
 	i32    [][]int32
 
 	// scratch
-	norm     *gated.Scratch
-	acc      []*gated.Acc // by value, for those pooled as they are computed
-	wide     []int16      // one block of a gated layer's int16 result
-	sums     []int64
-	a, b, c  []int32
-	window8  []int8
-	window16 []int16
+	norm    *gated.Scratch
+	acc     []*gated.Acc // by value, for those pooled as they are computed
+	wide    []int16      // one block of a gated layer's int16 result
+	sums    []int64
+	a, b, c []int32
+	conv    *conv.Scratch
 }
 
 // Profile is the time spent in each of Engine.StepNames.
@@ -57,7 +57,7 @@ func (e *Engine) NewContext() *Context {
 		planes: make([]plane.Plane, n), chunks: make([]plane.Plane, n), i8: make([][]int8, n), i16: make([][]int16, n), i32: make([][]int32, n),
 		acc: make([]*gated.Acc, n), sums: make([]int64, e.cols),
 		a: make([]int32, e.cols), b: make([]int32, e.cols), c: make([]int32, e.cols),
-		window8: make([]int8, e.window), window16: make([]int16, e.window),
+		conv: conv.NewScratch(e.convs),
 	}
 	if e.gatedChannels > 0 {
 		c.norm = gated.NewScratch(e.gatedChannels)
