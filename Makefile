@@ -50,7 +50,7 @@ demo: ## compile the example model, verify it, classify a capture
 test: ## all tests on this machine
 	$(GO) test $(TIMEOUT) ./...
 
-check: fmt vet stale test purego race arm64 arm64-nodot demo ## what CI runs
+check: fmt vet stale test purego race soak arm64 arm64-nodot demo ## what CI runs
 	@echo 'check: all held'
 
 fmt: ## fail on files that gofmt would change
