@@ -42,13 +42,28 @@ func TestArm64(t *testing.T) {
 		}
 		return out
 	}
-	output(qemu, "-cpu", "cortex-a76", binary, "compile", "../../examples/model/demo.onnx", "--calib", "../../examples/testbed/calib.pcap", "-o", there)
-	got, err := os.ReadFile(there)
-	if err != nil {
-		t.Fatal(err)
+	same := func(model string, want []byte, calib string) {
+		t.Helper()
+		output(qemu, "-cpu", "cortex-a76", binary, "compile", model, "--calib", calib, "-o", there)
+		got, err := os.ReadFile(there)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s: the bundle of the arm64 compiler differs from the one of this machine", model)
+		}
 	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("the bundle of the arm64 compiler differs from the one of this machine")
+	same("../../examples/model/demo.onnx", want, "../../examples/testbed/calib.pcap")
+	if data := testfiles.Dir(t); data != "" { // dense convolutions, batch norm, SiLU, dilation
+		for _, name := range []string{"dsconv_bn_relu", "act_silu", "tcn_weightnorm"} {
+			model, calib, out := filepath.Join(data, "zoo", name, "model.onnx"), filepath.Join(data, "zoo", name, "calib.npz"), filepath.Join(dir, "zoo.nepco")
+			output("nepcoc", "compile", model, "--calib", calib, "-o", out)
+			want, err := os.ReadFile(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(model, want, calib)
+		}
 	}
 	verdicts := output("nepcoc", "run", here, "../../examples/testbed/calib.pcap", "--json", "--logits")
 	for _, core := range []string{"cortex-a76", "cortex-a72"} {
