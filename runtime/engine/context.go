@@ -24,12 +24,11 @@ type Context struct {
 	e      *Engine
 	tokens []int32
 	need   []int // rows wanted of each value; see Engine.require
-	all    []int // the same at the end of a stream; need is what a chunk wants
 	done   []int // rows that exist already: 0, except in streams
 
 	// The values, each in its forms and type; nil elsewhere.
 	planes []plane.Plane
-	chunks []plane.Plane // the same memory as short planes; see Context.region
+	chunks []plane.Plane // the same memory as short planes; see Context.shorten
 	i8     [][]int8
 	i16    [][]int16
 	i32    [][]int32
@@ -53,7 +52,7 @@ type Profile struct {
 func (e *Engine) NewContext() *Context {
 	p, l, n := e.p, e.lay, len(e.p.Values)
 	c := &Context{
-		e: e, need: make([]int, n+1), all: make([]int, n+1), done: make([]int, n),
+		e: e, need: make([]int, n+1), done: make([]int, n),
 		planes: make([]plane.Plane, n), chunks: make([]plane.Plane, n), i8: make([][]int8, n), i16: make([][]int16, n), i32: make([][]int32, n),
 		acc: make([]*gated.Acc, n), sums: make([]int64, e.cols),
 		a: make([]int32, e.cols), b: make([]int32, e.cols), c: make([]int32, e.cols),
@@ -67,11 +66,7 @@ func (e *Engine) NewContext() *Context {
 	for v := range n {
 		val := &p.Values[v]
 		if at := l.place[planeForm][v]; at != nil {
-			buf := arena[at.offset : at.offset+at.size]
-			c.planes[v] = plane.Over(buf, e.path, val.Cols, val.Rows, l.left, l.right)
-			if e.stream != nil && e.stream.local[v] {
-				c.chunks[v] = plane.Over(buf, e.path, val.Cols, e.stream.rows, l.left, l.right)
-			}
+			c.planes[v] = plane.Over(arena[at.offset:at.offset+at.size], e.path, val.Cols, val.Rows, l.left, l.right)
 		}
 		if at := l.place[rowForm][v]; at != nil {
 			start, count := unsafe.Pointer(&arena[at.offset]), val.Rows*val.Cols

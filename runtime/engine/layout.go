@@ -47,7 +47,7 @@ func newLayout(p *bundle.Program, pooled []bool) *layout {
 	// Streams compute blocks from any position on, so that the last one may end
 	// beyond the last row: some padding there keeps it off the next channel. Some on the left
 	// keeps whole words of history within the plane; see Context.history.
-	l := &layout{left: 1, right: 1}
+	l := &layout{left: plane.Word - 1, right: 1}
 	n := len(p.Values)
 	for f := range l.place {
 		l.place[f] = make([]*place, n)

@@ -24,9 +24,7 @@ type streamPlan struct {
 	local   []bool // by value: computed chunk by chunk
 	lag     []int  // by value: positions behind the tokens
 	history []int  // by value: columns kept, a multiple of plane.Word
-	back    int    // rows before a chunk's first token that it may touch
-	ahead   int    // tokens that a last chunk may have beyond a block
-	rows    int    // of a chunk's planes
+	back    int    // rows before a chunk's first token that it touches
 }
 
 // planStream is nil for programs whose region is not a chain of gated layers
@@ -72,11 +70,7 @@ func planStream(e *Engine) *streamPlan {
 		}
 	}
 	for v := range n {
-		s.ahead = max(s.ahead, s.lag[v])
 		s.back = max(s.back, s.lag[v]+s.history[v])
-	}
-	if s.rows = s.back + plane.Block + s.ahead; s.rows >= p.Length {
-		s.back, s.rows = p.Length, p.Length
 	}
 	return s
 }
@@ -160,12 +154,19 @@ func (c *Context) Append(s *Stream, tokens []int32) error {
 	}
 	copy(s.tokens[s.n:], tokens)
 	s.n += len(tokens)
-	if c.e.stream == nil || s.n == len(s.tokens) {
+	plan := c.e.stream
+	if plan == nil || s.n-s.done < plane.Block || s.n == len(s.tokens) {
 		return nil
 	}
-	for s.n-s.done >= plane.Block {
-		c.block(s, nil)
+	to := s.n - (s.n-s.done)%plane.Block
+	for v := range plan.local {
+		c.need[v] = 0
+		if plan.local[v] {
+			c.need[v] = max(0, to-plan.lag[v])
+		}
 	}
+	c.region(s, to, true)
+	s.done = to
 	return nil
 }
 
@@ -190,18 +191,14 @@ func (c *Context) Finish(s *Stream, pad int32, out [][]int32) error {
 	if err := c.e.checkOut(out); err != nil {
 		return err
 	}
-	c.e.require(c.all, s.n)
-	last := 0
+	c.e.require(c.need, s.n)
+	to := 0
 	for v, local := range c.e.stream.local {
 		if local {
-			last = max(last, c.all[v])
+			to = max(to, c.need[v])
 		}
 	}
-	for s.done > 0 && last-s.done > plane.Block+c.e.stream.ahead {
-		c.block(s, c.all)
-	}
-	copy(c.need, c.all)
-	c.region(s, last, false)
+	c.region(s, to, false)
 	own := c.acc
 	c.acc = s.acc
 	for i := range c.e.ops {
@@ -214,41 +211,13 @@ func (c *Context) Finish(s *Stream, pad int32, out [][]int32) error {
 	return nil
 }
 
-// block runs the region for the flow's next block of tokens, after which there
-// are more. all are the rows that the whole flow needs, where they are known.
-func (c *Context) block(s *Stream, all []int) {
-	to := s.done + plane.Block
-	for v, local := range c.e.stream.local {
-		c.need[v] = 0
-		if local {
-			c.need[v] = max(0, to-c.e.stream.lag[v])
-		}
-		if all != nil {
-			c.need[v] = min(c.need[v], all[v])
-		}
-	}
-	c.region(s, to, true)
-	s.done = to
-}
-
 // region runs the local steps from where the flow's last chunk ended to token
 // to, as far as rows are wanted. If more chunks are to come, it keeps what they look back at.
-//
-// A flow that has had no chunk and gets none runs in the whole planes, as Run does. Else
-// the rows wanted and those before them fit short planes over the same memory,
-// which begin at row base of every value.
 func (c *Context) region(s *Stream, to int, more bool) {
 	plan := c.e.stream
 	acc, whole := c.acc, c.planes
 	c.tokens, c.acc = s.tokens, s.acc
-	if more || s.done > 0 {
-		c.planes = c.chunks
-		_, margin := plane.Dims(plan.rows, c.e.lay.left, c.e.lay.right)
-		base := max(0, s.done-plan.back)
-		for v := range c.planes {
-			c.planes[v].Margin = margin - base
-		}
-	}
+	c.shorten(max(0, s.done-plan.back), to)
 	for i := range c.e.ops {
 		o := &c.e.ops[i]
 		v := o.out
@@ -256,18 +225,37 @@ func (c *Context) region(s *Stream, to int, more bool) {
 			continue
 		}
 		from := max(0, s.done-plan.lag[v])
-		// Readers look back at columns even where no new ones are wanted.
-		c.history(s, v, from, (*plane.Plane).Restore)
 		if c.need[v] > from {
 			c.done[v] = from
 			o.run(c)
 			c.done[v] = 0
 		}
+		// Readers look back at columns even where no new ones are wanted.
+		c.history(s, v, from, (*plane.Plane).Restore)
 		if more {
-			c.history(s, v, max(0, to-plan.lag[v]), (*plane.Plane).Save)
+			c.history(s, v, c.need[v], (*plane.Plane).Save)
 		}
 	}
 	c.tokens, c.acc, c.planes = nil, acc, whole
+}
+
+// shorten makes the planes as short as rows [base,to) of the local values allow, over the same
+// memory: for the published model's chunks, a cache line per channel.
+//
+// The last block that a kernel writes may then reach the rows that the next
+// channel's row begins with: as far as those before the kernel's own first row,
+// since a row of whole blocks is not longer than the stride. These are
+// history, which is restored after it.
+func (c *Context) shorten(base, to int) {
+	l := c.e.lay
+	stride := (l.left + to - base + l.right + plane.Block - 1) / plane.Block * plane.Block
+	for v, local := range c.e.stream.local {
+		if local {
+			c.chunks[v] = c.planes[v]
+			c.chunks[v].Stride, c.chunks[v].Margin = stride, l.left-base
+		}
+	}
+	c.planes = c.chunks
 }
 
 // history copies the columns of value v that precede row to: into the plane, or
