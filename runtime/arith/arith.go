@@ -154,18 +154,21 @@ func InvSqrt(v uint64) (m uint64, s int) {
 	return 1 << 62 / q, 62 - e/2
 }
 
-// isqrt is the floor of the square root, by digit recurrence.
+// isqrt is the floor of the square root: Newton's iteration, which from above falls
+// until it has reached it. InvSqrt's v >= 2^62 takes three or four divisions.
 func isqrt(v uint64) uint64 {
-	var r uint64
-	for b := uint64(1) << 62; b != 0; b >>= 2 {
-		if v >= r+b {
-			v -= r + b
-			r = r>>1 + b
-		} else {
-			r >>= 1
-		}
+	if v == 0 {
+		return 0
 	}
-	return r
+	const start = 3037000500 // 2^31.5: the first step lands at most 6 % above
+	r := (start + v/start + 1) / 2
+	for {
+		q := (r + v/r) / 2
+		if q >= r {
+			return r
+		}
+		r = q
+	}
 }
 
 // NormBits is the number of fraction bits of LayerNorm's normalised value.

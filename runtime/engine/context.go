@@ -55,7 +55,7 @@ func (e *Engine) NewContext() *Context {
 		e: e, need: make([]int, n+1), done: make([]int, n),
 		planes: make([]plane.Plane, n), chunks: make([]plane.Plane, n), i8: make([][]int8, n), i16: make([][]int16, n), i32: make([][]int32, n),
 		acc: make([]*gated.Acc, n), sums: make([]int64, e.cols),
-		a: make([]int32, e.cols), b: make([]int32, e.cols), c: make([]int32, e.cols),
+		a: make([]int32, e.cols), b: make([]int32, e.cols),
 		conv: conv.NewScratch(e.convs),
 	}
 	if e.gatedChannels > 0 {

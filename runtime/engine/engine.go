@@ -23,6 +23,7 @@ import (
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/kernels/conv"
 	"nepcoc/runtime/kernels/cpu"
+	"nepcoc/runtime/kernels/rescale"
 )
 
 // Options choose how a program is bound.
@@ -69,7 +70,7 @@ func Bind(p *bundle.Program, o Options) (*Engine, error) {
 	e.pooled = pooledValues(p)
 	e.lay = newLayout(p, e.pooled)
 	for _, v := range p.Values {
-		e.cols = max(e.cols, v.Cols)
+		e.cols = max(e.cols, rescale.Pad(v.Cols), chunk)
 	}
 	for i := range p.Steps {
 		s := &p.Steps[i]

@@ -75,7 +75,7 @@ func bindLut(e *Engine, s *bundle.Step) (func(*Context), error) {
 	}), nil
 }
 
-func lookUp[D elementwise.Int](c *Context, t *lut.Table, dst []D, in, at, cols int) {
+func lookUp[D rescale.Int](c *Context, t *lut.Table, dst []D, in, at, cols int) {
 	switch {
 	case c.i8[in] != nil:
 		lut.Map8(t, dst, c.i8[in][at:][:cols])
@@ -86,41 +86,49 @@ func lookUp[D elementwise.Int](c *Context, t *lut.Table, dst []D, in, at, cols i
 	}
 }
 
+// chunk is the number of elements that the steps below widen to 32 bits at a time: both
+// operands stay in the first-level cache.
+const chunk = 1024
+
 func bindAdd(e *Engine, s *bundle.Step) (func(*Context), error) {
 	k, out := s.Add, s.Out
-	sum := &elementwise.Sum{MultA: k.MultA, MultB: k.MultB, Bias: k.Bias, Shift: k.Shift}
-	sum.Lo, sum.Hi = clampTo(e.p, out, k.Lo, k.Hi)
-	return binary(e, s, func(dst, a, b []int32) { elementwise.Add(dst, a, b, sum) }), nil
+	lo, hi := clampTo(e.p, out, k.Lo, k.Hi)
+	sum := rescale.NewSum(e.path, rescale.Sum{MultA: k.MultA, MultB: k.MultB, Bias: k.Bias, Shift: k.Shift, Lo: lo, Hi: hi},
+		bound(e.p, s.In[0]), bound(e.p, s.In[1]))
+	return binary(e, s, func(a, b []int32) { sum.Apply(a, a, b) }), nil
 }
 
 func bindMul(e *Engine, s *bundle.Step) (func(*Context), error) {
 	k, out := s.Mul, s.Out
-	product := &elementwise.Product{Mult: k.Mult, Shift: k.Shift}
-	product.Lo, product.Hi = clampTo(e.p, out, k.Lo, k.Hi)
-	return binary(e, s, func(dst, a, b []int32) { elementwise.Mul(dst, a, b, product) }), nil
+	lo, hi := clampTo(e.p, out, k.Lo, k.Hi)
+	product := elementwise.NewProduct(e.path, k.Mult, k.Shift, lo, hi, bound(e.p, s.In[0]), bound(e.p, s.In[1]))
+	return binary(e, s, product.Apply), nil
 }
 
-// binary runs f on each row of two operands.
-func binary(e *Engine, s *bundle.Step, f func(dst, a, b []int32)) func(*Context) {
+// binary runs f, whose result replaces its first operand, on a few rows at a time.
+func binary(e *Engine, s *bundle.Step, f func(a, b []int32)) func(*Context) {
 	out, cols := s.Out, e.p.Values[s.Out].Cols
+	step := max(1, chunk/cols)
 	return alsoPlane(e, out, func(c *Context) {
-		for t := range c.need[out] {
-			a, b := c.broadcast(s.In[0], t, c.a), c.broadcast(s.In[1], t, c.b)
-			f(c.c[:cols], a, b)
-			c.store(out, t, 0, c.c[:cols])
+		for t := 0; t < c.need[out]; t += step {
+			n := min(step, c.need[out]-t)
+			a, b := c.rows(s.In[0], t, n, cols, c.a), c.rows(s.In[1], t, n, cols, c.b)
+			f(a, b)
+			c.store(out, t, 0, a)
 		}
 	})
 }
 
 func bindLayerNorm(e *Engine, s *bundle.Step) (func(*Context), error) {
 	k, in, out := s.LayerNorm, s.In[0], s.Out
-	p := &layernorm.Params{Eps: k.Eps, Gamma: words(&e.p.Tensors[k.Gamma]), Beta: words(&e.p.Tensors[k.Beta]), Shift: k.Shift}
+	p := layernorm.Params{Eps: k.Eps, Gamma: words(&e.p.Tensors[k.Gamma]), Beta: words(&e.p.Tensors[k.Beta]), Shift: k.Shift}
 	p.Lo, p.Hi = e.p.Values[out].DType.Range()
+	layer, cols := layernorm.New(p, bound(e.p, in), e.path), e.p.Values[out].Cols
 	return alsoPlane(e, out, func(c *Context) {
 		for t := range c.need[out] {
-			x := c.row(in, t, c.a)
-			layernorm.Row(p, c.b[:len(x)], x)
-			c.store(out, t, 0, c.b[:len(x)])
+			c.widen(in, t, c.a[:cols])
+			layer.Row(c.a[:cols])
+			c.store(out, t, 0, c.a[:cols])
 		}
 	}), nil
 }
@@ -128,17 +136,28 @@ func bindLayerNorm(e *Engine, s *bundle.Step) (func(*Context), error) {
 func bindConcat(e *Engine, s *bundle.Step) (func(*Context), error) {
 	k, out := s.Concat, s.Out
 	lo, hi := e.p.Values[out].DType.Range()
+	cols := e.p.Values[out].Cols
+	scales := make([]*rescale.Scale, len(s.In))
+	for i, v := range s.In {
+		if k.Shift[i] != 0 {
+			scales[i] = elementwise.All(e.path, k.Mult[i], k.Shift[i], lo, hi, bound(e.p, v))
+		}
+	}
 	return alsoPlane(e, out, func(c *Context) {
 		t0, c0 := 0, 0 // where the input goes
 		for i, v := range s.In {
 			val := &e.p.Values[v]
 			for t := range min(val.Rows, c.need[out]-t0) {
-				x := c.row(v, t, c.a)
-				if k.Shift[i] != 0 {
-					elementwise.Rescale(c.b, x, k.Mult[i], k.Shift[i], lo, hi)
-					x = c.b[:len(x)]
+				switch {
+				case scales[i] != nil:
+					x := c.rows(v, t, 1, val.Cols, c.a)
+					elementwise.ApplyAll(scales[i], x)
+					c.store(out, t0+t, c0, x)
+				case val.DType == e.p.Values[out].DType:
+					c.copyPart(out, (t0+t)*cols+c0, v, t*val.Cols, val.Cols)
+				default:
+					c.store(out, t0+t, c0, c.row(v, t, c.a))
 				}
-				c.store(out, t0+t, c0, x)
 			}
 			if k.Axis == 0 {
 				t0 += val.Rows
@@ -151,18 +170,24 @@ func bindConcat(e *Engine, s *bundle.Step) (func(*Context), error) {
 
 func bindSlice(e *Engine, s *bundle.Step) (func(*Context), error) {
 	k, in, out := s.Slice, s.In[0], s.Out
-	cols := e.p.Values[out].Cols
+	cols, inCols := e.p.Values[out].Cols, e.p.Values[in].Cols
+	same := e.p.Values[in].DType == e.p.Values[out].DType
 	return alsoPlane(e, out, func(c *Context) {
 		for t := range c.need[out] {
-			if k.Axis == 0 {
+			switch {
+			case k.Axis == 0 && same:
+				c.copyPart(out, t*cols, in, (k.Start+t*k.Step)*inCols, cols)
+			case k.Axis == 0:
 				c.store(out, t, 0, c.row(in, k.Start+t*k.Step, c.a))
-				continue
+			case k.Step == 1 && same:
+				c.copyPart(out, t*cols, in, t*inCols+k.Start, cols)
+			default:
+				x := c.row(in, t, c.a)
+				for i := range cols {
+					c.b[i] = x[k.Start+i*k.Step]
+				}
+				c.store(out, t, 0, c.b[:cols])
 			}
-			x := c.row(in, t, c.a)
-			for i := range cols {
-				c.b[i] = x[k.Start+i*k.Step]
-			}
-			c.store(out, t, 0, c.b[:cols])
 		}
 	}), nil
 }

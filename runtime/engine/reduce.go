@@ -3,8 +3,8 @@ package engine
 import (
 	"nepcoc/runtime/arith"
 	"nepcoc/runtime/bundle"
-	"nepcoc/runtime/kernels/elementwise"
 	"nepcoc/runtime/kernels/pool"
+	"nepcoc/runtime/kernels/rescale"
 )
 
 func bindPool(e *Engine, s *bundle.Step) (func(*Context), error) {
@@ -37,11 +37,11 @@ func bindPool(e *Engine, s *bundle.Step) (func(*Context), error) {
 			case inPlane:
 				pool.PlaneMax(c.i8[out], &c.planes[in], rows(c))
 			case c.i8[in] != nil:
-				pool.Max(c.i8[out], c.i8[in][:n])
+				pool.Max(e.path, c.i8[out], c.i8[in][:n])
 			case c.i16[in] != nil:
-				pool.Max(c.i16[out], c.i16[in][:n])
+				pool.Max(e.path, c.i16[out], c.i16[in][:n])
 			default:
-				pool.Max(c.i32[out], c.i32[in][:n])
+				pool.Max(e.path, c.i32[out], c.i32[in][:n])
 			}
 		}
 	default:
@@ -52,11 +52,11 @@ func bindPool(e *Engine, s *bundle.Step) (func(*Context), error) {
 			case inPlane:
 				pool.PlaneSum(sums, &c.planes[in], rows(c))
 			case c.i8[in] != nil:
-				pool.Sum(sums, c.i8[in][:n])
+				pool.Sum(e.path, sums, c.i8[in][:n])
 			case c.i16[in] != nil:
-				pool.Sum(sums, c.i16[in][:n])
+				pool.Sum(e.path, sums, c.i16[in][:n])
 			default:
-				pool.Sum(sums, c.i32[in][:n])
+				pool.Sum(e.path, sums, c.i32[in][:n])
 			}
 			result := c.a[:cols]
 			for i, sum := range sums {
@@ -92,9 +92,9 @@ func bindWindowPool(e *Engine, s *bundle.Step) (func(*Context), error) {
 }
 
 // window reduces the rows x of one window.
-func window[T elementwise.Int](c *Context, k *bundle.WindowPool, dst, x []T) {
+func window[T rescale.Int](c *Context, k *bundle.WindowPool, dst, x []T) {
 	if k.Kind == "max" {
-		pool.Max(dst, x)
+		pool.Max(c.e.path, dst, x)
 		return
 	}
 	count := int64(len(x) / len(dst))
@@ -102,7 +102,7 @@ func window[T elementwise.Int](c *Context, k *bundle.WindowPool, dst, x []T) {
 		count = int64(k.K)
 	}
 	sums := c.sums[:len(dst)]
-	pool.Sum(sums, x)
+	pool.Sum(c.e.path, sums, x)
 	for i, sum := range sums {
 		dst[i] = T(arith.DivRound(sum, count))
 	}

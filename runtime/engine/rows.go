@@ -2,7 +2,7 @@ package engine
 
 import (
 	"nepcoc/runtime/bundle"
-	"nepcoc/runtime/kernels/elementwise"
+	"nepcoc/runtime/kernels/rescale"
 )
 
 // row is row t of value v as 32-bit numbers: the value itself where it is that
@@ -11,9 +11,9 @@ func (c *Context) row(v, t int, buf []int32) []int32 {
 	n := c.e.p.Values[v].Cols
 	switch {
 	case c.i8[v] != nil:
-		elementwise.Widen(buf, c.i8[v][t*n:][:n])
+		rescale.Widen(c.e.path, buf, c.i8[v][t*n:][:n])
 	case c.i16[v] != nil:
-		elementwise.Widen(buf, c.i16[v][t*n:][:n])
+		rescale.Widen(c.e.path, buf, c.i16[v][t*n:][:n])
 	default:
 		return c.i32[v][t*n:][:n]
 	}
@@ -25,20 +25,72 @@ func (c *Context) store(v, t, at int, data []int32) {
 	at += t * c.e.p.Values[v].Cols
 	switch {
 	case c.i8[v] != nil:
-		elementwise.Narrow(c.i8[v][at:], data)
+		rescale.Narrow(c.e.path, c.i8[v][at:], data)
 	case c.i16[v] != nil:
-		elementwise.Narrow(c.i16[v][at:], data)
+		rescale.Narrow(c.e.path, c.i16[v][at:], data)
 	default:
 		copy(c.i32[v][at:], data)
 	}
 }
 
-// broadcast is row t, or the only one, of value v.
-func (c *Context) broadcast(v, t int, buf []int32) []int32 {
-	if c.e.p.Values[v].Rows == 1 {
-		t = 0
+// rows is rows [t,t+n) of value v as 32-bit numbers, for a result of cols channels: one
+// row stands for all, one column for all channels. The result is in buf.
+func (c *Context) rows(v, t, n, cols int, buf []int32) []int32 {
+	val := &c.e.p.Values[v]
+	buf = buf[:n*cols]
+	if val.Cols == cols && val.Rows > 1 {
+		c.widen(v, t, buf)
+		return buf
 	}
-	return c.row(v, t, buf)
+	one := val.Rows == 1 // row for all
+	for i := range n {
+		row := buf[i*cols:][:cols]
+		switch {
+		case one && i > 0:
+			copy(row, buf[:cols])
+		case one:
+			c.widen(v, 0, row[:val.Cols])
+		default:
+			c.widen(v, t+i, row[:val.Cols])
+		}
+		if val.Cols == 1 {
+			for j := range row {
+				row[j] = row[0]
+			}
+		}
+	}
+	return buf
+}
+
+// widen copies len(dst) elements of value v from row t on.
+func (c *Context) widen(v, t int, dst []int32) {
+	at := t * c.e.p.Values[v].Cols
+	switch {
+	case c.i8[v] != nil:
+		rescale.Widen(c.e.path, dst, c.i8[v][at:][:len(dst)])
+	case c.i16[v] != nil:
+		rescale.Widen(c.e.path, dst, c.i16[v][at:][:len(dst)])
+	default:
+		copy(dst, c.i32[v][at:])
+	}
+}
+
+// copyPart copies n elements of value from, whose type is that of value to.
+func (c *Context) copyPart(to, at, from, start, n int) {
+	switch {
+	case c.i8[to] != nil:
+		copy(c.i8[to][at:][:n], c.i8[from][start:])
+	case c.i16[to] != nil:
+		copy(c.i16[to][at:][:n], c.i16[from][start:])
+	default:
+		copy(c.i32[to][at:][:n], c.i32[from][start:])
+	}
+}
+
+// bound is what the numbers of value v can't exceed.
+func bound(p *bundle.Program, v int) int64 {
+	lo, _ := p.Values[v].DType.Range()
+	return -int64(lo)
 }
 
 // clampTo limits both ends of a clamp to the type of value v.

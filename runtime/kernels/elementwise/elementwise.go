@@ -1,76 +1,55 @@
-// Package elementwise holds the kernels that treat each number by itself: sums
-// and products of two operands, rescaling, and changes of width.
-//
-// Operands are widened to 32 bits a row at a time, so that nine combinations of
-// element types need one kernel; the widening is cheap beside the 64-bit
-// products.
+// Package elementwise multiplies and rescales numbers one by one, whatever row and channel
+// they belong to. (Sums of two operands are rescale.Sum.)
 package elementwise
 
-import "nepcoc/runtime/arith"
+import (
+	"nepcoc/runtime/arith"
+	"nepcoc/runtime/kernels/cpu"
+	"nepcoc/runtime/kernels/rescale"
+)
 
-// Int is an element type of values.
-type Int interface{ int8 | int16 | int32 }
-
-// Widen copies src to 32 bits.
-func Widen[T Int](dst []int32, src []T) {
-	dst = dst[:len(src)]
-	for i, x := range src {
-		dst[i] = int32(x)
-	}
-}
-
-// Narrow copies src, whose numbers fit T.
-func Narrow[T Int](dst []T, src []int32) {
-	dst = dst[:len(src)]
-	for i, x := range src {
-		dst[i] = T(x)
-	}
-}
-
-// Rescale is dst = clamp(a*mult >> shift).
-func Rescale(dst, a []int32, mult int32, shift int, lo, hi int32) {
-	dst = dst[:len(a)]
-	for i, x := range a {
-		dst[i] = arith.Clamp(arith.Requant(int64(x), mult, shift), lo, hi)
-	}
-}
-
-// Sum are the constants of an addition; see bundle.Add.
-type Sum struct {
-	MultA, MultB int32
-	Bias         int64
-	Shift        int
-	Lo, Hi       int32
-}
-
-// Add is dst = clamp((a*MultA + b*MultB + Bias) >> Shift). An operand of one
-// element goes with every element of the other.
-func Add(dst, a, b []int32, k *Sum) {
-	for i := range dst {
-		q := int64(a[at(a, i)])*int64(k.MultA) + int64(b[at(b, i)])*int64(k.MultB) + k.Bias
-		dst[i] = arith.Clamp(arith.RoundShift(q, k.Shift), k.Lo, k.Hi)
-	}
-}
-
-// Product are the constants of a multiplication; see bundle.Mul.
+// Product is clamp(a*b*mult >> shift); see bundle.Mul.
 type Product struct {
-	Mult   int32
-	Shift  int
-	Lo, Hi int32
+	path   cpu.Path
+	mult   int32
+	shift  int
+	lo, hi int32
+	scale  *rescale.Scale // nil: a*b may not fit 32 bits
 }
 
-// Mul is dst = clamp(a*b*Mult >> Shift), with operands as in Add.
-func Mul(dst, a, b []int32, k *Product) {
-	for i := range dst {
-		q := int64(a[at(a, i)]) * int64(b[at(b, i)])
-		dst[i] = arith.Clamp(arith.Requant(q, k.Mult, k.Shift), k.Lo, k.Hi)
+// NewProduct makes a Product of operands within +-boundA and +-boundB.
+func NewProduct(path cpu.Path, mult int32, shift int, lo, hi int32, boundA, boundB int64) *Product {
+	p := &Product{path: path, mult: mult, shift: shift, lo: lo, hi: hi}
+	if boundA < 1<<31 && boundB < 1<<31 && boundA*boundB < 1<<31 {
+		p.scale = All(path, mult, shift, lo, hi, boundA*boundB)
+	}
+	return p
+}
+
+// Apply is a = product of a and b, element by element; a is changed up to the next
+// multiple of rescale.Lanes.
+func (p *Product) Apply(a, b []int32) {
+	if p.scale != nil {
+		rescale.Multiply(p.path, a, b)
+		ApplyAll(p.scale, a)
+		return
+	}
+	for i, x := range b[:len(a)] {
+		a[i] = arith.Clamp(arith.Requant(int64(a[i])*int64(x), p.mult, p.shift), p.lo, p.hi)
 	}
 }
 
-// at is the index of an operand's element for element i of the result.
-func at(operand []int32, i int) int {
-	if len(operand) == 1 {
-		return 0
+// All is a Scale with one mult for everything; see ApplyAll.
+func All(path cpu.Path, mult int32, shift int, lo, hi int32, bound int64) *rescale.Scale {
+	same := make([]int32, rescale.Lanes)
+	for i := range same {
+		same[i] = mult
 	}
-	return i
+	return rescale.NewScale(path, same, shift, lo, hi, func(int) int64 { return bound })
+}
+
+// ApplyAll rescales x, whose capacity reaches to a multiple of rescale.Lanes, by one of All.
+func ApplyAll(s *rescale.Scale, x []int32) {
+	n := rescale.Pad(len(x))
+	s.Apply(x[:n], n/rescale.Lanes)
 }

@@ -1,35 +1,47 @@
 package elementwise_test
 
 import (
+	"math/rand/v2"
 	"slices"
 	"testing"
 
+	"nepcoc/runtime/arith"
+	"nepcoc/runtime/kernels/cpu"
 	"nepcoc/runtime/kernels/elementwise"
+	"nepcoc/runtime/kernels/rescale"
 )
 
-func TestKernels(t *testing.T) {
-	a, one := []int32{-3, 5, 1 << 30, -1 << 31}, []int32{10}
-	sum := &elementwise.Sum{MultA: 3, MultB: -1, Bias: 1, Shift: 1, Lo: -100, Hi: 1 << 20}
-	product := &elementwise.Product{Mult: -2, Shift: 2, Lo: -1000, Hi: 1000}
-	for _, c := range []struct {
-		name string
-		run  func(dst []int32)
-		want []int32
-	}{
-		{"add", func(d []int32) { elementwise.Add(d, a, a, sum) }, []int32{-2, 6, 1 << 20, -100}}, // -5/2 and 11/2, halves up
-		{"add one", func(d []int32) { elementwise.Add(d, a, one, sum) }, []int32{-9, 3, 1 << 20, -100}},
-		{"add to one", func(d []int32) { elementwise.Add(d, one, a, sum) }, []int32{17, 13, -100, 1 << 20}},
-		{"mul", func(d []int32) { elementwise.Mul(d, a, one, product) }, []int32{15, -25, -1000, 1000}},
-		{"rescale", func(d []int32) { elementwise.Rescale(d, a, 3, 1, -50, 50) }, []int32{-4, 8, 50, -50}}, // -9/2 and 15/2
-	} {
-		got := make([]int32, len(a))
-		if c.run(got); !slices.Equal(got, c.want) {
-			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+func TestProduct(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, path := range cpu.Available() {
+		for _, k := range []struct {
+			boundA, boundB int64
+			mult           int32
+			shift          int
+			lo, hi         int32
+		}{
+			{128, 128, 544593656, 36, -128, 127},
+			{32768, 128, 1<<30 + 1, 40, -128, 127},
+			{32768, 32768, 3, 20, -100, 100},
+			{1 << 31, 128, 7, 30, -1000, 1000}, // too wide for 32 bits
+			{5, 5, 1, 1, -13, 12},
+		} {
+			p := elementwise.NewProduct(path, k.mult, k.shift, k.lo, k.hi, k.boundA, k.boundB)
+			draw := func(bound int64) int32 { return int32(r.Int64N(2*bound) - bound) }
+			for n := range 30 {
+				a, b := make([]int32, rescale.Pad(n)), make([]int32, n)
+				for i := range n {
+					a[i], b[i] = draw(k.boundA), draw(k.boundB)
+				}
+				was := slices.Clone(a)
+				p.Apply(a[:n], b)
+				for i := range n {
+					want := arith.Clamp(arith.Requant(int64(was[i])*int64(b[i]), k.mult, k.shift), k.lo, k.hi)
+					if a[i] != want {
+						t.Fatalf("%v %+v: %d*%d: %d, want %d", path, k, was[i], b[i], a[i], want)
+					}
+				}
+			}
 		}
-	}
-	wide, narrow := make([]int32, 3), make([]int8, 3)
-	elementwise.Widen(wide, []int8{-128, 0, 127})
-	if elementwise.Narrow(narrow, wide); !slices.Equal(narrow, []int8{-128, 0, 127}) || wide[0] != -128 {
-		t.Errorf("widen and narrow: %d, %d", wide, narrow)
 	}
 }

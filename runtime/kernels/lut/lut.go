@@ -3,7 +3,7 @@ package lut
 
 import (
 	"nepcoc/runtime/arith"
-	"nepcoc/runtime/kernels/elementwise"
+	"nepcoc/runtime/kernels/rescale"
 )
 
 // Table is an activation table with the rescaling of its index; see bundle.Lut.
@@ -37,7 +37,7 @@ func (t *Table) at(row int, x int32) int16 {
 func (t *Table) perChannel() bool { return len(t.entries) > t.n }
 
 // Map is dst = table(src) for one row of channels.
-func Map[D, S elementwise.Int](t *Table, dst []D, src []S) {
+func Map[D, S rescale.Int](t *Table, dst []D, src []S) {
 	dst, step := dst[:len(src)], 0
 	if t.perChannel() {
 		step = t.n
@@ -48,7 +48,7 @@ func Map[D, S elementwise.Int](t *Table, dst []D, src []S) {
 }
 
 // Map8 is Map for bytes.
-func Map8[D elementwise.Int](t *Table, dst []D, src []int8) {
+func Map8[D rescale.Int](t *Table, dst []D, src []int8) {
 	dst = dst[:len(src)]
 	if t.perChannel() {
 		for i, x := range src {

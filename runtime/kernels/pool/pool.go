@@ -3,14 +3,34 @@
 package pool
 
 import (
-	"nepcoc/runtime/kernels/elementwise"
+	"nepcoc/runtime/kernels/cpu"
 	"nepcoc/runtime/kernels/plane"
+	"nepcoc/runtime/kernels/rescale"
+)
+
+// What kernels do at a time; the last vector of a row overlaps the one before it.
+const (
+	lanes8   = 16
+	lanes16  = 8
+	lanesSum = 8
 )
 
 // Max is the maximum of each channel over the rows of x, of which there is at
 // least one.
-func Max[T elementwise.Int](dst, x []T) {
+func Max[T rescale.Int](path cpu.Path, dst, x []T) {
 	n := len(dst)
+	switch d := any(dst).(type) {
+	case []int8:
+		if has(path) && n >= lanes8 {
+			max8(path, d, any(x).([]int8))
+			return
+		}
+	case []int16:
+		if has(path) && n >= lanes16 {
+			max16(path, d, any(x).([]int16))
+			return
+		}
+	}
 	copy(dst, x[:n])
 	for x = x[n:]; len(x) >= n; x = x[n:] {
 		for c, v := range x[:n] {
@@ -20,7 +40,12 @@ func Max[T elementwise.Int](dst, x []T) {
 }
 
 // Sum is the sum of each channel over the rows of x.
-func Sum[T elementwise.Int](dst []int64, x []T) {
+func Sum[T rescale.Int](path cpu.Path, dst []int64, x []T) {
+	// Sums of so few bytes fit 32 bits.
+	if x, ok := any(x).([]int8); ok && has(path) && len(dst) >= lanesSum && len(x)/len(dst) < 1<<20 {
+		sum8(path, dst, x)
+		return
+	}
 	clear(dst)
 	for n := len(dst); len(x) >= n; x = x[n:] {
 		for c, v := range x[:n] {
