@@ -39,7 +39,12 @@ func (c *compilation) assemble(p *bundle.Program) error {
 		m.Contract = bundle.Contract{YAML: string(c.contract.YAML()), Hash: c.contract.Hash()}
 	}
 	for i, o := range p.Outputs {
-		m.Outputs = append(m.Outputs, bundle.OutputInfo{Name: o.Name, Labels: labels[i]})
+		m.Outputs = append(m.Outputs, bundle.OutputInfo{Name: o.Name, Labels: labels[i], UnknownThreshold: c.UnknownThreshold})
+	}
+	if c.CalibLabels != "" {
+		if m.Outputs[0].Temperature, err = c.calibrateScores(p, labels[0]); err != nil {
+			return err
+		}
 	}
 	for _, t := range p.Tensors {
 		m.Sizes.Weights += int64(len(t.Data))

@@ -42,6 +42,11 @@ type Options struct {
 	Contract *traffic.Contract
 	// Labels are the class names per output; one list serves a model with one output.
 	Labels [][]string
+	// CalibLabels is a CSV of the calibration capture's labels: scores are
+	// then calibrated (see scores.go). UnknownThreshold, where set, is the score
+	// below which the agent calls a verdict unknown.
+	CalibLabels      string
+	UnknownThreshold *float64
 	// ByteEncoding, Method, TableStep, MaxDisagreement: see passes.Options;
 	// DefaultMaxDisagreement is what the command line uses.
 	// TableStep 0 chooses 1, or largeTableStep for tables of over a megabyte.

@@ -22,11 +22,11 @@ import (
 )
 
 type compileFlags struct {
-	calib, out, target, contract, dumpIR, method, sign string
-	labels                                             []string
-	maxDisagreement                                    float64
-	tableStep                                          int
-	json                                               bool
+	calib, calibLabels, out, target, contract, dumpIR, method, sign string
+	labels                                                          []string
+	maxDisagreement, unknown                                        float64
+	tableStep                                                       int
+	json                                                            bool
 }
 
 func newCompile() *cobra.Command {
@@ -59,6 +59,8 @@ the model's outputs; MODEL.labels.txt beside the model is found by itself.
 	fl.StringVar(&f.target, "target", "bf3", "machine to plan for: "+targetNames())
 	fl.StringVar(&f.contract, "contract", "", "traffic contract: a YAML file or a built-in ("+strings.Join(traffic.Names(), ", ")+")")
 	fl.StringArrayVar(&f.labels, "labels", nil, "file of class names, one per line; once per output of the model")
+	fl.StringVar(&f.calibLabels, "calib-labels", "", "CSV of the calibration capture's labels: calibrates the scores (temperature)")
+	fl.Float64Var(&f.unknown, "unknown-threshold", 0, "score below which the agent reports unknown")
 	fl.StringVar(&f.method, "method", "", "force a calibration method ("+strings.Join(quantize.Methods(), ", ")+") instead of the one that measures best")
 	fl.Float64Var(&f.maxDisagreement, "max-disagreement", compiler.DefaultMaxDisagreement, "share of calibration inputs whose verdict may change before values are kept at 16 bits")
 	fl.IntVar(&f.tableStep, "table-step", 0, "make elements of the token table multiples of this, 1 to 64: a coarser table makes a smaller bundle (default: 1, or 5 for tables over 1 MiB)")
@@ -82,7 +84,7 @@ func targetNames() string {
 func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	o := compiler.Options{
 		Model: model, Calib: f.calib, Target: f.target, Method: f.method, TableStep: f.tableStep,
-		MaxDisagreement: f.maxDisagreement, DumpIR: f.dumpIR,
+		MaxDisagreement: f.maxDisagreement, DumpIR: f.dumpIR, CalibLabels: f.calibLabels,
 	}
 	if _, err := backends.LookupTarget(f.target); err != nil {
 		return cli.UsageError("--target: %w", err)
@@ -94,8 +96,13 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 		return cli.UsageError("--table-step %d is not within 1..64", f.tableStep)
 	case !(f.maxDisagreement >= 0 && f.maxDisagreement <= 1):
 		return cli.UsageError("--max-disagreement %g is not within 0..1", f.maxDisagreement)
+	case !(f.unknown >= 0 && f.unknown <= 1):
+		return cli.UsageError("--unknown-threshold %g is not within 0..1", f.unknown)
 	case f.out == model || f.out == f.calib:
 		return cli.UsageError("--output %s would overwrite an input", f.out)
+	}
+	if cmd.Flags().Changed("unknown-threshold") {
+		o.UnknownThreshold = &f.unknown
 	}
 	contract := f.contract
 	if contract == "" {

@@ -21,7 +21,6 @@ import (
 	"nepcoc/runtime/engine"
 	"nepcoc/runtime/refexec"
 	"nepcoc/runtime/traffic"
-	"nepcoc/runtime/verdict"
 )
 
 // Options say what to verify a bundle with. All but Bundle may be empty; the
@@ -228,37 +227,11 @@ func (v *verifier) load() error {
 
 // labels finds the class of each flow in the label file.
 func (v *verifier) labels() error {
-	l, err := verdict.ReadLabels(v.Labels)
-	if err != nil {
-		return err
+	note, err := v.set.Label(v.Labels, v.b.Manifest.Outputs[0].Labels)
+	if note != "" {
+		v.report.Notes = append(v.report.Notes, note)
 	}
-	classes := make(map[string]int)
-	for i, name := range v.b.Manifest.Outputs[0].Labels {
-		classes[name] = i
-	}
-	if len(classes) == 0 {
-		return fmt.Errorf("%s: the bundle has no class names to match labels with: compile it with --labels", v.Bundle)
-	}
-	unknown, missing := 0, 0
-	for i := range v.set.Flows {
-		f := &v.set.Flows[i]
-		class := -1
-		if row, ok := l.Find(f.Key, f.First); !ok {
-			missing++
-		} else if c, ok := classes[l.Rows[row].Name]; ok {
-			class = c
-		} else {
-			unknown++
-		}
-		v.set.Labels = append(v.set.Labels, class)
-	}
-	if missing+unknown > 0 {
-		v.report.Notes = append(v.report.Notes, fmt.Sprintf("%d flows have no label in %s, %d a label that is no class of the model", missing, v.Labels, unknown))
-	}
-	if missing+unknown == len(v.set.Flows) {
-		return fmt.Errorf("%s: labels none of the %d flows of %s", v.Labels, len(v.set.Flows), v.Pcap)
-	}
-	return nil
+	return err
 }
 
 // exact compares engine and reference on the inputs and on random tokens of

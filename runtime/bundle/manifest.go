@@ -57,10 +57,13 @@ type Contract struct {
 
 // OutputInfo names the classes of one output, in the order of its logits.
 // Verdicts whose probability is below UnknownThreshold count as unknown.
+// Temperature, where it isn't 0, is what the logits were divided by before
+// probabilities are made of them, so that scores are right as often as they say.
 type OutputInfo struct {
 	Name             string   `json:"name"`
 	Labels           []string `json:"labels,omitempty"`
 	UnknownThreshold *float64 `json:"unknown_threshold,omitempty"`
+	Temperature      float64  `json:"temperature,omitempty"`
 }
 
 // Calibration says how activation ranges were found, and from what.

@@ -1,0 +1,76 @@
+package compiler
+
+import (
+	"errors"
+	"math"
+
+	"nepcoc/compiler/calibrate"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/engine"
+)
+
+// calibrateScores fits the temperature of the first output's probabilities to
+// the labels of the calibration flows: the divisor of the logits that makes
+// their negative log-likelihood least (Guo et al., "On calibration of modern
+// neural networks", 2017). It changes scores, never verdicts, and costs nothing
+// at run time: it goes into the scale of the table of exp.
+func (c *compilation) calibrateScores(p *bundle.Program, classes []string) (float64, error) {
+	if c.fromArrays() {
+		return 0, errors.New("labels of calibration flows go with a capture, not with arrays")
+	}
+	note, err := c.calib.Label(c.CalibLabels, classes)
+	if err != nil {
+		return 0, err
+	}
+	if note != "" {
+		c.res.Notes = append(c.res.Notes, note)
+	}
+	e, err := engine.Bind(p, engine.Options{})
+	if err != nil {
+		return 0, err
+	}
+	ints, err := calibrate.Integers(e, p, c.calib.Inputs)
+	if err != nil {
+		return 0, err
+	}
+	o := &p.Outputs[0]
+	t := rounded(temperature(ints[0], c.calib.Labels, o.Scale))
+	// The mantissa keeps 30 bits: the quotient only moves it.
+	ratio := math.Ldexp(float64(o.ExpMult), -o.ExpShift) / t
+	_, exp := math.Frexp(ratio)
+	o.ExpShift = min(max(30-exp, 0), 62)
+	o.ExpMult = int32(min(math.RoundToEven(math.Ldexp(ratio, o.ExpShift)), math.MaxInt32))
+	return t, nil
+}
+
+// temperature minimises the mean negative log-likelihood over log T by golden
+// section; it has one minimum.
+func temperature(logits [][]int32, labels []int, scale float64) float64 {
+	loss := func(logT float64) float64 {
+		t := math.Exp(logT)
+		sum := 0.0
+		for i, l := range logits {
+			if labels[i] < 0 {
+				continue
+			}
+			top := float64(l[calibrate.ArgMax(l)])
+			z := 0.0
+			for _, x := range l {
+				z += math.Exp((float64(x) - top) * scale / t)
+			}
+			sum += math.Log(z) - (float64(l[labels[i]])-top)*scale/t
+		}
+		return sum
+	}
+	lo, hi := math.Log(0.05), math.Log(20)
+	golden := (math.Sqrt(5) - 1) / 2
+	for range 60 {
+		a, b := hi-golden*(hi-lo), lo+golden*(hi-lo)
+		if loss(a) < loss(b) {
+			hi = b
+		} else {
+			lo = a
+		}
+	}
+	return math.Exp((lo + hi) / 2)
+}
