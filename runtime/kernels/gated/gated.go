@@ -53,7 +53,7 @@ type Norm struct {
 type Layer struct {
 	p      Params
 	path   cpu.Path // Purego where this layer does not suit the path's kernels
-	pads   []uint16 // PadIn, each twice
+	pads   []uint16 // PadIn as planes store it, each twice
 	packed packed
 }
 
@@ -65,7 +65,7 @@ func New(p Params, path cpu.Path) (*Layer, error) {
 	}
 	l := &Layer{p: p.clone(), path: path}
 	for _, v := range p.PadIn {
-		l.pads = append(l.pads, uint16(uint8(v))*0x101)
+		l.pads = append(l.pads, uint16(uint8(v^plane.FlipOf(path)))*0x101)
 	}
 	if path != cpu.Purego && !l.pack() {
 		l.path = cpu.Purego
@@ -155,16 +155,17 @@ func (l *Layer) pad(src *plane.Plane, from, to int) {
 	if src.Channels < l.p.Cin || lo < 0 || (l.p.Cin-1)*src.Stride+lo+n > len(src.Data) {
 		panic(fmt.Sprintf("BUG: gated: padding positions [%d,%d) outside the plane", from, to))
 	}
-	flip := uint16(uint8(src.Flip)) * 0x101
-	at := unsafe.Pointer(&src.Data[lo])
+	at, off, stride := unsafe.Pointer(&src.Data[lo]), 0, src.Stride
 	switch n {
 	case 1:
-		for c, v := range l.pads {
-			*(*uint8)(unsafe.Add(at, c*src.Stride)) = uint8(v ^ flip)
+		for _, v := range l.pads {
+			*(*uint8)(unsafe.Add(at, off)) = uint8(v)
+			off += stride
 		}
 	case 2:
-		for c, v := range l.pads {
-			*(*uint16)(unsafe.Add(at, c*src.Stride)) = v ^ flip
+		for _, v := range l.pads {
+			*(*uint16)(unsafe.Add(at, off)) = v
+			off += stride
 		}
 	default:
 		for c, v := range l.p.PadIn {
