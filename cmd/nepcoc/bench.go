@@ -16,7 +16,7 @@ import (
 )
 
 func newBench() *cobra.Command {
-	var threads, length int
+	var threads, length, chunk int
 	var seconds float64
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -27,10 +27,14 @@ the median and the 99th percentile of the time per flow, flows per second of all
 threads together, and the share of each step. Random tokens read the token table all
 over, as the worst traffic would.
 
+With --stream N it also measures how long the verdict takes after the last chunk, when
+a flow's tokens come N at a time, against the same length at once.
+
 Figures are of this machine, now: compare only figures of one run.
 ` + exitCodes,
 		Example: `  nepcoc bench model.nepco
-  nepcoc bench model.nepco --threads 2 --length 32 --json`,
+  nepcoc bench model.nepco --threads 2 --length 32 --json
+  nepcoc bench model.nepco --stream 32`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b, err := bundle.ReadFile(args[0])
@@ -43,12 +47,14 @@ Figures are of this machine, now: compare only figures of one run.
 			switch {
 			case length < 1 || length > b.Program.Length:
 				return cli.UsageError("--length %d: the model takes 1 to %d tokens", length, b.Program.Length)
+			case chunk < 0 || chunk > length:
+				return cli.UsageError("--stream %d: a flow of %d tokens comes in chunks of 1 to %d", chunk, length, length)
 			case threads < 1 || threads > 1024:
 				return cli.UsageError("--threads %d is not within 1..1024", threads)
 			case seconds <= 0 || seconds > 3600:
 				return cli.UsageError("--seconds %g is not within 0..3600", seconds)
 			}
-			r, err := bench(b, threads, length, time.Duration(seconds*float64(time.Second)))
+			r, err := bench(b, threads, length, chunk, time.Duration(seconds*float64(time.Second)))
 			if err != nil {
 				return err
 			}
@@ -62,6 +68,7 @@ Figures are of this machine, now: compare only figures of one run.
 	fl := cmd.Flags()
 	fl.IntVar(&threads, "threads", 1, "workers, each with memory of its own, sharing the bundle")
 	fl.IntVar(&length, "length", 0, "tokens per flow (default: a full input)")
+	fl.IntVar(&chunk, "stream", 0, "also measure flows that come in chunks of this many tokens")
 	fl.Float64Var(&seconds, "seconds", 2, "how long to measure")
 	fl.BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
@@ -78,6 +85,8 @@ type benchReport struct {
 	FlowsPerSec float64     `json:"flows_per_s"`
 	BindMS      float64     `json:"bind_ms"`
 	Steps       []stepShare `json:"steps"`
+	// Stream is nil where it was not asked for.
+	Stream *streamReport `json:"stream,omitempty"`
 }
 
 type stepShare struct {
@@ -89,7 +98,7 @@ type stepShare struct {
 // benchInputs is the number of different inputs a worker cycles through.
 const benchInputs = 64
 
-func bench(b *bundle.Bundle, threads, length int, d time.Duration) (*benchReport, error) {
+func bench(b *bundle.Bundle, threads, length, chunk int, d time.Duration) (*benchReport, error) {
 	start := time.Now()
 	e, err := engine.Bind(b.Program, engine.Options{})
 	if err != nil {
@@ -116,7 +125,9 @@ func bench(b *bundle.Bundle, threads, length int, d time.Duration) (*benchReport
 	us := func(q float64) float64 { return float64(all[int(q*float64(len(all)-1))]) / 1e3 }
 	r.Flows, r.P50, r.P99 = len(all), us(0.5), us(0.99)
 	r.FlowsPerSec = float64(len(all)) / elapsed.Seconds()
-	r.Steps, err = shares(e, b.Program, length)
+	if r.Steps, err = shares(e, b.Program, length); err == nil && chunk > 0 {
+		r.Stream, err = benchStream(e, b.Program, length, chunk, d)
+	}
 	return r, err
 }
 
@@ -180,6 +191,9 @@ func shares(e *engine.Engine, p *bundle.Program, length int) ([]stepShare, error
 func (r *benchReport) print(w io.Writer) {
 	fmt.Fprintf(w, "%d flows of %d tokens, %d threads, kernels %s, bound in %.1f ms\n", r.Flows, r.Length, r.Threads, r.Kernel, r.BindMS)
 	fmt.Fprintf(w, "  p50 %.1f us, p99 %.1f us, %.0f flows/s\n", r.P50, r.P99, r.FlowsPerSec)
+	if r.Stream != nil {
+		r.Stream.print(w)
+	}
 	rows := [][]string{{"step", "us", "share"}}
 	for _, s := range r.Steps {
 		rows = append(rows, []string{s.Step, fmt.Sprintf("%.2f", s.US), fmt.Sprintf("%.1f %%", 100*s.Share)})
