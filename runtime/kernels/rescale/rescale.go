@@ -6,6 +6,8 @@
 // combination of types, for one more store and load.
 package rescale
 
+//go:generate go run ../internal/armgen -kernel rescale -o rescale_arm64.s -go decl_arm64.go
+
 import (
 	"nepcoc/runtime/arith"
 	"nepcoc/runtime/kernels/cpu"
@@ -39,6 +41,7 @@ type packed struct {
 	shift  uint64
 	sub    uint32 // 2^62 >> shift
 	lo, hi int32
+	bias   int64 // arm64 adds just this
 }
 
 // NewScale makes a Scale for rows of channels padded to a multiple of Lanes. x of
@@ -63,7 +66,7 @@ func fits(bound int64, m int32, shift int) bool {
 }
 
 func pack(shift int, bias int64, lo, hi int32) packed {
-	return packed{add: 1<<62 + 1<<(shift-1) + uint64(bias), shift: uint64(shift), sub: uint32(uint64(1<<62) >> shift), lo: lo, hi: hi}
+	return packed{add: 1<<62 + 1<<(shift-1) + uint64(bias), shift: uint64(shift), sub: uint32(uint64(1<<62) >> shift), lo: lo, hi: hi, bias: bias}
 }
 
 // Stride is the length of a padded row.

@@ -21,9 +21,10 @@ const (
 	B Shape = iota // 16 bytes
 	H              // 8 halves
 	S              // 4 words
+	D              // 2 double words
 )
 
-func (s Shape) String() string { return [...]string{"16b", "8h", "4s"}[s] }
+func (s Shape) String() string { return [...]string{"16b", "8h", "4s", "2d"}[s] }
 
 // half is the arrangement of the same elements in 64 bits, wide that of twice
 // their size in 128.

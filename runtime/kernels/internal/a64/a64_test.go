@@ -53,6 +53,8 @@ func all() []Inst {
 		out = append(out, UdotLane(31, 21, 10, lane), UdotLane(10, 31, 21, lane), UdotLane(21, 10, 31, lane))
 	}
 	out = append(out, Tbl2(31, 20, 11), Tbl2(11, 28, 31), Zero(0), Zero(31), MoviB(21, 0x80), MoviB(31, 0x5a), MoviB(1, 1), Mov(31, 21), Mov(10, 31), Sadalp(B, 31, 21), Sadalp(H, 10, 5), AddvS(31, 21), AddvS(10, 5))
+	out = append(out, Srshl(D, 31, 21, 10), Ushl(D, 10, 31, 21), Add(D, 21, 10, 31), Neg(D, 31, 21), Ld1r(D, 31, 21),
+		Smull(S, 31, 21, 10), Smull2(S, 10, 31, 21), Smlal(S, 31, 21, 10), Smlal2(S, 21, 10, 31), Sqxtn(S, 31, 21), Sqxtn2(S, 10, 31))
 	for _, off := range []int{-256, -1, 1, 3, 255, 0, 16, 240, 65520} {
 		out = append(out, LdrQ(31, 21, off), StrQ(10, 5, off))
 	}

@@ -17,14 +17,15 @@ import (
 )
 
 var kernels = map[string]func(*asm){
-	"gated":  gated,
-	"lookup": lookup,
-	"gemv":   gemv,
+	"gated":   gated,
+	"lookup":  lookup,
+	"gemv":    gemv,
+	"rescale": rescale,
 }
 
 func main() {
 	log.SetFlags(0)
-	name := flag.String("kernel", "", "which file: gated, lookup, gemv")
+	name := flag.String("kernel", "", "which file: gated, lookup, gemv, rescale")
 	out := flag.String("o", "", "where to write the assembly")
 	decl := flag.String("go", "", "where to write its Go declarations")
 	flag.Parse()
