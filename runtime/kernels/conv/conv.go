@@ -8,6 +8,8 @@
 // products go through gemv and which single vectors take, too.
 package conv
 
+//go:generate go run ../internal/armgen -kernel conv -o conv_arm64.s -go decl_arm64.go
+
 import (
 	"nepcoc/runtime/kernels/cpu"
 	"nepcoc/runtime/kernels/rescale"
@@ -63,7 +65,10 @@ func New(p Params, r Requant, path cpu.Path) *Layer {
 		}
 	}
 	// For a single vector the weights are read once: in 8 bits that is half the work.
-	if single := p.Out == 1 && p.W8 != nil && p.Groups == 1; has(path) && !single {
+	// Likewise where dot products do four bytes at a time.
+	bytes := p.W8 != nil && p.Groups == 1
+	dots := path == cpu.DotProd && !p.Wide && p.K*p.Cin >= 16
+	if has(path) && !(bytes && (p.Out == 1 || dots)) {
 		l.pack()
 	}
 	l.block = max(4, accBytes/4/l.stride&^3)

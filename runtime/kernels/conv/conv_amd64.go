@@ -6,6 +6,14 @@ import "nepcoc/runtime/kernels/cpu"
 
 func has(path cpu.Path) bool { return path == cpu.AVX2 }
 
+// inPair says which output channel and which of the two inputs of a pair the weight at
+// place at of a pair's belongs to.
+func inPair(at, _ int) (channel, input int) { return at / 2, at % 2 }
+
+// order is the channel in place c of a depthwise kernel's vectors, as interleaving two rows
+// leaves them: 0-3, 8-11, 4-7, 12-15.
+func order(c int) int { return c&^12 | c&4<<1 | c&8>>1 }
+
 // Strides are in elements; see the packing for the order of weights and biases.
 
 func dense16(_ cpu.Path, acc []int32, accStride int, x []int16, xStride, n int, w []int16, segments, segStride, pairs int, bias []int32) {

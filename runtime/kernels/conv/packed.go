@@ -4,9 +4,9 @@ import "nepcoc/runtime/kernels/rescale"
 
 // The kernels' way: positions lie in a scratch of 16-bit rows, padding included, so
 // that every window is contiguous (or, dilated, K contiguous pieces) and no edge
-// is special. Output channels are side by side in the vectors' lanes; a kernel
-// takes pairs of neighbouring inputs, whose products with a pair of weights are
-// added by one instruction. Sums wrap in 32 bits.
+// is special. Output channels are side by side in the vectors' lanes; inputs go in
+// pairs of neighbours, whose products with a pair of weights AVX2 adds in one
+// instruction. Sums wrap in 32 bits.
 
 // lanes is the number of output channels that the kernels do at a time; a dense layer's
 // last block may have half of that.
@@ -53,14 +53,13 @@ func (l *Layer) packDense() {
 			width := min(lanes, k.groupPad-o0)
 			for s := range k.segments {
 				for i := 0; i < 2*k.pairs; i += 2 {
-					for o := o0; o < o0+width; o++ {
-						for j := i; j < i+2; j++ {
-							v := int16(0)
-							if o < l.perOut && j < n {
-								v = int16(l.weight((g*l.perOut+o)*p.K*l.perIn + s*n + j))
-							}
-							w = append(w, v)
+					for at := range 2 * width {
+						o, j := inPair(at, width)
+						v := int16(0)
+						if o, j := o0+o, i+j; o < l.perOut && j < n {
+							v = int16(l.weight((g*l.perOut+o)*p.K*l.perIn + s*n + j))
 						}
+						w = append(w, v)
 					}
 				}
 			}
@@ -73,13 +72,12 @@ func (l *Layer) packDense() {
 	}
 }
 
-// packDepthwise: for each 16 channels and each pair of taps, the pairs of weights in
-// the order in which interleaving two rows leaves channels: 0-3, 8-11, 4-7, 12-15.
+// packDepthwise: for each 16 channels and each pair of taps, the pairs of weights, channels
+// in the order of the kernel.
 func (l *Layer) packDepthwise() {
 	p, k := &l.p, l.packed
 	l.stride = up(p.Cout, lanes)
 	k.pairs = (p.K + 1) / 2
-	order := func(c int) int { return c&^12 | c&4<<1 | c&8>>1 }
 	var w []int16
 	for c0 := 0; c0 < l.stride; c0 += lanes {
 		for c := range lanes {
@@ -90,14 +88,13 @@ func (l *Layer) packDepthwise() {
 			k.bias = append(k.bias, v)
 		}
 		for tap := 0; tap < 2*k.pairs; tap += 2 {
-			for c := range lanes {
-				for j := tap; j < tap+2; j++ {
-					v := int16(0)
-					if at := c0 + order(c); at < p.Cout && j < p.K {
-						v = int16(l.byTap[j*p.Cout+at])
-					}
-					w = append(w, v)
+			for at := range 2 * lanes {
+				c, j := inPair(at, lanes)
+				v := int16(0)
+				if c, j := c0+order(c), tap+j; c < p.Cout && j < p.K {
+					v = int16(l.byTap[j*p.Cout+c])
 				}
+				w = append(w, v)
 			}
 		}
 	}

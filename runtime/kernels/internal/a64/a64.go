@@ -183,6 +183,22 @@ func Sxtl2(s Shape, d, n int) Inst {
 	return Inst{reg(0x4f00a400|s.bits()<<16, d, n, 0), fmt.Sprintf("sxtl2 v%d.%v, v%d.%v", d, s+1, n, s)}
 }
 
+// SmlalLane adds to each word of d the product of a half of n's lower half and of half
+// lane of m, one of the first 16 registers.
+func SmlalLane(d, n, m, lane int) Inst {
+	return Inst{reg(0x0f402000|laneOfHalf(lane), d, n, m), fmt.Sprintf("smlal v%d.4s, v%d.4h, v%d.h[%d]", d, n, m, lane)}
+}
+
+// Smlal2Lane is SmlalLane for the upper half of n.
+func Smlal2Lane(d, n, m, lane int) Inst {
+	return Inst{reg(0x4f402000|laneOfHalf(lane), d, n, m), fmt.Sprintf("smlal2 v%d.4s, v%d.8h, v%d.h[%d]", d, n, m, lane)}
+}
+
+func laneOfHalf(lane int) uint32 {
+	l := uint32(lane)
+	return l>>2<<11 | l>>1&1<<21 | l&1<<20
+}
+
 // UdotLane adds to each word of d four products of bytes of n and of word lane
 // of m (Armv8.2 dot product).
 func UdotLane(d, n, m, lane int) Inst {

@@ -49,6 +49,9 @@ func all() []Inst {
 	for by := 1; by <= 8; by++ {
 		out = append(out, Sqrshrun(31, 21, by), Sqrshrun2(10, 31, by))
 	}
+	for lane := range 8 {
+		out = append(out, SmlalLane(31, 21, 10, lane), Smlal2Lane(10, 31, 15, lane))
+	}
 	for lane := range 4 {
 		out = append(out, UdotLane(31, 21, 10, lane), UdotLane(10, 31, 21, lane), UdotLane(21, 10, 31, lane))
 	}

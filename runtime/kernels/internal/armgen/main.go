@@ -21,11 +21,12 @@ var kernels = map[string]func(*asm){
 	"lookup":  lookup,
 	"gemv":    gemv,
 	"rescale": rescale,
+	"conv":    conv,
 }
 
 func main() {
 	log.SetFlags(0)
-	name := flag.String("kernel", "", "which file: gated, lookup, gemv, rescale")
+	name := flag.String("kernel", "", "which file: gated, lookup, gemv, rescale, conv")
 	out := flag.String("o", "", "where to write the assembly")
 	decl := flag.String("go", "", "where to write its Go declarations")
 	flag.Parse()
