@@ -28,7 +28,7 @@ type packed struct {
 	w       []byte
 	size    int
 	signed  bool // some rho is negative
-	halves  bool // the half block's kernels can take it
+	least   int  // the smallest part of a block that there are kernels for
 	shared  bool // the channels of each pair read the same inputs
 	tab     tables
 	factors factorParams
@@ -86,9 +86,16 @@ func (l *Layer) pack() bool {
 			l.packed.signed = l.packed.signed || n.Rho[c] < 0
 		}
 	}
-	l.packed.halves, l.packed.shared = size == size4 && p.C%2 == 0, true
+	l.packed.shared = true
 	for c := 0; c+1 < p.C; c += 2 {
 		l.packed.shared = l.packed.shared && p.ChanH[c] == p.ChanH[c+1] && p.ChanG[c] == p.ChanG[c+1]
+	}
+	l.packed.least = Block
+	switch {
+	case size == size4 && p.C%4 == 0 && l.packed.shared:
+		l.packed.least = quarter
+	case size == size4 && p.C%2 == 0:
+		l.packed.least = half
 	}
 	copy(l.packed.tab.gate[:], p.Base)
 	copy(l.packed.tab.gate[32:], p.Slope)
@@ -120,22 +127,30 @@ func tapPairs(taps []uint8) (out [4]uint32, ok bool) {
 // twice is the low 16 bits of v in both halves.
 func twice(v int) uint32 { return uint32(uint16(v)) * 0x10001 }
 
+// Parts of a block, for which registers hold several channels: what is
+// left of a streamed flow's last chunk is seldom a whole number of blocks.
+const (
+	half    = Block / 2
+	quarter = Block / 4
+)
+
 // width is the number of positions that the kernels compute of the n still
-// wanted: a block, or a half where that is enough.
+// wanted: a block, or a part where that is enough.
 func (l *Layer) width(n int) int {
-	if n <= Block/2 && l.packed.halves {
-		return Block / 2
+	w := Block
+	for n <= w/2 && w > l.packed.least {
+		w /= 2
 	}
-	return Block
+	return w
 }
 
 func (l *Layer) plainASM(dst, src *plane.Plane, pos, n int) {
 	k := &l.packed
+	in, out := src.Margin+pos-l.p.PadLeft, dst.Margin+pos
 	blocks := n / Block
 	if rest := n % Block; rest > 0 && l.width(rest) == Block {
 		blocks++
 	}
-	in, out := src.Margin+pos-l.p.PadLeft, dst.Margin+pos
 	if blocks > 0 {
 		f := plain4
 		if k.size == size8 {
@@ -143,13 +158,18 @@ func (l *Layer) plainASM(dst, src *plane.Plane, pos, n int) {
 		}
 		f(&k.w[0], l.p.C, &src.Data[in], src.Stride, &dst.Data[out], dst.Stride, blocks, &k.tab)
 	}
-	if done := blocks * Block; done < n {
-		f := plainHalf
-		if !k.shared {
-			f = plainHalfMap
-		}
-		f(&k.w[0], l.p.C/2, &src.Data[in+done], src.Stride, &dst.Data[out+done], dst.Stride, &k.tab)
+	done := blocks * Block
+	if done >= n {
+		return
 	}
+	f, group := plainHalf, 2
+	switch {
+	case l.width(n-done) == quarter:
+		f, group = plainQuarter, 4
+	case !k.shared:
+		f = plainHalfMap
+	}
+	f(&k.w[0], l.p.C/group, &src.Data[in+done], src.Stride, &dst.Data[out+done], dst.Stride, &k.tab)
 }
 
 // noResidual is the row of every channel of a layer without residual.
@@ -162,15 +182,20 @@ func (l *Layer) tileASM(src, res *plane.Plane, pos, width int, s *Scratch) {
 		r, stride = &res.Data[res.Margin+pos], res.Stride
 	}
 	in := &src.Data[src.Margin+pos-l.p.PadLeft]
+	// vectors of E, and of O, in the tile; sums go by pairs of them
+	group := Block / width
+	pairs := (c/group + 1) / 2
 	if width < Block {
-		f := tileHalf
-		if !k.shared {
+		f, sums := tileHalf, factorsHalf
+		switch {
+		case width == quarter:
+			f, sums = tileQuarter, factorsQuarter
+		case !k.shared:
 			f = tileHalfMap
 		}
-		f(&k.w[0], c/2, in, src.Stride, r, stride, &s.y[0], &k.tab)
-		pairs := (c + 3) / 4 // of vectors, each with two channels
-		clear(s.y[c*width : 4*pairs*width])
-		factorsHalf(&s.y[0], pairs, &s.r[0], &s.k[0], &k.factors)
+		f(&k.w[0], c/group, in, src.Stride, r, stride, &s.y[0], &k.tab)
+		clear(s.y[c*width : 2*pairs*Block])
+		sums(&s.y[0], pairs, &s.r[0], &s.k[0], &k.factors)
 		return
 	}
 	f := tile4
@@ -183,16 +208,19 @@ func (l *Layer) tileASM(src, res *plane.Plane, pos, width int, s *Scratch) {
 		f = tile4any
 	}
 	f(&k.w[0], c, in, src.Stride, r, stride, &s.y[0], &k.tab)
-	pairs := (c + 1) / 2
-	clear(s.y[c*width : 2*pairs*width])
+	clear(s.y[c*Block : 2*pairs*Block])
 	factors(&s.y[0], pairs, &s.r[0], &s.k[0], &k.factors)
 }
 
 func (l *Layer) applyASM(dst *plane.Plane, pos, width int, s *Scratch) {
 	k := &l.packed
 	out := &dst.Data[dst.Margin+pos]
-	if width < Block {
+	switch width {
+	case half:
 		applyHalf(&s.y[0], l.p.C/2, &s.r[0], &s.k[0], &k.w[0], out, dst.Stride, k.mult)
+		return
+	case quarter:
+		applyQuarter(&s.y[0], l.p.C/4, &s.r[0], &s.k[0], &k.w[0], out, dst.Stride, k.mult)
 		return
 	}
 	apply(&s.y[0], l.p.C, &s.r[0], &s.k[0], &k.w[0], k.size, out, dst.Stride, k.mult)
@@ -212,8 +240,12 @@ func (l *Layer) poolASM(acc *Acc, n, width int, s *Scratch) {
 	if n < width {
 		mask = s.restrict(n, width)
 	}
-	if width < Block {
+	switch width {
+	case half:
 		poolHalf(&s.y[0], l.p.C/2, &s.r[0], &s.k[0], &k.w[0], &acc.v[0], &mask[0])
+		return
+	case quarter:
+		poolQuarter(&s.y[0], l.p.C/4, &s.r[0], &s.k[0], &k.w[0], &acc.v[0], &mask[0])
 		return
 	}
 	pool(&s.y[0], l.p.C, &s.r[0], &s.k[0], &k.w[0], k.size, &acc.v[0], &mask[0])
@@ -269,6 +301,9 @@ func plainHalf(w *byte, pairs int, src *int8, srcStride int, dst *int8, dstStrid
 func plainHalfMap(w *byte, pairs int, src *int8, srcStride int, dst *int8, dstStride int, tab *tables)
 
 //go:noescape
+func plainQuarter(w *byte, quads int, src *int8, srcStride int, dst *int8, dstStride int, tab *tables)
+
+//go:noescape
 func tile4(w *byte, n int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
 
 //go:noescape
@@ -287,10 +322,16 @@ func tileHalf(w *byte, pairs int, src *int8, srcStride int, res *int8, resStride
 func tileHalfMap(w *byte, pairs int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
 
 //go:noescape
+func tileQuarter(w *byte, quads int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
+
+//go:noescape
 func factors(y *int16, pairs int, r, k *int16, p *factorParams)
 
 //go:noescape
 func factorsHalf(y *int16, pairs int, r, k *int16, p *factorParams)
+
+//go:noescape
+func factorsQuarter(y *int16, pairs int, r, k *int16, p *factorParams)
 
 //go:noescape
 func apply(y *int16, n int, r, k *int16, w *byte, size int, dst *int8, dstStride int, mult uint16)
@@ -299,10 +340,16 @@ func apply(y *int16, n int, r, k *int16, w *byte, size int, dst *int8, dstStride
 func applyHalf(y *int16, pairs int, r, k *int16, w *byte, dst *int8, dstStride int, mult uint16)
 
 //go:noescape
+func applyQuarter(y *int16, quads int, r, k *int16, w *byte, dst *int8, dstStride int, mult uint16)
+
+//go:noescape
 func pool(y *int16, n int, r, k *int16, w *byte, size int, acc, mask *int16)
 
 //go:noescape
 func poolHalf(y *int16, pairs int, r, k *int16, w *byte, acc, mask *int16)
+
+//go:noescape
+func poolQuarter(y *int16, quads int, r, k *int16, w *byte, acc, mask *int16)
 
 //go:noescape
 func wide(y *int16, n int, r, k *int16, w *byte, size int, dst *int16)

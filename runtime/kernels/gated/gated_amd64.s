@@ -347,6 +347,81 @@ pair:                                              \
 	VZEROUPPER                                     \
 	RET
 
+// Quarter blocks: 8 positions of four channels, of which the first two and the
+// last two read the same inputs (those of the last two at AX and BX). Each
+// channel has the words of 64 bits. Y6 and Y7 hold the taps of h and g, Y8 the
+// biases, Y9 cst and rho: VPSHUFD FIRST or SECOND takes the one or the other.
+
+#define FIRST $0x50
+#define SECOND $0xfa
+
+#define QUADLOAD(K, P, P2, Y, T)                    \
+	VPBROADCASTQ K(P), Y                               \
+	VPBROADCASTQ K(P2), T                              \
+	VPBLENDD     $0xf0, T, Y, Y
+
+// Four taps of one filter: E in Y4, O in Y2.
+#define QUADCONV(P, P2, TAPS, BIAS, T)              \
+	VPSHUFD    FIRST, TAPS, Y2                         \
+	VPSHUFD    SECOND, TAPS, Y3                        \
+	QUADLOAD(0, P, P2, Y4, T)                          \
+	VPMADDUBSW Y4, Y2, Y4                              \
+	QUADLOAD(1, P, P2, Y5, T)                          \
+	VPMADDUBSW Y5, Y2, Y2                              \
+	QUADLOAD(2, P, P2, Y5, T)                          \
+	VPMADDUBSW Y5, Y3, Y5                              \
+	VPADDW     Y5, Y4, Y4                              \
+	QUADLOAD(3, P, P2, Y5, T)                          \
+	VPMADDUBSW Y5, Y3, Y3                              \
+	VPADDW     Y3, Y2, Y2                              \
+	VPSHUFD    BIAS, Y8, Y5                            \
+	VPADDW     Y5, Y4, Y4                              \
+	VPADDW     Y5, Y2, Y2
+
+#define QUADH QUADCONV(SI, AX, Y6, FIRST, Y7)
+#define QUADG QUADCONV(DI, BX, Y7, SECOND, Y1)
+
+// The inputs and constants of the four channels at R8.
+#define QUAD                                        \
+	INPUTS                                             \
+	MOVWLZX     136(R8), AX                            \
+	MOVWLZX     138(R8), BX                            \
+	IMULQ       R11, AX                                \
+	IMULQ       R11, BX                                \
+	ADDQ        R10, AX                                \
+	ADDQ        R10, BX                                \
+	VMOVDQU     (R8), X0                               \
+	VINSERTI128 $1, 96(R8), Y0, Y0                     \
+	VMOVDQU     48(R8), X1                             \
+	VINSERTI128 $1, 144(R8), Y1, Y1                    \
+	VPUNPCKLDQ  Y1, Y0, Y6                             \
+	VPUNPCKHDQ  Y1, Y0, Y7                             \
+	VMOVDQU     16(R8), X0                             \
+	VINSERTI128 $1, 112(R8), Y0, Y0                    \
+	VMOVDQU     64(R8), X1                             \
+	VINSERTI128 $1, 160(R8), Y1, Y1                    \
+	VPUNPCKLDQ  Y1, Y0, Y8                             \
+	VPUNPCKHDQ  Y1, Y0, Y9
+
+// Four rows of 8 bytes at P, stride S, between memory and the register Y (X its low lane); T is free.
+#define LOADROWS(P, S, Y, X, T, TX)                 \
+	VMOVQ       (P), X                                 \
+	VMOVHPS     (P)(S*1), X, X                         \
+	LEAQ        (P)(S*2), P                            \
+	VMOVQ       (P), TX                                \
+	VMOVHPS     (P)(S*1), TX, TX                       \
+	LEAQ        (P)(S*2), P                            \
+	VINSERTI128 $1, TX, Y, Y
+
+#define STOREROWS(Y, X, TX, P, S)                   \
+	VEXTRACTI128 $1, Y, TX                             \
+	VMOVQ        X, (P)                                \
+	VMOVHPS      X, (P)(S*1)                           \
+	LEAQ         (P)(S*2), P                           \
+	VMOVQ        TX, (P)                               \
+	VMOVHPS      TX, (P)(S*1)                          \
+	LEAQ         (P)(S*2), P
+
 // func plain4(w *byte, n int, src *int8, srcStride int, dst *int8, dstStride, blocks int, tab *tables)
 TEXT ·plain4(SB), NOSPLIT, $0-64
 	PLAIN(H4, G4, 48)
@@ -386,6 +461,88 @@ TEXT ·tileHalf(SB), NOSPLIT, $0-64
 // func tileHalfMap(w *byte, pairs int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
 TEXT ·tileHalfMap(SB), NOSPLIT, $0-64
 	TILEHALF(PAIRMAPPED, MAPPED)
+
+// func plainQuarter(w *byte, quads int, src *int8, srcStride int, dst *int8, dstStride int, tab *tables)
+TEXT ·plainQuarter(SB), NOSPLIT, $0-56
+	MOVQ w+0(FP), R8
+	MOVQ quads+8(FP), R9
+	MOVQ src+16(FP), R10
+	MOVQ srcStride+24(FP), R11
+	MOVQ dst+32(FP), R12
+	MOVQ dstStride+40(FP), R13
+	MOVQ tab+48(FP), DX
+	TABLES(DX)
+
+quad:
+	QUAD
+	QUADG
+	GATE
+	VPSRLW         $9, Y0, Y0
+	VPBROADCASTD   even7<>(SB), Y1
+	VPAND          Y1, Y3, Y1
+	QUADH
+	VPSRAW         $8, Y4, Y4
+	VPSRAW         $8, Y2, Y2
+	VPMULLW        Y1, Y4, Y1
+	VPMULLW        Y0, Y2, Y0
+	VPBROADCASTD   68(DX), Y3
+	VPBROADCASTD   64(DX), Y4
+	VPMULHRSW      Y3, Y1, Y1
+	VPMULHRSW      Y4, Y0, Y0
+	VBROADCASTI128 interleave<>(SB), Y2
+	VPACKSSWB      Y0, Y1, Y0
+	VPSHUFB        Y2, Y0, Y0
+	STOREROWS(Y0, X0, X1, R12, R13)
+	ADDQ           $192, R8
+	DECQ           R9
+	JNZ            quad
+	VZEROUPPER
+	RET
+
+// The tile of a quarter block: for each four channels 16 words E (4 of each channel), 16 words O.
+// func tileQuarter(w *byte, quads int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables)
+TEXT ·tileQuarter(SB), NOSPLIT, $0-64
+	MOVQ w+0(FP), R8
+	MOVQ quads+8(FP), R9
+	MOVQ src+16(FP), R10
+	MOVQ srcStride+24(FP), R11
+	MOVQ res+32(FP), R12
+	MOVQ resStride+40(FP), R13
+	MOVQ y+48(FP), DX
+	MOVQ tab+56(FP), AX
+	TABLES(AX)
+
+quad:
+	QUAD
+	QUADG
+	GATE
+	VPSLLW  $8, Y3, Y3
+	VPSRLW  $9, Y0, Y0
+	VPSRLW  $9, Y3, Y1
+	QUADH
+	VPSRAW  $8, Y4, Y4
+	VPSRAW  $8, Y2, Y2
+	VPMULLW Y1, Y4, Y1
+	VPMULLW Y0, Y2, Y0
+	LOADROWS(R12, R13, Y5, X5, Y4, X4)
+	VPSHUFD SECOND, Y9, Y4
+	VPSHUFD FIRST, Y9, Y3
+	VPSLLW  $8, Y5, Y2
+	VPANDN  Y5, Y11, Y5
+	VPMULHW Y4, Y2, Y2
+	VPMULHW Y4, Y5, Y5
+	VPADDW  Y3, Y2, Y2
+	VPADDW  Y3, Y5, Y5
+	VPADDW  Y2, Y1, Y1
+	VPADDW  Y5, Y0, Y0
+	VMOVDQU Y1, (DX)
+	VMOVDQU Y0, 32(DX)
+	ADDQ    $64, DX
+	ADDQ    $192, R8
+	DECQ    R9
+	JNZ     quad
+	VZEROUPPER
+	RET
 
 // One step of the normalisation V<<e to [2^29,2^31): where V (Y9) is below the
 // bound, shift by S and count S/2 into Y1.
@@ -569,6 +726,35 @@ TEXT ·factorsHalf(SB), NOSPLIT, $0-40
 	VZEROUPPER
 	RET
 
+// func factorsQuarter(y *int16, pairs int, r, k *int16, p *factorParams)
+TEXT ·factorsQuarter(SB), NOSPLIT, $0-40
+	MOVQ         y+0(FP), SI
+	MOVQ         pairs+8(FP), CX
+	MOVQ         r+16(FP), DI
+	MOVQ         k+24(FP), DX
+	MOVQ         p+32(FP), R8
+	ALLSUMS
+	VEXTRACTI128 $1, Y10, X0
+	VPADDW       X0, X10, X10
+	VEXTRACTI128 $1, Y11, X1
+	VPADDW       X1, X11, X11
+	VPUNPCKLQDQ  X11, X10, X0
+	VPUNPCKHQDQ  X11, X10, X1
+	VPADDW       X1, X0, X0
+	VPMOVSXWD    X0, Y8
+	VPADDD       Y13, Y12, Y12
+	VPADDD       Y15, Y14, Y14
+	VPERM2I128   $0x20, Y14, Y12, Y0
+	VPERM2I128   $0x31, Y14, Y12, Y1
+	VPADDD       Y1, Y0, Y9
+	FACTORS
+	VPACKSSDW    Y9, Y8, Y8
+	VPERMQ       $0xd8, Y8, Y8
+	VMOVDQU      X8, (DI)
+	VEXTRACTI128 $1, Y8, (DX)
+	VZEROUPPER
+	RET
+
 // The normalised words of the channel at SI: E in Y0, O in Y1; factors in Y15
 // to Y12.
 #define NORMALISE \
@@ -721,6 +907,85 @@ pair:
 	ADDQ         $64, SI
 	DECQ         CX
 	JNZ          pair
+	VZEROUPPER
+	RET
+
+// The flips of the four channels at R8, in Y2.
+#define QUADFLIPS \
+	VPBROADCASTD 36(R8), X2       \
+	VPBROADCASTD 84(R8), X3       \
+	VPUNPCKLQDQ  X3, X2, X2       \
+	VPBROADCASTD 132(R8), X3      \
+	VPBROADCASTD 180(R8), X4      \
+	VPUNPCKLQDQ  X4, X3, X3       \
+	VINSERTI128  $1, X3, Y2, Y2
+
+// Factors of a quarter block for NORMALISE.
+#define QUARTERFACTORS \
+	VPBROADCASTQ (AX), Y15     \
+	VPBROADCASTQ 8(AX), Y14    \
+	VPBROADCASTQ (BX), Y13     \
+	VPBROADCASTQ 8(BX), Y12
+
+// func applyQuarter(y *int16, quads int, r, k *int16, w *byte, dst *int8, dstStride int, mult uint16)
+TEXT ·applyQuarter(SB), NOSPLIT, $0-58
+	MOVQ           y+0(FP), SI
+	MOVQ           quads+8(FP), CX
+	MOVQ           r+16(FP), AX
+	MOVQ           k+24(FP), BX
+	MOVQ           w+32(FP), R8
+	MOVQ           dst+40(FP), DI
+	MOVQ           dstStride+48(FP), R13
+	QUARTERFACTORS
+	VPBROADCASTW   mult+56(FP), Y11
+	VBROADCASTI128 interleave<>(SB), Y10
+
+quad:
+	NORMALISE
+	QUADFLIPS
+	VPMULHRSW Y11, Y0, Y0
+	VPMULHRSW Y11, Y1, Y1
+	VPACKSSWB Y1, Y0, Y0
+	VPSHUFB   Y10, Y0, Y0
+	VPXOR     Y2, Y0, Y0
+	STOREROWS(Y0, X0, X1, DI, R13)
+	ADDQ      $192, R8
+	ADDQ      $64, SI
+	DECQ      CX
+	JNZ       quad
+	VZEROUPPER
+	RET
+
+// func poolQuarter(y *int16, quads int, r, k *int16, w *byte, acc, mask *int16)
+TEXT ·poolQuarter(SB), NOSPLIT, $0-56
+	MOVQ         y+0(FP), SI
+	MOVQ         quads+8(FP), CX
+	MOVQ         r+16(FP), AX
+	MOVQ         k+24(FP), BX
+	MOVQ         w+32(FP), R8
+	MOVQ         acc+40(FP), DI
+	MOVQ         mask+48(FP), DX
+	QUARTERFACTORS
+	VPBROADCASTQ (DX), Y11
+	VPBROADCASTQ 8(DX), Y10
+	MOVQ         $32, R13
+
+quad:
+	NORMALISE
+	QUADFLIPS
+	MOVQ    DI, DX
+	LOADROWS(DX, R13, Y5, X5, Y4, X4)
+	VPAND   Y11, Y2, Y3
+	VPAND   Y10, Y2, Y2
+	VPXOR   Y3, Y0, Y0
+	VPXOR   Y2, Y1, Y1
+	VPMAXSW Y1, Y0, Y0
+	VPMAXSW Y5, Y0, Y0
+	STOREROWS(Y0, X0, X1, DI, R13)
+	ADDQ    $192, R8
+	ADDQ    $64, SI
+	DECQ    CX
+	JNZ     quad
 	VZEROUPPER
 	RET
 

@@ -228,7 +228,7 @@ func TestLayers(t *testing.T) {
 	eachPath(t, func(t *testing.T, path cpu.Path) {
 		rng := rand.New(rand.NewPCG(7, 11))
 		for _, s := range shapes {
-			for _, length := range []int{1, 16, 17, 31, 32, 33, 48, 96} {
+			for _, length := range []int{1, 8, 9, 16, 17, 31, 32, 33, 48, 96} {
 				testLayer(t, rng, path, s, length)
 			}
 		}
