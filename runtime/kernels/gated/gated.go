@@ -7,6 +7,8 @@
 //
 // AVX2: two maddubs per filter and parity of the position; even and odd
 // positions live in separate 16-bit vectors, gate values in time order as bytes.
+// What is left of a streamed flow's last chunk is a half or a quarter of a block, with two or
+// four channels side by side in a register.
 // Arm: planes hold x+128, so that UDOT (or UMLAL) multiplies
 // unsigned by unsigned; the biases take the 128 back.
 package gated
