@@ -28,6 +28,7 @@ var (
 	descStalls   = desc("kernel_stalls_total", "Times that the kernel found the ring full.")
 	descPackets  = desc("packets_total", "Packets read, by what they were: ok, or why they were ignored or malformed.", "kind")
 	descBytes    = desc("bytes_total", "Bytes of the packets read, on the wire.")
+	descHeld     = desc("fragments_held", "Fragments that wait for others of their packet, and count as no kind yet.")
 	descFlows    = desc("flows_total", "Flows begun.")
 	descReasons  = desc("flows_decided_total", "Flows decided, by why they were decided when they were.", "reason")
 	descLabels   = desc("verdicts_total", "Verdicts by label; unknown ones are counted apart.", "label")
@@ -95,6 +96,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		count(descPackets, r.Flow.Frames[k], k.String())
 	}
 	count(descBytes, r.Bytes)
+	gauge(descHeld, int(r.Flow.Held))
 	count(descFlows, r.Flow.Flows)
 	for why := range flow.NumReasons {
 		count(descReasons, r.Flow.Verdicts[why], why.String())

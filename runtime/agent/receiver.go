@@ -38,6 +38,8 @@ type receiverCounts struct {
 	kinds [capture.NumKinds]uint64
 	// noRoom are packets dropped because their worker had no batch free.
 	noRoom uint64
+	// held are the fragments that wait for others now.
+	held uint64
 }
 
 // How long a receiver waits for packets before it looks around, and how often
@@ -59,7 +61,7 @@ func (r *receiver) run() error {
 	var f capture.Frame
 	for {
 		if r.live == nil && r.a.stopping.Load() {
-			r.flush()
+			r.end()
 			return nil
 		}
 		switch err := r.src.Next(&f); {
@@ -75,15 +77,16 @@ func (r *receiver) run() error {
 			r.flush()
 			r.tick()
 			if err := r.live.Wait(waitTime); err != nil {
-				r.flush()
+				r.end()
 				return err
 			}
 		default:
 			if r.live == nil {
 				// Timers that ran out before the end did so for every worker.
+				r.advance(f.Time)
 				r.tell(f.Time)
 			}
-			r.flush()
+			r.end()
 			if err == io.EOF {
 				return nil
 			}
@@ -98,14 +101,48 @@ const publishEvery = 4096
 func (r *receiver) frame(f *capture.Frame) {
 	r.own.read++
 	r.own.bytes += uint64(f.Length)
-	kind := r.a.decode(f, &r.pkt)
-	if kind == capture.KindOK && r.pkt.Fragment {
-		kind = r.frags.Resolve(&r.pkt)
-	}
-	if kind != capture.KindOK {
+	r.advance(f.Time)
+	switch kind := r.a.decode(f, &r.pkt); {
+	case kind != capture.KindOK:
 		r.own.kinds[kind]++
-		return
+	case r.pkt.Fragment:
+		r.frags.Put(&r.pkt, max(int(r.a.copyBytes.Load()), heldBytes))
+		r.join()
+	default:
+		r.deal()
 	}
+}
+
+// heldBytes are kept of a held fragment at least: the model may have changed for
+// one that wants more of a packet by the time that the fragment joins its flow.
+const heldBytes = 1536
+
+// advance tells the held fragments the time. Fragments are put in order here and
+// not in the workers since one alone does not say which worker has its flow.
+func (r *receiver) advance(clock int64) {
+	if r.frags.Held() > 0 {
+		r.frags.Advance(clock)
+		r.join()
+	}
+}
+
+// join takes what the fragments give back.
+func (r *receiver) join() {
+	for {
+		kind, ok := r.frags.Next(&r.pkt)
+		switch {
+		case !ok:
+			return
+		case kind != capture.KindOK:
+			r.own.kinds[kind]++
+		default:
+			r.deal()
+		}
+	}
+}
+
+// deal hands a packet to the worker of its flow.
+func (r *receiver) deal() {
 	w := 0
 	if n := uint64(len(r.open)); n > 1 {
 		key, _ := flow.KeyOf(&r.pkt).Canonical()
@@ -191,6 +228,13 @@ func (r *receiver) send(w int) {
 	r.open[w] = nil
 }
 
+// end is the end of the intake: no fragment waits for another any more.
+func (r *receiver) end() {
+	r.frags.Flush()
+	r.join()
+	r.flush()
+}
+
 func (r *receiver) flush() {
 	for w, b := range r.open {
 		if b != nil {
@@ -208,6 +252,7 @@ func (r *receiver) tick() {
 	}
 	r.ticked = now
 	if clock := r.live.Clock(); clock != 0 {
+		r.advance(clock)
 		r.tell(clock)
 	}
 }
@@ -224,6 +269,7 @@ func (r *receiver) tell(clock int64) {
 }
 
 func (r *receiver) publish() {
+	r.own.held = uint64(r.frags.Held())
 	r.mu.Lock()
 	r.pub.add(&r.own)
 	r.mu.Unlock()
@@ -241,6 +287,7 @@ func (c *receiverCounts) add(o *receiverCounts) {
 	c.read += o.read
 	c.bytes += o.bytes
 	c.noRoom += o.noRoom
+	c.held = o.held
 	for i := range c.kinds {
 		c.kinds[i] += o.kinds[i]
 	}

@@ -65,6 +65,7 @@ func (a *Agent) Report() *Report {
 		r.Read += c.read
 		r.Bytes += c.bytes
 		r.QueueDropped += c.noRoom
+		r.Flow.Held += c.held
 		for k, n := range c.kinds {
 			r.Flow.Frames[k] += n
 		}
@@ -95,6 +96,7 @@ func (a *Agent) Report() *Report {
 //
 //	packets received = read + dropped by the kernel
 //	packets read     = decoded + ignored + malformed + dropped for want of room
+//	                 + held fragments (none after Run)
 //	flows            = verdicts (evictions among them) + active
 //	verdicts         = labelled + unknown + abandoned + failed
 //	records          = written + dropped + refused by the sink
@@ -114,8 +116,8 @@ func (r *Report) Check() error {
 	if r.Live {
 		law("packets received", r.Kernel.Received, "%d read + %d dropped by the kernel", r.Read, r.Kernel.Dropped)
 	}
-	law("packets read", r.Read, "%d decoded + %d ignored + %d malformed + %d dropped in queues",
-		r.Flow.Joined(), r.Flow.Ignored(), r.Flow.Malformed(), r.QueueDropped)
+	law("packets read", r.Read, "%d decoded + %d ignored + %d malformed + %d dropped in queues + %d held fragments",
+		r.Flow.Joined(), r.Flow.Ignored(), r.Flow.Malformed(), r.QueueDropped, r.Flow.Held)
 	law("flows", r.Flow.Flows, "%d verdicts + %d active", r.Flow.Decided(), uint64(r.Undecided))
 	var labelled uint64
 	for _, n := range r.Labels {

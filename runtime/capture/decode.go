@@ -83,6 +83,9 @@ type Packet struct {
 	Fragment  bool
 	FragProto uint8
 	FragID    uint32
+	// FragOffset is the fragment's place in its packet, and FragAt where in IP
+	// the bytes begin that lie there.
+	FragOffset, FragAt uint16
 }
 
 // Src and Dst are the addresses, 4 or 16 bytes, in place.
@@ -222,6 +225,7 @@ func decodeIPv4(b []byte, p *Packet) Kind {
 	if p.Fragment {
 		p.FragID = uint32(binary.BigEndian.Uint16(b[4:]))
 		p.FragProto = proto
+		p.FragOffset, p.FragAt = frag<<3, uint16(ihl)
 		if frag&0x1fff != 0 {
 			return later(p, proto)
 		}
@@ -281,6 +285,7 @@ func decodeIPv6(b []byte, p *Packet) Kind {
 				p.Fragment = true
 				p.FragProto = b[at]
 				p.FragID = binary.BigEndian.Uint32(b[at+4:])
+				p.FragOffset, p.FragAt = off&^7, uint16(at+8) // of few, short headers
 				if off>>3 != 0 {
 					// Extension headers may hide the transport protocol of
 					// later fragments; the first fragment tells it.

@@ -19,7 +19,10 @@ const (
 	IgnoredGRE
 	IgnoredESP
 	IgnoredTransport // any other IP protocol
-	IgnoredFragment  // a later fragment whose first was not seen
+	IgnoredFragment  // a later fragment whose first did not come
+	// A later fragment that was waiting for its first when the room for such ran out.
+	IgnoredFragmentEvicted
+	IgnoredDuplicateFragment // a fragment that had been seen already
 
 	// Malformed: a header is cut short or contradicts itself.
 	MalformedLink           // shorter than its link-layer header
@@ -37,32 +40,34 @@ const (
 )
 
 var kindNames = [NumKinds]string{
-	KindOK:                  "ok",
-	IgnoredLinkType:         "ignored_link_type",
-	IgnoredNotIP:            "ignored_not_ip",
-	IgnoredARP:              "ignored_arp",
-	IgnoredICMP:             "ignored_icmp",
-	IgnoredICMPv6:           "ignored_icmpv6",
-	IgnoredIGMP:             "ignored_igmp",
-	IgnoredSCTP:             "ignored_sctp",
-	IgnoredGRE:              "ignored_gre",
-	IgnoredESP:              "ignored_esp",
-	IgnoredTransport:        "ignored_transport",
-	IgnoredFragment:         "ignored_fragment",
-	MalformedLink:           "malformed_link",
-	MalformedTags:           "malformed_tags",
-	MalformedIPVersion:      "malformed_ip_version",
-	MalformedIPv4Header:     "malformed_ipv4_header",
-	MalformedIPv4Length:     "malformed_ipv4_length",
-	MalformedIPv6Header:     "malformed_ipv6_header",
-	MalformedIPv6Extension:  "malformed_ipv6_extension",
-	MalformedIPv6Extensions: "malformed_ipv6_extensions",
-	MalformedTCP:            "malformed_tcp",
-	MalformedUDP:            "malformed_udp",
+	KindOK:                   "ok",
+	IgnoredLinkType:          "ignored_link_type",
+	IgnoredNotIP:             "ignored_not_ip",
+	IgnoredARP:               "ignored_arp",
+	IgnoredICMP:              "ignored_icmp",
+	IgnoredICMPv6:            "ignored_icmpv6",
+	IgnoredIGMP:              "ignored_igmp",
+	IgnoredSCTP:              "ignored_sctp",
+	IgnoredGRE:               "ignored_gre",
+	IgnoredESP:               "ignored_esp",
+	IgnoredTransport:         "ignored_transport",
+	IgnoredFragment:          "ignored_fragment",
+	IgnoredFragmentEvicted:   "ignored_fragment_evicted",
+	IgnoredDuplicateFragment: "ignored_duplicate_fragment",
+	MalformedLink:            "malformed_link",
+	MalformedTags:            "malformed_tags",
+	MalformedIPVersion:       "malformed_ip_version",
+	MalformedIPv4Header:      "malformed_ipv4_header",
+	MalformedIPv4Length:      "malformed_ipv4_length",
+	MalformedIPv6Header:      "malformed_ipv6_header",
+	MalformedIPv6Extension:   "malformed_ipv6_extension",
+	MalformedIPv6Extensions:  "malformed_ipv6_extensions",
+	MalformedTCP:             "malformed_tcp",
+	MalformedUDP:             "malformed_udp",
 }
 
 func (k Kind) String() string { return kindNames[k] }
 
 // Ignored and Malformed class a kind that is not KindOK.
-func (k Kind) Ignored() bool   { return k >= IgnoredLinkType && k <= IgnoredFragment }
+func (k Kind) Ignored() bool   { return k >= IgnoredLinkType && k <= IgnoredDuplicateFragment }
 func (k Kind) Malformed() bool { return k >= MalformedLink && k < NumKinds }

@@ -11,7 +11,9 @@ type Counters struct {
 	// Frames[k] counts the frames that Decode, or the fragment table, called
 	// k; Frames[capture.KindOK] those that were joined to a flow.
 	Frames [capture.NumKinds]uint64
-	Bytes  uint64 // IP bytes of the frames joined
+	// Held are the fragments that wait for others, and count as nothing yet.
+	Held  uint64
+	Bytes uint64 // IP bytes of the frames joined
 	// AfterVerdict are the joined packets that came after their flow's verdict.
 	AfterVerdict uint64
 
@@ -20,8 +22,9 @@ type Counters struct {
 	Closed   uint64 // flows that left the table, each after its verdict
 }
 
-// Read is the number of frames read: joined, ignored and malformed.
+// Read is the number of frames read: joined, ignored, malformed and held.
 func (c *Counters) Read() (n uint64) {
+	n = c.Held
 	for _, v := range c.Frames {
 		n += v
 	}
@@ -67,6 +70,7 @@ func (c *Counters) Add(o *Counters) {
 	for i := range c.Verdicts {
 		c.Verdicts[i] += o.Verdicts[i]
 	}
+	c.Held += o.Held
 	c.Bytes += o.Bytes
 	c.AfterVerdict += o.AfterVerdict
 	c.Flows += o.Flows
@@ -74,13 +78,13 @@ func (c *Counters) Add(o *Counters) {
 }
 
 // Check is the law of conservation: frames read = joined + ignored +
-// malformed, and flows begun = verdicts + undecided, where read is the number
+// malformed + held, and flows begun = verdicts + undecided, where read is the number
 // of frames that the source has handed out and undecided those still in the
 // table.
 func (c *Counters) Check(read uint64, undecided int) error {
-	if sum := c.Joined() + c.Ignored() + c.Malformed(); sum != read {
-		return fmt.Errorf("of %d frames read, %d joined + %d ignored + %d malformed = %d are accounted for",
-			read, c.Joined(), c.Ignored(), c.Malformed(), sum)
+	if sum := c.Joined() + c.Ignored() + c.Malformed() + c.Held; sum != read {
+		return fmt.Errorf("of %d frames read, %d joined + %d ignored + %d malformed + %d held = %d are accounted for",
+			read, c.Joined(), c.Ignored(), c.Malformed(), c.Held, sum)
 	}
 	if sum := c.Decided() + uint64(undecided); sum != c.Flows {
 		return fmt.Errorf("of %d flows, %d with a verdict + %d undecided = %d are accounted for", c.Flows, c.Decided(), undecided, sum)

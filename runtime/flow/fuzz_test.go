@@ -28,6 +28,11 @@ func FuzzFrames(f *testing.F) {
 	frag := udp(7, 16)
 	frag.more = true
 	f.Add(append(record(228, 1, frag.ip()), record(228, 1, pkt{proto: 17, offset: 24, src: frag.src, dst: frag.dst}.ip())...))
+	var reordered []byte
+	for _, p := range sequence("C a A b a D c +20 B = +300 d", false) {
+		reordered = append(reordered, record(101, 20, p.pkt.ip())...)
+	}
+	f.Add(reordered)
 
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := traffic.Named([]string{"nepco", "byte"}[len(data)%2])

@@ -12,6 +12,7 @@ type Input struct {
 	*Table
 	frags Fragments
 	pkt   capture.Packet
+	limit int // bytes kept of a held fragment
 }
 
 // NewInput makes a table and what stands before it.
@@ -20,21 +21,54 @@ func NewInput(opt Options) (*Input, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Input{Table: t}, nil
+	return &Input{Table: t, limit: opt.Encoder.Contract().BytesPerPacket}, nil
 }
 
 // Frame takes one frame, and counts it whatever it is.
-func (in *Input) Frame(f *capture.Frame) capture.Kind {
-	kind := capture.Decode(f, &in.pkt)
-	if kind == capture.KindOK && in.pkt.Fragment {
-		kind = in.frags.Resolve(&in.pkt)
+func (in *Input) Frame(f *capture.Frame) {
+	if in.frags.Held() > 0 {
+		in.frags.Advance(f.Time)
+		in.join()
 	}
-	if kind != capture.KindOK {
+	switch kind := capture.Decode(f, &in.pkt); {
+	case kind != capture.KindOK:
 		in.Count(kind)
-		return kind
+	case in.pkt.Fragment:
+		in.frags.Put(&in.pkt, in.limit)
+		in.join()
+	default:
+		in.Add(&in.pkt)
 	}
-	in.Add(&in.pkt)
-	return kind
+}
+
+// join takes what the fragments before the table give back.
+func (in *Input) join() {
+	for {
+		kind, ok := in.frags.Next(&in.pkt)
+		switch {
+		case !ok:
+			in.count.Held = uint64(in.frags.Held())
+			return
+		case kind != capture.KindOK:
+			in.Count(kind)
+		default:
+			in.Add(&in.pkt)
+		}
+	}
+}
+
+// Advance is Table.Advance for the fragments before the table, too.
+func (in *Input) Advance(now int64, budget int) (more bool) {
+	in.frags.Advance(now)
+	in.join()
+	return in.Table.Advance(now, budget)
+}
+
+// Flush is Table.Flush; fragments that still wait are given up before.
+func (in *Input) Flush() {
+	in.frags.Flush()
+	in.join()
+	in.Table.Flush()
 }
 
 // Run takes every frame of a source, then flushes the table. After an error of

@@ -15,6 +15,7 @@ type pkt struct {
 	// fragments
 	id     uint16
 	more   bool
+	v6     bool
 	offset int // in bytes, a multiple of 8; later fragments have no L4 header
 }
 
@@ -38,6 +39,9 @@ func (p pkt) ip() []byte {
 		binary.BigEndian.PutUint16(l4, p.sport)
 		binary.BigEndian.PutUint16(l4[2:], p.dport)
 	}
+	if p.v6 {
+		return append(append(p.header6(len(l4)+len(p.payload)), l4...), p.payload...)
+	}
 	b := make([]byte, 20, 20+len(l4)+len(p.payload))
 	b[0] = 0x45
 	binary.BigEndian.PutUint16(b[2:], uint16(20+len(l4)+len(p.payload)))
@@ -53,6 +57,29 @@ func (p pkt) ip() []byte {
 	return append(append(b, l4...), p.payload...)
 }
 
+// header6 is an IPv6 header, with a fragment header.
+func (p pkt) header6(size int) []byte {
+	b := make([]byte, 48)
+	b[0] = 0x60
+	binary.BigEndian.PutUint16(b[4:], uint16(8+size))
+	b[6], b[7] = 44, 64
+	b[8], b[24] = 0x20, 0x20
+	copy(b[20:], p.src[:])
+	copy(b[36:], p.dst[:])
+	b[40] = p.proto
+	off := uint16(p.offset)
+	if p.more {
+		off |= 1
+	}
+	binary.BigEndian.PutUint16(b[42:], off)
+	binary.BigEndian.PutUint32(b[44:], uint32(p.id))
+	return b
+}
+
 func (p pkt) ethernet() []byte {
-	return append([]byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0}, p.ip()...)
+	kind := []byte{8, 0}
+	if p.v6 {
+		kind = []byte{0x86, 0xdd}
+	}
+	return append(append([]byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1}, kind...), p.ip()...)
 }

@@ -170,8 +170,7 @@ func (t *Table) expire(budget int) (more bool) {
 	return false
 }
 
-// Add joins a packet to its flow. A later fragment must have been resolved; see
-// Fragments.
+// Add joins a packet to its flow. Fragments come through Fragments.
 func (t *Table) Add(p *capture.Packet) {
 	t.clock.advance(p.Time)
 	t.expire(expirePerPacket)

@@ -123,7 +123,7 @@ func TestFragments(t *testing.T) {
 		flows   int
 		ignored uint64
 	}{
-		{"joined", []at{{0, first}, {1, later}, {2, later}}, 1, 0},
+		{"joined", []at{{0, first}, {1, later}}, 1, 0},
 		{"no first", []at{{0, later}}, 0, 1},
 		{"other id", []at{{0, first}, {1, stranger}}, 1, 1},
 		{"other direction", []at{{0, first}, {1, back}}, 1, 1},
