@@ -54,16 +54,10 @@ func bindGated(e *Engine, s *bundle.Step) (func(*Context), error) {
 	}
 	e.gatedChannels = max(e.gatedChannels, params.C)
 	in, out, rows := s.In[0], s.Out, e.p.Values[s.In[0]].Rows
-	ahead := params.K - 1 - params.PadLeft
 	// padded is the input with padding where the wanted rows reach it.
 	padded := func(c *Context) *plane.Plane {
 		src := &c.planes[in]
-		if c.done[out] < params.PadLeft {
-			layer.PadLeft(src)
-		}
-		if c.need[out]+ahead > rows {
-			layer.PadRight(src, rows)
-		}
+		layer.Pad(src, rows, c.done[out], c.need[out]-c.done[out])
 		return src
 	}
 	// residual is nil where there is none.

@@ -136,28 +136,47 @@ func (p Params) clone() Params {
 	return p
 }
 
-// PadLeft writes the layer's padding values before position 0 of its input src,
-// PadRight after the first length positions, as many as the taps reach. Call
-// them after src has been computed, where the layer reads there.
-func (l *Layer) PadLeft(src *plane.Plane) { l.pad(src, -l.p.PadLeft, 0) }
+// Pad writes the layer's padding values around the length positions of its
+// input src, as far as computing n positions from pos on reads them. Call it
+// after src has been computed and before the layer reads it.
+func (l *Layer) Pad(src *plane.Plane, length, pos, n int) {
+	left, right := l.p.PadLeft, l.p.K-1-l.p.PadLeft
+	if pos >= left {
+		left = 0
+	}
+	if pos+n+right <= length {
+		right = 0
+	}
+	if left == 1 && right == 2 {
+		l.pad12(src, length)
+		return
+	}
+	l.pad(src, -left, 0)
+	l.pad(src, length, length+max(right, 0))
+}
 
-// PadRight is described at PadLeft.
-func (l *Layer) PadRight(src *plane.Plane, length int) {
-	l.pad(src, length, length+max(l.p.K-1-l.p.PadLeft, 0))
+// pad12 is Pad at both ends for the published shape, in one pass.
+func (l *Layer) pad12(src *plane.Plane, length int) {
+	l.checkPad(src, -1, length+2)
+	left, right := unsafe.Pointer(&src.Data[src.Margin-1]), unsafe.Pointer(&src.Data[src.Margin+length])
+	off, stride := 0, src.Stride
+	for _, v := range l.pads {
+		*(*uint8)(unsafe.Add(left, off)) = uint8(v)
+		*(*uint16)(unsafe.Add(right, off)) = v
+		off += stride
+	}
 }
 
 // pad writes positions [from,to) of all channels. It is called for every layer of
 // every flow and touches a line per channel; without bounds checks the
 // published shape (one position, and two) takes a third of the time.
 func (l *Layer) pad(src *plane.Plane, from, to int) {
-	lo, n := src.Margin+from, to-from
+	n := to - from
 	if n <= 0 {
 		return
 	}
-	if src.Channels < l.p.Cin || lo < 0 || (l.p.Cin-1)*src.Stride+lo+n > len(src.Data) {
-		panic(fmt.Sprintf("BUG: gated: padding positions [%d,%d) outside the plane", from, to))
-	}
-	at, off, stride := unsafe.Pointer(&src.Data[lo]), 0, src.Stride
+	l.checkPad(src, from, to)
+	at, off, stride := unsafe.Pointer(&src.Data[src.Margin+from]), 0, src.Stride
 	switch n {
 	case 1:
 		for _, v := range l.pads {
@@ -173,6 +192,13 @@ func (l *Layer) pad(src *plane.Plane, from, to int) {
 		for c, v := range l.p.PadIn {
 			src.Fill(c, from, to, v)
 		}
+	}
+}
+
+func (l *Layer) checkPad(src *plane.Plane, from, to int) {
+	lo, hi := src.Margin+from, src.Margin+to
+	if src.Channels < l.p.Cin || lo < 0 || (l.p.Cin-1)*src.Stride+hi > len(src.Data) {
+		panic(fmt.Sprintf("BUG: gated: padding positions [%d,%d) outside the plane", from, to))
 	}
 }
 

@@ -282,8 +282,7 @@ func testLayer(t *testing.T, rng *rand.Rand, path cpu.Path, s shape, length int)
 	}
 	left, right := max(s.padLeft, 1), max(s.k-1-s.padLeft, 1)
 	src, srcBuf := guarded(rng, path, max(s.cin, s.c), length, left, right, s.extreme)
-	l.PadLeft(&src)
-	l.PadRight(&src, length)
+	l.Pad(&src, length, 0, length)
 	before := slices.Clone(src.Data)
 	x := func(c, at int) int8 {
 		if at < 0 || at >= length {
@@ -418,8 +417,7 @@ func TestSaturatingPair(t *testing.T) {
 			src.Set(0, at, -128)
 			src.Set(1, at, 127)
 		}
-		l.PadLeft(&src)
-		l.PadRight(&src, 64)
+		l.Pad(&src, 64, 0, 64)
 		x := func(c, at int) int8 { return src.At(c, at) }
 		testPlain(t, rng, "257", l, &p, path, &src, x, 64, 1, 2)
 	})
@@ -482,7 +480,7 @@ func BenchmarkNormPool(b *testing.B) {
 }
 
 func BenchmarkPad(b *testing.B) {
-	bench(b, shapes[1], func(l *Layer, dst, src *plane.Plane, sc *Scratch, acc *Acc) { l.PadLeft(src); l.PadRight(src, 128) })
+	bench(b, shapes[1], func(l *Layer, dst, src *plane.Plane, sc *Scratch, acc *Acc) { l.Pad(src, 128, 0, 128) })
 }
 
 func BenchmarkMax(b *testing.B) {
