@@ -87,6 +87,7 @@ func TestMetrics(t *testing.T) {
 		"nepcod_output_queue_chunks":         0,
 		"nepcod_model_changes_total":         0,
 		"nepcod_table_flows":                 0,
+		"nepcod_fragments_held":              0,
 		"nepcod_table_capacity_flows":        2 << 18,
 		"nepcod_flows_without_verdict_total": 0,
 	} {

@@ -198,6 +198,8 @@ func checkPacket(t testing.TB, data []byte, p *capture.Packet) {
 		t.Fatal("no transport header, but not a later fragment")
 	case p.L4 != 0 && p.Proto != capture.ProtoTCP && p.Proto != capture.ProtoUDP:
 		t.Fatalf("protocol %d", p.Proto)
+	case p.Fragment && (int(p.FragAt) < size || int(p.FragAt) > len(p.IP) || p.FragOffset%8 != 0 || p.Later() != (p.FragOffset != 0)):
+		t.Fatalf("fragment at %d of %d, offset %d", p.FragAt, len(p.IP), p.FragOffset)
 	case len(p.Src()) != len(p.Dst()):
 		t.Fatal("addresses")
 	}

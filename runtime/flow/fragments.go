@@ -37,7 +37,8 @@ const (
 	fragSets = 512
 	fragWays = 4
 	// fragLife is how long a datagram's fragments may be apart, as in a host's
-	// reassembly. IPv4 reuses its 16-bit ids soon.
+	// reassembly. IPv4 reuses its 16-bit ids soon: a first
+	// fragment with other bytes begins another datagram.
 	fragLife = 30e9
 	// gapLife is long for packets that overtake each other, and short for a
 	// flow whose packets should be looked at in time.
@@ -106,7 +107,7 @@ func (t *Fragments) Put(p *capture.Packet, limit int) {
 		t.make()
 	}
 	t.Advance(p.Time)
-	sum := digest(p.IP[min(int(p.FragAt), len(p.IP)):])
+	sum := digest(p.IP[p.FragAt:])
 	d := t.find(p)
 	i := t.slot(p, limit)
 	t.puts++
