@@ -21,7 +21,7 @@ CONCURRENT := ./runtime/engine ./runtime/classify ./runtime/flow ./runtime/captu
 KERNELS    := ./runtime/kernels/... ./runtime/engine
 
 .DEFAULT_GOAL := build
-.PHONY: help build dist demo test check fmt vet stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer clean
+.PHONY: help build dist demo test check fmt vet stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer cycles clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -105,6 +105,9 @@ bench-peer: ## ONNX Runtime against nepcoc on one core; MODELS="a.onnx ..." choo
 	@mkdir -p $(BUILD)
 	$(GO) build -o $(BUILD)/bench-peer ./bench/peer
 	$$(command -v taskset >/dev/null && echo taskset -c $(CORE)) $(BUILD)/bench-peer -dir $(BUILD)/peer $(MODELS)
+
+cycles: ## count and estimate the Arm kernels anew (docs/arm-cycles.md; qemu-user, llvm-mca 16 or later)
+	$(GO) run ./runtime/kernels/internal/cycles -o docs/arm-cycles.md
 
 clean: ## remove what was built
 	rm -rf $(BIN) $(BUILD) dist
