@@ -150,6 +150,8 @@ type compilation struct {
 	calib      *calibrate.Set
 	meter      *meter
 	checking   bool // random inputs, no bundle
+	// dataErr is what is wrong with the calibration data.
+	dataErr error
 }
 
 func (c *compilation) run() error {
@@ -172,7 +174,10 @@ func (c *compilation) run() error {
 		Target: passes.Machine{L1: c.res.Target.L1, L2: c.res.Target.L2},
 	}}
 	pctx.Calibrate = func(g *ir.Graph, observe func(*ir.Value, *ir.Tensor)) error {
-		return c.calibrate(pctx, g, observe)
+		// Errors of the calibration data are no fault of the model or of the
+		// pass that asked for them: they are reported as they are.
+		c.dataErr = c.calibrate(pctx, g, observe)
+		return c.dataErr
 	}
 	if !c.checking {
 		pctx.Measure = func(g *ir.Graph) (passes.Fidelity, error) {
@@ -190,6 +195,9 @@ func (c *compilation) run() error {
 	m.DumpDir = c.DumpIR
 	c.stage("simplifying the graph")
 	if g, err = m.Run(pctx, g); err != nil {
+		if c.dataErr != nil {
+			return c.dataErr
+		}
 		return src.refused(err)
 	}
 	c.stage("writing the bundle")
@@ -220,7 +228,7 @@ func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(
 		return calibrate.Observe(g, random(local).Inputs, observe)
 	}
 	if err := c.chooseContract(local); err != nil {
-		return err
+		return inFile(c.Model, err)
 	}
 	if pctx.Options.TableStep == 0 && local.Vocab*tableColumns(g) > 1<<20 {
 		pctx.Options.TableStep = largeTableStep

@@ -101,6 +101,9 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	case f.out == model || f.out == f.calib:
 		return cli.UsageError("--output %s would overwrite an input", f.out)
 	}
+	if dir := filepath.Dir(f.out); !isDir(dir) {
+		return fmt.Errorf("--output %s: there is no folder %s", f.out, dir)
+	}
 	if cmd.Flags().Changed("unknown-threshold") {
 		o.UnknownThreshold = &f.unknown
 	}
@@ -156,6 +159,11 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	}
 	r.print(cmd.OutOrStdout())
 	return nil
+}
+
+func isDir(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
 }
 
 // beside is the file with the model's name and another ending, "" where there
