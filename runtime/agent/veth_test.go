@@ -127,6 +127,10 @@ func commonLines(t *testing.T, lines []string) []string {
 	return out
 }
 
+// inFlight is how long the kernel of a busy machine may take to carry what was
+// sent to the other end: an agent that is stopped before never sees it.
+const inFlight = 500 * time.Millisecond
+
 // replay sends frames over a cable to an agent.
 func replay(t *testing.T, m *agent.Model, frames [][]byte, threads int) ([]string, *agent.Report) {
 	t.Helper()
@@ -154,6 +158,7 @@ func replay(t *testing.T, m *agent.Model, frames [][]byte, threads int) ([]strin
 				time.Sleep(time.Millisecond)
 			}
 		}
+		time.Sleep(inFlight)
 	}()
 	return runAgent(t, ctx, agent.Options{Sources: sources, Model: m, Workers: 2, Drain: time.Minute})
 }
@@ -185,6 +190,7 @@ func TestTopSpeed(t *testing.T) {
 		if said, err = exec.Command(tcpreplay, args...).CombinedOutput(); err != nil {
 			t.Errorf("tcpreplay: %v: %s", err, said)
 		}
+		time.Sleep(inFlight)
 	})
 	_, r := runAgent(t, ctx, agent.Options{Sources: sources, Model: testModel(t, 0, "class"), Sink: io.Discard, Drain: time.Minute})
 	m := regexp.MustCompile(`Actual: (\d+) packets`).FindSubmatch(said)
