@@ -354,7 +354,10 @@ func TestSoak(t *testing.T) {
 		for i := 0; ctx.Err() == nil; i++ {
 			time.Sleep(length / 20)
 			a.Swap(models[(i+1)%2])
-			samples = append(samples, sample{heap(), runtime.NumGoroutine()})
+			// Tables and queues take memory until every flow has come a few times.
+			if src.n.Load() > uint64(4*len(frames)) {
+				samples = append(samples, sample{heap(), runtime.NumGoroutine()})
+			}
 		}
 	})
 	r, err := a.Run(ctx)
@@ -375,8 +378,8 @@ func TestSoak(t *testing.T) {
 		return m
 	}
 	n := len(samples)
-	early, late := least(samples[n/4:n/2]), least(samples[n/2:n-1])
-	if late.heap > early.heap+8<<20 || late.goroutines > early.goroutines {
+	early, late := least(samples[:n/2]), least(samples[n/2:n-1])
+	if late.heap > early.heap+16<<20 || late.goroutines > early.goroutines {
 		t.Errorf("heap %d -> %d kB, goroutines %d -> %d", early.heap>>10, late.heap>>10, early.goroutines, late.goroutines)
 	}
 	t.Logf("heap %d -> %d kB; %s", early.heap>>10, late.heap>>10, r)
