@@ -379,7 +379,7 @@ func TestSoak(t *testing.T) {
 	}
 	n := len(samples)
 	early, late := most(samples[:n/2]), most(samples[n/2:n-1])
-	if late.heap > early.heap+16<<20 || late.goroutines > early.goroutines {
+	if late.heap > early.heap+8<<20 || late.goroutines > early.goroutines {
 		t.Errorf("heap %d -> %d kB, goroutines %d -> %d", early.heap>>10, late.heap>>10, early.goroutines, late.goroutines)
 	}
 	t.Logf("heap %d -> %d kB; %s", early.heap>>10, late.heap>>10, r)
