@@ -140,10 +140,11 @@ func udp(flow uint32, size int) []byte {
 // generator is a live source of frames that a function makes, until that
 // returns an error or Stop is called.
 type generator struct {
-	next  func(n uint64, f *capture.Frame) error
-	n     atomic.Uint64
-	stop  atomic.Bool
-	clock int64
+	next    func(n uint64, f *capture.Frame) error
+	n       atomic.Uint64
+	stop    atomic.Bool
+	clock   int64
+	crowded bool
 }
 
 func generate(next func(n uint64, f *capture.Frame) error) *generator { return &generator{next: next} }
@@ -163,6 +164,7 @@ func (g *generator) Next(f *capture.Frame) error {
 }
 
 func (g *generator) Wait(d time.Duration) error { time.Sleep(min(d, time.Millisecond)); return nil }
+func (g *generator) Crowded() bool              { return g.crowded }
 func (g *generator) Stop()                      { g.stop.Store(true) }
 func (g *generator) Clock() int64               { return g.clock }
 func (g *generator) Close() error               { return nil }

@@ -127,11 +127,11 @@ func TestOverload(t *testing.T) {
 		f.Data, f.Time = frames[n%flows], int64(n)*1e7
 		return nil
 	})
+	src.crowded = true
 	check := &checker{want: want}
 	_, r := runAgent(t, t.Context(), agent.Options{
 		Sources: []capture.Source{src}, Model: m, Workers: 2, FlowsPerWorker: 1 << 12, Queue: 4, Sink: check, Drain: time.Minute,
 		Format: func(r *verdict.Record, b []byte) []byte {
-			// A batch of 128 flows takes longer than a receiver's patience.
 			time.Sleep(600 * time.Microsecond)
 			return r.AppendJSON(b)
 		},

@@ -190,8 +190,9 @@ func (r *receiver) take(w int, wait bool) bool {
 }
 
 // await waits for a batch: as long as it takes where the source can wait, else
-// for patience. A worker that is late for longer than that gets no more
-// patience until half of its queue is empty again, since all others wait with it.
+// for patience, while the source has room for what comes meanwhile. A worker
+// that is late for longer than that gets no more patience until half of its
+// queue is empty again, since all others wait with it.
 func (r *receiver) await(w int) *batch {
 	free := r.a.workers[w].free
 	if r.a.opt.Lossless {
@@ -205,21 +206,31 @@ func (r *receiver) await(w int) *batch {
 	if r.late[w] {
 		return nil
 	}
-	r.timer.Reset(patience)
 	defer r.timer.Stop()
-	select {
-	case b := <-free:
-		return b
-	case <-r.timer.C:
-		r.late[w] = true
-		return nil
+	for waited := time.Duration(0); waited < patience && !r.crowded(); waited += patienceStep {
+		r.timer.Reset(patienceStep)
+		select {
+		case b := <-free:
+			return b
+		case <-r.timer.C:
+		}
 	}
+	r.late[w] = true
+	return nil
 }
 
+// crowded tells whether the source is about to lose packets.
+func (r *receiver) crowded() bool { return r.live != nil && r.live.Crowded() }
+
 // patience is how long a live source's packets pile up in its own ring, which
-// is larger than any queue here, before they are dropped. A ring of 64 MB holds
-// this much of a link of 10 Gbit/s.
-const patience = 50 * time.Millisecond
+// is larger than any queue here, before they are dropped: a worker that gets no
+// processor on a busy machine costs no packets, and one that can't keep up does
+// not make verdicts of the others later than this. patienceStep is how
+// often the ring is looked at; half of the default holds 25 ms of 10 Gbit/s.
+const (
+	patience     = time.Second
+	patienceStep = 5 * time.Millisecond
+)
 
 // send hands the open batch to its worker. There is always room: a queue is as
 // long as there are batches.

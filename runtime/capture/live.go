@@ -16,11 +16,14 @@ var ErrEmpty = errors.New("no packet at hand")
 // agent needs of a way to capture is in this interface; AF_XDP would be
 // another implementation.
 //
-// One goroutine calls Next and Wait; Stop and Stats may be called by any.
+// One goroutine calls Next, Wait and Crowded; Stop and Stats may be called by any.
 type Live interface {
 	Source
 	// Wait blocks until a packet may be at hand, for d at most.
 	Wait(d time.Duration) error
+	// Crowded tells that half of the room for packets that wait is taken: if
+	// they are not taken soon, some will be lost.
+	Crowded() bool
 	// Stop ends the intake. Next yields what had been received, then io.EOF.
 	Stop()
 	// Stats counts since the source was opened.
@@ -103,6 +106,9 @@ func (r *Replay) Wait(d time.Duration) error {
 	time.Sleep(d)
 	return nil
 }
+
+// Crowded implements Live: a file has room.
+func (r *Replay) Crowded() bool { return false }
 
 // Stop implements Live.
 func (r *Replay) Stop() { r.stop.Store(true) }

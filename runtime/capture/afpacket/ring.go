@@ -36,7 +36,9 @@ type Options struct {
 	// BlockSize is the unit that the kernel hands over, a multiple of the page
 	// size (64 KiB on many arm64 kernels) and of 64 KiB, so that it holds any
 	// packet; Blocks how many a ring has. Their product is the memory of one
-	// receive thread, and decides for how long its reader may pause.
+	// receive thread, and decides for how long its reader may pause on a busy
+	// link. On a quiet one it is Blocks times Retire: a block that has waited
+	// for long enough is used up, however little is in it.
 	BlockSize, Blocks int
 	// Retire is how long a packet waits for its block to fill.
 	Retire time.Duration
@@ -49,10 +51,11 @@ type Options struct {
 	Outgoing bool
 }
 
-// Defaults of Options.
+// Defaults of Options: 64 MiB, in blocks small enough that a reader may pause
+// for five seconds where they don't fill. Larger ones gain nothing.
 const (
-	DefaultBlockSize = 1 << 20
-	DefaultBlocks    = 64
+	DefaultBlockSize = 1 << 17
+	DefaultBlocks    = 512
 	DefaultRetire    = 10 * time.Millisecond
 	DefaultSnapLen   = 1 << 10
 	minBlock         = 1 << 16
@@ -108,6 +111,7 @@ type Ring struct {
 	at    uint64 // next packet's offset in mem
 	left  uint32 // packets of the block not yet read
 
+	read    uint64 // packets that Next has yielded
 	stop    atomic.Bool
 	drained time.Time // when stopping: no packet comes after this
 
@@ -278,24 +282,24 @@ const (
 	packetHeader  = uint64(unsafe.Sizeof(unix.Tpacket3Hdr{}))
 )
 
-func (r *Ring) word(off uintptr) *uint32 {
-	return (*uint32)(unsafe.Pointer(&r.mem[uintptr(r.block)*uintptr(r.opt.BlockSize)+off]))
+func (r *Ring) word(block int, off uintptr) *uint32 {
+	return (*uint32)(unsafe.Pointer(&r.mem[uintptr(block)*uintptr(r.opt.BlockSize)+off]))
 }
 
 // acquire takes the next block if the kernel has handed it over. The status is
 // loaded with acquire semantics: what the kernel wrote before it is visible.
 func (r *Ring) acquire() bool {
-	if atomic.LoadUint32(r.word(offStatus))&unix.TP_STATUS_USER == 0 {
+	if atomic.LoadUint32(r.word(r.block, offStatus))&unix.TP_STATUS_USER == 0 {
 		return false
 	}
 	r.held = true
-	r.left = *r.word(offNumPackets)
-	r.at = uint64(r.block)*uint64(r.opt.BlockSize) + uint64(*r.word(offFirst))
+	r.left = *r.word(r.block, offNumPackets)
+	r.at = uint64(r.block)*uint64(r.opt.BlockSize) + uint64(*r.word(r.block, offFirst))
 	return true
 }
 
 func (r *Ring) release() {
-	atomic.StoreUint32(r.word(offStatus), unix.TP_STATUS_KERNEL)
+	atomic.StoreUint32(r.word(r.block, offStatus), unix.TP_STATUS_KERNEL)
 	r.held = false
 	if r.block++; r.block == r.opt.Blocks {
 		r.block = 0
@@ -323,12 +327,17 @@ func (r *Ring) Next(f *capture.Frame) error {
 	}
 	r.at += uint64(h.Next_offset)
 	r.left--
+	r.read++
 	return nil
 }
 
+// lateBlock bounds the wait for a last block that the kernel should long have
+// handed over: on a busy machine its timer may be late.
+const lateBlock = 2 * time.Second
+
 // empty ends the intake if that was asked for. A block that has begun to fill
 // is handed over within two retire times, so waiting for longer leaves none
-// behind.
+// behind; the kernel's count tells whether it did.
 func (r *Ring) empty() error {
 	if !r.stop.Load() {
 		return capture.ErrEmpty
@@ -339,7 +348,11 @@ func (r *Ring) empty() error {
 		}
 		r.drained = time.Now().Add(3*r.opt.Retire + 20*time.Millisecond)
 	}
-	if time.Now().Before(r.drained) {
+	now := time.Now()
+	if now.Before(r.drained) {
+		return capture.ErrEmpty
+	}
+	if s, err := r.Stats(); err == nil && r.read < s.Received-s.Dropped && now.Before(r.drained.Add(lateBlock)) {
 		return capture.ErrEmpty
 	}
 	return io.EOF
@@ -375,6 +388,13 @@ func (r *Ring) Wait(d time.Duration) error {
 		return fmt.Errorf("capture from %s: %w", r.name, unix.Errno(e))
 	}
 	return nil
+}
+
+// Crowded implements capture.Live: the kernel has handed over the block that is
+// half a ring ahead.
+func (r *Ring) Crowded() bool {
+	ahead := (r.block + r.opt.Blocks/2) % r.opt.Blocks
+	return atomic.LoadUint32(r.word(ahead, offStatus))&unix.TP_STATUS_USER != 0
 }
 
 // Stop implements capture.Live.

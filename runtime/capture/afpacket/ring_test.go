@@ -141,6 +141,51 @@ func TestDrops(t *testing.T) {
 	}
 }
 
+// With the defaults, a reader may pause for seconds on a quiet link, too, where
+// every packet uses up a block.
+func TestPause(t *testing.T) {
+	n := testnet.New(t)
+	send := n.NewSender(t, testnet.Near)
+	r := open(t, n, 1, ours.Options{Promiscuous: true})[0]
+	const sent = 150
+	for i := range sent {
+		if err := send.Send(frame(i, 100)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(ours.DefaultRetire)
+	}
+	if r.Crowded() {
+		t.Error("crowded")
+	}
+	got := drain(t, r, nil)
+	if s, err := r.Stats(); err != nil || got != sent || s.Dropped != 0 {
+		t.Errorf("%d sent, %d read, kernel says %+v (%v)", sent, got, s, err)
+	}
+}
+
+// A ring says that it is crowded before it loses packets.
+func TestCrowded(t *testing.T) {
+	n := testnet.New(t)
+	send := n.NewSender(t, testnet.Near)
+	r := open(t, n, 1, ours.Options{BlockSize: 1 << 16, Blocks: 16, Promiscuous: true})[0]
+	sent := uint64(0)
+	for ; !r.Crowded(); sent++ {
+		if sent == 1<<16 {
+			t.Fatal("never crowded")
+		}
+		if err := send.Send(frame(int(sent), 1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := drain(t, r, nil)
+	if s, err := r.Stats(); err != nil || got != sent || s.Dropped != 0 {
+		t.Errorf("%d sent, %d read, kernel says %+v (%v)", sent, got, s, err)
+	}
+	if r.Crowded() {
+		t.Error("crowded when empty")
+	}
+}
+
 // Several rings share the packets, each packet in one of them.
 func TestFanout(t *testing.T) {
 	n := testnet.New(t)
