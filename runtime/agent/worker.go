@@ -59,6 +59,7 @@ type workerCounts struct {
 	flow      flow.Counters
 	open      int // flows in tables
 	undecided int
+	cur       *Model
 	models    int // generations alive
 	tables    int
 	taken     uint64 // packets taken from the queue
@@ -147,8 +148,8 @@ func (w *worker) begun() uint32 {
 	return w.cur.tag
 }
 
-// timersPerBatch bounds the verdicts that timers bring about at once where
-// packets don't wait.
+// timersPerBatch bounds the verdicts that timers bring about before a worker
+// looks whether packets wait.
 const timersPerBatch = 64
 
 // run works until the queue is closed and empty, then gives every flow its
@@ -188,7 +189,7 @@ func (w *worker) batch(b *batch) {
 	w.own.taken += uint64(b.n)
 	if b.clock != 0 {
 		for _, t := range w.tables {
-			for t.Advance(b.clock, timersPerBatch) && w.a.opt.Lossless {
+			for t.Advance(b.clock, timersPerBatch) && (w.a.opt.Lossless || len(w.in) == 0) {
 			}
 		}
 		for i := len(w.tables) - 2; i >= 0; i-- {
@@ -318,7 +319,7 @@ func (w *worker) publish() {
 		c.open += t.Open()
 		c.undecided += t.Undecided()
 	}
-	c.models, c.tables = len(w.gens), len(w.tables)
+	c.cur, c.models, c.tables = w.cur.model, len(w.gens), len(w.tables)
 	w.mu.Lock()
 	labels := w.pub.labels
 	w.pub = *c

@@ -234,9 +234,12 @@ func (t *Table) Add(p *capture.Packet) {
 }
 
 // Holds tells whether a packet belongs to a flow in the table: whether Add
-// would join it to one rather than begin another.
+// would join it to one rather than begin another. Like Add it does what is due,
+// so that a table which takes no new flows is empty soon after its last has
+// ended.
 func (t *Table) Holds(p *capture.Packet) bool {
 	t.clock.advance(p.Time)
+	t.expire(expirePerPacket)
 	key, _ := KeyOf(p).Canonical()
 	i := t.find(&key, uint32(key.Hash(t.seed)))
 	return i != none && t.clock.now-t.entries[i].seen <= t.timeout[listDecided]

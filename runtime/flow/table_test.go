@@ -292,6 +292,42 @@ func TestAdvance(t *testing.T) {
 	}
 }
 
+// A table that takes no new flows does what is due, with packets that are not
+// its own.
+func TestHolds(t *testing.T) {
+	const flows = 100
+	ready := 0
+	enc, _ := traffic.NewEncoder(traffic.Default())
+	tab, err := flow.New(flow.Options{Encoder: enc, Capacity: flows, Ready: func(*flow.Flow) { ready++ }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var packets []at
+	for i := range flows {
+		packets = append(packets, at{0, udp(uint16(1000+i), 0)})
+	}
+	for range flows / 2 {
+		packets = append(packets, at{121 * s, udp(1, 0)})
+	}
+	mem := source(packets...)
+	var f capture.Frame
+	var p capture.Packet
+	for i := 0; mem.Next(&f) == nil; i++ {
+		capture.Decode(&f, &p)
+		if i < flows {
+			tab.Add(&p)
+			if !tab.Holds(&p) {
+				t.Error("a flow is not in its table")
+			}
+		} else if tab.Holds(&p) {
+			t.Error("another table's flow")
+		}
+	}
+	if tab.Open() != 0 || ready != flows {
+		t.Errorf("%d flows left, %d verdicts", tab.Open(), ready)
+	}
+}
+
 func TestKeys(t *testing.T) {
 	mk := func(proto uint8, a, b string) flow.Key {
 		k, err := flow.MakeKey(proto, netip.MustParseAddrPort(a), netip.MustParseAddrPort(b))
