@@ -143,6 +143,7 @@ type generator struct {
 	next    func(n uint64, f *capture.Frame) error
 	n       atomic.Uint64
 	stop    atomic.Bool
+	pause   atomic.Bool // no frames for now
 	clock   int64
 	crowded bool
 }
@@ -152,6 +153,9 @@ func generate(next func(n uint64, f *capture.Frame) error) *generator { return &
 func (g *generator) Next(f *capture.Frame) error {
 	if g.stop.Load() {
 		return io.EOF
+	}
+	if g.pause.Load() {
+		return capture.ErrEmpty
 	}
 	*f = capture.Frame{Link: capture.LinkEthernet}
 	if err := g.next(g.n.Load(), f); err != nil {

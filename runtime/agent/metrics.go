@@ -45,7 +45,7 @@ var (
 	descOutQueue = desc("output_queue_chunks", "Chunks of lines waiting for the output.")
 	descSwaps    = desc("model_changes_total", "Changes of the model, by result.", "result")
 	descModel    = desc("model_info", "The model of new flows.", "digest", "file", "kernels")
-	descModels   = desc("models_in_use", "Models that undecided flows hold, in the worker that holds most.")
+	descModels   = desc("models_in_use", "Models in use in the worker that has most: the current one, and those that undecided flows hold.")
 
 	descHists = []struct {
 		desc, quantile *prometheus.Desc

@@ -37,8 +37,9 @@ type Report struct {
 	OutputBytes                                   uint64
 	// Swaps counts changes of the model, SwapsRefused those that were not made.
 	Swaps, SwapsRefused uint64
-	// Models are those that flows still hold, in the worker that has most;
-	// Tables likewise.
+	// Models are those in use, in the worker that has most: the one that new
+	// flows begin with, those that flows still hold, and one that the worker has
+	// yet to take. Tables likewise.
 	Models, Tables int
 	Outputs        int // of the model
 
@@ -70,6 +71,7 @@ func (a *Agent) Report() *Report {
 			r.Flow.Frames[k] += n
 		}
 	}
+	model := a.Model()
 	for _, w := range a.workers {
 		r.batches += len(w.in)
 		w.mu.Lock()
@@ -87,6 +89,9 @@ func (a *Agent) Report() *Report {
 		r.Alerts += c.alerts
 		r.Records += c.records
 		r.OutputDropped += c.lost
+		if c.cur != model {
+			c.models++
+		}
 		r.Models, r.Tables = max(r.Models, c.models), max(r.Tables, c.tables)
 	}
 	return r
