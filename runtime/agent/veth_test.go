@@ -12,7 +12,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -204,50 +203,4 @@ func TestTopSpeed(t *testing.T) {
 		t.Errorf("%s packets sent: %s", sent, r)
 	}
 	t.Logf("%s%s", regexp.MustCompile(`(?s)Actual.*pps`).Find(said), r)
-}
-
-// Every event has what Suricata's schema wants of one, and names nothing inside
-// its objects that the schema does not know.
-func TestEVEFields(t *testing.T) {
-	m := testModel(t, 0, "class")
-	mem, _ := load(captures(t)[0])
-	got, r := runAgent(t, t.Context(), agent.Options{
-		Sources: []capture.Source{mem}, Model: m, Lossless: true, Format: agent.Formats["eve"], Alerts: m.Bundle.Manifest.Outputs[0].Labels[:2],
-	})
-	known := map[string]string{
-		"":      " timestamp flow_id event_type src_ip src_port dest_ip dest_port proto ip_v flow alert community_id nepco ",
-		"flow":  " pkts_toserver pkts_toclient bytes_toserver bytes_toclient start end age state reason alerted ",
-		"alert": " action gid signature_id rev signature category severity ",
-	}
-	events := map[string]uint64{}
-	for _, l := range got {
-		var e map[string]any
-		if err := json.Unmarshal([]byte(l), &e); err != nil {
-			t.Fatalf("%v: %s", err, l)
-		}
-		kind, _ := e["event_type"].(string)
-		events[kind]++
-		if _, err := time.Parse("2006-01-02T15:04:05.000000-0700", e["timestamp"].(string)); err != nil {
-			t.Error(err)
-		}
-		for _, key := range []string{"flow_id", "src_ip", "src_port", "dest_ip", "dest_port", "proto", "flow", "community_id", "nepco"} {
-			if e[key] == nil {
-				t.Errorf("no %s in %s", key, l)
-			}
-		}
-		for where, keys := range known {
-			object := e
-			if where != "" {
-				object, _ = e[where].(map[string]any)
-			}
-			for key := range object {
-				if !strings.Contains(keys, " "+key+" ") {
-					t.Errorf("%q in %q is not Suricata's: %s", key, where, l)
-				}
-			}
-		}
-	}
-	if events["flow"] != r.Records || events["alert"] != r.Alerts || r.Alerts == 0 {
-		t.Errorf("%v, %d records, %d alerts", events, r.Records, r.Alerts)
-	}
 }
