@@ -84,8 +84,29 @@ func New(t testing.TB) *Net {
 				t.Fatalf("ip link set %s up: %v: %s", name, err, out)
 			}
 		}
+		for _, name := range []string{Near, Far} {
+			carries(t, name)
+		}
 	})
 	return n
+}
+
+// carries waits until an end of the cable is in operation. That comes a little
+// after it is up, later on a busy machine; what is sent before is lost, and
+// nobody counts it.
+func carries(t testing.TB, name string) {
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		iface, err := net.InterfaceByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if iface.Flags&net.FlagRunning != 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s is not in operation", name)
+		}
+	}
 }
 
 // packetRings fails where packet sockets have no rings: an emulator of user

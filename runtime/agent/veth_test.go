@@ -137,7 +137,7 @@ func replay(t *testing.T, m *agent.Model, frames [][]byte, threads int) ([]strin
 	send := n.NewSender(t, testnet.Near)
 	var sources []capture.Source
 	n.Do(func() {
-		rings, err := afpacket.Open(testnet.Far, threads, afpacket.Options{Blocks: 16, Promiscuous: true})
+		rings, err := afpacket.Open(testnet.Far, threads, afpacket.Options{Promiscuous: true})
 		if err != nil {
 			t.Fatal(err)
 		}
