@@ -36,7 +36,6 @@ type Context struct {
 	// scratch
 	norm    *gated.Scratch
 	acc     []*gated.Acc // by value, for those pooled as they are computed
-	wide    []int16      // one block of a gated layer's int16 result
 	sums    []int64
 	a, b, c []int32
 	conv    *conv.Scratch
@@ -60,7 +59,6 @@ func (e *Engine) NewContext() *Context {
 	}
 	if e.gatedChannels > 0 {
 		c.norm = gated.NewScratch(e.gatedChannels)
-		c.wide = make([]int16, e.gatedChannels*plane.Block)
 	}
 	arena := plane.Aligned(l.bytes + 1) // never empty, so that it has an address
 	for v := range n {
@@ -80,7 +78,7 @@ func (e *Engine) NewContext() *Context {
 			}
 		}
 		if e.pooled[v] {
-			c.acc[v] = gated.NewAcc(val.Cols)
+			c.acc[v] = gated.NewAcc(val.Cols, e.path)
 		}
 	}
 	return c

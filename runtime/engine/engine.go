@@ -8,7 +8,7 @@
 // Three things make it fast without changing a bit. Only the positions that an
 // output depends on are computed: how many rows of each value a flow of some
 // length needs is propagated backwards through the steps (need.go). Gated
-// layers work on channel-major planes, in blocks of positions, everything else
+// layers work on planes, most paths' channel-major, everything else
 // on time-major rows; a value has the form that its readers want
 // (layout.go). A gated layer that is only read by a maximum is pooled as it
 // is computed.
@@ -23,14 +23,15 @@ import (
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/kernels/conv"
 	"nepcoc/runtime/kernels/cpu"
+	"nepcoc/runtime/kernels/gated"
 	"nepcoc/runtime/kernels/rescale"
 )
 
 // Options choose how a program is bound.
 type Options struct {
-	// Kernel names the kernel path: purego, avx2, neon or dotprod. Empty: what
+	// Kernel names the kernel path: purego, avx2, avx512, neon or dotprod. Empty: what
 	// the environment variable NEPCOC_KERNEL says, else the fastest that this
-	// CPU has.
+	// CPU has. A program with gated layers that avx512 has no kernels for runs on avx2.
 	Kernel string
 }
 
@@ -66,9 +67,12 @@ func Bind(p *bundle.Program, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	if path == cpu.AVX512 && !fits(p, path) {
+		path = cpu.AVX2
+	}
 	e := &Engine{p: p, path: path}
 	e.pooled = pooledValues(p)
-	e.lay = newLayout(p, e.pooled)
+	e.lay = newLayout(p, path, e.pooled)
 	for _, v := range p.Values {
 		e.cols = max(e.cols, rescale.Pad(v.Cols), chunk)
 	}
@@ -96,6 +100,18 @@ func choosePath(name string) (cpu.Path, error) {
 		return have[i], nil
 	}
 	return 0, fmt.Errorf("kernel path %q: this CPU or build does not have it; it has %v", name, have)
+}
+
+// fits tells whether path has kernels for all gated layers, which share planes.
+func fits(p *bundle.Program, path cpu.Path) bool {
+	for i := range p.Steps {
+		if s := &p.Steps[i]; s.Op == bundle.OpGatedConv {
+			if params, err := gated.FromStep(p, s); err != nil || !gated.Fits(&params, path) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // KernelPath names the kernels in use.

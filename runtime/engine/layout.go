@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/kernels/cpu"
 	"nepcoc/runtime/kernels/plane"
 )
 
@@ -12,7 +13,7 @@ type form int
 
 const (
 	rowForm   form = iota // time-major rows of the value's type
-	planeForm             // channel-major int8 planes, which gated layers read and write
+	planeForm             // int8 planes, which gated layers read and write
 	forms
 )
 
@@ -21,6 +22,7 @@ const (
 // bundle's plan (made for a target, in rows) only informs the cost report.
 type layout struct {
 	bytes       int
+	path        cpu.Path
 	left, right int // padding that planes leave room for
 	place       [forms][]*place
 }
@@ -43,11 +45,11 @@ func native(p *bundle.Program, s *bundle.Step, wantsPlane bool) form {
 }
 
 // newLayout decides the forms and places of the values.
-func newLayout(p *bundle.Program, pooled []bool) *layout {
+func newLayout(p *bundle.Program, path cpu.Path, pooled []bool) *layout {
 	// Streams compute blocks from any position on, so that the last one may end
 	// beyond the last row: some padding there keeps it off the next channel. Some on the left
 	// keeps whole words of history within the plane; see Context.history.
-	l := &layout{left: plane.Word - 1, right: 1}
+	l := &layout{path: path, left: plane.Word - 1, right: 1}
 	n := len(p.Values)
 	for f := range l.place {
 		l.place[f] = make([]*place, n)
@@ -120,7 +122,7 @@ func (l *layout) shared(s *bundle.Step, f form, i int) *place {
 
 func (l *layout) size(v *bundle.Value, f form) int {
 	if f == planeForm {
-		return plane.Size(v.Cols, v.Rows, l.left, l.right)
+		return plane.Size(l.path, v.Cols, v.Rows, l.left, l.right)
 	}
 	return v.Rows * v.Cols * v.DType.Size()
 }

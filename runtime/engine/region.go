@@ -83,16 +83,7 @@ func bindGated(e *Engine, s *bundle.Step) (func(*Context), error) {
 			layer.Norm(&c.planes[out], padded(c), residual(c), c.done[out], c.need[out]-c.done[out], c.norm)
 		}), nil
 	}
-	cols := params.C
 	return func(c *Context) {
-		src := padded(c)
-		for t := 0; t < c.need[out]; t += plane.Block {
-			layer.NormWide(c.wide, src, residual(c), t, c.norm)
-			for i := range min(plane.Block, c.need[out]-t) {
-				for ch, row := 0, c.i16[out][(t+i)*cols:][:cols]; ch < cols; ch++ {
-					row[ch] = c.wide[ch*plane.Block+i]
-				}
-			}
-		}
+		layer.NormWide(c.i16[out], padded(c), residual(c), c.need[out], c.norm)
 	}, nil
 }

@@ -108,12 +108,7 @@ func alsoPlane(e *Engine, v int, run func(*Context)) func(*Context) {
 	cols := e.p.Values[v].Cols
 	return func(c *Context) {
 		run(c)
-		p := &c.planes[v]
-		for t := range c.need[v] {
-			for ch, x := range c.i8[v][t*cols:][:cols] {
-				p.Set(ch, t, x)
-			}
-		}
+		c.planes[v].SetRows(c.i8[v][:c.need[v]*cols])
 	}
 }
 
@@ -125,13 +120,6 @@ func alsoRows(e *Engine, v int, run func(*Context)) func(*Context) {
 	cols := e.p.Values[v].Cols
 	return func(c *Context) {
 		run(c)
-		p, rows := &c.planes[v], c.need[v]
-		for ch := range cols {
-			at := ch
-			for _, x := range p.Data[ch*p.Stride+p.Margin:][:rows] {
-				c.i8[v][at] = x ^ p.Flip
-				at += cols
-			}
-		}
+		c.planes[v].GetRows(c.i8[v][:c.need[v]*cols])
 	}
 }

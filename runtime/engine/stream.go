@@ -103,7 +103,7 @@ func (e *Engine) StateBytes() int {
 	return n
 }
 
-func (e *Engine) accBytes(v int) int { return gated.NewAcc(e.p.Values[v].Cols).Bytes() }
+func (e *Engine) accBytes(v int) int { return gated.NewAcc(e.p.Values[v].Cols, e.path).Bytes() }
 
 // Stream is the state of one flow whose tokens are not all known yet. Any
 // worker's context can continue it, one at a time.
@@ -126,7 +126,7 @@ func (e *Engine) NewStream() *Stream {
 	for v, columns := range e.stream.history {
 		s.history[v] = make([]int8, columns*e.p.Values[v].Cols)
 		if e.pooled[v] {
-			s.acc[v] = gated.NewAcc(e.p.Values[v].Cols)
+			s.acc[v] = gated.NewAcc(e.p.Values[v].Cols, e.path)
 		}
 	}
 	return s
@@ -240,19 +240,13 @@ func (c *Context) region(s *Stream, to int, more bool) {
 }
 
 // shorten makes the planes as short as rows [base,to) of the local values allow, over the same
-// memory: for the published model's chunks, a cache line per channel.
-//
-// The last block that a kernel writes may then reach the rows that the next
-// channel's row begins with: as far as those before the kernel's own first row,
-// since a row of whole blocks is not longer than the stride. These are
-// history, which is restored after it.
+// memory: for the published model's chunks, a cache line per channel. What a channel-major
+// block's end overwrites are the next channel's rows before its own first one: history,
+// which is restored after it.
 func (c *Context) shorten(base, to int) {
-	l := c.e.lay
-	stride := (l.left + to - base + l.right + plane.Block - 1) / plane.Block * plane.Block
 	for v, local := range c.e.stream.local {
 		if local {
-			c.chunks[v] = c.planes[v]
-			c.chunks[v].Stride, c.chunks[v].Margin = stride, l.left-base
+			c.chunks[v] = c.planes[v].Part(base, to, c.e.lay.left, c.e.lay.right)
 		}
 	}
 	c.planes = c.chunks
@@ -261,10 +255,10 @@ func (c *Context) shorten(base, to int) {
 // history copies the columns of value v that precede row to: into the plane, or
 // out of it. It goes word by word and so may write a few columns further to
 // the left, which nobody will read again, or padding, which is written before it is read.
-func (c *Context) history(s *Stream, v, to int, copy func(p *plane.Plane, buf []int8, stride, pos, n int)) {
+func (c *Context) history(s *Stream, v, to int, copy func(p *plane.Plane, buf []int8, columns, skip, to int)) {
 	columns := c.e.stream.history[v]
 	skip := max(0, columns-to) / plane.Word * plane.Word // words that lie wholly before row 0
 	if skip < columns {
-		copy(&c.planes[v], s.history[v][skip:], columns, to-columns+skip, columns-skip)
+		copy(&c.planes[v], s.history[v], columns, skip, to)
 	}
 }

@@ -4,7 +4,7 @@ package conv
 
 import "nepcoc/runtime/kernels/cpu"
 
-func has(path cpu.Path) bool { return path == cpu.AVX2 }
+func has(path cpu.Path) bool { return path.HasAVX2() }
 
 // inPair says which output channel and which of the two inputs of a pair the weight at
 // place at of a pair's belongs to.

@@ -20,11 +20,12 @@ type Path uint8
 const (
 	Purego  Path = iota // Go, any CPU
 	AVX2                // amd64 with AVX2
+	AVX512              // amd64 with AVX-512 F, BW, VL, CD, VBMI, VBMI2 and VNNI (Ice Lake, Zen 4): gated layers, products of vectors; AVX2 for the rest
 	NEON                // any arm64
 	DotProd             // arm64 with UDOT, SDOT and SQRDMLAH
 )
 
-var names = [...]string{Purego: "purego", AVX2: "avx2", NEON: "neon", DotProd: "dotprod"}
+var names = [...]string{Purego: "purego", AVX2: "avx2", AVX512: "avx512", NEON: "neon", DotProd: "dotprod"}
 
 // String is the name that NEPCOC_KERNEL takes and that reports show.
 func (p Path) String() string {
@@ -33,6 +34,9 @@ func (p Path) String() string {
 	}
 	return fmt.Sprintf("Path(%d)", uint8(p))
 }
+
+// HasAVX2 tells whether kernels for AVX2 run on the path.
+func (p Path) HasAVX2() bool { return p == AVX2 || p == AVX512 }
 
 // Env is the environment variable that forces a path.
 const Env = "NEPCOC_KERNEL"

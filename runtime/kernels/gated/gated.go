@@ -9,6 +9,7 @@
 // positions live in separate 16-bit vectors, gate values in time order as bytes.
 // What is left of a streamed flow's last chunk is a half or a quarter of a block, with two or
 // four channels side by side in a register.
+// AVX-512: planes are time-major; see rows_amd64.go.
 // Arm: planes hold x+128, so that UDOT (or UMLAL) multiplies
 // unsigned by unsigned; the biases take the 128 back.
 package gated
@@ -55,9 +56,14 @@ type Norm struct {
 type Layer struct {
 	p      Params
 	path   cpu.Path // Purego where this layer does not suit the path's kernels
-	pads   []uint16 // PadIn as planes store it, each twice
+	pads   []uint16 // PadIn as channel-major planes store it, each twice
 	packed packed
+	rows   rowsLayer // for time-major planes
 }
+
+// Fits tells whether New can pack a layer, which must be valid, for path. Only time-major planes
+// have no portable kernels.
+func Fits(p *Params, path cpu.Path) bool { return !plane.TimeMajor(path) || fitsRows(p) }
 
 // New packs a layer for path. Layers that path's kernels cannot take (more than
 // 8 taps) run the portable ones; Path tells.
@@ -66,8 +72,16 @@ func New(p Params, path cpu.Path) (*Layer, error) {
 		return nil, err
 	}
 	l := &Layer{p: p.clone(), path: path}
+	if plane.TimeMajor(path) {
+		if !Fits(&p, path) {
+			return nil, fmt.Errorf("gated layer: %v has no kernels for %d channels, kernel %d, this channel map or these taps", path, p.C, p.K)
+		}
+		l.packRows()
+		return l, nil
+	}
+	flip := plane.New(path, 1, 1, 0, 0).Flip
 	for _, v := range p.PadIn {
-		l.pads = append(l.pads, uint16(uint8(v^plane.FlipOf(path)))*0x101)
+		l.pads = append(l.pads, uint16(uint8(v^flip))*0x101)
 	}
 	if path != cpu.Purego && !l.pack() {
 		l.path = cpu.Purego
@@ -147,6 +161,15 @@ func (l *Layer) Pad(src *plane.Plane, length, pos, n int) {
 	if pos+n+right <= length {
 		right = 0
 	}
+	if plane.TimeMajor(l.path) {
+		for t := -left; t < 0; t++ {
+			copy(src.Data[src.Index(0, t):], l.p.PadIn)
+		}
+		for t := length; t < length+right; t++ {
+			copy(src.Data[src.Index(0, t):], l.p.PadIn)
+		}
+		return
+	}
 	if left == 1 && right == 2 {
 		l.pad12(src, length)
 		return
@@ -211,6 +234,10 @@ func (l *Layer) Plain(dst, src *plane.Plane, pos, n int) {
 	}
 	l.span(dst, l.p.C, pos, n)
 	l.spanTaps(src, pos, n)
+	if plane.TimeMajor(l.path) {
+		l.plainRows(dst, src, pos, n)
+		return
+	}
 	if l.path == cpu.Purego {
 		l.plainGeneric(dst, src, pos, n)
 		return
@@ -227,9 +254,12 @@ func (l *Layer) Norm(dst, src, res *plane.Plane, pos, n int, s *Scratch) {
 	l.span(dst, l.p.C, pos, n)
 	for end := pos + n; pos < end; {
 		w := l.tile(src, res, pos, end-pos, s)
-		if l.path == cpu.Purego {
+		switch {
+		case plane.TimeMajor(l.path):
+			l.applyRows(dst, pos, w, s)
+		case l.path == cpu.Purego:
 			l.applyGeneric(dst, pos, s)
-		} else {
+		default:
 			l.applyASM(dst, pos, w, s)
 		}
 		pos += w
@@ -241,35 +271,62 @@ func (l *Layer) Norm(dst, src, res *plane.Plane, pos, n int, s *Scratch) {
 func (l *Layer) NormPool(acc *Acc, src, res *plane.Plane, pos, n int, s *Scratch) {
 	for end := pos + n; pos < end; {
 		w := l.tile(src, res, pos, end-pos, s)
-		if l.path == cpu.Purego {
+		switch {
+		case plane.TimeMajor(l.path):
+			l.poolRows(acc, w, s)
+		case l.path == cpu.Purego:
 			l.poolGeneric(acc, min(end-pos, w), s)
-		} else {
+		default:
 			l.poolASM(acc, min(end-pos, w), w, s)
 		}
 		pos += w
 	}
 }
 
-// NormWide computes one block of a layer with Norm to int16 (the values that
-// NormPool takes the maximum of): channel c at position pos+i goes to dst[c*Block+i].
-func (l *Layer) NormWide(dst []int16, src, res *plane.Plane, pos int, s *Scratch) {
-	dst = dst[:l.p.C*Block]
-	l.tile(src, res, pos, Block, s)
-	if l.path == cpu.Purego {
-		l.wideGeneric(dst, s)
-		return
+// NormWide computes the first n positions of a layer with Norm to int16 (the values that
+// NormPool takes the maximum of) in time-major rows.
+func (l *Layer) NormWide(dst []int16, src, res *plane.Plane, n int, s *Scratch) {
+	c := l.p.C
+	for pos := 0; pos < n; {
+		rows := dst[pos*c : n*c]
+		if plane.TimeMajor(l.path) {
+			w := l.tile(src, res, pos, n-pos, s)
+			l.wideRows(rows, w, s)
+			pos += w
+			continue
+		}
+		l.tile(src, res, pos, Block, s)
+		if l.path == cpu.Purego {
+			l.wideGeneric(s.wide, s)
+		} else {
+			l.wideASM(s.wide, s)
+		}
+		for i := range min(Block, n-pos) {
+			for ch, row := 0, rows[i*c:][:c]; ch < c; ch++ {
+				row[ch] = s.wide[ch*Block+i]
+			}
+		}
+		pos += Block
 	}
-	l.wideASM(dst, s)
 }
 
 // tile computes the LayerNorm's input and the factors of the positions from pos on
 // into s: as many of the n wanted as the kernels take at a time, which it returns.
 func (l *Layer) tile(src, res *plane.Plane, pos, n int, s *Scratch) int {
+	s.need(l.p.C)
+	if plane.TimeMajor(l.path) {
+		n = min(n, rowsTile)
+		l.spanTaps(src, pos, n)
+		if res != nil {
+			l.span(res, l.p.C, pos, n)
+		}
+		l.tileRows(src, res, pos, n, s)
+		return n
+	}
 	l.spanTaps(src, pos, 1)
 	if res != nil {
 		l.span(res, l.p.C, pos, 1)
 	}
-	s.need(l.p.C)
 	if l.path == cpu.Purego {
 		l.tileGeneric(src, res, pos, s)
 		return Block
@@ -279,23 +336,28 @@ func (l *Layer) tile(src, res *plane.Plane, pos, n int, s *Scratch) int {
 	return w
 }
 
-// span checks that a plane has the whole blocks that n positions from pos on are
+// span checks that a plane has the whole blocks (time-major: the rows) that n positions from pos on are
 // in: the kernels trust it.
-func (l *Layer) span(p *plane.Plane, channels, pos, n int) {
-	lo := p.Margin + pos
-	hi := (channels-1)*p.Stride + lo + (n+Block-1)/Block*Block
-	if p.Channels < channels || lo < 0 || hi > len(p.Data) {
-		panic(fmt.Sprintf("BUG: gated: positions [%d,%d) of %d channels outside the plane (%d channels, stride %d, margin %d, %d bytes)",
-			pos, pos+n, channels, p.Channels, p.Stride, p.Margin, len(p.Data)))
-	}
-}
+func (l *Layer) span(p *plane.Plane, channels, pos, n int) { l.inside(p, channels, pos, n, 0) }
 
 // spanTaps is span for the input: all that the taps reach, padded to 4 or 8.
 func (l *Layer) spanTaps(p *plane.Plane, pos, n int) {
-	lo := p.Margin + pos - l.p.PadLeft
-	hi := (l.p.Cin-1)*p.Stride + lo + (n+Block-1)/Block*Block + max(l.p.K, 8)
-	if p.Channels < l.p.Cin || lo < 0 || hi > len(p.Data) {
-		panic(fmt.Sprintf("BUG: gated: taps from position %d for %d positions outside the plane (%d of %d channels, stride %d, margin %d, %d bytes)",
-			pos-l.p.PadLeft, n, l.p.Cin, p.Channels, p.Stride, p.Margin, len(p.Data)))
+	reach := max(l.p.K, 8)
+	if plane.TimeMajor(l.path) {
+		reach = rowsTaps - 1
+	}
+	l.inside(p, l.p.Cin, pos-l.p.PadLeft, n, reach)
+}
+
+// inside checks for n positions from pos on, in whole blocks, and more after them.
+func (l *Layer) inside(p *plane.Plane, channels, pos, n, more int) {
+	if !plane.TimeMajor(l.path) {
+		n = (n + Block - 1) / Block * Block
+	}
+	lo := p.Index(0, pos)
+	hi := p.Index(channels-1, pos+n+more-1) + 1
+	if p.Channels < channels || lo < 0 || hi > len(p.Data) {
+		panic(fmt.Sprintf("BUG: gated: positions [%d,%d) of %d channels outside the plane (%d channels, stride %d, step %d, margin %d, %d bytes)",
+			pos, pos+n+more, channels, p.Channels, p.Stride, p.Step, p.Margin, len(p.Data)))
 	}
 }

@@ -132,6 +132,11 @@ var shapes = []shape{
 	{c: 256, cin: 256, k: 4, padLeft: 1, pairs: true, norm: true, flips: true, signed: true, shift: 4},
 	{c: 64, cin: 64, k: 4, padLeft: 1, pairs: true, extreme: true, shift: 7},
 	{c: 64, cin: 64, k: 4, padLeft: 1, pairs: true, extreme: true, norm: true, flips: true, shift: 7},
+	{c: 64, cin: 64, k: 3, padLeft: 2, pairs: true, shift: 5},
+	{c: 64, cin: 80, k: 2, padLeft: 0, pairs: true, norm: true, signed: true, shift: 3},
+	{c: 128, cin: 128, k: 1, padLeft: 0, pairs: true, norm: true, flips: true, extreme: true, shift: 1},
+	{c: 192, cin: 192, k: 4, padLeft: 3, pairs: true, norm: true, signed: true, extreme: true, shift: 2},
+	{c: 320, cin: 320, k: 4, padLeft: 0, pairs: true, shift: 3},
 	{c: 2, cin: 2, k: 4, padLeft: 3, pairs: true, shift: 1},
 	{c: 1, cin: 1, k: 1, shift: 14},
 	{c: 1, cin: 3, k: 2, padLeft: 1, norm: true, shift: 1},
@@ -155,6 +160,7 @@ var shapes = []shape{
 // Every shift is a kernel of its own on Arm.
 func init() {
 	for sh := 1; sh <= 14; sh++ {
+		shapes = append(shapes, shape{c: 64, cin: 64, k: 4, padLeft: 1, pairs: true, extreme: sh%2 == 0, shift: sh})
 		shapes = append(shapes, shape{c: 4, cin: 4, k: 4, padLeft: 1, pairs: true, extreme: sh%2 == 0, shift: sh})
 		shapes = append(shapes, shape{c: 4, cin: 4, k: 8, padLeft: 1, pairs: true, extreme: sh%2 == 0, shift: sh})
 	}
@@ -175,11 +181,14 @@ func taken(path cpu.Path, s shape) bool {
 	return true
 }
 
+// rowsFit reports whether there are time-major kernels for the shape.
+func rowsFit(s shape) bool { return s.pairs && s.k <= 4 && s.c%64 == 0 }
+
 const guard = 0x5a
 
 // guarded makes a plane with guard bytes around it and random values inside.
 func guarded(rng *rand.Rand, path cpu.Path, channels, length, left, right int, extreme bool) (plane.Plane, []int8) {
-	n := plane.Size(channels, length, left, right)
+	n := plane.Size(path, channels, length, left, right)
 	buf := plane.Aligned(n + 128)
 	for i := range buf {
 		buf[i] = guard
@@ -211,10 +220,21 @@ func outside(t *testing.T, name string, p *plane.Plane, before []int8, channels,
 			continue
 		}
 		c, at := (i-p.Margin-pos)/p.Stride, (i-p.Margin-pos)%p.Stride
-		if i < p.Margin+pos || c >= channels || at >= n {
+		if p.Step != 1 { // time-major kernels write no more than is wanted
+			c, at = (i-p.Margin)%p.Step, (i-p.Margin)/p.Step-pos
+		}
+		if i < p.Index(0, pos) || c >= channels || at >= n {
 			t.Fatalf("%s: wrote byte %d of the plane, outside channels %d, positions [%d,%d)", name, i, channels, pos, pos+n)
 		}
 	}
+}
+
+// written is how many positions may be written where n are wanted.
+func written(path cpu.Path, n int) int {
+	if plane.TimeMajor(path) {
+		return n
+	}
+	return (n + Block - 1) / Block * Block
 }
 
 // eachPath runs the test for every path this machine has.
@@ -240,6 +260,9 @@ func shapeOf(c, cin, k, left, shift, flags uint8) shape {
 	s := shape{c: 1 + int(c)%64, cin: 1 + int(cin)%64, k: 1 + int(k)%12, norm: flags&1 != 0, flips: flags&2 != 0, signed: flags&4 != 0, extreme: flags&8 != 0}
 	if flags&16 != 0 {
 		s.c, s.cin, s.pairs = (s.c+1)&^1, (s.c+1)&^1, true
+		if flags&32 != 0 { // a shape of the time-major kernels
+			s.c, s.cin, s.k = 64*(1+s.c%4), 64*(1+s.c%4), 1+s.k%4
+		}
 	}
 	s.padLeft, s.shift = int(left)%s.k, 1+int(shift)%14
 	if s.norm {
@@ -274,6 +297,12 @@ func testLayer(t *testing.T, rng *rand.Rand, path cpu.Path, s shape, length int)
 	t.Helper()
 	p := draw(rng, s)
 	l, err := New(p, path)
+	if path == cpu.AVX512 && !rowsFit(s) {
+		if err == nil || Fits(&p, path) {
+			t.Fatalf("%v: packed for time-major planes", s)
+		}
+		return
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +317,7 @@ func testLayer(t *testing.T, rng *rand.Rand, path cpu.Path, s shape, length int)
 		if at < 0 || at >= length {
 			return p.PadIn[c]
 		}
-		return before[c*src.Stride+src.Margin+at] ^ src.Flip
+		return before[src.Index(c, at)] ^ src.Flip
 	}
 	name := fmt.Sprintf("%v %v, %d positions", path, s, length)
 	if s.norm {
@@ -318,13 +347,12 @@ func testPlain(t *testing.T, rng *rand.Rand, name string, l *Layer, p *Params, p
 			}
 		}
 		checkGuards(t, name, buf)
-		outside(t, name, &dst, was, p.C, span[0], (span[1]+Block-1)/Block*Block)
+		outside(t, name, &dst, was, p.C, span[0], written(path, span[1]))
 	}
 }
 
 func testNorm(t *testing.T, rng *rand.Rand, name string, l *Layer, p *Params, path cpu.Path, src *plane.Plane, x func(c, t int) int8, length, left, right int) {
 	t.Helper()
-	blocks := (length + Block - 1) / Block
 	s := NewScratch(p.C)
 	for _, residual := range []string{"none", "other", "src", "dst"} {
 		if residual == "src" && src.Channels < p.C {
@@ -344,7 +372,7 @@ func testNorm(t *testing.T, rng *rand.Rand, name string, l *Layer, p *Params, pa
 		r := func(c, at int) int8 { return 0 }
 		if res != nil {
 			was := slices.Clone(res.Data)
-			r = func(c, at int) int8 { return was[c*res.Stride+res.Margin+at] ^ res.Flip }
+			r = func(c, at int) int8 { return was[res.Index(c, at)] ^ res.Flip }
 		}
 		want := make([][]int16, length) // flipped
 		for at := range want {
@@ -357,7 +385,7 @@ func testNorm(t *testing.T, rng *rand.Rand, name string, l *Layer, p *Params, pa
 		from := rng.IntN(length)
 		to := from + 1 + rng.IntN(length-from)
 		cut := from + rng.IntN(to-from)
-		acc := NewAcc(p.C)
+		acc := NewAcc(p.C, path)
 		l.NormPool(acc, src, res, from, cut-from, s)
 		l.NormPool(acc, src, res, cut, to-cut, s)
 		got := make([]int16, p.C)
@@ -372,15 +400,18 @@ func testNorm(t *testing.T, rng *rand.Rand, name string, l *Layer, p *Params, pa
 			}
 		}
 
-		at := rng.IntN(blocks) * Block
-		wide := make([]int16, p.C*Block)
-		l.NormWide(wide, src, res, at, s)
-		for c := range p.C {
-			for i := range min(Block, length-at) {
-				if wide[c*Block+i] != want[at+i][c] {
-					t.Fatalf("%s, residual %s: wide channel %d position %d: %d, want %d", name, residual, c, at+i, wide[c*Block+i], want[at+i][c])
+		wide := make([]int16, p.C*length+1)
+		wide[to*p.C] = guard
+		l.NormWide(wide, src, res, to, s)
+		for at := range to {
+			for c := range p.C {
+				if wide[at*p.C+c] != want[at][c] {
+					t.Fatalf("%s, residual %s: wide channel %d position %d: %d, want %d", name, residual, c, at, wide[at*p.C+c], want[at][c])
 				}
 			}
+		}
+		if wide[to*p.C] != guard {
+			t.Fatalf("%s, residual %s: wide wrote more than %d positions", name, residual, to)
 		}
 
 		was := slices.Clone(dst.Data)
@@ -395,7 +426,7 @@ func testNorm(t *testing.T, rng *rand.Rand, name string, l *Layer, p *Params, pa
 			}
 		}
 		checkGuards(t, name, buf)
-		outside(t, name, &dst, was, p.C, from, (to-from+Block-1)/Block*Block)
+		outside(t, name, &dst, was, p.C, from, written(path, to-from))
 	}
 }
 
@@ -403,6 +434,14 @@ func testNorm(t *testing.T, rng *rand.Rand, name string, l *Layer, p *Params, pa
 func TestSaturatingPair(t *testing.T) {
 	eachPath(t, func(t *testing.T, path cpu.Path) {
 		rng := rand.New(rand.NewPCG(3, 4))
+		if plane.TimeMajor(path) {
+			p := draw(rng, shapes[0])
+			copy(p.TapsH[8:], []uint8{2, 255, 0, 0})
+			if Fits(&p, path) {
+				t.Error("257 fits")
+			}
+			return
+		}
 		p := draw(rng, shape{c: 2, cin: 2, k: 4, padLeft: 1, pairs: true, shift: 7})
 		copy(p.TapsH, []uint8{2, 255, 0, 0, 255, 2, 0, 0}) // 257: only this bias keeps 16 bits
 		p.BiasH[0], p.BiasH[1] = 128, 128
@@ -456,7 +495,7 @@ func bench(b *testing.B, s shape, f func(l *Layer, dst, src *plane.Plane, sc *Sc
 			}
 			src, _ := guarded(rng, path, s.cin, 128, 1, 2, false)
 			dst, _ := guarded(rng, path, s.c, 128, 1, 2, false)
-			sc, acc := NewScratch(s.c), NewAcc(s.c)
+			sc, acc := NewScratch(s.c), NewAcc(s.c, path)
 			b.ReportAllocs()
 			for b.Loop() {
 				f(l, &dst, &src, sc, acc)
@@ -485,8 +524,12 @@ func BenchmarkPad(b *testing.B) {
 
 func BenchmarkMax(b *testing.B) {
 	out := make([]int16, 256)
-	acc := NewAcc(256)
-	for b.Loop() {
-		acc.Max(out)
+	for _, path := range cpu.Available() {
+		b.Run(path.String(), func(b *testing.B) {
+			acc := NewAcc(256, path)
+			for b.Loop() {
+				acc.Max(out)
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@ package gated
 import (
 	"unsafe"
 
+	"nepcoc/runtime/kernels/cpu"
 	"nepcoc/runtime/kernels/plane"
 )
 
@@ -13,13 +14,20 @@ type Scratch struct {
 	// factors of the block's positions, in the order of y
 	r, k []int16      // [Block]
 	mask [Block]int16 // of a partial block (see restrict), or for the kernel's own use
+	wide []int16      // [C][Block], a block's normalised values; see NormWide
+	part []int32      // partial sums of a tile of rows
 }
 
 // NewScratch makes the working memory for layers of up to channels channels.
 func NewScratch(channels int) *Scratch {
 	n := (channels + 3) &^ 3 * Block
-	b := aligned16(n + 2*Block)
-	return &Scratch{y: b[:n:n], r: b[n : n+Block : n+Block], k: b[n+Block:]}
+	const parts = 2 * rowsTile * 16
+	b := aligned16(n + 2*Block + 2*parts)
+	return &Scratch{
+		y: b[:n:n], r: b[n : n+Block : n+Block], k: b[n+Block : n+2*Block : n+2*Block],
+		part: unsafe.Slice((*int32)(unsafe.Pointer(&b[n+2*Block])), parts),
+		wide: make([]int16, channels*Block),
+	}
 }
 
 func (s *Scratch) need(channels int) {
@@ -28,16 +36,24 @@ func (s *Scratch) need(channels int) {
 	}
 }
 
-// lanes is the number of partial maxima per channel: the width of the
-// widest kernel.
+// lanes is the number of partial maxima per channel where positions are side by side: the
+// width of the widest kernel.
 const lanes = 16
 
 // Acc is a running maximum over positions for each channel.
-type Acc struct{ v []int16 } // [C][lanes]
+type Acc struct {
+	v    []int16 // [C][lanes]; for time-major planes [C], in the order of the tile
+	rows bool
+}
 
-// NewAcc makes the accumulator of channels channels, ready to use.
-func NewAcc(channels int) *Acc {
-	a := &Acc{aligned16(channels * lanes)}
+// NewAcc makes the accumulator of channels channels for path, ready to use.
+func NewAcc(channels int, path cpu.Path) *Acc {
+	a := &Acc{rows: plane.TimeMajor(path)}
+	if a.rows {
+		a.v = aligned16((channels + 63) &^ 63)
+	} else {
+		a.v = aligned16(channels * lanes)
+	}
 	a.Reset()
 	return a
 }
@@ -58,6 +74,10 @@ func (a *Acc) Bytes() int { return 2 * len(a.v) }
 
 // Max writes each channel's maximum; -32768 where there was no position.
 func (a *Acc) Max(out []int16) {
+	if a.rows {
+		maxRows(out, a.v)
+		return
+	}
 	out = out[:len(a.v)/lanes]
 	for c := reduce(out, a.v); c < len(out); c++ {
 		v := (*[lanes]int16)(a.v[c*lanes:])

@@ -5,7 +5,7 @@ package layernorm
 import "nepcoc/runtime/kernels/cpu"
 
 // has tells whether the path has kernels here.
-func has(path cpu.Path) bool { return path == cpu.AVX2 }
+func has(path cpu.Path) bool { return path.HasAVX2() }
 
 // Lengths are multiples of 8.
 

@@ -54,8 +54,12 @@ func Sum[T rescale.Int](path cpu.Path, dst []int64, x []T) {
 	}
 }
 
-// PlaneMax is Max over the first rows positions of a plane's first len(dst) channels.
-func PlaneMax(dst []int8, p *plane.Plane, rows int) {
+// PlaneMax is Max over the first rows positions of a plane of path's form, whose channels are those of dst.
+func PlaneMax(path cpu.Path, dst []int8, p *plane.Plane, rows int) {
+	if plane.TimeMajor(path) {
+		Max(path, dst, p.Rows(rows))
+		return
+	}
 	for c := range dst {
 		row := planeRow(p, c, rows)
 		m := row[0] ^ p.Flip
@@ -66,8 +70,12 @@ func PlaneMax(dst []int8, p *plane.Plane, rows int) {
 	}
 }
 
-// PlaneSum is Sum over the first rows positions of a plane.
-func PlaneSum(dst []int64, p *plane.Plane, rows int) {
+// PlaneSum is Sum over the first rows positions of such a plane.
+func PlaneSum(path cpu.Path, dst []int64, p *plane.Plane, rows int) {
+	if plane.TimeMajor(path) {
+		Sum(path, dst, p.Rows(rows))
+		return
+	}
 	for c := range dst {
 		var sum int64
 		for _, v := range planeRow(p, c, rows) {
@@ -77,6 +85,4 @@ func PlaneSum(dst []int64, p *plane.Plane, rows int) {
 	}
 }
 
-func planeRow(p *plane.Plane, c, rows int) []int8 {
-	return p.Data[c*p.Stride+p.Margin:][:rows]
-}
+func planeRow(p *plane.Plane, c, rows int) []int8 { return p.Data[p.Index(c, 0):][:rows] }

@@ -5,7 +5,7 @@ package pool
 import "nepcoc/runtime/kernels/cpu"
 
 // has tells whether the path has kernels here.
-func has(path cpu.Path) bool { return path == cpu.AVX2 }
+func has(path cpu.Path) bool { return path.HasAVX2() }
 
 func max8(_ cpu.Path, dst, x []int8) { max8AVX2(&dst[0], len(dst), &x[0], len(x)/len(dst)) }
 

@@ -39,10 +39,10 @@ func TestPools(t *testing.T) {
 			pool.Max(path, max8[:s.cols], bytes)
 			pool.Max(path, max16[:s.cols], shorts)
 			pool.Max(path, max32[:s.cols], words)
-			pool.PlaneMax(maxPlane[:s.cols], &p, s.rows)
+			pool.PlaneMax(path, maxPlane[:s.cols], &p, s.rows)
 			pool.Sum(path, sum8[:s.cols], bytes)
 			pool.Sum(path, sum16[:s.cols], shorts)
-			pool.PlaneSum(sumPlane[:s.cols], &p, s.rows)
+			pool.PlaneSum(path, sumPlane[:s.cols], &p, s.rows)
 			for c := range s.cols {
 				if int32(max8[c]) != top[c] || int32(max16[c]) != top[c] || max32[c] != top[c] || int32(maxPlane[c]) != top[c] {
 					t.Fatalf("%v %+v, channel %d: max %d %d %d %d, want %d", path, s, c, max8[c], max16[c], max32[c], maxPlane[c], top[c])
