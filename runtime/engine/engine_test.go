@@ -28,8 +28,9 @@ func bind(t testing.TB, p *bundle.Program, path string) *engine.Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e.KernelPath() != path {
-		t.Fatalf("kernel path %s, want %s", e.KernelPath(), path)
+	// avx512 has kernels for some shapes of gated layers only.
+	if got := e.KernelPath(); got != path && !(path == "avx512" && got == "avx2") {
+		t.Fatalf("kernel path %s, want %s", got, path)
 	}
 	return e
 }

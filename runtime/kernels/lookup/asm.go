@@ -4,8 +4,9 @@ package lookup
 
 import "nepcoc/runtime/kernels/plane"
 
-// chunk is the number of columns that the assembly transposes at a time.
-const chunk = 16
+// chunk is the number of columns that the assembly transposes at a time, rowChunk that it
+// copies.
+const chunk, rowChunk = 16, 64
 
 type rowPointers = [plane.Block]*int8
 
@@ -41,28 +42,39 @@ func prefetch(t *Table, tokens []int32) {
 	}
 }
 
-// load transposes block by block; the next block's rows are on their way from
+// load goes block by block; the next block's rows are on their way from
 // memory meanwhile.
 func load(t *Table, dst *plane.Plane, pos int, tokens []int32) {
-	whole := t.cols &^ (chunk - 1)
+	columns := chunk
+	if plane.TimeMajor(t.path) {
+		columns = rowChunk
+	}
+	whole := t.cols &^ (columns - 1)
 	if whole < t.cols {
 		t.loadGeneric(dst, pos, tokens, whole, t.cols)
 	}
-	if whole == 0 || len(tokens) == 0 {
+	if whole == 0 {
 		return
 	}
 	var now, next rowPointers
-	prefetchRows(&now[0], t.gather(&now, tokens), whole)
+	n := t.gather(&now, tokens)
+	prefetchRows(&now[0], n, whole)
 	for {
-		rest := tokens[min(plane.Block, len(tokens)):]
-		if len(rest) > 0 {
-			prefetchRows(&next[0], t.gather(&next, rest), whole)
+		tokens = tokens[n:]
+		m := 0
+		if len(tokens) > 0 {
+			m = t.gather(&next, tokens)
+			prefetchRows(&next[0], m, whole)
 		}
-		transpose(&now, &dst.Data[dst.Margin+pos], dst.Stride, whole)
-		if len(rest) == 0 {
+		if out := &dst.Data[dst.Index(0, pos)]; plane.TimeMajor(t.path) {
+			copyRows(&now[0], n, out, dst.Step, whole)
+		} else {
+			transpose(&now, out, dst.Stride, whole)
+		}
+		if m == 0 {
 			return
 		}
-		now, tokens = next, rest
-		pos += plane.Block
+		pos += n
+		now, n = next, m
 	}
 }

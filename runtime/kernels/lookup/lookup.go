@@ -1,4 +1,4 @@
-// Package lookup copies rows of a token table into a channel-major plane: the
+// Package lookup copies rows of a token table into a plane: the
 // first step of every program, and the only one that misses the caches.
 package lookup
 
@@ -43,13 +43,18 @@ func (t *Table) Prefetch(tokens []int32) {
 	}
 }
 
-// Load writes the rows of tokens to positions pos, pos+1, ... of dst. It may also
+// Load writes the rows of tokens to positions pos, pos+1, ... of dst. In channel-major planes it may also
 // write, with arbitrary values, to what is left of the last block of
 // plane.Block positions. Tokens must be in the table.
 func (t *Table) Load(dst *plane.Plane, pos int, tokens []int32) {
-	blocks := (len(tokens) + plane.Block - 1) / plane.Block
-	lo, hi := dst.Margin+pos, (t.cols-1)*dst.Stride+dst.Margin+pos+blocks*plane.Block
-	if dst.Channels < t.cols || lo < 0 || hi > len(dst.Data) {
+	n := len(tokens)
+	if n == 0 {
+		return
+	}
+	if !plane.TimeMajor(t.path) {
+		n = (n + plane.Block - 1) / plane.Block * plane.Block
+	}
+	if dst.Channels < t.cols || dst.Index(0, pos) < 0 || dst.Index(t.cols-1, pos+n-1) >= len(dst.Data) {
 		panic(fmt.Sprintf("BUG: lookup: positions [%d,%d) of %d channels outside the plane", pos, pos+len(tokens), t.cols))
 	}
 	for _, tok := range tokens {
@@ -67,7 +72,7 @@ func (t *Table) Load(dst *plane.Plane, pos int, tokens []int32) {
 // loadGeneric is Load for channels [from,to).
 func (t *Table) loadGeneric(dst *plane.Plane, pos int, tokens []int32, from, to int) {
 	for i, tok := range tokens {
-		at := from*dst.Stride + dst.Margin + pos + i
+		at := dst.Index(from, pos+i)
 		for _, v := range t.Row(tok)[from:to] {
 			dst.Data[at] = v ^ dst.Flip
 			at += dst.Stride

@@ -93,3 +93,28 @@ line:
 	DECQ       CX
 	JNZ        row
 	RET
+
+// func copyRows(rows **int8, n int, dst *int8, step, cols int)
+TEXT ·copyRows(SB), NOSPLIT, $0-40
+	MOVQ rows+0(FP), SI
+	MOVQ n+8(FP), CX
+	MOVQ dst+16(FP), DI
+	MOVQ step+24(FP), R8
+	MOVQ cols+32(FP), R9
+
+row:
+	MOVQ (SI), AX
+	XORQ DX, DX
+
+columns:
+	VMOVDQU64 (AX)(DX*1), Z0
+	VMOVDQU64 Z0, (DI)(DX*1)
+	ADDQ      $64, DX
+	CMPQ      DX, R9
+	JLT       columns
+	ADDQ      R8, DI
+	ADDQ      $8, SI
+	DECQ      CX
+	JNZ       row
+	VZEROUPPER
+	RET

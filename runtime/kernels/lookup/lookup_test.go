@@ -16,7 +16,7 @@ func TestLoad(t *testing.T) {
 	for _, path := range cpu.Available() {
 		t.Run(path.String(), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(5, 6))
-			for _, cols := range []int{1, 15, 16, 17, 32, 100, 256} {
+			for _, cols := range []int{1, 15, 16, 17, 32, 63, 64, 100, 256} {
 				data := make([]int8, 40*cols)
 				for i := range data {
 					data[i] = int8(rng.IntN(256))
@@ -42,7 +42,7 @@ func checkLoad(t *testing.T, rng *rand.Rand, tab *Table, path cpu.Path, cols, po
 	for i := range tokens {
 		tokens[i] = int32(rng.IntN(tab.rows))
 	}
-	size := plane.Size(cols, 160, 1, 2)
+	size := plane.Size(path, cols, 160, 1, 2)
 	buf := plane.Aligned(size + 128)
 	for i := range buf {
 		buf[i] = guard
@@ -58,10 +58,19 @@ func checkLoad(t *testing.T, rng *rand.Rand, tab *Table, path cpu.Path, cols, po
 			}
 		}
 		end := pos + (n+plane.Block-1)/plane.Block*plane.Block
+		if plane.TimeMajor(path) {
+			break
+		}
 		row := buf[64+c*p.Stride+p.Margin:]
 		was := before[64+c*p.Stride+p.Margin:]
 		if !slices.Equal(row[:pos], was[:pos]) || !slices.Equal(row[end:p.Stride-1], was[end:p.Stride-1]) {
 			t.Fatalf("%s: wrote outside its blocks in channel %d", name, c)
+		}
+	}
+	if plane.TimeMajor(path) {
+		lo, hi := p.Index(0, pos), p.Index(0, pos+n)
+		if !slices.Equal(p.Data[:lo], before[64:][:lo]) || !slices.Equal(p.Data[hi:], before[64+hi:64+size]) {
+			t.Fatalf("%s: wrote outside its rows", name)
 		}
 	}
 	if !slices.Equal(buf[:64], before[:64]) || !slices.Equal(buf[len(buf)-64:], before[len(buf)-64:]) {

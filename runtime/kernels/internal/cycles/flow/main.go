@@ -83,7 +83,7 @@ func run(flows, valid int) error {
 	}
 	tokens := make([]int32, length)
 	a, b := plane.New(path, channels, length, 1, 2), plane.New(path, channels, length, 1, 2)
-	acc, scratch, pooled := gated.NewAcc(channels), gated.NewScratch(channels), make([]int16, channels)
+	acc, scratch, pooled := gated.NewAcc(channels, path), gated.NewScratch(channels), make([]int16, channels)
 	w1, x1, h1 := make([]int8, channels*channels), make([]int8, channels), make([]int32, channels)
 	w2, x2, h2 := make([]int8, classes*channels), make([]int16, channels), make([]int32, classes)
 	// Every layer needs two positions more to the right than the next one.
