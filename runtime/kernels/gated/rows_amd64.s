@@ -263,11 +263,14 @@ DATA places<>+56(SB)/4, $13
 DATA places<>+60(SB)/4, $15
 GLOBL places<>(SB), RODATA|NOPTR, $64
 
-// Vectors I and I+8 at DI folded to one of halves.
-#define FOLDHALVES(I, Z) \
-	VMOVDQU64  (64*I)(DI), Z16                 \
-	VSHUFI64X2 $0x44, (64*(I+8))(DI), Z16, Z17 \
-	VSHUFI64X2 $0xee, (64*(I+8))(DI), Z16, Z16 \
+// From the partial sums of y>>8 to those of the squares: rowsTile vectors.
+#define PARTS 3072
+
+// Vectors I and I+8 at DI + AT folded to one of halves.
+#define FOLDHALVES(I, AT, Z) \
+	VMOVDQU64  (AT+64*I)(DI), Z16                 \
+	VSHUFI64X2 $0x44, (AT+64*(I+8))(DI), Z16, Z17 \
+	VSHUFI64X2 $0xee, (AT+64*(I+8))(DI), Z16, Z16 \
 	VPADDD     Z16, Z17, Z
 
 #define FOLDLANES(A, B) \
@@ -280,16 +283,16 @@ GLOBL places<>(SB), RODATA|NOPTR, $64
 	VPUNPCKHQDQ B, A, A                        \
 	VPADDD      Z16, A, A
 
-// The sums of the 16 dwords of each of the 16 vectors at DI, to Z0.
-#define SUM16 \
-	FOLDHALVES(0, Z0)            \
-	FOLDHALVES(1, Z1)            \
-	FOLDHALVES(2, Z2)            \
-	FOLDHALVES(3, Z3)            \
-	FOLDHALVES(4, Z4)            \
-	FOLDHALVES(5, Z5)            \
-	FOLDHALVES(6, Z6)            \
-	FOLDHALVES(7, Z7)            \
+// The sums of the 16 dwords of each of the 16 vectors at DI + AT, to Z0.
+#define SUM16(AT) \
+	FOLDHALVES(0, AT, Z0)        \
+	FOLDHALVES(1, AT, Z1)        \
+	FOLDHALVES(2, AT, Z2)        \
+	FOLDHALVES(3, AT, Z3)        \
+	FOLDHALVES(4, AT, Z4)        \
+	FOLDHALVES(5, AT, Z5)        \
+	FOLDHALVES(6, AT, Z6)        \
+	FOLDHALVES(7, AT, Z7)        \
 	FOLDLANES(Z0, Z4)            \
 	FOLDLANES(Z1, Z5)            \
 	FOLDLANES(Z2, Z6)            \
@@ -343,16 +346,19 @@ group:
 	VPMADDWD  Z15, Z0, Z0
 	VPADDD    Z2, Z1, Z1
 	VMOVDQU64 Z0, (DX)
-	VMOVDQU64 Z1, 1024(DX)
+	VMOVDQU64 Z1, PARTS(DX)
 	ADDQ      $64, DX
 	ADDQ      R11, SI
 	DECQ      CX
 	JNZ       position
 
-	SUM16
+	// By 16 positions; the next ones' sums overlap with the latency of these ones' factors.
+	MOVQ n+24(FP), CX
+
+sixteen:
+	SUM16(0)
 	VMOVDQA64   Z0, Z8
-	ADDQ        $1024, DI
-	SUM16
+	SUM16(PARTS)
 	VMOVDQA64   Z0, Z9
 
 	// arith.NormFactors of 16 positions: S1 in Z8, S2 in Z9.
@@ -398,6 +404,11 @@ group:
 	VPMAXSD.BCST inverse<>+44(SB), Z3, Z3
 	VPMOVDW      Z2, (R12)
 	VPMOVDW      Z3, (R13)
+	ADDQ         $1024, DI
+	ADDQ         $32, R12
+	ADDQ         $32, R13
+	SUBQ         $16, CX
+	JGT          sixteen
 	VZEROUPPER
 	RET
 

@@ -10,9 +10,9 @@ import (
 // Scratch is the working memory of layers with Norm: one block of LayerNorm
 // input. One goroutine uses it at a time; any number of layers can share it.
 type Scratch struct {
-	y []int16 // [C rounded up to 4][Block]; the order of positions is the kernel's own
+	y []int16 // [C rounded up to 4][Block]; the order of positions is the kernel's own; time-major [rowsTile][C]
 	// factors of the block's positions, in the order of y
-	r, k []int16      // [Block]
+	r, k []int16      // [most]
 	mask [Block]int16 // of a partial block (see restrict), or for the kernel's own use
 	wide []int16      // [C][Block], a block's normalised values; see NormWide
 	part []int32      // partial sums of a tile of rows
@@ -20,18 +20,21 @@ type Scratch struct {
 
 // NewScratch makes the working memory for layers of up to channels channels.
 func NewScratch(channels int) *Scratch {
-	n := (channels + 3) &^ 3 * Block
 	const parts = 2 * rowsTile * 16
-	b := aligned16(n + 2*Block + 2*parts)
+	n := (channels + 3) &^ 3 * most
+	b := aligned16(n + 2*most + 2*parts)
 	return &Scratch{
-		y: b[:n:n], r: b[n : n+Block : n+Block], k: b[n+Block : n+2*Block : n+2*Block],
-		part: unsafe.Slice((*int32)(unsafe.Pointer(&b[n+2*Block])), parts),
+		y: b[:n:n], r: b[n : n+most : n+most], k: b[n+most : n+2*most : n+2*most],
+		part: unsafe.Slice((*int32)(unsafe.Pointer(&b[n+2*most])), parts),
 		wide: make([]int16, channels*Block),
 	}
 }
 
+// most is the number of positions that kernels compute at a time.
+const most = max(Block, rowsTile)
+
 func (s *Scratch) need(channels int) {
-	if len(s.y) < (channels+3)&^3*Block {
+	if len(s.y) < (channels+3)&^3*most {
 		panic("BUG: gated: scratch made for fewer channels")
 	}
 }
