@@ -11,6 +11,8 @@ package conv
 //go:generate go run ../internal/armgen -kernel conv -o conv_arm64.s -go decl_arm64.go
 
 import (
+	"slices"
+
 	"nepcoc/runtime/kernels/cpu"
 	"nepcoc/runtime/kernels/rescale"
 )
@@ -43,9 +45,9 @@ type Layer struct {
 	byTap         []int32 // depthwise: [K][Cout]
 	pad           []int16
 	scale         *rescale.Scale // nil: the accumulators are the outputs
-	table         []int16
-	stride        int // of a row of accumulators
-	block         int // positions done at a time
+	table         []int16        // for rescale.Lookup
+	stride        int            // of a row of accumulators
+	block         int            // positions done at a time
 	packed        *packed
 }
 
@@ -54,7 +56,7 @@ const accBytes = 16 << 10
 
 // New packs a layer, whose slices it keeps.
 func New(p Params, r Requant, path cpu.Path) *Layer {
-	l := &Layer{p: p, path: path, perIn: p.Cin / p.Groups, perOut: p.Cout / p.Groups, pad: p.Pad, table: r.Table, stride: rescale.Pad(p.Cout)}
+	l := &Layer{p: p, path: path, perIn: p.Cin / p.Groups, perOut: p.Cout / p.Groups, pad: p.Pad, stride: rescale.Pad(p.Cout)}
 	if l.pad == nil {
 		l.pad = make([]int16, p.Cin)
 	}
@@ -78,6 +80,7 @@ func New(p Params, r Requant, path cpu.Path) *Layer {
 		lo, hi := r.Lo, r.Hi
 		if n := int32(len(r.Table)); n > 0 {
 			lo, hi = -n/2, n/2-1 // see arith.TableIndex
+			l.table = append(slices.Clone(r.Table), 0)
 		}
 		l.scale = rescale.NewScale(path, mult, r.Shift, lo, hi, l.bound)
 	}
@@ -176,13 +179,9 @@ func store[D rescale.Int](l *Layer, dst []D, acc []int32, n int) {
 	}
 	for i := range n {
 		d, a := dst[i*c:][:c], acc[i*l.stride:][:c]
-		if l.table == nil {
-			rescale.Narrow(l.path, d, a)
-			continue
+		if l.table != nil {
+			rescale.Lookup(l.path, a, l.table)
 		}
-		table, mask := l.table, len(l.table)-1
-		for j, q := range a {
-			d[j] = D(table[(int(q)+len(table)/2)&mask])
-		}
+		rescale.Narrow(l.path, d, a)
 	}
 }

@@ -6,7 +6,7 @@ import "nepcoc/runtime/kernels/cpu"
 
 // AVX2 widens to 16 bits and adds pairs of products in 32: exact, unlike the
 // shorter maddubs, which saturates. AVX-512 has dot products of four unsigned by four signed
-// bytes that do not: of x+128, less those of 128.
+// bytes that do not: of w+128, less those of 128.
 
 // i8 does the columns that fill vectors and returns their number.
 func i8(path cpu.Path, out []int32, w, x []int8) int {

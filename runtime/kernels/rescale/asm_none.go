@@ -15,3 +15,4 @@ func widen16(_ cpu.Path, dst []int32, src []int16)                   { panic("BU
 func narrow8(_ cpu.Path, dst []int8, src []int32)                    { panic("BUG: no assembly") }
 func narrow16(_ cpu.Path, dst []int16, src []int32)                  { panic("BUG: no assembly") }
 func extend(_ cpu.Path, dst []int16, src []int8)                     { panic("BUG: no assembly") }
+func lookup([]int32, []int16)                                        { panic("BUG: no assembly") }

@@ -149,6 +149,20 @@ func Multiply(path cpu.Path, dst, b []int32) {
 	}
 }
 
+// Lookup replaces each x, within +-n/2, by entry n/2+x of a table of n entries, a power of two. table has
+// one more, which pads the kernels' wider reads.
+func Lookup(path cpu.Path, x []int32, table []int16) {
+	n, half := 0, len(table)/2
+	if path.HasAVX2() && len(x) >= Lanes {
+		n = len(x) &^ (Lanes - 1)
+		lookup(x[:n], table)
+	}
+	mask := len(table) - 2
+	for i, q := range x[n:] {
+		x[n+i] = int32(table[(int(q)+half)&mask])
+	}
+}
+
 // Widen copies src to 32 bits.
 func Widen[T Int](path cpu.Path, dst []int32, src []T) {
 	dst, n := dst[:len(src)], 0

@@ -29,6 +29,11 @@ func narrow16(_ cpu.Path, dst []int16, src []int32) {
 }
 func extend(_ cpu.Path, dst []int16, src []int8) { extendAVX2(&dst[0], &src[0], len(src)) }
 
+func lookup(x []int32, table []int16) { lookupAVX2(&x[0], len(x), &table[len(table)/2]) }
+
+//go:noescape
+func lookupAVX2(x *int32, n int, middle *int16)
+
 //go:noescape
 func scaleAVX2(x *int32, rows, n int, mult *int32, k *packed)
 

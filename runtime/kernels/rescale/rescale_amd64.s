@@ -184,3 +184,23 @@ lanes:
 	JLT       lanes
 	VZEROUPPER
 	RET
+
+// func lookupAVX2(x *int32, n int, middle *int16)
+TEXT ·lookupAVX2(SB), NOSPLIT, $0-24
+	MOVQ x+0(FP), DI
+	MOVQ n+8(FP), CX
+	MOVQ middle+16(FP), SI
+
+lanes:
+	VMOVDQU    (DI), Y0
+	VPCMPEQD   Y1, Y1, Y1
+	VPXOR      Y2, Y2, Y2
+	VPGATHERDD Y1, (SI)(Y0*2), Y2
+	VPSLLD     $16, Y2, Y2        // of two entries, the lower
+	VPSRAD     $16, Y2, Y2
+	VMOVDQU    Y2, (DI)
+	ADDQ       $32, DI
+	SUBQ       $8, CX
+	JNZ        lanes
+	VZEROUPPER
+	RET

@@ -132,6 +132,37 @@ func TestMoves(t *testing.T) {
 	}
 }
 
+func TestLookup(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	for _, path := range cpu.Available() {
+		for _, entries := range []int{2, 256, 4096} {
+			table := make([]int16, entries+1)
+			for i := range table {
+				table[i] = int16(r.Uint32())
+			}
+			for n := range 40 {
+				x := make([]int32, n+1)
+				for i := range x {
+					x[i] = int32(r.IntN(entries) - entries/2)
+				}
+				if n > 1 {
+					x[0], x[1] = int32(-entries/2), int32(entries/2-1)
+				}
+				got := slices.Clone(x)
+				rescale.Lookup(path, got[:n], table)
+				for i, q := range x[:n] {
+					if want := int32(table[entries/2+int(q)]); got[i] != want {
+						t.Fatalf("%v, %d entries, element %d of %d: %d, want %d", path, entries, i, n, got[i], want)
+					}
+				}
+				if got[n] != x[n] {
+					t.Fatalf("%v: wrote beyond the end", path)
+				}
+			}
+		}
+	}
+}
+
 func moves[T rescale.Int](t *testing.T, r *rand.Rand, path cpu.Path, n int, limit int32) {
 	t.Helper()
 	wide := extremes(r, n, limit)
