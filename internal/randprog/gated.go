@@ -10,10 +10,15 @@ func (g *gen) gated(in int) int {
 	if g.coin(2) {
 		cols = min(x.Cols, 256)
 	}
+	chanH, chanG := func(int) int { return g.IntN(x.Cols) }, func(int) int { return g.IntN(x.Cols) }
+	if g.published && x.Cols >= 64 {
+		k, cols = min(k, 4), min(x.Cols&^63, 256)
+		chanH, chanG = func(c int) int { return c / 2 }, func(c int) int { return x.Cols - cols/2 + c/2 }
+	}
 	conv := &bundle.GatedConv{
 		K: k, PadLeft: g.IntN(k),
-		ChanH: g.tensor(bundle.U16, func(int) int { return g.IntN(x.Cols) }, cols),
-		ChanG: g.tensor(bundle.U16, func(int) int { return g.IntN(x.Cols) }, cols),
+		ChanH: g.tensor(bundle.U16, chanH, cols),
+		ChanG: g.tensor(bundle.U16, chanG, cols),
 		PadIn: g.tensor(bundle.I8, g.uniform(bundle.I8), x.Cols),
 		Base:  g.tensor(bundle.U8, g.uniform(bundle.U8), 32),
 		Slope: g.tensor(bundle.U8, g.uniform(bundle.U8), 32),

@@ -14,8 +14,14 @@ import (
 )
 
 // New returns the valid program of a seed, the same one every time.
-func New(seed uint64) *bundle.Program {
-	g := &gen{Rand: rand.New(rand.NewPCG(seed, 0x6e6570636f)), p: &bundle.Program{}}
+func New(seed uint64) *bundle.Program { return program(seed, false) }
+
+// NewPublished is New with gated convolutions of the published model's kind only, for which there
+// are more kernels: 64, 128 or 256 channels, at most four taps, and the channel map c/2.
+func NewPublished(seed uint64) *bundle.Program { return program(seed, true) }
+
+func program(seed uint64, published bool) *bundle.Program {
+	g := &gen{Rand: rand.New(rand.NewPCG(seed, 0x6e6570636f)), p: &bundle.Program{}, published: published}
 	g.p.Length = 1 + g.IntN(g.choose(4, 40, 160))
 	g.p.Vocab = 2 + g.IntN(300)
 	for range 1 + g.IntN(2) {
@@ -59,8 +65,9 @@ func Input(p *bundle.Program, seed uint64) (tokens []int32, valid int) {
 // gen builds one program; the field's rules are those of bundle.Validate.
 type gen struct {
 	*rand.Rand
-	p     *bundle.Program
-	reach [][2]int // receptive field of each value, left and right
+	p         *bundle.Program
+	published bool     // see NewPublished
+	reach     [][2]int // receptive field of each value, left and right
 }
 
 func (g *gen) choose(n ...int) int { return n[g.IntN(len(n))] }
@@ -163,6 +170,9 @@ func (g *gen) tokenTable() int {
 
 // channels is a number of channels, around the widths of vectors.
 func (g *gen) channels() int {
+	if g.published {
+		return g.choose(64, 64, 128, 256)
+	}
 	if g.coin(12) {
 		return 256
 	}

@@ -85,6 +85,9 @@ func TestRandomPrograms(t *testing.T) {
 	}
 	for seed := range n {
 		differential(t, randprog.New(seed), seed)
+		if seed%4 == 0 {
+			differential(t, randprog.NewPublished(seed), seed)
+		}
 	}
 }
 
@@ -160,8 +163,11 @@ func TestProfile(t *testing.T) {
 
 // Every value that can be seen equals refexec's, as far as it was computed.
 func TestTrace(t *testing.T) {
-	for seed := range uint64(150) {
+	for seed := range uint64(200) {
 		p := randprog.New(seed)
+		if seed >= 150 {
+			p = randprog.NewPublished(seed)
+		}
 		tokens, valid := randprog.Input(p, seed)
 		x, err := refexec.New(p)
 		if err != nil {
@@ -191,7 +197,7 @@ func TestTrace(t *testing.T) {
 	}
 }
 
-// FuzzEngine lets the fuzzer search among programs: both kinds of random program,
+// FuzzEngine lets the fuzzer search among programs: all kinds of random program,
 // engine against refexec.
 func FuzzEngine(f *testing.F) {
 	for seed := range uint64(8) {
@@ -199,6 +205,7 @@ func FuzzEngine(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, seed uint64) {
 		differential(t, randprog.New(seed), seed)
+		differential(t, randprog.NewPublished(seed), seed)
 		differential(t, randomChain(seed), seed)
 	})
 }
