@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/kernels/cpu"
 )
 
 // Integer logits of every real test flow are the same bytes on every kernel
@@ -28,16 +29,21 @@ func TestKernelPathsOnRealFlows(t *testing.T) {
 	emulated := func(core, path string) []string {
 		return []string{qemu, "-cpu", core, "-E", "NEPCOC_KERNEL=" + path, arm}
 	}
-	paths := []struct {
+	type kernelPath struct {
 		name    string
 		command []string
 		env     string
-	}{
+	}
+	paths := []kernelPath{
 		{"this machine, purego", []string{"nepcoc"}, "NEPCOC_KERNEL=purego"},
-		{"this machine, fastest", []string{"nepcoc"}, ""},
 		{"arm64, dot product", emulated("cortex-a76", "dotprod"), ""},
 		{"arm64, none used", emulated("cortex-a76", "neon"), ""},
 		{"arm64 without", emulated("cortex-a72", "neon"), ""},
+	}
+	for _, have := range cpu.Available() {
+		if have == cpu.AVX2 || have == cpu.AVX512 {
+			paths = append(paths, kernelPath{"this machine, " + have.String(), []string{"nepcoc"}, "NEPCOC_KERNEL=" + have.String()})
+		}
 	}
 	for _, model := range []string{"nepco-small", "nepco"} {
 		bundle := filepath.Join(dir, model+".nepco")

@@ -74,29 +74,31 @@ type executorReport struct {
 // run computes the outputs of one input. The result is valid until the next call.
 type run func(tokens []int32, valid int) ([][]int32, error)
 
-// executors bind a program to this machine, each in its own way; all must
-// agree to the bit.
+// binder binds a program to this machine and says which kernels it uses, if any.
+type binder func(p *bundle.Program) (f run, kernels string, err error)
+
+// executors bind a program each in its own way; all must agree to the bit.
 var executors = []struct {
 	name string
-	bind func(p *bundle.Program) (run, error)
+	bind binder
 }{
-	{"reference", func(p *bundle.Program) (run, error) {
+	{"reference", func(p *bundle.Program) (run, string, error) {
 		x, err := refexec.New(p)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
-		return x.Run, nil
+		return x.Run, "", nil
 	}},
-	{"engine", func(p *bundle.Program) (run, error) {
+	{"engine", func(p *bundle.Program) (run, string, error) {
 		e, err := engine.Bind(p, engine.Options{})
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		c, out := e.NewContext(), e.NewOutput()
 		return func(tokens []int32, valid int) ([][]int32, error) {
 			err := c.Run(tokens, valid, out)
 			return out, err
-		}, nil
+		}, e.KernelPath(), nil
 	}},
 }
 
@@ -134,31 +136,27 @@ func selftest(path string, trusted []string) (*selftestReport, error) {
 	if err := b.Manifest.CheckCPU(r.Features); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	kernels, err := cpu.Choose()
-	if err != nil {
-		return nil, err
-	}
-	r.Kernels = kernels.String()
 	if len(b.Golden) == 0 {
 		return nil, fmt.Errorf("%s: no golden vectors in it, so nothing can be proved: compile it again", path)
 	}
 	for _, x := range executors {
-		e, err := golden(b, x.name, x.bind)
+		e, kernels, err := golden(b, x.name, x.bind)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s executor: %w", path, x.name, err)
 		}
 		r.OK = r.OK && e.Differ == ""
+		r.Kernels = kernels // the engine's, which comes last
 		r.Executors = append(r.Executors, *e)
 	}
 	return r, nil
 }
 
 // golden runs all golden vectors through one executor.
-func golden(b *bundle.Bundle, name string, bind func(*bundle.Program) (run, error)) (*executorReport, error) {
+func golden(b *bundle.Bundle, name string, bind binder) (*executorReport, string, error) {
 	start := time.Now()
-	f, err := bind(b.Program)
+	f, kernels, err := bind(b.Program)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	e := &executorReport{Name: name, BindUS: time.Since(start).Microseconds()}
 	var times []time.Duration
@@ -167,7 +165,7 @@ func golden(b *bundle.Bundle, name string, bind func(*bundle.Program) (run, erro
 		start := time.Now()
 		got, err := f(g.Tokens, g.Valid)
 		if err != nil {
-			return nil, fmt.Errorf("golden vector %d: %w", i, err)
+			return nil, "", fmt.Errorf("golden vector %d: %w", i, err)
 		}
 		times = append(times, time.Since(start))
 		if d := difference(b.Program, g.Logits, got); d == "" {
@@ -178,7 +176,7 @@ func golden(b *bundle.Bundle, name string, bind func(*bundle.Program) (run, erro
 	}
 	slices.Sort(times)
 	e.P50US = float64(times[len(times)/2].Nanoseconds()) / 1000
-	return e, nil
+	return e, kernels, nil
 }
 
 // difference names the first logit that differs.

@@ -36,6 +36,13 @@ func TestChoose(t *testing.T) {
 	}
 }
 
+// No emulator has AVX-512: its kernels are tested where the machine has it, and this says where not.
+func TestAVX512(t *testing.T) {
+	if runtime.GOARCH == "amd64" && !slices.Contains(Available(), AVX512) && !pureGo {
+		t.Skip("no AVX-512 here: its kernels are not tested")
+	}
+}
+
 // A machine without AVX2 must not let CI look green with the kernels untested.
 func TestCIHasAVX2(t *testing.T) {
 	if runtime.GOARCH != "amd64" || slices.Contains(Available(), AVX2) || len(detect()) > 0 {
