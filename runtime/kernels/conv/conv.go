@@ -73,7 +73,7 @@ func New(p Params, r Requant, path cpu.Path) *Layer {
 	if has(path) && !(bytes && (p.Out == 1 || dots)) {
 		l.pack()
 	}
-	l.block = max(4, accBytes/4/l.stride&^3)
+	l.block = max(8, accBytes/4/l.stride&^7)
 	if r.Mult != nil {
 		mult := make([]int32, l.stride)
 		copy(mult, r.Mult)
@@ -114,24 +114,28 @@ func (l *Layer) bound(o int) int64 {
 
 // Scratch is a worker's memory for the layers that it was made for.
 type Scratch struct {
-	acc []int32
-	x   []int16 // the input, extended
-	w8  []int8  // a window
-	w16 []int16
+	acc   []int32
+	x     []int16 // the input, extended
+	bytes []uint8 // the same in bytes
+	w8    []int8  // a window
+	w16   []int16
 }
 
 // NewScratch makes the scratch of layers.
 func NewScratch(layers []*Layer) *Scratch {
-	var acc, x, window int
+	var acc, x, bytes, window int
 	for _, l := range layers {
 		acc = max(acc, min(l.block, l.p.Out)*l.stride)
-		if l.packed != nil {
-			x = max(x, l.positions(l.p.Out)*l.p.Cin+l.slack())
-		} else {
+		switch size := l.positions(l.p.Out)*l.p.Cin + l.slack(); {
+		case l.packed == nil:
 			window = max(window, l.p.K*l.p.Cin)
+		case l.packed.w8 != nil:
+			bytes = max(bytes, size)
+		default:
+			x = max(x, size)
 		}
 	}
-	return &Scratch{acc: make([]int32, acc), x: make([]int16, x), w8: make([]int8, window), w16: make([]int16, window)}
+	return &Scratch{acc: make([]int32, acc), x: make([]int16, x), bytes: make([]uint8, bytes), w8: make([]int8, window), w16: make([]int16, window)}
 }
 
 // positions is how many positions of input, padding included, the first rows of output
@@ -152,13 +156,13 @@ func Run16[D rescale.Int](l *Layer, dst []D, x []int16, rows int, s *Scratch) {
 
 func run[S int8 | int16, D rescale.Int](l *Layer, dst []D, x []S, rows int, s *Scratch, window []S, product func(*Layer, []int32, int, []S)) {
 	if l.packed != nil {
-		extend(l, s.x, x, rows)
+		extend(l, s, x, rows)
 	}
 	for t := 0; t < rows; t += l.block {
 		n := min(l.block, rows-t)
 		acc := s.acc[:n*l.stride]
 		if l.packed != nil {
-			l.accumulate(acc, s.x, t, n)
+			l.accumulate(acc, s, t, n)
 		} else {
 			for i := range n {
 				row(l, acc[i*l.stride:][:l.p.Cout], x, t+i, window, product)

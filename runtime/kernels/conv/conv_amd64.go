@@ -16,12 +16,33 @@ func order(c int) int { return c&^12 | c&4<<1 | c&8>>1 }
 
 // Strides are in elements; see the packing for the order of weights and biases.
 
-func dense16(_ cpu.Path, acc []int32, accStride int, x []int16, xStride, n int, w []int16, segments, segStride, pairs int, bias []int32) {
+func dense16(path cpu.Path, acc []int32, accStride int, x []int16, xStride, n int, w []int16, segments, segStride, pairs int, bias []int32) {
+	if path == cpu.AVX512 {
+		dense16AVX512(&acc[0], accStride*4, &x[0], xStride*2, n, &w[0], segments, segStride*2, pairs, &bias[0])
+		return
+	}
 	dense16AVX2(&acc[0], accStride*4, &x[0], xStride*2, n, &w[0], segments, segStride*2, pairs, &bias[0])
 }
 
-func dense8(_ cpu.Path, acc []int32, accStride int, x []int16, xStride, n int, w []int16, segments, segStride, pairs int, bias []int32) {
+func dense8(path cpu.Path, acc []int32, accStride int, x []int16, xStride, n int, w []int16, segments, segStride, pairs int, bias []int32) {
+	if path == cpu.AVX512 {
+		dense8AVX512(&acc[0], accStride*4, &x[0], xStride*2, n, &w[0], segments, segStride*2, pairs, &bias[0])
+		return
+	}
 	dense8AVX2(&acc[0], accStride*4, &x[0], xStride*2, n, &w[0], segments, segStride*2, pairs, &bias[0])
+}
+
+// hasBytes tells whether the path has products of four bytes.
+func hasBytes(path cpu.Path) bool { return path == cpu.AVX512 }
+
+// bytes16 and bytes8 are dense16 and dense8 of bytes, x unsigned; pairs counts fours.
+
+func bytes16(acc []int32, accStride int, x []uint8, xStride, n int, w []int8, segments, segStride, pairs int, bias []int32) {
+	bytes16AVX512(&acc[0], accStride*4, &x[0], xStride, n, &w[0], segments, segStride, pairs, &bias[0])
+}
+
+func bytes8(acc []int32, accStride int, x []uint8, xStride, n int, w []int8, segments, segStride, pairs int, bias []int32) {
+	bytes8AVX512(&acc[0], accStride*4, &x[0], xStride, n, &w[0], segments, segStride, pairs, &bias[0])
 }
 
 func depthwise16(_ cpu.Path, acc []int32, accStride int, x []int16, xStride, n int, w []int16, pairs, tapStride int, bias []int32) {
@@ -33,6 +54,18 @@ func dense16AVX2(acc *int32, accStride int, x *int16, xStride, n int, w *int16, 
 
 //go:noescape
 func dense8AVX2(acc *int32, accStride int, x *int16, xStride, n int, w *int16, segments, segStride, pairs int, bias *int32)
+
+//go:noescape
+func dense16AVX512(acc *int32, accStride int, x *int16, xStride, n int, w *int16, segments, segStride, pairs int, bias *int32)
+
+//go:noescape
+func dense8AVX512(acc *int32, accStride int, x *int16, xStride, n int, w *int16, segments, segStride, pairs int, bias *int32)
+
+//go:noescape
+func bytes16AVX512(acc *int32, accStride int, x *uint8, xStride, n int, w *int8, segments, segStride, pairs int, bias *int32)
+
+//go:noescape
+func bytes8AVX512(acc *int32, accStride int, x *uint8, xStride, n int, w *int8, segments, segStride, pairs int, bias *int32)
 
 //go:noescape
 func depthwise16AVX2(acc *int32, accStride int, x *int16, xStride, n int, w *int16, pairs, tapStride int, bias *int32)

@@ -1,12 +1,21 @@
 package conv
 
-import "nepcoc/runtime/kernels/rescale"
+import (
+	"encoding/binary"
+	"unsafe"
+
+	"nepcoc/runtime/kernels/rescale"
+)
 
 // The kernels' way: positions lie in a scratch of 16-bit rows, padding included, so
 // that every window is contiguous (or, dilated, K contiguous pieces) and no edge
 // is special. Output channels are side by side in the vectors' lanes; inputs go in
 // pairs of neighbours, whose products with a pair of weights AVX2 adds in one
 // instruction. Sums wrap in 32 bits.
+//
+// With AVX-512, dense layers whose inputs and weights are bytes are done in bytes, four
+// inputs to an instruction. It multiplies unsigned by signed: the scratch holds x+128, and
+// the biases take the 128 back.
 
 // lanes is the number of output channels that the kernels do at a time; a dense layer's
 // last block may have half of that.
@@ -15,8 +24,9 @@ const lanes = 16
 type packed struct {
 	bias      []int32   // per group, padded
 	w         [][]int16 // dense: per group; depthwise: one
+	w8        [][]int8  // dense, of bytes: instead of w
 	segments  int       // dense: contiguous pieces of a window
-	pairs     int       // dense: pairs of inputs per piece; depthwise: pairs of taps
+	pairs     int       // dense: pairs (of bytes: fours) of inputs per piece; depthwise: pairs of taps
 	groupPad  int       // channels of a group's outputs, padded
 	depthwise bool
 }
@@ -33,38 +43,53 @@ func (l *Layer) pack() {
 	}
 }
 
-// packDense: for each block of 16 (last: 8) outputs and each pair of inputs, the pairs of
+// packDense: for each block of 16 (last: 8) outputs and each pair (four) of inputs, the pairs of
 // weights of the block's outputs.
 func (l *Layer) packDense() {
 	p, k := &l.p, l.packed
+	bytes := hasBytes(l.path) && p.W8 != nil && !p.Wide
+	per, place := 2, inPair
+	if bytes {
+		per, place = 4, func(at, _ int) (channel, input int) { return at / 4, at % 4 }
+	}
 	k.segments = p.K
 	n := l.perIn // inputs per piece
 	if p.Groups == 1 && p.Dilation == 1 {
 		k.segments, n = 1, p.K*p.Cin
 	}
-	k.pairs = up(n, 4) / 2 // even
+	k.pairs = up(n, 2*per) / per // even
 	k.groupPad = rescale.Pad(l.perOut)
 	for g := range p.Groups {
 		bias := make([]int32, k.groupPad)
 		copy(bias, p.Bias[g*l.perOut:(g+1)*l.perOut])
-		k.bias = append(k.bias, bias...)
 		var w []int16
 		for o0 := 0; o0 < k.groupPad; o0 += lanes {
 			width := min(lanes, k.groupPad-o0)
 			for s := range k.segments {
-				for i := 0; i < 2*k.pairs; i += 2 {
-					for at := range 2 * width {
-						o, j := inPair(at, width)
-						v := int16(0)
+				for i := 0; i < per*k.pairs; i += per {
+					for at := range per * width {
+						o, j := place(at, width)
+						v := int32(0)
 						if o, j := o0+o, i+j; o < l.perOut && j < n {
-							v = int16(l.weight((g*l.perOut+o)*p.K*l.perIn + s*n + j))
+							v = l.weight((g*l.perOut+o)*p.K*l.perIn + s*n + j)
 						}
-						w = append(w, v)
+						if bytes {
+							bias[o0+o] -= 128 * v
+						}
+						w = append(w, int16(v))
 					}
 				}
 			}
 		}
-		k.w = append(k.w, w)
+		k.bias = append(k.bias, bias...)
+		if bytes {
+			k.w8 = append(k.w8, make([]int8, len(w)))
+			for i, v := range w {
+				k.w8[g][i] = int8(v)
+			}
+		} else {
+			k.w = append(k.w, w)
+		}
 	}
 	if p.Groups > 1 {
 		// A group's padding is overwritten by the next group; the last needs room.
@@ -106,47 +131,84 @@ func (l *Layer) packDepthwise() {
 func (l *Layer) slack() int { return l.p.Dilation*l.p.Cin + 4*lanes }
 
 // extend fills the scratch for output positions [0,rows).
-func extend[T int8 | int16](l *Layer, x []int16, src []T, rows int) {
-	p := &l.p
+func extend[T int8 | int16](l *Layer, s *Scratch, src []T, rows int) {
 	n := l.positions(rows)
-	last := min(n, p.PadLeft+p.Rows)
-	for t := range min(p.PadLeft, n) {
-		copy(x[t*p.Cin:], l.pad)
-	}
-	for t := max(last, 0); t < n; t++ {
-		copy(x[t*p.Cin:], l.pad)
-	}
-	if last <= p.PadLeft {
+	from, to := l.inside(n)
+	src = src[:max(to-from, 0)*l.p.Cin]
+	if l.packed.w8 != nil {
+		for t := range n {
+			if t < from || t >= to {
+				row := s.bytes[t*l.p.Cin:][:l.p.Cin]
+				for i, v := range l.pad {
+					row[i] = uint8(v) ^ 0x80
+				}
+			}
+		}
+		unsigned(s.bytes[from*l.p.Cin:], any(src).([]int8))
 		return
 	}
-	dst, src := x[p.PadLeft*p.Cin:last*p.Cin], src[:(last-p.PadLeft)*p.Cin]
-	switch s := any(src).(type) {
+	for t := range n {
+		if t < from || t >= to {
+			copy(s.x[t*l.p.Cin:], l.pad)
+		}
+	}
+	switch dst := s.x[from*l.p.Cin:]; src := any(src).(type) {
 	case []int8:
-		rescale.Extend(l.path, dst, s)
+		rescale.Extend(l.path, dst[:len(src)], src)
 	case []int16:
-		copy(dst, s)
+		copy(dst, src)
+	}
+}
+
+// inside are the first of n positions, padding included, that lies within the input, and the first
+// beyond it.
+func (l *Layer) inside(n int) (from, to int) {
+	from = min(l.p.PadLeft, n)
+	return from, max(from, min(n, l.p.PadLeft+l.p.Rows))
+}
+
+// unsigned is dst = src+128, eight at a time.
+func unsigned(dst []uint8, src []int8) {
+	if len(src) == 0 {
+		return
+	}
+	from := unsafe.Slice((*uint8)(unsafe.Pointer(&src[0])), len(src))
+	dst = dst[:len(from)]
+	for ; len(from) >= 8; from, dst = from[8:], dst[8:] {
+		binary.LittleEndian.PutUint64(dst, binary.LittleEndian.Uint64(from)^0x8080808080808080)
+	}
+	for i, v := range from {
+		dst[i] = v ^ 0x80
 	}
 }
 
 // accumulate computes the accumulators of output positions [t,t+n) from the scratch.
-func (l *Layer) accumulate(acc []int32, x []int16, t, n int) {
+func (l *Layer) accumulate(acc []int32, s *Scratch, t, n int) {
 	p, k := &l.p, l.packed
-	x = x[t*p.Stride*p.Cin:]
+	at := t * p.Stride * p.Cin
 	if k.depthwise {
 		for c := 0; c < l.stride; c += lanes {
-			depthwise16(l.path, acc[c:], l.stride, x[c:], p.Stride*p.Cin, n, k.w[0][c*2*k.pairs:], k.pairs, p.Dilation*p.Cin, k.bias[c:])
+			depthwise16(l.path, acc[c:], l.stride, s.x[at+c:], p.Stride*p.Cin, n, k.w[0][c*2*k.pairs:], k.pairs, p.Dilation*p.Cin, k.bias[c:])
 		}
 		return
 	}
 	for g := range p.Groups {
-		w, bias := k.w[g], k.bias[g*k.groupPad:]
-		a := acc[g*l.perOut:]
+		bias := k.bias[g*k.groupPad:]
 		for o := 0; o < k.groupPad; o += lanes {
+			a, from, narrow := acc[g*l.perOut+o:], at+g*l.perIn, k.groupPad-o < lanes
+			if k.w8 != nil {
+				f := bytes16
+				if narrow {
+					f = bytes8
+				}
+				f(a, l.stride, s.bytes[from:], p.Stride*p.Cin, n, k.w8[g][o*4*k.pairs*k.segments:], k.segments, p.Dilation*p.Cin, k.pairs, bias[o:])
+				continue
+			}
 			f := dense16
-			if k.groupPad-o < lanes {
+			if narrow {
 				f = dense8
 			}
-			f(l.path, a[o:], l.stride, x[g*l.perIn:], p.Stride*p.Cin, n, w[o*2*k.pairs*k.segments:], k.segments, p.Dilation*p.Cin, k.pairs, bias[o:])
+			f(l.path, a, l.stride, s.x[from:], p.Stride*p.Cin, n, k.w[g][o*2*k.pairs*k.segments:], k.segments, p.Dilation*p.Cin, k.pairs, bias[o:])
 		}
 	}
 }
