@@ -59,10 +59,14 @@ func runConv[D rescale.Int](c *Context, l *conv.Layer, dst []D, in, rows int) {
 
 func bindLut(e *Engine, s *bundle.Step) (func(*Context), error) {
 	t, in, out := &e.p.Tensors[s.Lut.Table], s.In[0], s.Out
-	table := lut.New(shorts(t), t.Shape[len(t.Shape)-1], s.Lut.Mult, s.Lut.Shift)
+	table := lut.New(e.path, shorts(t), t.Shape[len(t.Shape)-1], s.Lut.Mult, s.Lut.Shift)
 	cols := e.p.Values[out].Cols
 	return alsoPlane(e, out, func(c *Context) {
-		for t := range c.need[out] {
+		rows, cols := c.need[out], cols
+		if !table.PerChannel() {
+			rows, cols = 1, rows*cols
+		}
+		for t := range rows {
 			switch at := t * cols; {
 			case c.i8[out] != nil:
 				lookUp(c, table, c.i8[out][at:], in, at, cols)

@@ -14,3 +14,5 @@ func bytes16(acc []int32, accStride int, x []uint8, xStride, n int, w []int8, se
 func bytes8(acc []int32, accStride int, x []uint8, xStride, n int, w []int8, segments, segStride, pairs int, bias []int32) {
 	panic("BUG: no assembly")
 }
+
+func unsigned(dst []uint8, src []int8) { panic("BUG: no assembly") }

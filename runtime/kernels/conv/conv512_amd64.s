@@ -130,3 +130,37 @@ TEXT ·bytes16AVX512(SB), NOSPLIT, $0-80
 // func bytes8AVX512(acc *int32, accStride int, x *uint8, xStride, n int, w *int8, segments, segStride, pairs int, bias *int32)
 TEXT ·bytes8AVX512(SB), NOSPLIT, $0-80
 	DENSE(BYTES, 32, Y8, Y9, Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y7)
+
+DATA flip<>+0(SB)/4, $0x80808080
+GLOBL flip<>(SB), RODATA|NOPTR, $4
+
+// func unsignedAVX512(dst *uint8, src *int8, n int)
+TEXT ·unsignedAVX512(SB), NOSPLIT, $0-24
+	MOVQ         dst+0(FP), DI
+	MOVQ         src+8(FP), SI
+	MOVQ         n+16(FP), CX
+	VPBROADCASTD flip<>(SB), Z15
+	SUBQ         $64, CX
+	JLT          rest
+
+whole:
+	VPXORQ    (SI), Z15, Z0
+	VMOVDQU64 Z0, (DI)
+	ADDQ      $64, SI
+	ADDQ      $64, DI
+	SUBQ      $64, CX
+	JGE       whole
+
+rest:
+	ADDQ       $64, CX
+	JZ         done
+	MOVQ       $-1, AX
+	BZHIQ      CX, AX, AX
+	KMOVQ      AX, K1
+	VMOVDQU8.Z (SI), K1, Z0
+	VPXORQ     Z15, Z0, Z0
+	VMOVDQU8   Z0, K1, (DI)
+
+done:
+	VZEROUPPER
+	RET

@@ -45,6 +45,16 @@ func bytes8(acc []int32, accStride int, x []uint8, xStride, n int, w []int8, seg
 	bytes8AVX512(&acc[0], accStride*4, &x[0], xStride, n, &w[0], segments, segStride, pairs, &bias[0])
 }
 
+// unsigned is dst = src+128.
+func unsigned(dst []uint8, src []int8) {
+	if len(src) > 0 {
+		unsignedAVX512(&dst[:len(src)][0], &src[0], len(src))
+	}
+}
+
+//go:noescape
+func unsignedAVX512(dst *uint8, src *int8, n int)
+
 func depthwise16(_ cpu.Path, acc []int32, accStride int, x []int16, xStride, n int, w []int16, pairs, tapStride int, bias []int32) {
 	depthwise16AVX2(&acc[0], accStride*4, &x[0], xStride*2, n, &w[0], pairs, tapStride*2, &bias[0])
 }

@@ -1,11 +1,6 @@
 package conv
 
-import (
-	"encoding/binary"
-	"unsafe"
-
-	"nepcoc/runtime/kernels/rescale"
-)
+import "nepcoc/runtime/kernels/rescale"
 
 // The kernels' way: positions lie in a scratch of 16-bit rows, padding included, so
 // that every window is contiguous (or, dilated, K contiguous pieces) and no edge
@@ -165,21 +160,6 @@ func extend[T int8 | int16](l *Layer, s *Scratch, src []T, rows int) {
 func (l *Layer) inside(n int) (from, to int) {
 	from = min(l.p.PadLeft, n)
 	return from, max(from, min(n, l.p.PadLeft+l.p.Rows))
-}
-
-// unsigned is dst = src+128, eight at a time.
-func unsigned(dst []uint8, src []int8) {
-	if len(src) == 0 {
-		return
-	}
-	from := unsafe.Slice((*uint8)(unsafe.Pointer(&src[0])), len(src))
-	dst = dst[:len(from)]
-	for ; len(from) >= 8; from, dst = from[8:], dst[8:] {
-		binary.LittleEndian.PutUint64(dst, binary.LittleEndian.Uint64(from)^0x8080808080808080)
-	}
-	for i, v := range from {
-		dst[i] = v ^ 0x80
-	}
 }
 
 // accumulate computes the accumulators of output positions [t,t+n) from the scratch.

@@ -1,46 +1,72 @@
 package lut_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
 	"nepcoc/runtime/arith"
+	"nepcoc/runtime/kernels/cpu"
 	"nepcoc/runtime/kernels/lut"
 )
 
+// shape is a table of rows of n entries, one for all channels or one each.
+type shape struct {
+	n, channels int
+	mult        int32
+	shift       int
+	wide        bool // entries that no byte holds
+}
+
 func TestMap(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for _, c := range []struct {
-		n, channels int
-		mult        int32
-		shift       int
-	}{{256, 1, 1, 0}, {1024, 1, 3, 1}, {2, 1, 1, 7}, {16, 5, -9, 4}, {8, 300, 100000, 20}} {
-		entries := make([]int16, c.n*c.channels)
-		for i := range entries {
-			entries[i] = int16(r.IntN(256) - 128)
-		}
-		table := lut.New(entries, c.n, c.mult, c.shift)
-		cols := max(c.channels, 257)
-		if c.channels > 1 {
-			cols = c.channels
-		}
-		want := func(i int, x int32) int16 {
-			row := i
-			if c.channels == 1 {
-				row = 0
+	for _, path := range cpu.Available() {
+		for _, s := range []shape{{256, 1, 1, 0, false}, {256, 1, 1, 0, true}, {1024, 1, 3, 1, false}, {2, 1, 1, 7, false}, {16, 5, -9, 4, false}, {8, 300, 100000, 20, true}} {
+			lengths := []int{s.channels}
+			if s.channels == 1 {
+				lengths = []int{1, 7, 63, 64, 65, 128, 200, 257}
 			}
-			return entries[row*c.n+arith.TableIndex(arith.Requant(int64(x), c.mult, c.shift), c.n)]
-		}
-		x8, x32, y8, y16 := make([]int8, cols), make([]int32, cols), make([]int8, cols), make([]int16, cols)
-		for i := range cols {
-			x8[i], x32[i] = int8(i), int32(r.Uint32())
-		}
-		lut.Map8(table, y16, x8)
-		lut.Map(table, y8, x32)
-		for i := range cols {
-			if y16[i] != want(i, int32(x8[i])) || int16(y8[i]) != want(i, x32[i]) {
-				t.Fatalf("%+v: element %d: %d and %d, want %d and %d", c, i, y16[i], y8[i], want(i, int32(x8[i])), want(i, x32[i]))
+			for _, n := range lengths {
+				testMap(t, r, path, s, n)
 			}
 		}
+	}
+}
+
+func testMap(t *testing.T, r *rand.Rand, path cpu.Path, s shape, n int) {
+	t.Helper()
+	entries := make([]int16, s.n*s.channels)
+	for i := range entries {
+		entries[i] = int16(r.IntN(256) - 128)
+		if s.wide {
+			entries[i] = int16(r.Uint32())
+		}
+	}
+	table := lut.New(path, entries, s.n, s.mult, s.shift)
+	want := func(i int, x int32) int16 {
+		row := i
+		if s.channels == 1 {
+			row = 0
+		}
+		return entries[row*s.n+arith.TableIndex(arith.Requant(int64(x), s.mult, s.shift), s.n)]
+	}
+	const guard = 99
+	x8, x32, from8, narrow, wide := make([]int8, n), make([]int32, n), make([]int16, n+1), make([]int8, n+1), make([]int32, n+1)
+	for i := range n {
+		x8[i], x32[i] = int8(i), int32(r.Uint32())
+	}
+	from8[n], narrow[n], wide[n] = guard, guard, guard
+	lut.Map8(table, narrow[:n], x8)
+	lut.Map8(table, from8[:n], x8)
+	lut.Map(table, wide[:n], x32)
+	name := fmt.Sprintf("%v %+v, %d elements", path, s, n)
+	for i := range n {
+		w := want(i, int32(x8[i]))
+		if from8[i] != w || narrow[i] != int8(w) || wide[i] != int32(want(i, x32[i])) {
+			t.Fatalf("%s: element %d: %d, %d and %d, want %d and %d", name, i, from8[i], narrow[i], wide[i], w, want(i, x32[i]))
+		}
+	}
+	if from8[n] != guard || narrow[n] != guard || wide[n] != guard {
+		t.Fatalf("%s: wrote beyond the end", name)
 	}
 }
