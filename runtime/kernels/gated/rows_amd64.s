@@ -183,6 +183,16 @@ done:                                     \
 	VZEROUPPER                        \
 	RET
 
+// The arguments of the kernels on tiles: SI the tile, R11 from one position to the next, CX
+// positions, R12 and R13 their factors, R8 the flips.
+#define TILEARGS \
+	MOVQ y+0(FP), SI           \
+	MOVQ yStep+8(FP), R11      \
+	MOVQ n+16(FP), CX          \
+	MOVQ r+24(FP), R12         \
+	MOVQ k+32(FP), R13         \
+	MOVQ flips+40(FP), R8
+
 // func plainRows(w *byte, src *int8, gOffset, srcStep int, dst *int8, dstStep, n int, tab *rowTables)
 TEXT ·plainRows(SB), NOSPLIT, $0-64
 	MOVQ            w+0(FP), R8
@@ -426,12 +436,7 @@ sixteen:
 
 // func applyRows(y *int16, yStep, n int, r, k *int16, flips *byte, dst *int8, dstStep int, mult uint16)
 TEXT ·applyRows(SB), NOSPLIT, $0-66
-	MOVQ            y+0(FP), SI
-	MOVQ            yStep+8(FP), R11
-	MOVQ            n+16(FP), CX
-	MOVQ            r+24(FP), R12
-	MOVQ            k+32(FP), R13
-	MOVQ            flips+40(FP), R8
+	TILEARGS
 	MOVQ            dst+48(FP), DI
 	MOVQ            dstStep+56(FP), R9
 	VPBROADCASTW    mult+64(FP), Z13
@@ -454,12 +459,7 @@ position:
 
 // func poolRows(y *int16, yStep, n int, r, k *int16, flips *byte, acc *int16)
 TEXT ·poolRows(SB), NOSPLIT, $0-56
-	MOVQ      y+0(FP), SI
-	MOVQ      yStep+8(FP), R11
-	MOVQ      n+16(FP), CX
-	MOVQ      r+24(FP), R12
-	MOVQ      k+32(FP), R13
-	MOVQ      flips+40(FP), R8
+	TILEARGS
 	MOVQ      acc+48(FP), DI
 	VMOVDQU64 (R8), Z14
 	VMOVDQU64 64(R8), Z15
@@ -491,12 +491,7 @@ position:
 
 // func wideRows(y *int16, yStep, n int, r, k *int16, flips *byte, dst *int16, dstStep int)
 TEXT ·wideRows(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), SI
-	MOVQ      yStep+8(FP), R11
-	MOVQ      n+16(FP), CX
-	MOVQ      r+24(FP), R12
-	MOVQ      k+32(FP), R13
-	MOVQ      flips+40(FP), R8
+	TILEARGS
 	MOVQ      dst+48(FP), DI
 	MOVQ      dstStep+56(FP), R9
 	VMOVDQU64 (R8), Z14
