@@ -47,6 +47,15 @@ func dotTile8(w *byte, pairs int, src *int8, srcStride int, res *int8, resStride
 func dotTile8Map(w *byte, pairs int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables, aux *byte)
 
 //go:noescape
+func dotPlainQuarter(quarters *byte, w *byte, quads int, src *int8, srcStride int, dst *int8, dstStride int, tab *tables)
+
+//go:noescape
+func dotTileQuarterPositive(quarters *byte, w *byte, quads int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables, aux *byte)
+
+//go:noescape
+func dotTileQuarter(quarters *byte, w *byte, quads int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables, aux *byte)
+
+//go:noescape
 func neonPlain4Shift3(w *byte, n int, src *int8, srcStride int, dst *int8, dstStride int, blocks int, tab *tables)
 
 //go:noescape

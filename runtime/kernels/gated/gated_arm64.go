@@ -32,28 +32,42 @@ const (
 	dotSize4 = 96
 	dotSize8 = 112
 	neonSize = 64
+
+	quarterTaps = 64
+	quarterSize = 128
+)
+
+// Parts of a block.
+const (
+	half    = Block / 2
+	quarter = Block / 4
 )
 
 type packed struct {
-	w, aux  []byte
-	flips   []byte // [C][16], 0 or 255
-	flipped bool   // some channel is
-	tab     tables
-	factors factorParams
-	plain   plainFunc
-	dotTile dotTileFunc
-	neoTile neonTileFunc
-	apply   applyFunc
-	pool    poolFunc
-	wide    func(y *int16, n int, r, k *int16, flips *byte, dst *int16)
+	w, aux []byte
+	// for 8 positions of two pairs; nil where there is no kernel
+	quarters    []byte
+	quarterTab  tables // how products are rounded differs
+	quarterTile quarterTileFunc
+	flips       []byte // [C][16], 0 or 255
+	flipped     bool   // some channel is
+	tab         tables
+	factors     factorParams
+	plain       plainFunc
+	dotTile     dotTileFunc
+	neoTile     neonTileFunc
+	apply       applyFunc
+	pool        poolFunc
+	wide        func(y *int16, n int, r, k *int16, flips *byte, dst *int16)
 }
 
 type (
-	plainFunc    = func(w *byte, n int, src *int8, srcStride int, dst *int8, dstStride int, blocks int, tab *tables)
-	dotTileFunc  = func(w *byte, pairs int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables, aux *byte)
-	neonTileFunc = func(w *byte, n int, src *int8, srcStride int, res *int8, resStride int, y0, y1 *int16, tab *tables, aux *byte)
-	applyFunc    = func(y *int16, pairs int, r, k *int16, flips *byte, work *int16, dst *int8, dstStride int)
-	poolFunc     = func(y *int16, pairs int, r, k *int16, flips *byte, mask *int16, acc *int16)
+	plainFunc       = func(w *byte, n int, src *int8, srcStride int, dst *int8, dstStride int, blocks int, tab *tables)
+	dotTileFunc     = func(w *byte, pairs int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables, aux *byte)
+	quarterTileFunc = func(quarters, w *byte, quads int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables, aux *byte)
+	neonTileFunc    = func(w *byte, n int, src *int8, srcStride int, res *int8, resStride int, y0, y1 *int16, tab *tables, aux *byte)
+	applyFunc       = func(y *int16, pairs int, r, k *int16, flips *byte, work *int16, dst *int8, dstStride int)
+	poolFunc        = func(y *int16, pairs int, r, k *int16, flips *byte, mask *int16, acc *int16)
 )
 
 // tables are the gate's base and slope and how products are rounded: 128<<shift
@@ -183,6 +197,9 @@ func (l *Layer) packDot(signed bool) {
 		if f := dotPlain4Shifts[p.Shift]; f != nil {
 			k.plain = f
 		}
+		if p.C%4 == 0 {
+			l.packQuarters(positive)
+		}
 	case size == dotSize4:
 		k.plain, k.dotTile = dotPlain4Map, dotTile4Map
 	case shared:
@@ -200,6 +217,34 @@ func (l *Layer) packDot(signed bool) {
 		if k.flipped {
 			k.apply, k.pool = dotAppliesFlip[n.Shift], dotPoolFlip
 		}
+	}
+}
+
+// packQuarters packs pairs two by two.
+func (l *Layer) packQuarters(positive bool) {
+	p, k := &l.p, &l.packed
+	k.quarters = make([]byte, p.C/4*quarterSize)
+	for c := range p.C {
+		w := k.quarters[c/4*quarterSize:][:quarterSize]
+		for f, g := range []struct {
+			taps []uint8
+			bias []int32
+		}{{p.TapsH, p.BiasH}, {p.TapsG, p.BiasG}} {
+			t, b := p.taps(c, g.taps, g.bias[c])
+			for i := range 2 {
+				at := 16*(2*f+c%2) + 8*(c%4/2) + 4*i
+				binary.LittleEndian.PutUint32(w[at:], uint32(b))
+				copy(w[quarterTaps+at:], t[:4])
+			}
+		}
+	}
+	k.quarterTab = k.tab
+	for i := range k.quarterTab.round {
+		k.quarterTab.round[i] = int16(-p.Shift)
+	}
+	k.quarterTile = dotTileQuarter
+	if positive {
+		k.quarterTile = dotTileQuarterPositive
 	}
 }
 
@@ -252,10 +297,13 @@ func putNorm(words, bytes []byte, cst int, rho int8) {
 }
 
 // width is the number of positions that the kernels compute of the n still
-// wanted: a block, or a half where that is enough.
+// wanted: a block, or a half or a quarter where that is enough.
 func (l *Layer) width(n int) int {
-	if n <= Block/2 {
-		return Block / 2
+	switch {
+	case n <= quarter && l.packed.quarters != nil:
+		return quarter
+	case n <= half:
+		return half
 	}
 	return Block
 }
@@ -265,9 +313,18 @@ func (l *Layer) plainASM(dst, src *plane.Plane, pos, n int) {
 	if l.path == cpu.DotProd {
 		rows /= 2
 	}
-	halves := (n + Block/2 - 1) / (Block / 2)
-	k.plain(&k.w[0], rows, &src.Data[src.Margin+pos-l.p.PadLeft], src.Stride,
-		&dst.Data[dst.Margin+pos], dst.Stride, halves, &k.tab)
+	in, out := src.Margin+pos-l.p.PadLeft, dst.Margin+pos
+	halves := n / half
+	rest := l.width(n % half)
+	if n%half > 0 && rest != quarter {
+		halves++
+	}
+	if halves > 0 {
+		k.plain(&k.w[0], rows, &src.Data[in], src.Stride, &dst.Data[out], dst.Stride, halves, &k.tab)
+	}
+	if done := halves * half; done < n {
+		dotPlainQuarter(&k.quarters[0], &k.w[0], l.p.C/4, &src.Data[in+done], src.Stride, &dst.Data[out+done], dst.Stride, &k.quarterTab)
+	}
 }
 
 // half is one half tile, [C][16] words in time order, C rounded up to 4.
@@ -277,7 +334,7 @@ func (l *Layer) half(s *Scratch, i int) []int16 {
 }
 
 func (l *Layer) tileASM(src, res *plane.Plane, pos, width int, s *Scratch) {
-	k, halves := &l.packed, width/16
+	k, halves := &l.packed, max(width/half, 1)
 	y := [2][]int16{l.half(s, 0), l.half(s, 1)}
 	at := src.Margin + pos - l.p.PadLeft
 	r, stride := noResidual[:], 0
@@ -285,11 +342,14 @@ func (l *Layer) tileASM(src, res *plane.Plane, pos, width int, s *Scratch) {
 		r, stride = res.Data[res.Margin+pos:], res.Stride
 	}
 	sums := dotFactors
-	if l.path == cpu.DotProd {
+	switch {
+	case width == quarter:
+		k.quarterTile(&k.quarters[0], &k.w[0], l.p.C/4, &src.Data[at], src.Stride, &r[0], stride, &y[0][0], &k.quarterTab, &k.aux[0])
+	case l.path == cpu.DotProd:
 		for i := range halves {
 			k.dotTile(&k.w[0], l.p.C/2, &src.Data[at+16*i], src.Stride, &r[16*i], stride, &y[i][0], &k.tab, &k.aux[0])
 		}
-	} else { // this kernel has no half
+	default: // this kernel has no half
 		sums = neonFactors
 		k.neoTile(&k.w[0], l.p.C, &src.Data[at], src.Stride, &r[0], stride, &y[0][0], &y[1][0], &k.tab, &k.aux[0])
 	}
@@ -301,14 +361,14 @@ func (l *Layer) tileASM(src, res *plane.Plane, pos, width int, s *Scratch) {
 
 func (l *Layer) applyASM(dst *plane.Plane, pos, width int, s *Scratch) {
 	k := &l.packed
-	for i := range width / 16 {
+	for i := range max(width/half, 1) {
 		k.apply(&l.half(s, i)[0], l.p.C/2, &s.r[16*i], &s.k[16*i], &k.flips[0], &s.mask[0], &dst.Data[dst.Margin+pos+16*i], dst.Stride)
 	}
 }
 
 func (l *Layer) poolASM(acc *Acc, n, width int, s *Scratch) {
 	k := &l.packed
-	for i := range width / 16 {
+	for i := range max(width/half, 1) {
 		to := n - 16*i
 		if to <= 0 {
 			return

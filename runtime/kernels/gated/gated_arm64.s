@@ -1576,6 +1576,395 @@ channel:
 	BNE channel
 	RET
 
+// func dotPlainQuarter(quarters *byte, w *byte, quads int, src *int8, srcStride int, dst *int8, dstStride int, tab *tables)
+TEXT ·dotPlainQuarter(SB), NOSPLIT, $0-64
+	MOVD quarters+0(FP), R22
+	MOVD w+8(FP), R0
+	MOVD quads+16(FP), R10
+	MOVD src+24(FP), R1
+	MOVD srcStride+32(FP), R14
+	MOVD dst+40(FP), R2
+	MOVD dstStride+48(FP), R15
+	MOVD tab+56(FP), R7
+	WORD $0xad4074fc // ldp q28, q29, [x7, #0]
+	WORD $0xad417cfe // ldp q30, q31, [x7, #32]
+	WORD $0x4f04e41b // movi v27.16b, #128
+	WORD $0x3dc010fa // ldr q26, [x7, #64]
+quad:
+	MOVHU 80(R0), R3
+	MADD R14, R1, R3, R3
+	MOVHU 84(R0), R4
+	MADD R14, R1, R4, R4
+	MOVHU 176(R0), R19
+	MADD R14, R1, R19, R19
+	MOVHU 180(R0), R20
+	MADD R14, R1, R20, R20
+	WORD $0xad4152d0 // ldp q16, q20, [x22, #32]
+	WORD $0xad4156d1 // ldp q17, q21, [x22, #32]
+	WORD $0xad415ad2 // ldp q18, q22, [x22, #32]
+	WORD $0xad415ed3 // ldp q19, q23, [x22, #32]
+	WORD $0xad432ac9 // ldp q9, q10, [x22, #96]
+	WORD $0x3dc00085 // ldr q5, [x4, #0]
+	WORD $0x3dc00281 // ldr q1, [x20, #0]
+	WORD $0x3cc01086 // ldur q6, [x4, #1]
+	WORD $0x3cc01282 // ldur q2, [x20, #1]
+	WORD $0x3cc02087 // ldur q7, [x4, #2]
+	WORD $0x3cc02283 // ldur q3, [x20, #2]
+	WORD $0x3cc03088 // ldur q8, [x4, #3]
+	WORD $0x3cc03284 // ldur q4, [x20, #3]
+	WORD $0x4ec138a5 // zip1 v5.2d, v5.2d, v1.2d
+	WORD $0x4ec238c6 // zip1 v6.2d, v6.2d, v2.2d
+	WORD $0x4ec338e7 // zip1 v7.2d, v7.2d, v3.2d
+	WORD $0x4ec43908 // zip1 v8.2d, v8.2d, v4.2d
+	WORD $0x6e8994b0 // udot v16.4s, v5.16b, v9.16b
+	WORD $0x6e8994d1 // udot v17.4s, v6.16b, v9.16b
+	WORD $0x6e8994f2 // udot v18.4s, v7.16b, v9.16b
+	WORD $0x6e899513 // udot v19.4s, v8.16b, v9.16b
+	WORD $0x6e8a94b4 // udot v20.4s, v5.16b, v10.16b
+	WORD $0x6e8a94d5 // udot v21.4s, v6.16b, v10.16b
+	WORD $0x6e8a94f6 // udot v22.4s, v7.16b, v10.16b
+	WORD $0x6e8a9517 // udot v23.4s, v8.16b, v10.16b
+	WORD $0x4e522a10 // trn1 v16.8h, v16.8h, v18.8h
+	WORD $0x4e532a31 // trn1 v17.8h, v17.8h, v19.8h
+	WORD $0x4e116a10 // trn2 v16.16b, v16.16b, v17.16b
+	WORD $0x4e562a94 // trn1 v20.8h, v20.8h, v22.8h
+	WORD $0x4e572ab5 // trn1 v21.8h, v21.8h, v23.8h
+	WORD $0x4e156a94 // trn2 v20.16b, v20.16b, v21.16b
+	WORD $0x6f0d0611 // ushr v17.16b, v16.16b, #3
+	WORD $0x4e1123d2 // tbl v18.16b, {v30.16b, v31.16b}, v17.16b
+	WORD $0x4e112391 // tbl v17.16b, {v28.16b, v29.16b}, v17.16b
+	WORD $0x4e309651 // mla v17.16b, v18.16b, v16.16b
+	WORD $0x6f0f0631 // ushr v17.16b, v17.16b, #1
+	WORD $0x6f0d0695 // ushr v21.16b, v20.16b, #3
+	WORD $0x4e1523d6 // tbl v22.16b, {v30.16b, v31.16b}, v21.16b
+	WORD $0x4e152395 // tbl v21.16b, {v28.16b, v29.16b}, v21.16b
+	WORD $0x4e3496d5 // mla v21.16b, v22.16b, v20.16b
+	WORD $0x6f0f06b5 // ushr v21.16b, v21.16b, #1
+	WORD $0xad4036c9 // ldp q9, q13, [x22, #0]
+	WORD $0xad403aca // ldp q10, q14, [x22, #0]
+	WORD $0xad403ecb // ldp q11, q15, [x22, #0]
+	WORD $0xad4062cc // ldp q12, q24, [x22, #0]
+	WORD $0xad424ed2 // ldp q18, q19, [x22, #64]
+	WORD $0x3dc00061 // ldr q1, [x3, #0]
+	WORD $0x3dc00265 // ldr q5, [x19, #0]
+	WORD $0x3cc01062 // ldur q2, [x3, #1]
+	WORD $0x3cc01266 // ldur q6, [x19, #1]
+	WORD $0x3cc02063 // ldur q3, [x3, #2]
+	WORD $0x3cc02267 // ldur q7, [x19, #2]
+	WORD $0x3cc03064 // ldur q4, [x3, #3]
+	WORD $0x3cc03268 // ldur q8, [x19, #3]
+	WORD $0x4ec53821 // zip1 v1.2d, v1.2d, v5.2d
+	WORD $0x4ec63842 // zip1 v2.2d, v2.2d, v6.2d
+	WORD $0x4ec73863 // zip1 v3.2d, v3.2d, v7.2d
+	WORD $0x4ec83884 // zip1 v4.2d, v4.2d, v8.2d
+	WORD $0x6e929429 // udot v9.4s, v1.16b, v18.16b
+	WORD $0x6e92944a // udot v10.4s, v2.16b, v18.16b
+	WORD $0x6e92946b // udot v11.4s, v3.16b, v18.16b
+	WORD $0x6e92948c // udot v12.4s, v4.16b, v18.16b
+	WORD $0x6e93942d // udot v13.4s, v1.16b, v19.16b
+	WORD $0x6e93944e // udot v14.4s, v2.16b, v19.16b
+	WORD $0x6e93946f // udot v15.4s, v3.16b, v19.16b
+	WORD $0x6e939498 // udot v24.4s, v4.16b, v19.16b
+	WORD $0x4e4b2929 // trn1 v9.8h, v9.8h, v11.8h
+	WORD $0x4e4c294a // trn1 v10.8h, v10.8h, v12.8h
+	WORD $0x4e0a6929 // trn2 v9.16b, v9.16b, v10.16b
+	WORD $0x4e4f29ad // trn1 v13.8h, v13.8h, v15.8h
+	WORD $0x4e5829ce // trn1 v14.8h, v14.8h, v24.8h
+	WORD $0x4e0e69ad // trn2 v13.16b, v13.16b, v14.16b
+	ADD $192, R0
+	ADD $128, R22
+	WORD $0x0e31c132 // smull v18.8h, v9.8b, v17.8b
+	WORD $0x4e31c133 // smull2 v19.8h, v9.16b, v17.16b
+	WORD $0x4e7a5652 // srshl v18.8h, v18.8h, v26.8h
+	WORD $0x4e7a5673 // srshl v19.8h, v19.8h, v26.8h
+	WORD $0x0e214a52 // sqxtn v18.8b, v18.8h
+	WORD $0x4e214a72 // sqxtn2 v18.16b, v19.8h
+	WORD $0x6e3b1e52 // eor v18.16b, v18.16b, v27.16b
+	WORD $0x0e35c1b6 // smull v22.8h, v13.8b, v21.8b
+	WORD $0x4e35c1b7 // smull2 v23.8h, v13.16b, v21.16b
+	WORD $0x4e7a56d6 // srshl v22.8h, v22.8h, v26.8h
+	WORD $0x4e7a56f7 // srshl v23.8h, v23.8h, v26.8h
+	WORD $0x0e214ad6 // sqxtn v22.8b, v22.8h
+	WORD $0x4e214af6 // sqxtn2 v22.16b, v23.8h
+	WORD $0x6e3b1ed6 // eor v22.16b, v22.16b, v27.16b
+	ADD R15, R2, R11
+	ADD R15<<1, R2, R12
+	ADD R15<<1, R11, R13
+	WORD $0xfd000052 // str d18, [x2]
+	WORD $0xfd000176 // str d22, [x11]
+	WORD $0x4d008592 // st1 {v18.d}[1], [x12]
+	WORD $0x4d0085b6 // st1 {v22.d}[1], [x13]
+	ADD R15<<2, R2
+	SUBS $1, R10, R10
+	BNE quad
+	RET
+
+// func dotTileQuarterPositive(quarters *byte, w *byte, quads int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables, aux *byte)
+TEXT ·dotTileQuarterPositive(SB), NOSPLIT, $0-80
+	MOVD quarters+0(FP), R22
+	MOVD w+8(FP), R0
+	MOVD quads+16(FP), R10
+	MOVD src+24(FP), R1
+	MOVD srcStride+32(FP), R14
+	MOVD res+40(FP), R2
+	MOVD resStride+48(FP), R15
+	MOVD y+56(FP), R12
+	MOVD tab+64(FP), R7
+	MOVD aux+72(FP), R6
+	WORD $0xad4074fc // ldp q28, q29, [x7, #0]
+	WORD $0xad417cfe // ldp q30, q31, [x7, #32]
+	WORD $0x4f04e41b // movi v27.16b, #128
+quad:
+	MOVHU 80(R0), R3
+	MADD R14, R1, R3, R3
+	MOVHU 84(R0), R4
+	MADD R14, R1, R4, R4
+	MOVHU 176(R0), R19
+	MADD R14, R1, R19, R19
+	MOVHU 180(R0), R20
+	MADD R14, R1, R20, R20
+	WORD $0xad4152d0 // ldp q16, q20, [x22, #32]
+	WORD $0xad4156d1 // ldp q17, q21, [x22, #32]
+	WORD $0xad415ad2 // ldp q18, q22, [x22, #32]
+	WORD $0xad415ed3 // ldp q19, q23, [x22, #32]
+	WORD $0xad432ac9 // ldp q9, q10, [x22, #96]
+	WORD $0x3dc00085 // ldr q5, [x4, #0]
+	WORD $0x3dc00281 // ldr q1, [x20, #0]
+	WORD $0x3cc01086 // ldur q6, [x4, #1]
+	WORD $0x3cc01282 // ldur q2, [x20, #1]
+	WORD $0x3cc02087 // ldur q7, [x4, #2]
+	WORD $0x3cc02283 // ldur q3, [x20, #2]
+	WORD $0x3cc03088 // ldur q8, [x4, #3]
+	WORD $0x3cc03284 // ldur q4, [x20, #3]
+	WORD $0x4ec138a5 // zip1 v5.2d, v5.2d, v1.2d
+	WORD $0x4ec238c6 // zip1 v6.2d, v6.2d, v2.2d
+	WORD $0x4ec338e7 // zip1 v7.2d, v7.2d, v3.2d
+	WORD $0x4ec43908 // zip1 v8.2d, v8.2d, v4.2d
+	WORD $0x6e8994b0 // udot v16.4s, v5.16b, v9.16b
+	WORD $0x6e8994d1 // udot v17.4s, v6.16b, v9.16b
+	WORD $0x6e8994f2 // udot v18.4s, v7.16b, v9.16b
+	WORD $0x6e899513 // udot v19.4s, v8.16b, v9.16b
+	WORD $0x6e8a94b4 // udot v20.4s, v5.16b, v10.16b
+	WORD $0x6e8a94d5 // udot v21.4s, v6.16b, v10.16b
+	WORD $0x6e8a94f6 // udot v22.4s, v7.16b, v10.16b
+	WORD $0x6e8a9517 // udot v23.4s, v8.16b, v10.16b
+	WORD $0x4e522a10 // trn1 v16.8h, v16.8h, v18.8h
+	WORD $0x4e532a31 // trn1 v17.8h, v17.8h, v19.8h
+	WORD $0x4e116a10 // trn2 v16.16b, v16.16b, v17.16b
+	WORD $0x4e562a94 // trn1 v20.8h, v20.8h, v22.8h
+	WORD $0x4e572ab5 // trn1 v21.8h, v21.8h, v23.8h
+	WORD $0x4e156a94 // trn2 v20.16b, v20.16b, v21.16b
+	WORD $0x6f0d0611 // ushr v17.16b, v16.16b, #3
+	WORD $0x4e1123d2 // tbl v18.16b, {v30.16b, v31.16b}, v17.16b
+	WORD $0x4e112391 // tbl v17.16b, {v28.16b, v29.16b}, v17.16b
+	WORD $0x4e309651 // mla v17.16b, v18.16b, v16.16b
+	WORD $0x6f0f0631 // ushr v17.16b, v17.16b, #1
+	WORD $0x6f0d0695 // ushr v21.16b, v20.16b, #3
+	WORD $0x4e1523d6 // tbl v22.16b, {v30.16b, v31.16b}, v21.16b
+	WORD $0x4e152395 // tbl v21.16b, {v28.16b, v29.16b}, v21.16b
+	WORD $0x4e3496d5 // mla v21.16b, v22.16b, v20.16b
+	WORD $0x6f0f06b5 // ushr v21.16b, v21.16b, #1
+	WORD $0xad4036c9 // ldp q9, q13, [x22, #0]
+	WORD $0xad403aca // ldp q10, q14, [x22, #0]
+	WORD $0xad403ecb // ldp q11, q15, [x22, #0]
+	WORD $0xad4062cc // ldp q12, q24, [x22, #0]
+	WORD $0xad424ed2 // ldp q18, q19, [x22, #64]
+	WORD $0x3dc00061 // ldr q1, [x3, #0]
+	WORD $0x3dc00265 // ldr q5, [x19, #0]
+	WORD $0x3cc01062 // ldur q2, [x3, #1]
+	WORD $0x3cc01266 // ldur q6, [x19, #1]
+	WORD $0x3cc02063 // ldur q3, [x3, #2]
+	WORD $0x3cc02267 // ldur q7, [x19, #2]
+	WORD $0x3cc03064 // ldur q4, [x3, #3]
+	WORD $0x3cc03268 // ldur q8, [x19, #3]
+	WORD $0x4ec53821 // zip1 v1.2d, v1.2d, v5.2d
+	WORD $0x4ec63842 // zip1 v2.2d, v2.2d, v6.2d
+	WORD $0x4ec73863 // zip1 v3.2d, v3.2d, v7.2d
+	WORD $0x4ec83884 // zip1 v4.2d, v4.2d, v8.2d
+	WORD $0x6e929429 // udot v9.4s, v1.16b, v18.16b
+	WORD $0x6e92944a // udot v10.4s, v2.16b, v18.16b
+	WORD $0x6e92946b // udot v11.4s, v3.16b, v18.16b
+	WORD $0x6e92948c // udot v12.4s, v4.16b, v18.16b
+	WORD $0x6e93942d // udot v13.4s, v1.16b, v19.16b
+	WORD $0x6e93944e // udot v14.4s, v2.16b, v19.16b
+	WORD $0x6e93946f // udot v15.4s, v3.16b, v19.16b
+	WORD $0x6e939498 // udot v24.4s, v4.16b, v19.16b
+	WORD $0x4e4b2929 // trn1 v9.8h, v9.8h, v11.8h
+	WORD $0x4e4c294a // trn1 v10.8h, v10.8h, v12.8h
+	WORD $0x4e0a6929 // trn2 v9.16b, v9.16b, v10.16b
+	WORD $0x4e4f29ad // trn1 v13.8h, v13.8h, v15.8h
+	WORD $0x4e5829ce // trn1 v14.8h, v14.8h, v24.8h
+	WORD $0x4e0e69ad // trn2 v13.16b, v13.16b, v14.16b
+	ADD $192, R0
+	ADD $128, R22
+	ADD R15, R2, R21
+	ADD R15<<1, R2, R11
+	ADD R15<<1, R21, R13
+	WORD $0x3dc00045 // ldr q5, [x2, #0]
+	WORD $0x3dc002a6 // ldr q6, [x21, #0]
+	WORD $0x3dc00161 // ldr q1, [x11, #0]
+	WORD $0x3dc001a2 // ldr q2, [x13, #0]
+	WORD $0xad4120c7 // ldp q7, q8, [x6, #32]
+	WORD $0xad4310c3 // ldp q3, q4, [x6, #96]
+	WORD $0x4ec138a5 // zip1 v5.2d, v5.2d, v1.2d
+	WORD $0x4ec238c6 // zip1 v6.2d, v6.2d, v2.2d
+	WORD $0x4ec338e7 // zip1 v7.2d, v7.2d, v3.2d
+	WORD $0x4ec43908 // zip1 v8.2d, v8.2d, v4.2d
+	WORD $0xad4058d2 // ldp q18, q22, [x6, #0]
+	WORD $0xad425cd3 // ldp q19, q23, [x6, #64]
+	WORD $0x2e2780b2 // umlal v18.8h, v5.8b, v7.8b
+	WORD $0x6e2780b3 // umlal2 v19.8h, v5.16b, v7.16b
+	WORD $0x2e2880d6 // umlal v22.8h, v6.8b, v8.8b
+	WORD $0x6e2880d7 // umlal2 v23.8h, v6.16b, v8.16b
+	WORD $0x0e318132 // smlal v18.8h, v9.8b, v17.8b
+	WORD $0x4e318133 // smlal2 v19.8h, v9.16b, v17.16b
+	WORD $0x0e3581b6 // smlal v22.8h, v13.8b, v21.8b
+	WORD $0x4e3581b7 // smlal2 v23.8h, v13.16b, v21.16b
+	ADD R15<<2, R2
+	ADD $128, R6
+	WORD $0x3d800192 // str q18, [x12, #0]
+	WORD $0x3d800996 // str q22, [x12, #32]
+	WORD $0x3d801193 // str q19, [x12, #64]
+	WORD $0x3d801997 // str q23, [x12, #96]
+	ADD $128, R12
+	SUBS $1, R10, R10
+	BNE quad
+	RET
+
+// func dotTileQuarter(quarters *byte, w *byte, quads int, src *int8, srcStride int, res *int8, resStride int, y *int16, tab *tables, aux *byte)
+TEXT ·dotTileQuarter(SB), NOSPLIT, $0-80
+	MOVD quarters+0(FP), R22
+	MOVD w+8(FP), R0
+	MOVD quads+16(FP), R10
+	MOVD src+24(FP), R1
+	MOVD srcStride+32(FP), R14
+	MOVD res+40(FP), R2
+	MOVD resStride+48(FP), R15
+	MOVD y+56(FP), R12
+	MOVD tab+64(FP), R7
+	MOVD aux+72(FP), R6
+	WORD $0xad4074fc // ldp q28, q29, [x7, #0]
+	WORD $0xad417cfe // ldp q30, q31, [x7, #32]
+	WORD $0x4f04e41b // movi v27.16b, #128
+quad:
+	MOVHU 80(R0), R3
+	MADD R14, R1, R3, R3
+	MOVHU 84(R0), R4
+	MADD R14, R1, R4, R4
+	MOVHU 176(R0), R19
+	MADD R14, R1, R19, R19
+	MOVHU 180(R0), R20
+	MADD R14, R1, R20, R20
+	WORD $0xad4152d0 // ldp q16, q20, [x22, #32]
+	WORD $0xad4156d1 // ldp q17, q21, [x22, #32]
+	WORD $0xad415ad2 // ldp q18, q22, [x22, #32]
+	WORD $0xad415ed3 // ldp q19, q23, [x22, #32]
+	WORD $0xad432ac9 // ldp q9, q10, [x22, #96]
+	WORD $0x3dc00085 // ldr q5, [x4, #0]
+	WORD $0x3dc00281 // ldr q1, [x20, #0]
+	WORD $0x3cc01086 // ldur q6, [x4, #1]
+	WORD $0x3cc01282 // ldur q2, [x20, #1]
+	WORD $0x3cc02087 // ldur q7, [x4, #2]
+	WORD $0x3cc02283 // ldur q3, [x20, #2]
+	WORD $0x3cc03088 // ldur q8, [x4, #3]
+	WORD $0x3cc03284 // ldur q4, [x20, #3]
+	WORD $0x4ec138a5 // zip1 v5.2d, v5.2d, v1.2d
+	WORD $0x4ec238c6 // zip1 v6.2d, v6.2d, v2.2d
+	WORD $0x4ec338e7 // zip1 v7.2d, v7.2d, v3.2d
+	WORD $0x4ec43908 // zip1 v8.2d, v8.2d, v4.2d
+	WORD $0x6e8994b0 // udot v16.4s, v5.16b, v9.16b
+	WORD $0x6e8994d1 // udot v17.4s, v6.16b, v9.16b
+	WORD $0x6e8994f2 // udot v18.4s, v7.16b, v9.16b
+	WORD $0x6e899513 // udot v19.4s, v8.16b, v9.16b
+	WORD $0x6e8a94b4 // udot v20.4s, v5.16b, v10.16b
+	WORD $0x6e8a94d5 // udot v21.4s, v6.16b, v10.16b
+	WORD $0x6e8a94f6 // udot v22.4s, v7.16b, v10.16b
+	WORD $0x6e8a9517 // udot v23.4s, v8.16b, v10.16b
+	WORD $0x4e522a10 // trn1 v16.8h, v16.8h, v18.8h
+	WORD $0x4e532a31 // trn1 v17.8h, v17.8h, v19.8h
+	WORD $0x4e116a10 // trn2 v16.16b, v16.16b, v17.16b
+	WORD $0x4e562a94 // trn1 v20.8h, v20.8h, v22.8h
+	WORD $0x4e572ab5 // trn1 v21.8h, v21.8h, v23.8h
+	WORD $0x4e156a94 // trn2 v20.16b, v20.16b, v21.16b
+	WORD $0x6f0d0611 // ushr v17.16b, v16.16b, #3
+	WORD $0x4e1123d2 // tbl v18.16b, {v30.16b, v31.16b}, v17.16b
+	WORD $0x4e112391 // tbl v17.16b, {v28.16b, v29.16b}, v17.16b
+	WORD $0x4e309651 // mla v17.16b, v18.16b, v16.16b
+	WORD $0x6f0f0631 // ushr v17.16b, v17.16b, #1
+	WORD $0x6f0d0695 // ushr v21.16b, v20.16b, #3
+	WORD $0x4e1523d6 // tbl v22.16b, {v30.16b, v31.16b}, v21.16b
+	WORD $0x4e152395 // tbl v21.16b, {v28.16b, v29.16b}, v21.16b
+	WORD $0x4e3496d5 // mla v21.16b, v22.16b, v20.16b
+	WORD $0x6f0f06b5 // ushr v21.16b, v21.16b, #1
+	WORD $0xad4036c9 // ldp q9, q13, [x22, #0]
+	WORD $0xad403aca // ldp q10, q14, [x22, #0]
+	WORD $0xad403ecb // ldp q11, q15, [x22, #0]
+	WORD $0xad4062cc // ldp q12, q24, [x22, #0]
+	WORD $0xad424ed2 // ldp q18, q19, [x22, #64]
+	WORD $0x3dc00061 // ldr q1, [x3, #0]
+	WORD $0x3dc00265 // ldr q5, [x19, #0]
+	WORD $0x3cc01062 // ldur q2, [x3, #1]
+	WORD $0x3cc01266 // ldur q6, [x19, #1]
+	WORD $0x3cc02063 // ldur q3, [x3, #2]
+	WORD $0x3cc02267 // ldur q7, [x19, #2]
+	WORD $0x3cc03064 // ldur q4, [x3, #3]
+	WORD $0x3cc03268 // ldur q8, [x19, #3]
+	WORD $0x4ec53821 // zip1 v1.2d, v1.2d, v5.2d
+	WORD $0x4ec63842 // zip1 v2.2d, v2.2d, v6.2d
+	WORD $0x4ec73863 // zip1 v3.2d, v3.2d, v7.2d
+	WORD $0x4ec83884 // zip1 v4.2d, v4.2d, v8.2d
+	WORD $0x6e929429 // udot v9.4s, v1.16b, v18.16b
+	WORD $0x6e92944a // udot v10.4s, v2.16b, v18.16b
+	WORD $0x6e92946b // udot v11.4s, v3.16b, v18.16b
+	WORD $0x6e92948c // udot v12.4s, v4.16b, v18.16b
+	WORD $0x6e93942d // udot v13.4s, v1.16b, v19.16b
+	WORD $0x6e93944e // udot v14.4s, v2.16b, v19.16b
+	WORD $0x6e93946f // udot v15.4s, v3.16b, v19.16b
+	WORD $0x6e939498 // udot v24.4s, v4.16b, v19.16b
+	WORD $0x4e4b2929 // trn1 v9.8h, v9.8h, v11.8h
+	WORD $0x4e4c294a // trn1 v10.8h, v10.8h, v12.8h
+	WORD $0x4e0a6929 // trn2 v9.16b, v9.16b, v10.16b
+	WORD $0x4e4f29ad // trn1 v13.8h, v13.8h, v15.8h
+	WORD $0x4e5829ce // trn1 v14.8h, v14.8h, v24.8h
+	WORD $0x4e0e69ad // trn2 v13.16b, v13.16b, v14.16b
+	ADD $192, R0
+	ADD $128, R22
+	ADD R15, R2, R21
+	ADD R15<<1, R2, R11
+	ADD R15<<1, R21, R13
+	WORD $0x3dc00045 // ldr q5, [x2, #0]
+	WORD $0x3dc002a6 // ldr q6, [x21, #0]
+	WORD $0x3dc00161 // ldr q1, [x11, #0]
+	WORD $0x3dc001a2 // ldr q2, [x13, #0]
+	WORD $0xad4120c7 // ldp q7, q8, [x6, #32]
+	WORD $0xad4310c3 // ldp q3, q4, [x6, #96]
+	WORD $0x4ec138a5 // zip1 v5.2d, v5.2d, v1.2d
+	WORD $0x4ec238c6 // zip1 v6.2d, v6.2d, v2.2d
+	WORD $0x4ec338e7 // zip1 v7.2d, v7.2d, v3.2d
+	WORD $0x4ec43908 // zip1 v8.2d, v8.2d, v4.2d
+	WORD $0xad4058d2 // ldp q18, q22, [x6, #0]
+	WORD $0xad425cd3 // ldp q19, q23, [x6, #64]
+	WORD $0x6e3b1ca5 // eor v5.16b, v5.16b, v27.16b
+	WORD $0x6e3b1cc6 // eor v6.16b, v6.16b, v27.16b
+	WORD $0x0e2780b2 // smlal v18.8h, v5.8b, v7.8b
+	WORD $0x4e2780b3 // smlal2 v19.8h, v5.16b, v7.16b
+	WORD $0x0e2880d6 // smlal v22.8h, v6.8b, v8.8b
+	WORD $0x4e2880d7 // smlal2 v23.8h, v6.16b, v8.16b
+	WORD $0x0e318132 // smlal v18.8h, v9.8b, v17.8b
+	WORD $0x4e318133 // smlal2 v19.8h, v9.16b, v17.16b
+	WORD $0x0e3581b6 // smlal v22.8h, v13.8b, v21.8b
+	WORD $0x4e3581b7 // smlal2 v23.8h, v13.16b, v21.16b
+	ADD R15<<2, R2
+	ADD $128, R6
+	WORD $0x3d800192 // str q18, [x12, #0]
+	WORD $0x3d800996 // str q22, [x12, #32]
+	WORD $0x3d801193 // str q19, [x12, #64]
+	WORD $0x3d801997 // str q23, [x12, #96]
+	ADD $128, R12
+	SUBS $1, R10, R10
+	BNE quad
+	RET
+
 // func neonPlain4Shift3(w *byte, n int, src *int8, srcStride int, dst *int8, dstStride int, blocks int, tab *tables)
 TEXT ·neonPlain4Shift3(SB), NOSPLIT, $0-64
 	MOVD w+0(FP), R0

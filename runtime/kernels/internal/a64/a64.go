@@ -212,6 +212,11 @@ func Sdot(d, n, m int) Inst {
 	return Inst{reg(0x4e809400, d, n, m), fmt.Sprintf("sdot v%d.4s, v%d.16b, v%d.16b", d, n, m)}
 }
 
+// Udot is Sdot of unsigned bytes.
+func Udot(d, n, m int) Inst {
+	return Inst{reg(0x6e809400, d, n, m), fmt.Sprintf("udot v%d.4s, v%d.16b, v%d.16b", d, n, m)}
+}
+
 // Tbl2 looks bytes m up in the table of 32 bytes n, n+1.
 func Tbl2(d, n, m int) Inst {
 	return Inst{reg(0x4e002000, d, n, m), fmt.Sprintf("tbl v%d.16b, {v%d.16b, v%d.16b}, v%d.16b", d, n, n+1, m)}
@@ -278,6 +283,16 @@ func LdpQPost(t, t2, x, by int) Inst { return pair("ldp", "[x%d], #%d", 0xacc000
 
 // StpQPost stores 32 bytes at x, then adds by to x.
 func StpQPost(t, t2, x, by int) Inst { return pair("stp", "[x%d], #%d", 0xac800000, t, t2, x, by) }
+
+// StrD stores the lower 8 bytes at x.
+func StrD(t, x int) Inst {
+	return Inst{0xfd000000 | uint32(x)<<5 | uint32(t), fmt.Sprintf("str d%d, [x%d]", t, x)}
+}
+
+// St1D stores the upper 8 bytes at x.
+func St1D(t, x int) Inst {
+	return Inst{0x4d008400 | uint32(x)<<5 | uint32(t), fmt.Sprintf("st1 {v%d.d}[1], [x%d]", t, x)}
+}
 
 // Ld1r loads one element at x to all of t.
 func Ld1r(s Shape, t, x int) Inst {

@@ -24,7 +24,7 @@ func all() []Inst {
 			out = append(out, f(s, 31, 21, 10), f(s, 10, 31, 21), f(s, 21, 10, 31))
 		}
 	}
-	for _, f := range []func(int, int, int) Inst{And, Eor, Sdot} {
+	for _, f := range []func(int, int, int) Inst{And, Eor, Sdot, Udot} {
 		out = append(out, f(31, 21, 10), f(10, 31, 21), f(21, 10, 31))
 	}
 	for _, f := range []func(Shape, int, int, int) Inst{Smlal, Smlal2, Umlal, Umlal2, Smull, Smull2, Uaddw, Uaddw2} {
@@ -56,6 +56,7 @@ func all() []Inst {
 		out = append(out, UdotLane(31, 21, 10, lane), UdotLane(10, 31, 21, lane), UdotLane(21, 10, 31, lane))
 	}
 	out = append(out, Tbl2(31, 20, 11), Tbl2(11, 28, 31), Zero(0), Zero(31), MoviB(21, 0x80), MoviB(31, 0x5a), MoviB(1, 1), Mov(31, 21), Mov(10, 31), Sadalp(B, 31, 21), Sadalp(H, 10, 5), AddvS(31, 21), AddvS(10, 5))
+	out = append(out, StrD(31, 21), StrD(10, 5), St1D(31, 21), St1D(10, 5), Zip1(D, 31, 21, 10), Zip1(D, 10, 31, 21))
 	out = append(out, Srshl(D, 31, 21, 10), Ushl(D, 10, 31, 21), Add(D, 21, 10, 31), Neg(D, 31, 21), Ld1r(D, 31, 21),
 		Smull(S, 31, 21, 10), Smull2(S, 10, 31, 21), Smlal(S, 31, 21, 10), Smlal2(S, 21, 10, 31), Sqxtn(S, 31, 21), Sqxtn2(S, 10, 31))
 	for _, off := range []int{-256, -1, 1, 3, 255, 0, 16, 240, 65520} {

@@ -23,6 +23,7 @@ const (
 	dotTaps, dotChan, dotTaps2   = 64, 80, 96
 	dotSize4, dotSize8           = 96, 112
 	neonTaps, neonChan, neonSize = 32, 48, 64
+	quarterTaps, quarterSize     = 64, 128
 	tabRound                     = 64 // in the tables: how products are rounded
 	rowBytes                     = 32 // of one channel in a half tile
 )
@@ -42,6 +43,9 @@ func gated(a *asm) {
 	dotTile(a, false, 4, true)
 	dotTile(a, true, 8, true)
 	dotTile(a, false, 8, true)
+	dotPlainQuarter(a)
+	dotTileQuarter(a, false)
+	dotTileQuarter(a, true)
 	for _, taps := range []int{4, 8} {
 		for _, sh := range append(plainShifts, 0) {
 			neonPlain(a, sh, taps)
@@ -129,13 +133,17 @@ func dotFilter(a *asm, acc0, acc1 [4]int, x [4]int, bias, lane, p0, p1 int, shar
 			a.v(UdotLane(acc1[i], r, w, lane+1))
 		}
 	}
-	for _, c := range [][4]int{acc0, acc1} {
-		a.v(
-			Trn1(H, c[0], c[0], c[2]),
-			Trn1(H, c[1], c[1], c[3]),
-			Trn2(B, c[0], c[0], c[1]),
-		)
-	}
+	inOrder(a, acc0)
+	inOrder(a, acc1)
+}
+
+// inOrder brings the second bytes of accumulators of every fourth position to c[0], in time order.
+func inOrder(a *asm, c [4]int) {
+	a.v(
+		Trn1(H, c[0], c[0], c[2]),
+		Trn1(H, c[1], c[1], c[3]),
+		Trn2(B, c[0], c[0], c[1]),
+	)
 }
 
 // dotFront leaves h of the pair in V9 and V13, s7 in V17 and V21.
@@ -243,6 +251,18 @@ func dotTile(a *asm, shared bool, taps int, signed bool) {
 	dotFront(a, shared, taps)
 	a.v(LdrQ(5, 2, 0), LdrQ(6, 21, 0), LdpQ(7, 8, 6, 32))
 	a.v(LdpQ(18, 22, 6, 0), LdpQ(19, 23, 6, 0))
+	products(a, signed)
+	a.op("ADD R15<<1, R2")
+	a.op("ADD $%d, R0", dotSize(taps))
+	a.op("ADD $64, R6")
+	a.v(StpQPost(18, 19, 12, rowBytes), StpQPost(22, 23, 12, rowBytes))
+	a.loopEnd("channel", 10)
+	a.op("RET")
+}
+
+// products adds to the constants in V18, V19 and V22, V23 the residuals V5 and V6 times rho in V7 and V8,
+// and dotFront's h times s7.
+func products(a *asm, signed bool) {
 	lo, hi := Umlal, Umlal2
 	if signed {
 		a.v(Eor(5, 5, vSign), Eor(6, 6, vSign))
@@ -250,11 +270,93 @@ func dotTile(a *asm, shared bool, taps int, signed bool) {
 	}
 	a.v(lo(B, 18, 5, 7), hi(B, 19, 5, 7), lo(B, 22, 6, 8), hi(B, 23, 6, 8))
 	a.v(Smlal(B, 18, 9, 17), Smlal2(B, 19, 9, 17), Smlal(B, 22, 13, 21), Smlal2(B, 23, 13, 21))
-	a.op("ADD R15<<1, R2")
-	a.op("ADD $%d, R0", dotSize(taps))
-	a.op("ADD $64, R6")
-	a.v(StpQPost(18, 19, 12, rowBytes), StpQPost(22, 23, 12, rowBytes))
-	a.loopEnd("channel", 10)
+}
+
+// ---- dot product, 8 positions of two pairs whose channels read the same inputs ----
+//
+// The first pair has the lower halves of all vectors, the second (its inputs at rH1 and rG1)
+// the upper ones. What is left of a stream's last chunk is seldom a whole 16 positions.
+
+// rQuarter are the constants of two pairs: of both channels' h and g the biases and the taps, each
+// twice 64 bits.
+const rQuarter = 22
+
+// quarterFilter is dotFilter: bytes of the first channels in acc0[0], of the second in acc1[0]. t is clobbered.
+func quarterFilter(a *asm, acc0, acc1, x, t [4]int, taps0, taps1, filter, p0, p1 int) {
+	for i := range 4 {
+		a.v(LdpQ(acc0[i], acc1[i], rQuarter, 32*filter))
+	}
+	a.v(LdpQ(taps0, taps1, rQuarter, quarterTaps+32*filter))
+	for i := range 4 {
+		a.v(LdrQ(x[i], p0, i), LdrQ(t[i], p1, i))
+	}
+	for i := range 4 {
+		a.v(Zip1(D, x[i], x[i], t[i]))
+	}
+	for i := range 4 {
+		a.v(Udot(acc0[i], x[i], taps0))
+	}
+	for i := range 4 {
+		a.v(Udot(acc1[i], x[i], taps1))
+	}
+	inOrder(a, acc0)
+	inOrder(a, acc1)
+}
+
+// quarterFront is dotFront.
+func quarterFront(a *asm) {
+	input(a, dotChan, rH)
+	input(a, dotChan+4, rG)
+	input(a, dotSize4+dotChan, rH1)
+	input(a, dotSize4+dotChan+4, rG1)
+	quarterFilter(a, [4]int{16, 17, 18, 19}, [4]int{20, 21, 22, 23}, [4]int{5, 6, 7, 8}, [4]int{1, 2, 3, 4}, 9, 10, 1, rG, rG1)
+	gate(a, 16, 17, 18)
+	gate(a, 20, 21, 22)
+	quarterFilter(a, [4]int{9, 10, 11, 12}, [4]int{13, 14, 15, 24}, [4]int{1, 2, 3, 4}, [4]int{5, 6, 7, 8}, 18, 19, 0, rH, rH1)
+	a.op("ADD $%d, R0", 2*dotSize4)
+	a.op("ADD $%d, R%d", quarterSize, rQuarter)
+}
+
+func dotPlainQuarter(a *asm) {
+	a.text("dotPlainQuarter", arg{"quarters", "*byte", rQuarter}, arg{"w", "*byte", rW}, arg{"quads", "int", 10}, arg{"src", "*int8", rSrc},
+		arg{"srcStride", "int", rSrcStride}, arg{"dst", "*int8", 2}, arg{"dstStride", "int", 15}, arg{"tab", "*tables", rTab})
+	tables(a)
+	a.v(LdrQ(26, rTab, tabRound))
+	a.label("quad")
+	quarterFront(a)
+	narrow(a, 0, [][3]int{{9, 17, 18}, {13, 21, 22}})
+	a.op("ADD R15, R2, R11")
+	a.op("ADD R15<<1, R2, R12")
+	a.op("ADD R15<<1, R11, R13")
+	a.v(StrD(18, 2), StrD(22, 11), St1D(18, 12), St1D(22, 13))
+	a.op("ADD R15<<2, R2")
+	a.loopEnd("quad", 10)
+	a.op("RET")
+}
+
+// dotTileQuarter writes the first 8 positions of a half tile.
+func dotTileQuarter(a *asm, signed bool) {
+	name := "dotTileQuarter"
+	if !signed {
+		name += "Positive"
+	}
+	a.text(name, arg{"quarters", "*byte", rQuarter}, arg{"w", "*byte", rW}, arg{"quads", "int", 10}, arg{"src", "*int8", rSrc}, arg{"srcStride", "int", rSrcStride},
+		arg{"res", "*int8", 2}, arg{"resStride", "int", 15}, arg{"y", "*int16", 12}, arg{"tab", "*tables", rTab}, arg{"aux", "*byte", 6})
+	tables(a)
+	a.label("quad")
+	quarterFront(a)
+	a.op("ADD R15, R2, R21")
+	a.op("ADD R15<<1, R2, R11")
+	a.op("ADD R15<<1, R21, R13")
+	a.v(LdrQ(5, 2, 0), LdrQ(6, 21, 0), LdrQ(1, 11, 0), LdrQ(2, 13, 0), LdpQ(7, 8, 6, 32), LdpQ(3, 4, 6, 96))
+	a.v(Zip1(D, 5, 5, 1), Zip1(D, 6, 6, 2), Zip1(D, 7, 7, 3), Zip1(D, 8, 8, 4))
+	a.v(LdpQ(18, 22, 6, 0), LdpQ(19, 23, 6, 64))
+	products(a, signed)
+	a.op("ADD R15<<2, R2")
+	a.op("ADD $128, R6")
+	a.v(StrQ(18, 12, 0), StrQ(22, 12, rowBytes), StrQ(19, 12, 2*rowBytes), StrQ(23, 12, 3*rowBytes))
+	a.op("ADD $%d, R12", 4*rowBytes)
+	a.loopEnd("quad", 10)
 	a.op("RET")
 }
 
