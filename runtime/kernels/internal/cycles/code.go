@@ -103,12 +103,12 @@ func (f *function) innermost() [][]instr {
 }
 
 // trace counts the instructions of one flow by address: two flows less one.
-func trace(bin string, p *program, cpu string, tokens int) (map[uint64]int, error) {
-	one, err := traceRun(bin, p, cpu, 1, tokens)
+func trace(bin string, p *program, cpu string, r run) (map[uint64]int, error) {
+	one, err := traceRun(bin, p, cpu, 1, r)
 	if err != nil {
 		return nil, err
 	}
-	two, err := traceRun(bin, p, cpu, 2, tokens)
+	two, err := traceRun(bin, p, cpu, 2, r)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +118,7 @@ func trace(bin string, p *program, cpu string, tokens int) (map[uint64]int, erro
 	return two, nil
 }
 
-func traceRun(bin string, p *program, cpu string, flows, tokens int) (map[uint64]int, error) {
+func traceRun(bin string, p *program, cpu string, flows int, r run) (map[uint64]int, error) {
 	var ranges []string
 	for _, f := range p.funcs {
 		ranges = append(ranges, fmt.Sprintf("%#x..%#x", f.code[0].addr, f.code[len(f.code)-1].addr+3))
@@ -127,7 +127,7 @@ func traceRun(bin string, p *program, cpu string, flows, tokens int) (map[uint64
 	defer os.Remove(log)
 	// One instruction a block and no chaining: every instruction is logged.
 	c := exec.Command("qemu-aarch64", "-cpu", cpu, "-singlestep", "-d", "exec,nochain", "-dfilter", strings.Join(ranges, ","), "-D", log,
-		bin, strconv.Itoa(flows), strconv.Itoa(tokens))
+		bin, strconv.Itoa(flows), strconv.Itoa(r.tokens), strconv.Itoa(r.last))
 	c.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=off", "GODEBUG=asyncpreemptoff=1")
 	if err := runTool(c); err != nil {
 		return nil, err

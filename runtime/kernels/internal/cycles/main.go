@@ -26,12 +26,22 @@ type target struct {
 	title  string
 	qemu   string   // what qemu emulates: it decides the kernels' path
 	models []string // llvm-mca's schedules
-	tokens []int
+	runs   []run
+}
+
+// run is a flow: its tokens, of which the last ones are new.
+type run struct{ tokens, last int }
+
+func (r run) String() string {
+	if r.last < r.tokens {
+		return fmt.Sprintf("last %d of %d tokens, streamed", r.last, r.tokens)
+	}
+	return fmt.Sprintf("%d tokens", r.tokens)
 }
 
 var targets = []target{
-	{"With dot product (Cortex-A78: BlueField-3)", "cortex-a76", []string{"neoverse-n1", "neoverse-n2"}, []int{128, 16}},
-	{"Without dot product (Cortex-A72: BlueField-2)", "cortex-a72", []string{"cortex-a72", "neoverse-n1"}, []int{128, 16}},
+	{"With dot product (Cortex-A78: BlueField-3)", "cortex-a76", []string{"neoverse-n1", "neoverse-n2"}, []run{{128, 128}, {16, 16}, {128, 32}}},
+	{"Without dot product (Cortex-A72: BlueField-2)", "cortex-a72", []string{"cortex-a72", "neoverse-n1"}, []run{{128, 128}, {16, 16}, {128, 32}}},
 }
 
 func main() {
@@ -78,12 +88,12 @@ func report(mcaPath string, ghz float64) ([]byte, error) {
 	fmt.Fprintf(&b, preamble, ghz, version)
 	for _, t := range targets {
 		fmt.Fprintf(&b, "\n## %s\n", t.title)
-		for _, tokens := range t.tokens {
-			counts, err := trace(bin, prog, t.qemu, tokens)
+		for _, r := range t.runs {
+			counts, err := trace(bin, prog, t.qemu, r)
 			if err != nil {
 				return nil, err
 			}
-			if err := table(&b, mca, prog, counts, t, tokens, ghz); err != nil {
+			if err := table(&b, mca, prog, counts, t, r, ghz); err != nil {
 				return nil, err
 			}
 		}
@@ -102,7 +112,7 @@ pipelines, not the caches, and assumes that every load hits L1. Times are at %.1
 neoverse-n1 (of the A76) and neoverse-n2 (of the A710) bracket it. Models: %s.
 `
 
-func table(b *bytes.Buffer, mca string, prog *program, counts map[uint64]int, t target, tokens int, ghz float64) error {
+func table(b *bytes.Buffer, mca string, prog *program, counts map[uint64]int, t target, flow run, ghz float64) error {
 	type row struct {
 		name   string
 		instrs int
@@ -150,8 +160,8 @@ func table(b *bytes.Buffer, mca string, prog *program, counts map[uint64]int, t 
 		return fmt.Errorf("%s: the trace has no instruction of the kernels", t.qemu)
 	}
 	slices.SortFunc(rows, func(a, b row) int { return cmp.Compare(b.instrs, a.instrs) })
-	fmt.Fprintf(b, "\n%d tokens:\n\n| function | instructions | main loops: runs × instructions: cycles (%s) | cycles (%s) |\n|---|---:|---|---:|\n",
-		tokens, strings.Join(t.models, " / "), strings.Join(t.models, " / "))
+	fmt.Fprintf(b, "\n%v:\n\n| function | instructions | main loops: runs × instructions: cycles (%s) | cycles (%s) |\n|---|---:|---|---:|\n",
+		flow, strings.Join(t.models, " / "), strings.Join(t.models, " / "))
 	rest := row{name: "all else", cycles: make([]float64, len(t.models))}
 	join := func(c []float64) string {
 		var s []string

@@ -1,6 +1,7 @@
 // Command flow runs the kernels of the published configuration on one flow after
 // another: 256 channels, five gated layers of four taps, three of them with
-// LayerNorm, and the products of the classifier. The weights are random; the kernels'
+// LayerNorm, and the products of the classifier. Only the LAST of the TOKENS are new: the others have
+// been streamed, as the engine does. The weights are random; the kernels'
 // work does not depend on them. It is the program that cycles counts.
 package main
 
@@ -22,8 +23,8 @@ const channels, length, classes = 256, 128, 22
 
 func main() {
 	log.SetFlags(0)
-	if len(os.Args) != 3 {
-		log.Fatal("usage: flow FLOWS TOKENS")
+	if len(os.Args) != 4 {
+		log.Fatal("usage: flow FLOWS TOKENS LAST")
 	}
 	flows, err := strconv.Atoi(os.Args[1])
 	if err != nil {
@@ -33,7 +34,11 @@ func main() {
 	if err != nil || valid < 1 || valid > length {
 		log.Fatalf("tokens %s: want 1 to %d", os.Args[2], length)
 	}
-	if err := run(flows, valid); err != nil {
+	last, err := strconv.Atoi(os.Args[3])
+	if err != nil || last < 1 || last > valid {
+		log.Fatalf("last tokens %s: want 1 to %d", os.Args[3], valid)
+	}
+	if err := run(flows, valid, last); err != nil {
 		log.Fatal(err)
 	}
 }
@@ -65,7 +70,7 @@ func layer(r *random, path cpu.Path, norm bool) (*gated.Layer, error) {
 	return gated.New(p, path)
 }
 
-func run(flows, valid int) error {
+func run(flows, valid, last int) error {
 	path, err := cpu.Choose()
 	if err != nil {
 		return err
@@ -82,25 +87,47 @@ func run(flows, valid int) error {
 		return err
 	}
 	tokens := make([]int32, length)
-	a, b := plane.New(path, channels, length, 1, 2), plane.New(path, channels, length, 1, 2)
+	const left, right = plane.Word - 1, 2
+	a, b := plane.New(path, channels, length, left, right), plane.New(path, channels, length, left, right)
 	acc, scratch, pooled := gated.NewAcc(channels, path), gated.NewScratch(channels), make([]int16, channels)
 	w1, x1, h1 := make([]int8, channels*channels), make([]int8, channels), make([]int32, channels)
 	w2, x2, h2 := make([]int8, classes*channels), make([]int16, channels), make([]int32, classes)
-	// Every layer needs two positions more to the right than the next one.
-	wanted := func(halo int) int { return min(valid+halo, length) }
+	// What done layers have computed: each looks two positions further ahead than the one before it, so
+	// streams are as many behind.
+	from := func(done int) int { return max(0, valid-last-2*done) }
+	to := func(done int) int { return min(valid+2*(len(layers)-done), length) }
+	// What the next layers look back at is kept where a flow streams.
+	history := make([]int8, channels*plane.Word)
+	restore := func(p *plane.Plane, done int) {
+		if last < valid {
+			p.Restore(history, plane.Word, 0, from(done))
+		}
+	}
+	if last < valid {
+		base := from(len(layers)-1) - plane.Word
+		a, b = a.Part(base, length, left, right), b.Part(base, length, left, right)
+	}
+	// compute runs layer i from src, with residual and LayerNorm over dst, or to dst.
+	compute := func(i int, dst, src *plane.Plane) {
+		at, n := from(i+1), to(i+1)-from(i+1)
+		layers[i].Pad(src, length, at, n)
+		if i == 1 || i == 3 {
+			layers[i].Norm(dst, src, dst, at, n, scratch)
+		} else {
+			layers[i].Plain(dst, src, at, n)
+		}
+		restore(dst, i+1)
+	}
 	for range flows {
-		table.Load(&a, 0, tokens[:min(valid+10, length)])
-		layers[0].Pad(&a, length, 0, wanted(8))
-		layers[0].Plain(&b, &a, 0, wanted(8))
-		layers[1].Pad(&b, length, 0, wanted(6))
-		layers[1].Norm(&a, &b, &a, 0, wanted(6), scratch)
-		layers[2].Pad(&a, length, 0, wanted(4))
-		layers[2].Plain(&b, &a, 0, wanted(4))
-		layers[3].Pad(&b, length, 0, wanted(2))
-		layers[3].Norm(&a, &b, &a, 0, wanted(2), scratch)
-		layers[4].Pad(&a, length, 0, wanted(0))
+		table.Load(&a, from(0), tokens[from(0):to(0)])
+		restore(&a, 0)
+		compute(0, &b, &a)
+		compute(1, &a, &b)
+		compute(2, &b, &a)
+		compute(3, &a, &b)
+		layers[4].Pad(&a, length, from(5), to(5)-from(5))
 		acc.Reset()
-		layers[4].NormPool(acc, &a, &a, 0, wanted(0), scratch)
+		layers[4].NormPool(acc, &a, &a, from(5), to(5)-from(5), scratch)
 		acc.Max(pooled)
 		gemv.I8(path, h1, w1, x1)
 		gemv.I16(path, h2, w2, x2)
