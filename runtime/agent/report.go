@@ -76,8 +76,10 @@ func (a *Agent) Report() *Report {
 		r.batches += len(w.in)
 		w.mu.Lock()
 		c := w.pub
-		for l, n := range c.labels {
-			r.Labels[l] += n
+		for _, l := range c.labels {
+			if l.n > 0 {
+				r.Labels[l.label] += l.n
+			}
 		}
 		w.mu.Unlock()
 		r.Flow.Add(&c.flow)

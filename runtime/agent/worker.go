@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -17,9 +16,10 @@ import (
 // worker owns a shard of the flows: their table, an engine context, and the
 // lines that its verdicts become. Nothing of it is shared while it runs.
 type worker struct {
-	a    *Agent
-	in   chan *batch // as long as there are batches: sending never blocks
-	free chan *batch
+	a     *Agent
+	in    chan *batch // as long as there are batches: sending never blocks
+	free  chan *batch
+	spent []*batch // to be freed
 
 	tables []*flow.Table // the last one takes new flows; see adopt
 	hashes []string      // the contract of each
@@ -31,8 +31,7 @@ type worker struct {
 	lines *chunk
 	now   int64 // when the batch in work was received; see Agent.now
 	own   workerCounts
-	// counted tells that own.labels has changed since it was published.
-	counted bool
+	index map[string]int // of a label in own.labels
 
 	mu   sync.Mutex
 	pub  workerCounts
@@ -51,6 +50,7 @@ type generation struct {
 	cls       *classify.Classifier
 	threshold []float64
 	alert     [][]bool // by output and class
+	label     [][]int  // by output and class: place in workerCounts.labels
 	undecided int
 }
 
@@ -66,10 +66,16 @@ type workerCounts struct {
 	unknown   uint64
 	abandoned uint64 // flows left without a verdict at the end of the drain
 	failed    uint64 // flows that the engine refused
-	labels    map[string]uint64
+	labels    []labelCount
 	alerts    uint64
 	records   uint64 // lines made
 	lost      uint64 // lines dropped because the output was behind
+}
+
+// labelCount is how many verdicts had a label.
+type labelCount struct {
+	label string
+	n     uint64
 }
 
 // latencies are a worker's histograms.
@@ -85,7 +91,7 @@ type latencies struct {
 func newWorker(a *Agent, queue int) (*worker, error) {
 	w := &worker{
 		a: a, in: make(chan *batch, queue), free: make(chan *batch, queue),
-		gens: map[uint32]*generation{}, own: workerCounts{labels: map[string]uint64{}},
+		gens: map[uint32]*generation{}, index: map[string]int{},
 	}
 	for range queue {
 		w.free <- new(batch)
@@ -127,15 +133,26 @@ func (w *worker) adopt(m *Model) error {
 		g.tag = w.cur.tag + 1
 	}
 	for _, h := range g.cls.Heads {
-		alert := make([]bool, len(h.Labels))
+		alert, label := make([]bool, len(h.Labels)), make([]int, len(h.Labels))
 		for i, l := range h.Labels {
-			alert[i] = slices.Contains(w.a.opt.Alerts, l)
+			alert[i], label[i] = slices.Contains(w.a.opt.Alerts, l), w.counter(l)
 		}
-		g.alert = append(g.alert, alert)
+		g.alert, g.label = append(g.alert, alert), append(g.label, label)
 	}
 	w.cur = g
 	w.gens[g.tag] = g
 	return nil
+}
+
+// counter is the place of a label's count.
+func (w *worker) counter(label string) int {
+	i, ok := w.index[label]
+	if !ok {
+		i = len(w.own.labels)
+		w.index[label] = i
+		w.own.labels = append(w.own.labels, labelCount{label: label})
+	}
+	return i
 }
 
 func (w *worker) retire(i int) {
@@ -157,7 +174,14 @@ const timersPerBatch = 64
 func (w *worker) run() {
 	for b := range w.in {
 		w.batch(b)
-		w.free <- b
+		w.spent = append(w.spent, b)
+		// A receiver that waits is woken once for several batches.
+		if len(w.spent) >= cap(w.free)/8 || len(w.in) == 0 {
+			for _, b := range w.spent {
+				w.free <- b
+			}
+			w.spent = w.spent[:0]
+		}
 	}
 	for _, t := range w.tables {
 		// Where time is over, what is left stays without a verdict: active.
@@ -247,8 +271,7 @@ func (w *worker) ready(f *flow.Flow) {
 		if w.rec.Unknown {
 			w.own.unknown++
 		} else {
-			w.own.labels[w.rec.Label]++
-			w.counted = true
+			w.own.labels[g.label[i][w.rec.Class]].n++
 		}
 		w.emit()
 	}
@@ -321,10 +344,8 @@ func (w *worker) publish() {
 	}
 	c.cur, c.models, c.tables = w.cur.model, len(w.gens), len(w.tables)
 	w.mu.Lock()
-	labels := w.pub.labels
+	labels := append(w.pub.labels[:0], c.labels...)
 	w.pub = *c
-	if w.pub.labels = labels; w.counted {
-		w.pub.labels, w.counted = maps.Clone(c.labels), false
-	}
+	w.pub.labels = labels
 	w.mu.Unlock()
 }

@@ -234,11 +234,30 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// eveTime is Suricata's form of a time.
-const eveTime = "2006-01-02T15:04:05.000000-0700"
-
+// appendEVETime writes Suricata's form of a time, "2006-01-02T15:04:05.000000-0700", in UTC. An
+// event has three, which by the time package cost a tenth of it.
 func appendEVETime(b []byte, ns int64) []byte {
-	b = append(b, '"')
-	b = time.Unix(0, ns).UTC().AppendFormat(b, eveTime)
-	return append(b, '"')
+	t := time.Unix(0, ns).UTC()
+	year, month, day := t.Date()
+	hour, minute, second := t.Clock()
+	b = appendDigits(append(b, '"'), year, 4)
+	b = appendDigits(append(b, '-'), int(month), 2)
+	b = appendDigits(append(b, '-'), day, 2)
+	b = appendDigits(append(b, 'T'), hour, 2)
+	b = appendDigits(append(b, ':'), minute, 2)
+	b = appendDigits(append(b, ':'), second, 2)
+	b = appendDigits(append(b, '.'), t.Nanosecond()/1000, 6)
+	return append(b, `+0000"`...)
+}
+
+// appendDigits writes the last n decimal digits of v.
+func appendDigits(b []byte, v, n int) []byte {
+	for range n {
+		b = append(b, '0')
+	}
+	for i := len(b) - 1; i >= len(b)-n; i-- {
+		b[i] += byte(v % 10)
+		v /= 10
+	}
+	return b
 }
