@@ -131,8 +131,10 @@ func (p *Plane) SetRows(rows []int8) {
 		copy(p.Rows(len(rows)/p.Channels), rows)
 		return
 	}
-	for i, v := range rows {
-		p.Set(i%p.Channels, i/p.Channels, v)
+	for t := 0; len(rows) >= p.Channels; t, rows = t+1, rows[p.Channels:] {
+		for c, v := range rows[:p.Channels] {
+			p.Set(c, t, v)
+		}
 	}
 }
 
