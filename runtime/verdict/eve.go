@@ -14,10 +14,12 @@ func (r *Record) AppendEVE(b []byte) []byte {
 	if r.Alert {
 		b = append(r.appendEVEAlert(b), '\n')
 	}
+	event := len(b)
 	b = r.appendEVEHead(b, "flow")
+	last := b[event+len(eveStart):][:len(eveTime)] // the event's time
 	b = r.appendEVEFlow(b)
 	b = append(b, `,"end":`...)
-	b = appendEVETime(b, r.Last)
+	b = append(b, last...)
 	b = append(b, `,"age":`...)
 	b = strconv.AppendInt(b, max(0, r.Last/1e9-r.First/1e9), 10)
 	b = append(b, `,"state":`...)
@@ -58,9 +60,12 @@ func (r *Record) appendEVEAlert(b []byte) []byte {
 	return append(r.appendEVENepco(b), '}')
 }
 
+// eveStart precedes an event's time.
+const eveStart = `{"timestamp":`
+
 // appendEVEHead begins an event: what all kinds have in common.
 func (r *Record) appendEVEHead(b []byte, event string) []byte {
-	b = append(b, `{"timestamp":`...)
+	b = append(b, eveStart...)
 	b = appendEVETime(b, r.Last)
 	b = append(b, `,"flow_id":`...)
 	b = strconv.AppendUint(b, r.flowID(), 10)

@@ -234,8 +234,10 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// appendEVETime writes Suricata's form of a time, "2006-01-02T15:04:05.000000-0700", in UTC. An
-// event has three, which by the time package cost a tenth of it.
+// eveTime is Suricata's form of a time, as a JSON string.
+const eveTime = `"2006-01-02T15:04:05.000000-0700"`
+
+// appendEVETime writes a time, in UTC. By the time package it would take a third of an event.
 func appendEVETime(b []byte, ns int64) []byte {
 	t := time.Unix(0, ns).UTC()
 	year, month, day := t.Date()
@@ -250,14 +252,12 @@ func appendEVETime(b []byte, ns int64) []byte {
 	return append(b, `+0000"`...)
 }
 
-// appendDigits writes the last n decimal digits of v.
+// appendDigits writes the last n decimal digits of v; n is even.
 func appendDigits(b []byte, v, n int) []byte {
-	for range n {
-		b = append(b, '0')
-	}
-	for i := len(b) - 1; i >= len(b)-n; i-- {
-		b[i] += byte(v % 10)
-		v /= 10
+	const pairs = "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748495051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899"
+	for unit := [...]int{1, 100, 10000}[n/2-1]; unit > 0; unit /= 100 {
+		i := v / unit % 100 * 2
+		b = append(b, pairs[i], pairs[i+1])
 	}
 	return b
 }

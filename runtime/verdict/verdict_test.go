@@ -117,7 +117,7 @@ func TestNoAllocation(t *testing.T) {
 
 func TestEVETime(t *testing.T) {
 	for _, ns := range []int64{0, 1, 999_999, 1_700_000_000_123_456_789, 951_782_400_000_000_000, -1, -1_000_000_000, math.MaxInt64, math.MinInt64} {
-		want := time.Unix(0, ns).UTC().Format(`"2006-01-02T15:04:05.000000-0700"`)
+		want := time.Unix(0, ns).UTC().Format(eveTime)
 		if got := string(appendEVETime(nil, ns)); got != want {
 			t.Errorf("%d: %s, want %s", ns, got, want)
 		}
