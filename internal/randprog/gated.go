@@ -13,7 +13,7 @@ func (g *gen) gated(in int) int {
 	chanH, chanG := func(int) int { return g.IntN(x.Cols) }, func(int) int { return g.IntN(x.Cols) }
 	if g.published && x.Cols >= 64 {
 		k, cols = min(k, 4), min(x.Cols&^63, 256)
-		chanH, chanG = func(c int) int { return c / 2 }, func(c int) int { return x.Cols - cols/2 + c/2 }
+		chanH, chanG = func(c int) int { return x.Cols - cols + c/2 }, func(c int) int { return x.Cols - cols/2 + c/2 }
 	}
 	conv := &bundle.GatedConv{
 		K: k, PadLeft: g.IntN(k),

@@ -64,7 +64,7 @@ func (e *Engine) NewContext() *Context {
 	for v := range n {
 		val := &p.Values[v]
 		if at := l.place[planeForm][v]; at != nil {
-			c.planes[v] = plane.Over(arena[at.offset:at.offset+at.size], e.path, val.Cols, val.Rows, l.left, l.right)
+			c.planes[v] = plane.Over(arena[at.offset:at.offset+at.size], e.planes, val.Cols, val.Rows, l.left, l.right)
 		}
 		if at := l.place[rowForm][v]; at != nil {
 			start, count := unsafe.Pointer(&arena[at.offset]), val.Rows*val.Cols
@@ -78,7 +78,7 @@ func (e *Engine) NewContext() *Context {
 			}
 		}
 		if e.pooled[v] {
-			c.acc[v] = gated.NewAcc(val.Cols, e.path)
+			c.acc[v] = gated.NewAcc(val.Cols, e.planes)
 		}
 	}
 	return c

@@ -31,7 +31,8 @@ import (
 type Options struct {
 	// Kernel names the kernel path: purego, avx2, avx512, neon or dotprod. Empty: what
 	// the environment variable NEPCOC_KERNEL says, else the fastest that this
-	// CPU has. A program with gated layers that avx512 has no kernels for runs on avx2.
+	// CPU has. Gated layers
+	// that avx512 has no kernels for run on avx2.
 	Kernel string
 }
 
@@ -39,8 +40,10 @@ type Options struct {
 type Engine struct {
 	p    *bundle.Program
 	path cpu.Path
-	ops  []op
-	lay  *layout
+	// planes is the path of what works on planes: gated layers, and what writes and reads them.
+	planes cpu.Path
+	ops    []op
+	lay    *layout
 	// pooled[v] is set where value v exists only inside the maximum that reads it.
 	pooled []bool
 	// sizes of a context's scratch
@@ -67,12 +70,12 @@ func Bind(p *bundle.Program, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	e := &Engine{p: p, path: path, planes: path}
 	if path == cpu.AVX512 && !fits(p, path) {
-		path = cpu.AVX2
+		e.planes = cpu.AVX2
 	}
-	e := &Engine{p: p, path: path}
 	e.pooled = pooledValues(p)
-	e.lay = newLayout(p, path, e.pooled)
+	e.lay = newLayout(p, e.planes, e.pooled)
 	for _, v := range p.Values {
 		e.cols = max(e.cols, rescale.Pad(v.Cols), chunk)
 	}

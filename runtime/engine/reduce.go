@@ -35,7 +35,7 @@ func bindPool(e *Engine, s *bundle.Step) (func(*Context), error) {
 			n := rows(c) * cols
 			switch {
 			case inPlane:
-				pool.PlaneMax(e.path, c.i8[out], &c.planes[in], rows(c))
+				pool.PlaneMax(e.planes, c.i8[out], &c.planes[in], rows(c))
 			case c.i8[in] != nil:
 				pool.Max(e.path, c.i8[out], c.i8[in][:n])
 			case c.i16[in] != nil:
@@ -50,7 +50,7 @@ func bindPool(e *Engine, s *bundle.Step) (func(*Context), error) {
 			n, sums := rows(c)*cols, c.sums[:cols]
 			switch {
 			case inPlane:
-				pool.PlaneSum(e.path, sums, &c.planes[in], rows(c))
+				pool.PlaneSum(e.planes, sums, &c.planes[in], rows(c))
 			case c.i8[in] != nil:
 				pool.Sum(e.path, sums, c.i8[in][:n])
 			case c.i16[in] != nil:

@@ -22,7 +22,7 @@ func bindTokenTable(e *Engine, s *bundle.Step) (func(*Context), error) {
 			}
 		}, nil
 	}
-	table, err := lookup.New(bytesOf(t), cols, e.path)
+	table, err := lookup.New(bytesOf(t), cols, e.planes)
 	if err != nil {
 		return nil, err
 	}
@@ -48,11 +48,13 @@ func bindGated(e *Engine, s *bundle.Step) (func(*Context), error) {
 	if params.Norm != nil && params.Norm.Shift == 0 {
 		params.Norm.Shift = 1 // not used where the output is int16, but checked
 	}
-	layer, err := gated.New(params, e.path)
+	layer, err := gated.New(params, e.planes)
 	if err != nil {
 		return nil, err
 	}
-	e.gatedChannels = max(e.gatedChannels, params.C)
+	if params.Norm != nil {
+		e.gatedChannels = max(e.gatedChannels, params.C)
+	}
 	in, out, rows := s.In[0], s.Out, e.p.Values[s.In[0]].Rows
 	// padded is the input with padding where the wanted rows reach it.
 	padded := func(c *Context) *plane.Plane {

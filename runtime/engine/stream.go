@@ -103,7 +103,7 @@ func (e *Engine) StateBytes() int {
 	return n
 }
 
-func (e *Engine) accBytes(v int) int { return gated.NewAcc(e.p.Values[v].Cols, e.path).Bytes() }
+func (e *Engine) accBytes(v int) int { return gated.NewAcc(e.p.Values[v].Cols, e.planes).Bytes() }
 
 // Stream is the state of one flow whose tokens are not all known yet. Any
 // worker's context can continue it, one at a time.
@@ -126,7 +126,7 @@ func (e *Engine) NewStream() *Stream {
 	for v, columns := range e.stream.history {
 		s.history[v] = make([]int8, columns*e.p.Values[v].Cols)
 		if e.pooled[v] {
-			s.acc[v] = gated.NewAcc(e.p.Values[v].Cols, e.path)
+			s.acc[v] = gated.NewAcc(e.p.Values[v].Cols, e.planes)
 		}
 	}
 	return s

@@ -20,7 +20,7 @@ type Path uint8
 const (
 	Purego  Path = iota // Go, any CPU
 	AVX2                // amd64 with AVX2
-	AVX512              // amd64 with AVX-512 F, BW, VL, CD, VBMI, VBMI2 and VNNI (Ice Lake, Zen 4): gated layers, products of vectors; AVX2 for the rest
+	AVX512              // amd64 with AVX-512 F, BW, VL, CD, VBMI, VBMI2 and VNNI, and BMI2 (Ice Lake, Zen 4); AVX2 where there is no kernel
 	NEON                // any arm64
 	DotProd             // arm64 with UDOT, SDOT and SQRDMLAH
 )

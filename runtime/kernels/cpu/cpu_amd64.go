@@ -9,7 +9,7 @@ func detect() []Path {
 	switch {
 	case !x.HasAVX2:
 		return nil
-	case x.HasAVX512F && x.HasAVX512BW && x.HasAVX512VL && x.HasAVX512CD && x.HasAVX512VBMI && x.HasAVX512VBMI2 && x.HasAVX512VNNI:
+	case x.HasAVX512F && x.HasAVX512BW && x.HasAVX512VL && x.HasAVX512CD && x.HasAVX512VBMI && x.HasAVX512VBMI2 && x.HasAVX512VNNI && x.HasBMI2:
 		return []Path{AVX2, AVX512}
 	}
 	return []Path{AVX2}

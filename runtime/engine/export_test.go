@@ -1,0 +1,4 @@
+package engine
+
+// PlanePath names the kernels of an engine's gated layers.
+func PlanePath(e *Engine) string { return e.planes.String() }
