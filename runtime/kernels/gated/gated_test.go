@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"nepcoc/internal/testmem"
 	"nepcoc/runtime/arith"
 	"nepcoc/runtime/kernels/cpu"
 	"nepcoc/runtime/kernels/plane"
@@ -66,7 +67,7 @@ func drawTaps(rng *rand.Rand, taps []uint8, extreme bool) int32 {
 
 type shape struct {
 	c, cin, k, padLeft int
-	pairs              bool // the published channel map: c/2 and half+c/2
+	pairs              bool // the published channel map: c/2 and half+c/2 (of more inputs, some c/2 later)
 	norm               bool
 	flips              bool
 	signed             bool // residual factors of both signs
@@ -84,7 +85,7 @@ func draw(rng *rand.Rand, s shape) Params {
 	for c := range s.c {
 		h, g := rng.IntN(s.cin), rng.IntN(s.cin)
 		if s.pairs {
-			h, g = c/2, s.cin/2+c/2
+			h, g = s.cin-s.c+c/2, s.cin/2+c/2
 		}
 		p.ChanH, p.ChanG = append(p.ChanH, uint16(h)), append(p.ChanG, uint16(g))
 		th, tg := make([]uint8, s.k), make([]uint8, s.k)
@@ -117,7 +118,7 @@ func draw(rng *rand.Rand, s shape) Params {
 		n.Rho, n.Cst, n.Flip = append(n.Rho, int8(rho)), append(n.Cst, int16(cst)), append(n.Flip, f)
 	}
 	n.Factor = arith.NormParams{
-		C: int32(s.c), MeanM: int32((1<<24/s.c + 1) / 2), Eps: int32(rng.IntN(2000)), A: 1 + int32(rng.IntN(65535)), S: 3 + rng.IntN(14),
+		C: int32(s.c), MeanM: int32((1<<24/s.c + 1) / 2), Eps: []int32{int32(rng.IntN(2000)), 0, -(1 << 29)}[rng.IntN(3)], A: 1 + int32(rng.IntN(65535)), S: 3 + rng.IntN(14),
 	}
 	if s.extreme {
 		n.Factor.A, n.Factor.S, n.Factor.Eps = 65535, rng.IntN(3), 0
@@ -186,14 +187,15 @@ func rowsFit(s shape) bool { return s.pairs && s.k <= 4 && s.c%64 == 0 }
 
 const guard = 0x5a
 
-// guarded makes a plane with guard bytes around it and random values inside.
-func guarded(rng *rand.Rand, path cpu.Path, channels, length, left, right int, extreme bool) (plane.Plane, []int8) {
-	n := plane.Size(path, channels, length, left, right)
-	buf := plane.Aligned(n + 128)
-	for i := range buf {
+// guarded makes a plane of random values that ends where memory can't be touched, with guard bytes
+// before it.
+func guarded(t testing.TB, rng *rand.Rand, path cpu.Path, channels, length, left, right int, extreme bool) (plane.Plane, []int8) {
+	t.Helper()
+	buf := testmem.Before[int8](t, 64+plane.Size(path, channels, length, left, right))
+	for i := range 64 {
 		buf[i] = guard
 	}
-	p := plane.Over(buf[64:64+n], path, channels, length, left, right)
+	p := plane.Over(buf[64:], path, channels, length, left, right)
 	for i := range p.Data {
 		p.Data[i] = int8(rng.IntN(256))
 		if extreme {
@@ -206,8 +208,8 @@ func guarded(rng *rand.Rand, path cpu.Path, channels, length, left, right int, e
 func checkGuards(t *testing.T, name string, buf []int8) {
 	t.Helper()
 	for i := range 64 {
-		if buf[i] != guard || buf[len(buf)-1-i] != guard {
-			t.Fatalf("%s: wrote outside the plane", name)
+		if buf[i] != guard {
+			t.Fatalf("%s: wrote before the plane", name)
 		}
 	}
 }
@@ -261,7 +263,8 @@ func shapeOf(c, cin, k, left, shift, flags uint8) shape {
 	if flags&16 != 0 {
 		s.c, s.cin, s.pairs = (s.c+1)&^1, (s.c+1)&^1, true
 		if flags&32 != 0 { // a shape of the time-major kernels
-			s.c, s.cin, s.k = 64*(1+s.c%4), 64*(1+s.c%4), 1+s.k%4
+			s.c, s.k = 64*(1+s.c%4), 1+s.k%4
+			s.cin = s.c + int(cin)%5*8
 		}
 	}
 	s.padLeft, s.shift = int(left)%s.k, 1+int(shift)%14
@@ -310,7 +313,7 @@ func testLayer(t *testing.T, rng *rand.Rand, path cpu.Path, s shape, length int)
 		t.Errorf("%v: runs %v", s, l.Path())
 	}
 	left, right := max(s.padLeft, 1), max(s.k-1-s.padLeft, 1)
-	src, srcBuf := guarded(rng, path, max(s.cin, s.c), length, left, right, s.extreme)
+	src, srcBuf := guarded(t, rng, path, max(s.cin, s.c), length, left, right, s.extreme)
 	l.Pad(&src, length, 0, length)
 	before := slices.Clone(src.Data)
 	x := func(c, at int) int8 {
@@ -335,7 +338,7 @@ func testPlain(t *testing.T, rng *rand.Rand, name string, l *Layer, p *Params, p
 	t.Helper()
 	some := rng.IntN(length)
 	for _, span := range [][2]int{{0, length}, {some, 1 + rng.IntN(length-some)}} {
-		dst, buf := guarded(rng, path, p.C, length, left, right, false)
+		dst, buf := guarded(t, rng, path, p.C, length, left, right, false)
 		was := slices.Clone(dst.Data)
 		l.Plain(&dst, src, span[0], span[1])
 		for c := range p.C {
@@ -358,8 +361,8 @@ func testNorm(t *testing.T, rng *rand.Rand, name string, l *Layer, p *Params, pa
 		if residual == "src" && src.Channels < p.C {
 			continue
 		}
-		dst, buf := guarded(rng, path, p.C, length, left, right, false)
-		other, _ := guarded(rng, path, p.C, length, left, right, rng.IntN(2) == 0)
+		dst, buf := guarded(t, rng, path, p.C, length, left, right, false)
+		other, _ := guarded(t, rng, path, p.C, length, left, right, rng.IntN(2) == 0)
 		var res *plane.Plane
 		switch residual {
 		case "other":
@@ -430,6 +433,56 @@ func testNorm(t *testing.T, rng *rand.Rand, name string, l *Layer, p *Params, pa
 	}
 }
 
+// Inputs of LayerNorm that differ little, far from zero: variances of 0 and less, and
+// means that the factors clamp at both ends.
+func TestNormExtremes(t *testing.T) {
+	eachPath(t, func(t *testing.T, path cpu.Path) {
+		rng := rand.New(rand.NewPCG(5, 55))
+		clamped := map[int16]int{}
+		for range 300 {
+			c := 64 * (1 + rng.IntN(4))
+			p := draw(rng, shape{c: c, cin: c, k: 4, padLeft: 1, pairs: true, norm: true, flips: true, shift: 1 + rng.IntN(7)})
+			clear(p.TapsH) // nothing but the constants is left
+			clear(p.BiasH)
+			clear(p.Norm.Rho)
+			level, spread := []int{32767, -32768, 20000, -20000, 127, -1, 0}[rng.IntN(7)], []int{1, 1, 300, 3000}[rng.IntN(4)]
+			for i := range p.Norm.Cst {
+				p.Norm.Cst[i] = int16(min(max(level+rng.IntN(spread)-spread/2, -32768), 32767))
+			}
+			p.Norm.Factor.Eps = []int32{-(1 << 29), 0, 0, 1, 100}[rng.IntN(5)]
+			p.Norm.Factor.A, p.Norm.Factor.S = []int32{1, 65535, 40000}[rng.IntN(3)], rng.IntN(32)
+			l, err := New(p, path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			const length = 20
+			src, _ := guarded(t, rng, path, c, length, 1, 2, false)
+			dst, _ := guarded(t, rng, path, c, length, 1, 2, false)
+			l.Pad(&src, length, 0, length)
+			l.Norm(&dst, &src, nil, 0, length, NewScratch(c))
+			none := func(c, t int) int8 { return 0 }
+			want := refNorm(&p, src.At, none, 0)
+			var s1, s2 int32
+			for _, v := range p.Norm.Cst {
+				s1, s2 = s1+int32(v>>8), s2+int32(v>>8)*int32(v>>8)
+			}
+			_, k := arith.NormFactors(s1, s2, &p.Norm.Factor)
+			clamped[k]++
+			for ch, v := range want {
+				w := int8(arith.Flip(int32(arith.NormNarrow(v, p.Norm.Shift)), p.Norm.Flip[ch]))
+				for at := range length {
+					if got := dst.At(ch, at); got != w {
+						t.Fatalf("level %d, spread %d, %+v: channel %d: %d, want %d", level, spread, p.Norm.Factor, ch, got, w)
+					}
+				}
+			}
+		}
+		if clamped[16383] == 0 || clamped[-16384] == 0 {
+			t.Errorf("factors that reach their ends: %v", clamped)
+		}
+	})
+}
+
 // A filter whose two neighbours together could saturate a 16-bit sum of products.
 func TestSaturatingPair(t *testing.T) {
 	eachPath(t, func(t *testing.T, path cpu.Path) {
@@ -451,7 +504,7 @@ func TestSaturatingPair(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		src, _ := guarded(rng, path, 2, 64, 1, 2, true)
+		src, _ := guarded(t, rng, path, 2, 64, 1, 2, true)
 		for at := range 32 {
 			src.Set(0, at, -128)
 			src.Set(1, at, 127)
@@ -493,8 +546,8 @@ func bench(b *testing.B, s shape, f func(l *Layer, dst, src *plane.Plane, sc *Sc
 			if err != nil {
 				b.Fatal(err)
 			}
-			src, _ := guarded(rng, path, s.cin, 128, 1, 2, false)
-			dst, _ := guarded(rng, path, s.c, 128, 1, 2, false)
+			src, _ := guarded(b, rng, path, s.cin, 128, 1, 2, false)
+			dst, _ := guarded(b, rng, path, s.c, 128, 1, 2, false)
 			sc, acc := NewScratch(s.c), NewAcc(s.c, path)
 			b.ReportAllocs()
 			for b.Loop() {
