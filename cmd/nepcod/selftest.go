@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -122,6 +123,7 @@ func selftest(path string, trusted []string) (*selftestReport, error) {
 		Bundle: path, Digest: b.Digest.String(), Model: b.Manifest.Model.File, Target: b.Manifest.Target.Name,
 		LoadUS: time.Since(start).Microseconds(), Vectors: len(b.Golden), OK: true,
 	}
+	debug.FreeOSMemory() // as the agent does
 	if keys != nil {
 		if err := b.VerifySigner(keys...); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)

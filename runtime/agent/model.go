@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 
 	"nepcoc/runtime/bundle"
@@ -42,6 +43,9 @@ func LoadModel(path string, keys ...ed25519.PublicKey) (*Model, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	m.Path, m.file = path, info
+	// Reading took as much memory again as the model, in steps that a heap of this size does not
+	// soon collect.
+	debug.FreeOSMemory()
 	return m, nil
 }
 
