@@ -8,8 +8,9 @@
 // worker owns its flows: table, engine context, records. An output goroutine
 // writes the lines. Batches and chunks are made at the start and go round, so
 // nothing is allocated per packet or per flow, memory is bounded, and a queue
-// that is full shows as a drop that is counted, never as a packet path that
-// stands still. Where the source is a file the receiver waits instead.
+// that stays full shows as a drop that is counted: the packet path waits for it only
+// while the ring behind it has room, a second at most. Where the source is a file the
+// receiver waits for as long as it takes.
 //
 // Inference runs in the worker, between packets: a flow takes some tens of
 // microseconds, less than handing it to another thread and back would add
