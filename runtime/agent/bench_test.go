@@ -99,8 +99,8 @@ func (r *repeat) Next(f *capture.Frame) error {
 }
 
 // BenchmarkFlows compares the pipeline, all of its threads, with the kernels
-// alone: flows per second of processor time. The goal is 80 % on one core (-cpu 1); on several,
-// wake-ups and packets that go from core to core cost, too.
+// alone: flows per second of processor time. The goal is 80 %. With -cpu 1 a core does
+// all of it; on several, wake-ups and packets that go from core to core cost, too.
 func BenchmarkFlows(b *testing.B) {
 	bun := benchBundle(b)
 	m, err := agent.NewModel(bun)

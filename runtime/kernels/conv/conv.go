@@ -73,6 +73,7 @@ func New(p Params, r Requant, path cpu.Path) *Layer {
 	if has(path) && !(bytes && (p.Out == 1 || dots)) {
 		l.pack()
 	}
+	// Kernels do up to eight positions at a time.
 	l.block = max(8, accBytes/4/l.stride&^7)
 	if r.Mult != nil {
 		mult := make([]int32, l.stride)

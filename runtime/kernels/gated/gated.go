@@ -79,9 +79,8 @@ func New(p Params, path cpu.Path) (*Layer, error) {
 		l.packRows()
 		return l, nil
 	}
-	flip := plane.New(path, 1, 1, 0, 0).Flip
 	for _, v := range p.PadIn {
-		l.pads = append(l.pads, uint16(uint8(v^flip))*0x101)
+		l.pads = append(l.pads, uint16(uint8(v^plane.FlipOf(path)))*0x101)
 	}
 	if path != cpu.Purego && !l.pack() {
 		l.path = cpu.Purego

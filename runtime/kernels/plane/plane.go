@@ -68,7 +68,7 @@ func Size(path cpu.Path, channels, length, left, right int) int {
 // Over makes a plane of path's form over buf, which has Size bytes and should be
 // aligned to 64.
 func Over(buf []int8, path cpu.Path, channels, length, left, right int) Plane {
-	p := Plane{Data: buf[:Size(path, channels, length, left, right)], Channels: channels, Flip: flipOf(path)}
+	p := Plane{Data: buf[:Size(path, channels, length, left, right)], Channels: channels, Flip: FlipOf(path)}
 	if TimeMajor(path) {
 		p.Stride, p.Step, p.Margin = 1, channels, left*channels
 		return p
@@ -91,8 +91,8 @@ func Aligned(n int) []int8 {
 	return buf[off : off+n : off+n]
 }
 
-// flipOf is the Flip of path's planes.
-func flipOf(path cpu.Path) int8 {
+// FlipOf is the Flip of path's planes.
+func FlipOf(path cpu.Path) int8 {
 	if path == cpu.NEON || path == cpu.DotProd {
 		return -128
 	}
