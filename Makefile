@@ -20,8 +20,11 @@ CONCURRENT := ./runtime/engine ./runtime/classify ./runtime/flow ./runtime/captu
 # With kernels per CPU feature: these run on both kinds of core.
 KERNELS    := ./runtime/kernels/... ./runtime/engine
 
+# The linter, at one version; staticcheck.conf says what it checks.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
 .DEFAULT_GOAL := build
-.PHONY: help build dist demo test check fmt vet stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer cycles clean
+.PHONY: help build dist demo test check fmt vet lint stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer cycles clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,7 +53,9 @@ demo: ## compile the example model, verify it, classify a capture
 test: ## all tests on this machine
 	$(GO) test $(TIMEOUT) ./...
 
-check: fmt vet stale test purego race soak arm64 arm64-nodot demo ## what CI runs
+# Fuzzing is short here; `make fuzz` alone takes a minute for each target.
+check: FUZZTIME := 20s
+check: fmt vet lint stale test purego race soak arm64 arm64-nodot fuzz demo ## what CI runs
 	@echo 'check: all held'
 
 fmt: ## fail on files that gofmt would change
@@ -60,6 +65,9 @@ vet: ## for both architectures and without assembly
 	$(GO) vet ./...
 	$(ARM) $(GO) vet ./...
 	$(GO) vet -tags purego ./runtime/...
+
+lint: ## staticcheck, by the rules of staticcheck.conf
+	$(GO) run $(STATICCHECK) ./...
 
 # Goldens are compared by the tests themselves; this is for generated files.
 stale: ## fail where go generate changes a file
@@ -91,10 +99,11 @@ generate: ## write generated files anew
 golden: ## write golden files anew; read the difference before committing it
 	$(GO) test $$(grep -rlE '"nepcoc/(internal/golden|passes/internal/passtest)"' --include='*_test.go' . | xargs -n1 dirname | sort -u) -update
 
+FUZZTIME ?= 60s
 fuzz: ## every fuzz target for FUZZTIME (default 60s) each
 	@set -e; grep -rnoE '^func Fuzz[A-Za-z0-9_]*' --include='*_test.go' . | while IFS=: read -r file _ fn; do \
 		echo "$$(dirname $$file) $${fn#func }"; \
-		$(GO) test -run '^$$' -fuzz "^$${fn#func }\$$" -fuzztime $${FUZZTIME:-60s} $$(dirname $$file) </dev/null; done
+		$(GO) test -run '^$$' -fuzz "^$${fn#func }\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$(dirname $$file) </dev/null; done
 
 bench: ## all benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...

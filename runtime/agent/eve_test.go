@@ -139,12 +139,12 @@ func TestEVEConsumer(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 
-	want, r := eveRun(t, nil)
+	want, _ := eveRun(t, nil)
 	sink, err := agent.OpenSink("unix:"+in, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, r = eveRun(t, sink); r.Written != r.Records {
+	if _, r := eveRun(t, sink); r.Written != r.Records {
 		t.Fatal(r)
 	}
 	sink.(io.Closer).Close()

@@ -34,11 +34,11 @@ type Context struct {
 	i32    [][]int32
 
 	// scratch
-	norm    *gated.Scratch
-	acc     []*gated.Acc // by value, for those pooled as they are computed
-	sums    []int64
-	a, b, c []int32
-	conv    *conv.Scratch
+	norm *gated.Scratch
+	acc  []*gated.Acc // by value, for those pooled as they are computed
+	sums []int64
+	a, b []int32
+	conv *conv.Scratch
 }
 
 // Profile is the time spent in each of Engine.StepNames.

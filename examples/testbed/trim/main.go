@@ -38,7 +38,7 @@ func run(stdout io.Writer) error {
 	flag.DurationVar(&limits.idle, "idle", 120*time.Second, "a longer pause starts a new flow")
 	flag.Parse()
 	if *out == "" || flag.NArg() == 0 {
-		return fmt.Errorf("usage: trim -out PREFIX [flags] CAPTURE[@VLAN]...")
+		return fmt.Errorf("usage: trim -out PREFIX [flags] CAPTURE[@VLAN], one or more")
 	}
 
 	portsFile, err := os.Open(*portsPath)
