@@ -119,10 +119,15 @@ func runArrays(w io.Writer, b *bundle.Bundle, c *classify.Classifier, path strin
 		}
 		for h, l := range c.Logits() {
 			head := &c.Heads[h]
-			line := fmt.Appendf(nil, "sample=%d output=%s label=%s logits=", i, head.Name, head.Labels[res[h].Class])
+			line := fmt.Appendf(nil, "sample=%d output=%s", i, head.Name)
 			if asJSON {
-				line = fmt.Appendf(nil, `{"sample":%d,"output":%s,"label":%s,"class":%d,"logits":[`, i,
-					strconv.Quote(head.Name), strconv.Quote(head.Labels[res[h].Class]), res[h].Class)
+				line = fmt.Appendf(nil, `{"sample":%d,"output":%s`, i, strconv.Quote(head.Name))
+			}
+			line = appendVerdict(line, head, &res[h], asJSON)
+			if asJSON {
+				line = append(line, `,"logits":[`...)
+			} else {
+				line = append(line, " logits="...)
 			}
 			for k, x := range l {
 				if k > 0 {
@@ -150,4 +155,28 @@ func runArrays(w io.Writer, b *bundle.Bundle, c *classify.Classifier, path strin
 		}
 	}
 	return nil
+}
+
+// appendVerdict appends what an output says of a sample; of values it says nothing.
+func appendVerdict(line []byte, h *classify.Head, r *classify.Result, asJSON bool) []byte {
+	switch {
+	case h.Kind == bundle.KindValues:
+	case h.Kind == bundle.KindLabels:
+		names := []string{}
+		for _, l := range r.Given {
+			names = append(names, h.Labels[l.Index])
+		}
+		if !asJSON {
+			return fmt.Appendf(line, " labels=%s", strings.Join(names, ","))
+		}
+		for i := range names {
+			names[i] = strconv.Quote(names[i])
+		}
+		return fmt.Appendf(line, `,"labels":[%s]`, strings.Join(names, ","))
+	case asJSON:
+		return fmt.Appendf(line, `,"label":%s,"class":%d`, strconv.Quote(h.Labels[r.Class]), r.Class)
+	default:
+		return fmt.Appendf(line, " label=%s", h.Labels[r.Class])
+	}
+	return line
 }

@@ -47,6 +47,47 @@ func Make(p *bundle.Program, c traffic.Contract, prefix string) (*bundle.Bundle,
 		}
 		b.Manifest.Outputs = append(b.Manifest.Outputs, info)
 	}
+	return finish(b)
+}
+
+// EveryKind is a bundle whose program has an output of each kind, by the kind's name. The outputs are
+// made of the same logits.
+func EveryKind(number int) (*bundle.Bundle, error) {
+	b, err := New(number, "class")
+	if err != nil {
+		return nil, err
+	}
+	p, o, m := b.Program, b.Program.Outputs[0], &b.Manifest
+	logits := &p.Values[o.Value]
+	pick := func(start, cols int) int {
+		p.Steps = append(p.Steps, bundle.Step{Op: bundle.OpSlice, Name: fmt.Sprint("pick", start), In: []int{o.Value}, Out: len(p.Values),
+			Slice: &bundle.Slice{Axis: 1, Start: start, Step: 1}})
+		p.Values = append(p.Values, bundle.Value{Name: fmt.Sprint("pick", start), DType: logits.DType, Rows: 1, Cols: cols})
+		return len(p.Values) - 1
+	}
+	classes := m.Outputs[0].Labels
+	p.Plan, p.Outputs, m.Outputs = bundle.Plan{}, nil, nil
+	for _, head := range []struct {
+		value int
+		info  bundle.OutputInfo
+	}{
+		{o.Value, bundle.OutputInfo{Kind: bundle.KindClasses, Labels: classes}},
+		{pick(15, 1), bundle.OutputInfo{Kind: bundle.KindBinary, Labels: []string{"benign", "attack"}, Thresholds: []float64{0.875}}},
+		{pick(17, 2), bundle.OutputInfo{Kind: bundle.KindLabels, Thresholds: []float64{0.875, 0.75}}},
+		{o.Value, bundle.OutputInfo{Kind: bundle.KindValues}},
+	} {
+		out := o
+		out.Name, out.Value = string(head.info.Kind), head.value
+		head.info.Name = out.Name
+		p.Outputs, m.Outputs = append(p.Outputs, out), append(m.Outputs, head.info)
+	}
+	b.Golden = nil
+	return finish(b)
+}
+
+// finish adds golden vectors, and reads the bundle as if from a file.
+func finish(b *bundle.Bundle) (*bundle.Bundle, error) {
+	p := b.Program
 	x, err := refexec.New(p)
 	if err != nil {
 		return nil, err

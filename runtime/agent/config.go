@@ -17,6 +17,7 @@ import (
 
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture/afpacket"
+	"nepcoc/runtime/classify"
 	"nepcoc/runtime/flow"
 )
 
@@ -34,9 +35,10 @@ type Config struct {
 	Queue            int           `yaml:"queue"`
 	ActiveTimeout    time.Duration `yaml:"active_timeout"`
 	UnknownThreshold *float64      `yaml:"unknown_threshold"`
-	Alerts           []string      `yaml:"alerts"`
-	Output           OutputConfig  `yaml:"output"`
-	Metrics          MetricsConfig `yaml:"metrics"`
+	// Alerts are labels that raise an alert, or OUTPUT=LABEL where several outputs have one.
+	Alerts  []string      `yaml:"alerts"`
+	Output  OutputConfig  `yaml:"output"`
+	Metrics MetricsConfig `yaml:"metrics"`
 	// Watch is how often the bundle's file is looked at for a change; 0: never,
 	// only on SIGHUP.
 	Watch time.Duration `yaml:"watch"`
@@ -212,10 +214,16 @@ func (c *Config) Load() (*Model, error) {
 // CheckAlerts says which labels to alert on the model does not know: an alert
 // that can never come is a mistake.
 func (c *Config) CheckAlerts(m *Model) error {
-	labels := m.labels()
+	heads := classify.Heads(m.Bundle)
+	var all []string
+	for i := range heads {
+		all = append(all, heads[i].Labels...)
+	}
 	for _, a := range c.Alerts {
-		if !slices.Contains(labels, a) {
-			return fmt.Errorf("alerts: %s has no label %q; it has %s", m.Path, a, strings.Join(labels, ", "))
+		if !slices.ContainsFunc(heads, func(h classify.Head) bool {
+			return slices.ContainsFunc(h.Labels, func(l string) bool { return alertsOn(a, h.Name, l) })
+		}) {
+			return fmt.Errorf("alerts: %s has no label %q; it has %s", m.Path, a, strings.Join(all, ", "))
 		}
 	}
 	return nil

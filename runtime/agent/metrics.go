@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/flow"
 )
@@ -31,8 +32,9 @@ var (
 	descHeld     = desc("fragments_held", "Fragments that wait for others of their packet, and count as no kind yet.")
 	descFlows    = desc("flows_total", "Flows begun.")
 	descReasons  = desc("flows_decided_total", "Flows decided, by why they were decided when they were.", "reason")
-	descLabels   = desc("verdicts_total", "Verdicts by label; unknown ones are counted apart.", "label")
-	descUnknown  = desc("verdicts_unknown_total", "Verdicts whose score was below the threshold.")
+	descLabels   = desc("verdicts_total", "Verdicts by output of the model and label, each label of several by itself; unknown ones are counted apart.", "output", "label")
+	descUnknown  = desc("verdicts_unknown_total", "Verdicts whose score was below the threshold.", "output")
+	descNone     = desc("verdicts_without_label_total", "Verdicts of an output that gives any number of labels, and gave none.", "output")
 	descAlerts   = desc("alerts_total", "Alert events raised.")
 	descLost     = desc("flows_without_verdict_total", "Flows left without a verdict: abandoned at the end of a drain, or failed.", "why")
 	descRecords  = desc("records_total", "Records for the output, by what became of them.", "fate")
@@ -79,7 +81,7 @@ func (c collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
-	r := c.a.Report()
+	r, m := c.a.Report(), c.a.Model()
 	count := func(d *prometheus.Desc, v uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
@@ -101,10 +103,24 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for why := range flow.NumReasons {
 		count(descReasons, r.Flow.Verdicts[why], why.String())
 	}
-	for l, n := range r.Labels {
-		count(descLabels, n, l)
+	for i := range m.Bundle.Manifest.Outputs { // there from the start, so that rates can be taken
+		switch o := &m.Bundle.Manifest.Outputs[i]; o.EffectiveKind() {
+		case bundle.KindClasses, bundle.KindBinary:
+			r.Labels[OutputLabel{o.Name, "", Unknown}] += 0
+		case bundle.KindLabels:
+			r.Labels[OutputLabel{o.Name, "", None}] += 0
+		}
 	}
-	count(descUnknown, r.Unknown)
+	for l, n := range r.Labels {
+		switch l.Special {
+		case Unknown:
+			count(descUnknown, n, l.Output)
+		case None:
+			count(descNone, n, l.Output)
+		default:
+			count(descLabels, n, l.Output, l.Label)
+		}
+	}
 	count(descAlerts, r.Alerts)
 	count(descLost, r.Abandoned, "abandoned")
 	count(descLost, r.Failed, "failed")
@@ -123,7 +139,6 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descSwaps, r.Swaps, "done")
 	count(descSwaps, r.SwapsRefused, "refused")
 	gauge(descModels, r.Models)
-	m := c.a.Model()
 	gauge(descModel, 1, m.Digest(), m.Bundle.Manifest.Model.File, m.Kernels())
 	for _, h := range descHists {
 		var d durations

@@ -63,6 +63,9 @@ func NewModel(b *bundle.Bundle, keys ...ed25519.PublicKey) (*Model, error) {
 	if err := b.Manifest.CheckCPU(have); err != nil {
 		return nil, err
 	}
+	if err := classify.CheckPackets(b); err != nil {
+		return nil, err
+	}
 	contract, err := classify.Contract(b)
 	if err != nil {
 		return nil, err
@@ -103,24 +106,8 @@ func (m *Model) Digest() string { return m.Bundle.Digest.String() }
 // Kernels names the kernel path in use.
 func (m *Model) Kernels() string { return m.engine.KernelPath() }
 
-// labels are the class names of all outputs, as metrics name them.
-func (m *Model) labels() (names []string) {
-	for _, h := range classify.New(m.Bundle, nil).Heads {
-		names = append(names, h.Labels...)
-	}
-	return names
-}
-
-// thresholds are the probabilities below which a verdict is unknown, by output.
-func (m *Model) thresholds(override *float64) []float64 {
-	t := make([]float64, len(m.Bundle.Manifest.Outputs))
-	for i, o := range m.Bundle.Manifest.Outputs {
-		switch {
-		case override != nil:
-			t[i] = *override
-		case o.UnknownThreshold != nil:
-			t[i] = *o.UnknownThreshold
-		}
-	}
-	return t
+// alertsOn says whether an alert is wanted for a label: it names the label, or, where other outputs have
+// the same, OUTPUT=LABEL.
+func alertsOn(wanted, output, label string) bool {
+	return wanted == label || wanted == output+"="+label
 }

@@ -26,12 +26,13 @@ type Report struct {
 	// Abandoned are flows that became ready when the drain's time was over, and
 	// got no verdict, Failed those that the engine refused.
 	Abandoned, Failed uint64
-	// Labels counts verdicts by label; Unknown those below their threshold.
-	Labels  map[string]uint64
-	Unknown uint64
-	Alerts  uint64
-	// Records are the verdicts to be written: one per flow and output of the
-	// model. Written were taken by the sink, OutputDropped found its queue
+	// Verdicts are one per flow and output of its model that makes some; Named name a label or
+	// several, Unknown were below their threshold, None have none of the labels that they could have. Labels
+	// counts each label of each output by itself, and the others by output.
+	Verdicts, Named, Unknown, None uint64
+	Labels                         map[OutputLabel]uint64
+	Alerts                         uint64
+	// Records are the flows whose verdicts are to be written. Written were taken by the sink, OutputDropped found its queue
 	// full, OutputFailed were refused by it.
 	Records, Written, OutputDropped, OutputFailed uint64
 	OutputBytes                                   uint64
@@ -41,7 +42,6 @@ type Report struct {
 	// flows begin with, those that flows still hold, and one that the worker has
 	// yet to take. Tables likewise.
 	Models, Tables int
-	Outputs        int // of the model
 
 	batches, chunks int // in the queues
 }
@@ -49,7 +49,7 @@ type Report struct {
 // Report adds up what has been published so far.
 func (a *Agent) Report() *Report {
 	r := &Report{
-		Labels: map[string]uint64{}, Written: a.out.written.Load(), OutputFailed: a.out.failed.Load(),
+		Labels: map[OutputLabel]uint64{}, Written: a.out.written.Load(), OutputFailed: a.out.failed.Load(),
 		OutputBytes: a.out.bytes.Load(), Swaps: a.swaps.Load(), SwapsRefused: a.refused.Load(),
 		chunks: len(a.out.queue),
 	}
@@ -78,14 +78,21 @@ func (a *Agent) Report() *Report {
 		c := w.pub
 		for _, l := range c.labels {
 			if l.n > 0 {
-				r.Labels[l.label] += l.n
+				r.Labels[l.OutputLabel] += l.n
+			}
+			switch l.Special {
+			case Unknown:
+				r.Unknown += l.n
+			case None:
+				r.None += l.n
 			}
 		}
 		w.mu.Unlock()
 		r.Flow.Add(&c.flow)
 		r.Open += c.open
 		r.Undecided += c.undecided
-		r.Unknown += c.unknown
+		r.Verdicts += c.verdicts
+		r.Named += c.named
 		r.Abandoned += c.abandoned
 		r.Failed += c.failed
 		r.Alerts += c.alerts
@@ -104,8 +111,9 @@ func (a *Agent) Report() *Report {
 //	packets received = read + dropped by the kernel
 //	packets read     = decoded + ignored + malformed + dropped for want of room
 //	                 + held fragments (none after Run)
-//	flows            = verdicts (evictions among them) + active
-//	verdicts         = labelled + unknown + abandoned + failed
+//	flows            = decided (evictions among them) + active
+//	flows decided    = records + abandoned + failed
+//	verdicts         = named + unknown + without a label
 //	records          = written + dropped + refused by the sink
 func (r *Report) Check() error {
 	var errs []error
@@ -126,12 +134,8 @@ func (r *Report) Check() error {
 	law("packets read", r.Read, "%d decoded + %d ignored + %d malformed + %d dropped in queues + %d held fragments",
 		r.Flow.Joined(), r.Flow.Ignored(), r.Flow.Malformed(), r.QueueDropped, r.Flow.Held)
 	law("flows", r.Flow.Flows, "%d verdicts + %d active", r.Flow.Decided(), uint64(r.Undecided))
-	var labelled uint64
-	for _, n := range r.Labels {
-		labelled += n
-	}
-	// Models with several outputs have a verdict, and a record, for each.
-	law("verdicts to be written", r.Records, "%d labelled + %d unknown", labelled, r.Unknown)
+	law("flows decided", r.Flow.Decided(), "%d records + %d abandoned + %d failed", r.Records, r.Abandoned, r.Failed)
+	law("verdicts", r.Verdicts, "%d named + %d unknown + %d without a label", r.Named, r.Unknown, r.None)
 	law("records", r.Records, "%d written + %d dropped + %d refused by the output", r.Written, r.OutputDropped, r.OutputFailed)
 	return errors.Join(errs...)
 }

@@ -31,7 +31,7 @@ type worker struct {
 	lines *chunk
 	now   int64 // when the batch in work was received; see Agent.now
 	own   workerCounts
-	index map[string]int // of a label in own.labels
+	index map[OutputLabel]int // of a label in own.labels
 
 	mu   sync.Mutex
 	pub  workerCounts
@@ -48,10 +48,17 @@ type generation struct {
 	tag       uint32
 	model     *Model
 	cls       *classify.Classifier
-	threshold []float64
-	alert     [][]bool // by output and class
-	label     [][]int  // by output and class: place in workerCounts.labels
+	heads     []headUse // by output
 	undecided int
+}
+
+// headUse is what a worker does with the labels of one output: which raise alerts, and
+// where verdicts are counted in workerCounts.labels.
+type headUse struct {
+	alert []bool
+	count []int
+	// unknown and none are the places of verdicts that name no label.
+	unknown, none int
 }
 
 // workerCounts account for flows and verdicts.
@@ -63,7 +70,8 @@ type workerCounts struct {
 	models    int // generations alive
 	tables    int
 	taken     uint64 // packets taken from the queue
-	unknown   uint64
+	verdicts  uint64 // one per flow and output, but for values
+	named     uint64 // those that name a label
 	abandoned uint64 // flows left without a verdict at the end of the drain
 	failed    uint64 // flows that the engine refused
 	labels    []labelCount
@@ -72,10 +80,26 @@ type workerCounts struct {
 	lost      uint64 // lines dropped because the output was behind
 }
 
+// OutputLabel is a label of one of a model's outputs. Special are verdicts that name none.
+type OutputLabel struct {
+	Output, Label string
+	Special       Special
+}
+
+// Special tells verdicts apart that name no label.
+type Special uint8
+
+// The kinds of OutputLabel.
+const (
+	Named   Special = iota
+	Unknown         // the score was below the threshold
+	None            // of any number of labels none reached its threshold
+)
+
 // labelCount is how many verdicts had a label.
 type labelCount struct {
-	label string
-	n     uint64
+	OutputLabel
+	n uint64
 }
 
 // latencies are a worker's histograms.
@@ -91,7 +115,7 @@ type latencies struct {
 func newWorker(a *Agent, queue int) (*worker, error) {
 	w := &worker{
 		a: a, in: make(chan *batch, queue), free: make(chan *batch, queue),
-		gens: map[uint32]*generation{}, index: map[string]int{},
+		gens: map[uint32]*generation{}, index: map[OutputLabel]int{},
 	}
 	for range queue {
 		w.free <- new(batch)
@@ -128,16 +152,21 @@ func (w *worker) adopt(m *Model) error {
 	if w.cur != nil && w.cur.undecided == 0 {
 		delete(w.gens, w.cur.tag)
 	}
-	g := &generation{model: m, cls: classify.New(m.Bundle, m.engine.NewContext()), threshold: m.thresholds(w.a.opt.Unknown)}
+	g := &generation{model: m, cls: classify.New(m.Bundle, m.engine.NewContext())}
+	if t := w.a.opt.Unknown; t != nil {
+		g.cls.SetUnknown(*t)
+	}
 	if w.cur != nil {
 		g.tag = w.cur.tag + 1
 	}
-	for _, h := range g.cls.Heads {
-		alert, label := make([]bool, len(h.Labels)), make([]int, len(h.Labels))
-		for i, l := range h.Labels {
-			alert[i], label[i] = slices.Contains(w.a.opt.Alerts, l), w.counter(l)
+	for i := range g.cls.Heads {
+		h := &g.cls.Heads[i]
+		use := headUse{unknown: w.counter(OutputLabel{h.Name, "", Unknown}), none: w.counter(OutputLabel{h.Name, "", None})}
+		for _, l := range h.Labels {
+			use.alert = append(use.alert, slices.ContainsFunc(w.a.opt.Alerts, func(a string) bool { return alertsOn(a, h.Name, l) }))
+			use.count = append(use.count, w.counter(OutputLabel{h.Name, l, Named}))
 		}
-		g.alert, g.label = append(g.alert, alert), append(g.label, label)
+		g.heads = append(g.heads, use)
 	}
 	w.cur = g
 	w.gens[g.tag] = g
@@ -145,12 +174,12 @@ func (w *worker) adopt(m *Model) error {
 }
 
 // counter is the place of a label's count.
-func (w *worker) counter(label string) int {
+func (w *worker) counter(label OutputLabel) int {
 	i, ok := w.index[label]
 	if !ok {
 		i = len(w.own.labels)
 		w.index[label] = i
-		w.own.labels = append(w.own.labels, labelCount{label: label})
+		w.own.labels = append(w.own.labels, labelCount{OutputLabel: label})
 	}
 	return i
 }
@@ -252,8 +281,7 @@ func (w *worker) ready(f *flow.Flow) {
 		return
 	}
 	start := time.Now()
-	res, err := g.cls.Run(f.Tokens, f.Valid)
-	if err != nil {
+	if _, err := g.cls.Run(f.Tokens, f.Valid); err != nil {
 		w.own.failed++
 		w.a.complain("classify", err)
 		return
@@ -264,16 +292,33 @@ func (w *worker) ready(f *flow.Flow) {
 	latency := w.latency(f, end)
 	w.rec.FromFlow(f)
 	w.rec.Latency = latency
-	for i := range res {
-		g.cls.Fill(&w.rec, i, false)
-		w.rec.Unknown = w.rec.Score < g.threshold[i]
-		w.rec.Alert = !w.rec.Unknown && g.alert[i][w.rec.Class]
-		if w.rec.Unknown {
-			w.own.unknown++
-		} else {
-			w.own.labels[g.label[i][w.rec.Class]].n++
+	g.cls.Fill(&w.rec, false)
+	for i := range w.rec.Verdicts {
+		w.count(&w.rec.Verdicts[i], &g.heads[w.rec.Verdicts[i].Head])
+	}
+	w.emit()
+}
+
+// count adds a verdict to what the metrics show, and marks the labels that raise alerts.
+func (w *worker) count(v *verdict.Verdict, use *headUse) {
+	add := func(place int) { w.own.labels[place].n++ }
+	w.own.verdicts++
+	switch {
+	case v.Unknown:
+		add(use.unknown)
+	case v.Multi && len(v.Given) == 0:
+		add(use.none)
+	case v.Multi:
+		w.own.named++
+		for i := range v.Given {
+			g := &v.Given[i]
+			g.Alert = use.alert[g.Class]
+			add(use.count[g.Class])
 		}
-		w.emit()
+	default:
+		w.own.named++
+		v.Alert = use.alert[v.Class]
+		add(use.count[v.Class])
 	}
 }
 
@@ -305,9 +350,7 @@ func (w *worker) emit() {
 		if w.lines = w.a.out.take(w.a.opt.Lossless); w.lines == nil {
 			w.own.records++
 			w.own.lost++
-			if w.rec.Alert {
-				w.own.alerts++
-			}
+			w.own.alerts += uint64(w.rec.Alerts())
 			return
 		}
 	}
@@ -318,9 +361,7 @@ func (w *worker) emit() {
 	c.buf = append(w.a.opt.Format(&w.rec, c.buf), '\n')
 	c.records++
 	w.own.records++
-	if w.rec.Alert {
-		w.own.alerts++
-	}
+	w.own.alerts += uint64(w.rec.Alerts())
 	if len(c.buf) >= chunkBytes {
 		w.flush()
 	}

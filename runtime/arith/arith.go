@@ -230,6 +230,28 @@ func ExpIndex(d int64, mult int32, shift, n int) int {
 	return int(min(uint64(d)*uint64(mult)>>shift, uint64(n-1)))
 }
 
+// Sigmoid is 1/(1+exp(-x*scale)) of an integer logit in 1/2^24, by the table of Softmax; of -x it is
+// exactly one minus that. Between two entries it follows the straight line, 16 bits of the way:
+// a stair would give logits on both sides of a threshold the same probability.
+func Sigmoid(x int32, exp []int32, mult int32, shift int) int32 {
+	const one = 1 << 24
+	d := int64(x)
+	if d < 0 {
+		d = -d
+	}
+	i := ExpIndex(d, mult, shift, len(exp))
+	e := int64(exp[i])
+	if i+1 < len(exp) {
+		part := int64(uint64(d) * uint64(mult) << (64 - shift) >> 48)
+		e -= (e - int64(exp[i+1])) * part >> 16
+	}
+	p := DivRound(one*one, one+e)
+	if x < 0 {
+		p = one - p
+	}
+	return int32(p)
+}
+
 // ArgMax is the index of the largest value, the first of equals.
 func ArgMax(v []int32) int {
 	best := 0

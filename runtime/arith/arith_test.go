@@ -3,6 +3,7 @@ package arith
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -163,4 +164,58 @@ func TestSoftmax(t *testing.T) {
 	if ArgMax(logits) != 1 {
 		t.Error("ArgMax: want the first of equals")
 	}
+}
+
+// Sigmoid is the real one's to 2^-17 at every scale, never falls, and is exact where it
+// must be: a half at 0, and 1-p on the other side.
+func TestSigmoid(t *testing.T) {
+	exp := make([]int32, 2048)
+	for i := range exp {
+		exp[i] = int32(math.Round(math.Exp(-float64(i)/128) * (1 << 24)))
+	}
+	for _, c := range []struct {
+		scale float64
+		shift int
+	}{{1, 0}, {0.01, 20}, {1e-3, 24}, {3e-7, 40}, {1e-9, 52}, {1e-12, 62}} {
+		mult := int32(math.Round(math.Ldexp(c.scale*128, c.shift)))
+		if Sigmoid(0, exp, mult, c.shift) != 1<<23 {
+			t.Errorf("scale %g: Sigmoid(0) is no half", c.scale)
+		}
+		last := int32(0)
+		for _, x := range sigmoidInputs() {
+			p := Sigmoid(x, exp, mult, c.shift)
+			if x > math.MinInt32 && p+Sigmoid(-x, exp, mult, c.shift) != 1<<24 {
+				t.Fatalf("scale %g: Sigmoid(%d) + Sigmoid(%d) is not 1", c.scale, x, -x)
+			}
+			if p < last {
+				t.Fatalf("scale %g: Sigmoid(%d) = %d, less than at the logit before: %d", c.scale, x, p, last)
+			}
+			last = p
+			// What mult stands for is not quite the scale.
+			want := 1 / (1 + math.Exp(-float64(x)*math.Ldexp(float64(mult), -c.shift)/128))
+			if got := float64(p) / (1 << 24); math.Abs(got-want) > 1./(1<<17) {
+				t.Fatalf("scale %g: Sigmoid(%d) = %.8f, want %.8f", c.scale, x, got, want)
+			}
+		}
+	}
+	// The first logit below 0 is below a half: a threshold of 0.5 is the sign.
+	if p := Sigmoid(-1, exp, int32(math.Round(math.Ldexp(1e-6*128, 40))), 40); p >= 1<<23 {
+		t.Errorf("Sigmoid(-1) = %d of %d", p, 1<<24)
+	}
+}
+
+// sigmoidInputs are integers in order: all around 0, then ever sparser up to the limits.
+func sigmoidInputs() []int32 {
+	var v []int32
+	for x := int64(1); x <= math.MaxInt32; x += 1 + x/300 {
+		v = append(v, int32(x))
+	}
+	v = append(v, math.MaxInt32)
+	n := len(v)
+	for _, x := range v[:n:n] {
+		v = append(v, -x)
+	}
+	v = append(v, 0, math.MinInt32)
+	slices.Sort(v)
+	return v
 }

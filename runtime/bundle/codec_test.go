@@ -231,10 +231,22 @@ func TestManifestAndGoldenAreChecked(t *testing.T) {
 		{"labels", func(b *Bundle) { b.Manifest.Outputs[0].Labels = []string{"one"} }, `manifest: output "logits": 1 labels for 2 logits`},
 		{"output names", func(b *Bundle) { b.Manifest.Outputs[0].Name = "x" }, `manifest: output 0 is "x", in the program "logits"`},
 		{"outputs", func(b *Bundle) { b.Manifest.Outputs = nil }, "manifest: 0 outputs, the program has 1"},
+		{"kind", func(b *Bundle) { b.Manifest.Outputs[0].Kind = "regression" }, `output "logits": unknown kind "regression"`},
+		{"binary of two", func(b *Bundle) { b.Manifest.Outputs[0].Kind = KindBinary }, `output "logits": binary of 2 logits`},
+		{"labels without thresholds", func(b *Bundle) { b.Manifest.Outputs[0].Kind = KindLabels }, "0 thresholds for 2 logits (labels)"},
+		{"threshold of a label", func(b *Bundle) {
+			b.Manifest.Outputs[0].Kind, b.Manifest.Outputs[0].Thresholds = KindLabels, []float64{0.5, 1.5}
+		}, "threshold 1.5 is not in 0..1"},
+		{"threshold without probabilities", func(b *Bundle) {
+			b.Manifest.Outputs[0].Kind = KindLabels
+			b.Program.Outputs[0].Exp, b.Program.Outputs[0].ExpMult, b.Program.Outputs[0].ExpShift = -1, 0, 0
+		}, "labels without probabilities"},
+		{"unknown of values", func(b *Bundle) { b.Manifest.Outputs[0].Kind, b.Manifest.Outputs[0].Labels = KindValues, nil }, "unknown_threshold of values"},
+		{"alert id", func(b *Bundle) { b.Manifest.Outputs[0].FirstAlertID = -1 }, "first_alert_id -1"},
 		{"threshold", func(b *Bundle) { x := math.NaN(); b.Manifest.Outputs[0].UnknownThreshold = &x }, "unknown_threshold NaN"},
 		{"figures", func(b *Bundle) { b.Manifest.Accuracy.Cosine = math.Inf(1) }, "manifest: json: unsupported value"},
 		{"folder", func(b *Bundle) { b.Manifest.Model.File = "a/b.onnx" }, "a name without folders"},
-		{"control characters", func(b *Bundle) { b.Manifest.Outputs[0].Labels[1] = "\x1b[2J" }, `output 0: "\x1b[2J" holds characters`},
+		{"control characters", func(b *Bundle) { b.Manifest.Outputs[0].Labels[1] = "\x1b[2J" }, `output "logits": "\x1b[2J" holds characters`},
 		{"golden length", func(b *Bundle) { b.Golden[1].Tokens = b.Golden[1].Tokens[1:] }, "golden vector 1: input has 5 tokens"},
 		{"golden token", func(b *Bundle) { b.Golden[0].Tokens[2] = 11 }, "golden vector 0: token 2 is 11"},
 		{"golden negative token", func(b *Bundle) { b.Golden[0].Tokens[2] = -1 }, "golden vector 0: token 2 is -1"},

@@ -55,17 +55,6 @@ type Contract struct {
 	Hash string `json:"hash"`
 }
 
-// OutputInfo names the classes of one output, in the order of its logits.
-// Verdicts whose probability is below UnknownThreshold count as unknown.
-// Temperature, where it isn't 0, is what the logits were divided by before
-// probabilities are made of them, so that scores are right as often as they say.
-type OutputInfo struct {
-	Name             string   `json:"name"`
-	Labels           []string `json:"labels,omitempty"`
-	UnknownThreshold *float64 `json:"unknown_threshold,omitempty"`
-	Temperature      float64  `json:"temperature,omitempty"`
-}
-
 // Calibration says how activation ranges were found, and from what.
 type Calibration struct {
 	Method       string `json:"method"`
@@ -126,16 +115,8 @@ func (m *Manifest) validate(p *Program) error {
 		if o.Name != p.Outputs[i].Name {
 			return fmt.Errorf("output %d is %q, in the program %q", i, o.Name, p.Outputs[i].Name)
 		}
-		if n := p.Values[p.Outputs[i].Value].Cols; len(o.Labels) != 0 && len(o.Labels) != n {
-			return fmt.Errorf("output %q: %d labels for %d logits", o.Name, len(o.Labels), n)
-		}
-		for _, s := range append([]string{o.Name}, o.Labels...) {
-			if !printable(s) {
-				return fmt.Errorf("output %d: %q holds characters that can't be printed", i, s)
-			}
-		}
-		if t := o.UnknownThreshold; t != nil && !(*t >= 0 && *t <= 1) {
-			return fmt.Errorf("output %q: unknown_threshold %g is not in 0..1", o.Name, *t)
+		if err := o.validate(&p.Outputs[i], p.Values[p.Outputs[i].Value].Cols); err != nil {
+			return fmt.Errorf("output %q: %w", o.Name, err)
 		}
 	}
 	for _, s := range append([]string{m.Tool, m.Model.File, m.Target.Name, m.Contract.Hash, m.Calibration.Method}, m.Target.Requires...) {

@@ -1,18 +1,13 @@
 // Package classify turns tokens into verdicts with a bundle: it runs the
 // program and reads label, score and margin off its integer logits.
 //
-// Scores are integer arithmetic, too (arith.Softmax): they are the same on
-// every machine. The only floating point is one multiplication per number that
-// is shown.
+// Scores and thresholds are integer arithmetic, too (arith.Softmax, arith.Sigmoid): they are the same
+// on every machine. The only floating point is one multiplication per number that is shown.
 package classify
 
 import (
-	"encoding/binary"
 	"fmt"
-	"slices"
-	"strconv"
 
-	"nepcoc/runtime/arith"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/engine"
@@ -55,60 +50,30 @@ func (r reference) Run(tokens []int32, valid int, out [][]int32) error {
 	return err
 }
 
-// Head is one output of a model and what names its results.
-type Head struct {
-	Name   string
-	Labels []string
-	Scale  float64
-	exp    []int32
-	mult   int32
-	shift  int
-}
-
-// Result is the verdict of one head.
-type Result struct {
-	Class int
-	// Score is the class's probability and Margin its distance to the second
-	// best, in 1/2^24. An output without a table of exponentials has no
-	// probabilities: both are 0.
-	Score, Margin int32
-}
-
 // Classifier runs one bundle. It is not for concurrent use.
 type Classifier struct {
 	Heads  []Head
 	exec   Executor
 	logits [][]int32
-	probs  []int32
 	res    []Result
 }
 
 // New prepares classification with an executor.
 func New(b *bundle.Bundle, exec Executor) *Classifier {
-	c := &Classifier{exec: exec}
-	p := b.Program
-	for i := range p.Outputs {
-		o := &p.Outputs[i]
-		cols := p.Values[o.Value].Cols
-		h := Head{Name: o.Name, Labels: b.Manifest.Outputs[i].Labels, Scale: o.Scale, mult: o.ExpMult, shift: o.ExpShift}
-		if len(h.Labels) == 0 {
-			for k := range cols {
-				h.Labels = append(h.Labels, strconv.Itoa(k))
-			}
-		}
-		if o.Exp >= 0 {
-			data := p.Tensors[o.Exp].Data
-			h.exp = make([]int32, len(data)/4)
-			for k := range h.exp {
-				h.exp[k] = int32(binary.LittleEndian.Uint32(data[4*k:]))
-			}
-		}
-		c.Heads = append(c.Heads, h)
-		c.logits = append(c.logits, make([]int32, cols))
-		c.probs = slices.Grow(c.probs, cols)
+	c := &Classifier{Heads: Heads(b), exec: exec}
+	for i := range c.Heads {
+		c.logits = append(c.logits, make([]int32, len(c.Heads[i].probs)))
 	}
 	c.res = make([]Result, len(c.Heads))
 	return c
+}
+
+// SetUnknown makes t, in 0..1, the threshold of every output that can have one, instead of the
+// bundle's.
+func (c *Classifier) SetUnknown(t float64) {
+	for i := range c.Heads {
+		c.Heads[i].SetUnknown(t)
+	}
 }
 
 // Run classifies one input. The results, and Logits, are valid until the next
@@ -118,21 +83,7 @@ func (c *Classifier) Run(tokens []int32, valid int) ([]Result, error) {
 		return nil, fmt.Errorf("classify: %w", err)
 	}
 	for i := range c.Heads {
-		h, l := &c.Heads[i], c.logits[i]
-		if h.exp == nil {
-			c.res[i] = Result{Class: arith.ArgMax(l)}
-			continue
-		}
-		p := c.probs[:len(l)]
-		arith.Softmax(p, l, h.exp, h.mult, h.shift)
-		class := arith.ArgMax(l)
-		second := int32(0)
-		for k, x := range p {
-			if k != class {
-				second = max(second, x)
-			}
-		}
-		c.res[i] = Result{Class: class, Score: p[class], Margin: p[class] - second}
+		c.Heads[i].Decide(c.logits[i], &c.res[i])
 	}
 	return c.res, nil
 }
@@ -140,26 +91,36 @@ func (c *Classifier) Run(tokens []int32, valid int) ([]Result, error) {
 // Logits are the integer logits of the last Run, one slice per head.
 func (c *Classifier) Logits() [][]int32 { return c.logits }
 
-// one is a probability of 1.
-const one = 1 << 24
-
-// Fill writes the verdict of head i into a record; with logits, they too.
-func (c *Classifier) Fill(r *verdict.Record, i int, logits bool) {
-	h, res := &c.Heads[i], c.res[i]
-	r.Class, r.Label = res.Class, h.Labels[res.Class]
-	r.Score, r.Margin = float64(res.Score)/one, float64(res.Margin)/one
-	r.Output = ""
-	if len(c.Heads) > 1 {
-		r.Output = h.Name
-	}
-	r.Logits, r.Scaled = r.Logits[:0], r.Scaled[:0]
-	if logits {
-		r.Logits = append(r.Logits, c.logits[i]...)
-		for _, x := range c.logits[i] {
-			r.Scaled = append(r.Scaled, float64(x)*h.Scale)
+// Fill writes the verdicts of the last Run into a record, one for each head that makes
+// some; with logits, they too.
+func (c *Classifier) Fill(r *verdict.Record, logits bool) {
+	r.Verdicts = r.Verdicts[:0]
+	for i := range c.Heads {
+		h, res := &c.Heads[i], &c.res[i]
+		if h.Kind == bundle.KindValues {
+			continue
+		}
+		v := r.Next()
+		v.Head, v.Output, v.Class = i, h.Name, res.Class
+		v.Score, v.Margin, v.Unknown = real(res.Score), real(res.Margin), res.Unknown
+		if v.Multi = h.Kind == bundle.KindLabels; v.Multi {
+			for _, l := range res.Given {
+				v.Given = append(v.Given, verdict.Given{Label: h.Labels[l.Index], Class: l.Index, Score: real(l.Score), AlertID: h.FirstAlertID + l.Index})
+			}
+		} else {
+			v.Label, v.AlertID = h.Labels[res.Class], h.FirstAlertID+res.Class
+		}
+		if logits {
+			v.Logits = append(v.Logits, c.logits[i]...)
+			for _, x := range c.logits[i] {
+				v.Scaled = append(v.Scaled, float64(x)*h.Scale)
+			}
 		}
 	}
 }
+
+// real is a probability out of 1/2^24.
+func real(p int32) float64 { return float64(p) / bundle.ProbabilityOne }
 
 // Contract is the traffic contract that a bundle's model was trained with.
 func Contract(b *bundle.Bundle) (traffic.Contract, error) {
@@ -177,9 +138,12 @@ func Contract(b *bundle.Bundle) (traffic.Contract, error) {
 }
 
 // Flows classifies every flow of a source, in the order in which they become
-// ready: emit is called once per flow and head with a record that is reused. The
+// ready: emit is called once per flow with a record that is reused. The
 // counters say what became of every packet.
 func (c *Classifier) Flows(b *bundle.Bundle, src capture.Source, logits bool, emit func(*verdict.Record) error) (*flow.Counters, error) {
+	if err := CheckPackets(b); err != nil {
+		return nil, err
+	}
 	contract, err := Contract(b)
 	if err != nil {
 		return nil, err
@@ -198,12 +162,8 @@ func (c *Classifier) Flows(b *bundle.Bundle, src capture.Source, logits bool, em
 		if _, failed = c.Run(f.Tokens, f.Valid); failed != nil {
 			return
 		}
-		for i := range c.Heads {
-			c.Fill(&r, i, logits)
-			if failed = emit(&r); failed != nil {
-				return
-			}
-		}
+		c.Fill(&r, logits)
+		failed = emit(&r)
 	}})
 	if err != nil {
 		return nil, err

@@ -9,11 +9,13 @@ import (
 // AppendEVE appends the verdict as a Suricata EVE "flow" event with our own
 // object "nepco" beside it, without a newline, so that what reads Suricata's
 // log reads ours. The event's time is that of the latest packet. Where the
-// record asks for an alert, an "alert" event precedes it on a line of its own.
+// record asks for alerts, "alert" events precede it, one per label on a line of its own.
 func (r *Record) AppendEVE(b []byte) []byte {
-	if r.Alert {
-		b = append(r.appendEVEAlert(b), '\n')
-	}
+	alerted := false
+	r.eachAlert(func(label string, id int) {
+		alerted = true
+		b = append(r.appendEVEAlert(b, label, id), '\n')
+	})
 	event := len(b)
 	b = r.appendEVEHead(b, "flow")
 	last := b[event+len(eveStart):][:len(eveTime)] // the event's time
@@ -27,31 +29,30 @@ func (r *Record) AppendEVE(b []byte) []byte {
 	b = append(b, `,"reason":`...)
 	b = appendString(b, r.eveReason())
 	b = append(b, `,"alerted":`...)
-	b = strconv.AppendBool(b, r.Alert)
+	b = strconv.AppendBool(b, alerted)
 	b = append(b, '}')
 	return append(r.appendEVENepco(b), '}')
 }
 
-// The generator and signature ids of our alerts: gid 1 is that of rules, and
-// the ids from 1,000,000 on are for local use.
+// What our alerts have in common. Generator 1 is that of rules; signature ids are the
+// bundle's (see bundle.AlertIDs).
 const (
 	alertGID       = 1
-	firstAlertSID  = 1_900_000
 	alertRevision  = 1
 	alertSeverity  = 3
 	alertSignature = "NEPCO "
 )
 
-func (r *Record) appendEVEAlert(b []byte) []byte {
+func (r *Record) appendEVEAlert(b []byte, label string, id int) []byte {
 	b = r.appendEVEHead(b, "alert")
 	b = append(b, `,"alert":{"action":"allowed","gid":`...)
 	b = strconv.AppendInt(b, alertGID, 10)
 	b = append(b, `,"signature_id":`...)
-	b = strconv.AppendInt(b, firstAlertSID+int64(r.Class), 10)
+	b = strconv.AppendInt(b, int64(id), 10)
 	b = append(b, `,"rev":`...)
 	b = strconv.AppendInt(b, alertRevision, 10)
 	b = append(b, `,"signature":`...)
-	b = appendString(b, alertSignature+r.Label)
+	b = appendString(b, alertSignature+label)
 	b = append(b, `,"category":"Traffic classification","severity":`...)
 	b = strconv.AppendInt(b, alertSeverity, 10)
 	b = append(b, '}')
@@ -100,7 +101,7 @@ func (r *Record) appendEVENepco(b []byte) []byte {
 	b = append(b, `,"community_id":"`...)
 	b = AppendCommunityID(b, r.Key)
 	b = append(b, `","nepco":{`...)
-	b = r.appendClass(b)
+	b = r.appendVerdicts(b)
 	b = append(b, `,"decided":`...)
 	b = appendString(b, r.Reason.String())
 	b = append(b, `,"packets_used":`...)

@@ -15,7 +15,7 @@ import (
 	"nepcoc/runtime/flow"
 )
 
-// Record is one flow's verdict.
+// Record is one flow, and what a model says of it.
 type Record struct {
 	Key     flow.Key // direction of the first packet
 	First   int64    // times of the first and latest packet, ns since 1970
@@ -27,26 +27,77 @@ type Record struct {
 	// UsedPackets and UsedBytes are the packets and bytes that the tokens hold.
 	UsedPackets, UsedBytes int
 
-	// Output names the model's output that the verdict is of, where a model
-	// has several; empty where it has one.
-	Output string
-	Label  string // name of the class
-	Class  int    // its index
-	// Score is the class's share of the softmax, Margin its distance to the
-	// second best.
-	Score, Margin float64
-
-	// Unknown: the score is below the threshold. Label and Class still name the
-	// best class.
-	Unknown bool
-	// Alert: the class is one that an EVE alert is wanted for.
-	Alert bool
+	// Verdicts are one per output of the model that makes some.
+	Verdicts []Verdict
 	// Latency is the time from the flow's last packet to the verdict; 0 leaves
 	// it out.
 	Latency time.Duration
+}
+
+// Verdict is what one output of a model says of a flow.
+type Verdict struct {
+	Head   int    // the output's index in the model
+	Output string // its name, which is written where there are several
+
+	Label string // name of the class
+	Class int    // its index
+	// Score is the label's probability, Margin its distance from another verdict; see classify.Result.
+	Score, Margin float64
+	// Unknown: the score is below the threshold. Label and Class still name the
+	// best class.
+	Unknown bool
+	// Multi: the output gives any number of labels: Given, and no Label.
+	Multi bool
+	Given []Given
+
+	// Alert: the label is one that an EVE alert is wanted for; AlertID its signature id.
+	Alert   bool
+	AlertID int
 
 	Logits []int32 // integer logits; empty leaves them out
 	Scaled []float64
+}
+
+// Given is one of an output's labels.
+type Given struct {
+	Label   string
+	Class   int
+	Score   float64
+	Alert   bool
+	AlertID int
+}
+
+// Next appends an empty verdict to r.Verdicts, in memory that was used before, and returns it.
+func (r *Record) Next() *Verdict {
+	if n := len(r.Verdicts); n < cap(r.Verdicts) {
+		r.Verdicts = r.Verdicts[:n+1]
+	} else {
+		r.Verdicts = append(r.Verdicts, Verdict{})
+	}
+	v := &r.Verdicts[len(r.Verdicts)-1]
+	*v = Verdict{Given: v.Given[:0], Logits: v.Logits[:0], Scaled: v.Scaled[:0]}
+	return v
+}
+
+// Alerts counts the labels that an alert is wanted for.
+func (r *Record) Alerts() (n int) {
+	r.eachAlert(func(string, int) { n++ })
+	return n
+}
+
+// eachAlert calls f with each label that an alert is wanted for, and its signature id.
+func (r *Record) eachAlert(f func(label string, id int)) {
+	for i := range r.Verdicts {
+		v := &r.Verdicts[i]
+		if v.Alert {
+			f(v.Label, v.AlertID)
+		}
+		for k := range v.Given {
+			if g := &v.Given[k]; g.Alert {
+				f(g.Label, g.AlertID)
+			}
+		}
+	}
 }
 
 // FromFlow copies what a flow says of itself; within Ready.
@@ -75,53 +126,56 @@ func (r *Record) AppendJSON(b []byte) []byte {
 	b = append(b, `,"tokens":`...)
 	b = strconv.AppendInt(b, int64(r.Valid), 10)
 	b = append(b, ',')
-	b = r.appendClass(b)
-	if len(r.Logits) > 0 {
-		b = append(b, `,"logits":[`...)
-		for i, v := range r.Logits {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = strconv.AppendInt(b, int64(v), 10)
-		}
-		b = append(b, ']')
-	}
-	if len(r.Scaled) > 0 {
-		b = append(b, `,"scaled":[`...)
-		for i, v := range r.Scaled {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendFloat(b, v)
-		}
-		b = append(b, ']')
-	}
+	b = r.appendVerdicts(b)
 	b = append(b, `,"community_id":"`...)
 	b = AppendCommunityID(b, r.Key)
 	return append(b, `"}`...)
 }
 
 // AppendText appends the record as one line for people, without a newline:
-// time, 5-tuple, packets, label, score, margin.
+// time, 5-tuple, packets, and of each output label, score, margin.
 func (r *Record) AppendText(b []byte) []byte {
 	b = appendTime(b, r.First)
 	b = append(b, ' ')
 	b = r.Key.Append(b)
 	b = append(b, " packets="...)
 	b = strconv.AppendUint(b, r.Packets[0]+r.Packets[1], 10)
-	if r.Output != "" {
-		b = append(b, " output="...)
-		b = append(b, r.Output...)
+	for i := range r.Verdicts {
+		v := &r.Verdicts[i]
+		if len(r.Verdicts) > 1 {
+			b = append(b, " output="...)
+			b = append(b, v.Output...)
+		}
+		b = v.appendText(b)
+	}
+	return b
+}
+
+func (v *Verdict) appendText(b []byte) []byte {
+	if v.Multi {
+		b = append(b, " labels="...)
+		for i := range v.Given {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(b, v.Given[i].Label...)
+			b = append(b, ':')
+			b = strconv.AppendFloat(b, v.Given[i].Score, 'f', 4, 64)
+		}
+		if len(v.Given) == 0 {
+			b = append(b, '-')
+		}
+		return b
 	}
 	b = append(b, " label="...)
-	if r.Unknown {
+	if v.Unknown {
 		b = append(b, "unknown candidate="...)
 	}
-	b = append(b, r.Label...)
+	b = append(b, v.Label...)
 	b = append(b, " score="...)
-	b = strconv.AppendFloat(b, r.Score, 'f', 4, 64)
+	b = strconv.AppendFloat(b, v.Score, 'f', 4, 64)
 	b = append(b, " margin="...)
-	return strconv.AppendFloat(b, r.Margin, 'f', 4, 64)
+	return strconv.AppendFloat(b, v.Margin, 'f', 4, 64)
 }
 
 func (r *Record) appendEnds(b []byte, src, sport, dst, dport string) []byte {
@@ -140,23 +194,75 @@ func (r *Record) appendEnds(b []byte, src, sport, dst, dport string) []byte {
 	return strconv.AppendUint(b, uint64(d.Port()), 10)
 }
 
-func (r *Record) appendClass(b []byte) []byte {
-	if r.Output != "" {
-		b = append(b, `"output":`...)
-		b = appendString(b, r.Output)
+// appendVerdicts appends the verdicts as fields of an object: of one output its own fields, of several
+// a list of objects.
+func (r *Record) appendVerdicts(b []byte) []byte {
+	if len(r.Verdicts) == 1 {
+		return r.Verdicts[0].appendFields(b)
+	}
+	b = append(b, `"outputs":[`...)
+	for i := range r.Verdicts {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"output":`...)
+		b = appendString(b, r.Verdicts[i].Output)
 		b = append(b, ',')
+		b = append(r.Verdicts[i].appendFields(b), '}')
 	}
-	b = append(b, `"label":`...)
-	if r.Unknown {
-		b = append(b, `"unknown","candidate":`...)
+	return append(b, ']')
+}
+
+func (v *Verdict) appendFields(b []byte) []byte {
+	if v.Multi {
+		b = append(b, `"labels":[`...)
+		for i := range v.Given {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			g := &v.Given[i]
+			b = append(b, `{"label":`...)
+			b = appendString(b, g.Label)
+			b = append(b, `,"class":`...)
+			b = strconv.AppendInt(b, int64(g.Class), 10)
+			b = append(b, `,"score":`...)
+			b = append(appendFloat(b, g.Score), '}')
+		}
+		b = append(b, ']')
+	} else {
+		b = append(b, `"label":`...)
+		if v.Unknown {
+			b = append(b, `"unknown","candidate":`...)
+		}
+		b = appendString(b, v.Label)
+		b = append(b, `,"class":`...)
+		b = strconv.AppendInt(b, int64(v.Class), 10)
+		b = append(b, `,"score":`...)
+		b = appendFloat(b, v.Score)
+		b = append(b, `,"margin":`...)
+		b = appendFloat(b, v.Margin)
 	}
-	b = appendString(b, r.Label)
-	b = append(b, `,"class":`...)
-	b = strconv.AppendInt(b, int64(r.Class), 10)
-	b = append(b, `,"score":`...)
-	b = appendFloat(b, r.Score)
-	b = append(b, `,"margin":`...)
-	return appendFloat(b, r.Margin)
+	if len(v.Logits) > 0 {
+		b = append(b, `,"logits":[`...)
+		for i, x := range v.Logits {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = strconv.AppendInt(b, int64(x), 10)
+		}
+		b = append(b, ']')
+	}
+	if len(v.Scaled) > 0 {
+		b = append(b, `,"scaled":[`...)
+		for i, x := range v.Scaled {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendFloat(b, x)
+		}
+		b = append(b, ']')
+	}
+	return b
 }
 
 func appendName(b []byte, name string) []byte {

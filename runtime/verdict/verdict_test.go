@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,8 +26,10 @@ func record(t testing.TB) *Record {
 		Key: key(t, 6, "10.0.0.1:40001", "10.0.1.1:443"), First: 1700000000000001000, Last: 1700000003500000000,
 		Packets: [2]uint64{3, 2}, Bytes: [2]uint64{180, 900}, Reason: flow.ReasonTokens,
 		Valid: 128, UsedPackets: 2, UsedBytes: 254,
-		Label: "TLS", Class: 2, Score: 0.98765432, Margin: 1.0 / 3,
-		Logits: []int32{-5, 0, 2147483647}, Scaled: []float64{-0.5, 0, 1e-9},
+		Verdicts: []Verdict{{
+			Output: "logits", Label: "TLS", Class: 2, Score: 0.98765432, Margin: 1.0 / 3,
+			Logits: []int32{-5, 0, 2147483647}, Scaled: []float64{-0.5, 0, 1e-9},
+		}},
 	}
 }
 
@@ -49,7 +52,7 @@ func TestJSONIsJSON(t *testing.T) {
 	for _, label := range []string{"", "TLS", `"quoted\`, "a\nb\x00\x7f", "snow ☃ \u2028", "bad \xff\xfe utf-8"} {
 		for _, f := range []float64{0, math.Copysign(0, -1), math.NaN(), math.Inf(1), math.MaxFloat64, 5e-324, 1e21} {
 			r := record(t)
-			r.Label, r.Score, r.Scaled = label, f, []float64{f}
+			r.Verdicts[0].Label, r.Verdicts[0].Score, r.Verdicts[0].Scaled = label, f, []float64{f}
 			r.Last = -1
 			r.Key = key(t, 17, "[2001:db8::1]:5", "[2001:db8::2]:4")
 			for name, line := range map[string][]byte{"json": r.AppendJSON(nil), "eve": r.AppendEVE(nil)} {
@@ -107,8 +110,64 @@ func TestEVE(t *testing.T) {
 	}
 }
 
+// A flow gives one event, whatever the number of its outputs: the fields of one output stand in
+// our object itself, several in a list. Each label that an alert is wanted for gives an alert of its own.
+func TestOutputs(t *testing.T) {
+	r := record(t)
+	app := Verdict{Output: "app", Label: "TLS", Class: 2, Score: 0.75, Margin: 0.5, Alert: true, AlertID: 1_900_002}
+	attack := Verdict{Output: "attack", Label: "benign", Score: 0.625, Margin: 0.125, Unknown: true}
+	tags := Verdict{Output: "tags", Multi: true, Class: -1, Given: []Given{
+		{Label: "scan", Class: 0, Score: 0.5, Alert: true, AlertID: 1_902_000}, {Label: "vpn", Class: 3, Score: 1, Alert: true, AlertID: 1_902_003}}}
+	for _, tc := range []struct {
+		verdicts   []Verdict
+		json, text string
+		alerts     []float64
+	}{
+		{[]Verdict{app}, `"label":"TLS","class":2,"score":0.75,"margin":0.5,`, " label=TLS score=0.7500 margin=0.5000", []float64{1_900_002}},
+		{[]Verdict{attack}, `"label":"unknown","candidate":"benign","class":0,"score":0.625,"margin":0.125,`, " label=unknown candidate=benign score=0.6250 margin=0.1250", nil},
+		{[]Verdict{tags}, `"labels":[{"label":"scan","class":0,"score":0.5},{"label":"vpn","class":3,"score":1}],`, " labels=scan:0.5000,vpn:1.0000", []float64{1_902_000, 1_902_003}},
+		{[]Verdict{{Multi: true}}, `"labels":[],`, " labels=-", nil},
+		{[]Verdict{app, tags}, `"outputs":[{"output":"app","label":"TLS","class":2,"score":0.75,"margin":0.5},{"output":"tags","labels":[{"label":"scan","class":0,"score":0.5},{"label":"vpn","class":3,"score":1}]}],`,
+			" output=app label=TLS score=0.7500 margin=0.5000 output=tags labels=scan:0.5000,vpn:1.0000", []float64{1_900_002, 1_902_000, 1_902_003}},
+	} {
+		r.Verdicts = tc.verdicts
+		if got := string(r.AppendText(nil)); !strings.HasSuffix(got, "packets=5"+tc.text) {
+			t.Errorf("%s, want %s", got, tc.text)
+		}
+		if got := string(r.AppendJSON(nil)); !strings.Contains(got, `"tokens":128,`+tc.json) {
+			t.Errorf("%s, want %s", got, tc.json)
+		}
+		events := strings.Split(string(r.AppendEVE(nil)), "\n")
+		var alerts []float64
+		for i, line := range events {
+			var e struct {
+				Type  string `json:"event_type"`
+				Alert struct {
+					ID float64 `json:"signature_id"`
+				}
+				Flow struct{ Alerted bool }
+			}
+			if err := json.Unmarshal([]byte(line), &e); err != nil {
+				t.Fatalf("%v in %s", err, line)
+			}
+			if !strings.Contains(line, `"nepco":{`+tc.json) {
+				t.Errorf("%s, want %s", line, tc.json)
+			}
+			if e.Type == "alert" {
+				alerts = append(alerts, e.Alert.ID)
+			} else if e.Type != "flow" || i != len(events)-1 || e.Flow.Alerted != (len(tc.alerts) > 0) {
+				t.Errorf("event %d of %d: %s", i, len(events), line)
+			}
+		}
+		if !slices.Equal(alerts, tc.alerts) || r.Alerts() != len(alerts) {
+			t.Errorf("alerts %v, want %v", alerts, tc.alerts)
+		}
+	}
+}
+
 func TestNoAllocation(t *testing.T) {
 	r := record(t)
+	r.Verdicts = append(r.Verdicts, Verdict{Multi: true, Given: []Given{{Label: "scan", Alert: true}}})
 	buf := make([]byte, 0, 4096)
 	if n := testing.AllocsPerRun(100, func() { buf = r.AppendEVE(r.AppendJSON(buf[:0])) }); n != 0 {
 		t.Errorf("%v allocations per verdict", n)
