@@ -34,7 +34,7 @@ func (c *compilation) calibrateScores(p *bundle.Program, classes []string) (floa
 		return 0, err
 	}
 	o := &p.Outputs[0]
-	t := rounded(temperature(ints[0], c.calib.Labels, o.Scale))
+	t := rounded(temperature(ints[0], c.calib.LabelsOf(o.Name, true), o.Scale))
 	// The mantissa keeps 30 bits: the quotient only moves it.
 	ratio := math.Ldexp(float64(o.ExpMult), -o.ExpShift) / t
 	_, exp := math.Frexp(ratio)

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,7 +13,6 @@ import (
 
 func newVerify() *cobra.Command {
 	var o verify.Options
-	var minAgreement float64
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify BUNDLE",
@@ -21,6 +21,12 @@ func newVerify() *cobra.Command {
 the bit on every input and on random tokens of every length. With the model it
 also compares the integer verdicts with the float model's, names the step at which
 most of the error enters, and with labels gives accuracy and macro-F1 of both.
+
+An .npz of arrays may hold labels (label, or label.OUTPUT: the index of the class,
+-1 for none) and outputs that another runtime computed (expect.OUTPUT). The float
+model must then be within --tolerance of those, relative to their range; without
+a model, the integer verdicts are compared with them. What nothing was given for
+is listed as not compared.
 ` + exitCodes,
 		Example: `  nepcoc verify model.nepco
   nepcoc verify model.nepco --model model.onnx --pcap test.pcap --labels test.csv
@@ -30,8 +36,14 @@ most of the error enters, and with labels gives accuracy and macro-F1 of both.
 			if o.Labels != "" && o.Pcap == "" {
 				return cli.UsageError("--labels goes with --pcap")
 			}
-			if !(minAgreement >= 0 && minAgreement <= 1) {
-				return cli.UsageError("--min-agreement %g is not within 0..1", minAgreement)
+			if o.Model != "" && o.Pcap == "" && o.Tensors == "" {
+				return cli.UsageError("--model needs inputs to compare on: give --pcap or --tensors")
+			}
+			if !(o.MinAgreement >= 0 && o.MinAgreement <= 1) {
+				return cli.UsageError("--min-agreement %g is not within 0..1", o.MinAgreement)
+			}
+			if !(o.Tolerance > 0 && o.Tolerance <= 1) {
+				return cli.UsageError("--tolerance %g is not above 0 and at most 1", o.Tolerance)
 			}
 			if o.Random < 0 || o.Random > 1<<20 {
 				return cli.UsageError("--random %d is not within 0..%d", o.Random, 1<<20)
@@ -44,20 +56,19 @@ most of the error enters, and with labels gives accuracy and macro-F1 of both.
 			if err != nil {
 				return err
 			}
-			agreement, compared := r.Agreement()
-			good := r.OK() && (!compared || agreement >= minAgreement)
 			if asJSON {
 				if err := cli.JSON(cmd.OutOrStdout(), struct {
 					*verify.Report
 					MinAgreement float64 `json:"min_agreement"`
+					Tolerance    float64 `json:"tolerance"`
 					OK           bool    `json:"ok"`
-				}{r, minAgreement, good}); err != nil {
+				}{r, o.MinAgreement, o.Tolerance, r.OK()}); err != nil {
 					return err
 				}
 			} else {
-				printVerify(cmd.OutOrStdout(), r, minAgreement)
+				printVerify(cmd.OutOrStdout(), r)
 			}
-			if !good {
+			if !r.OK() {
 				return cli.ErrSilent
 			}
 			return nil
@@ -68,41 +79,47 @@ most of the error enters, and with labels gives accuracy and macro-F1 of both.
 	fl.StringVar(&o.Pcap, "pcap", "", "capture to compare on")
 	fl.StringVar(&o.Labels, "labels", "", "CSV of the capture's labels (proto,src,sport,dst,dport,time,label)")
 	fl.StringVar(&o.Tensors, "tensors", "", ".npz of arrays to compare on, instead of a capture")
-	fl.Float64Var(&minAgreement, "min-agreement", 0.99, "least share of equal verdicts between float and integer")
+	fl.Float64Var(&o.Tolerance, "tolerance", verify.DefaultTolerance, "largest difference of the float model to outputs stored in the .npz, relative to their range")
+	fl.Float64Var(&o.MinAgreement, "min-agreement", 0.99, "least share of equal verdicts between float and integer")
 	fl.IntVar(&o.Random, "random", 256, "random inputs for reference = engine")
 	fl.BoolVar(&asJSON, "json", false, "print the report as JSON")
 	cmd.MarkFlagsMutuallyExclusive("pcap", "tensors")
 	return cmd
 }
 
-func printVerify(w io.Writer, r *verify.Report, minAgreement float64) {
+func printVerify(w io.Writer, r *verify.Report) {
 	fmt.Fprintf(w, "%s (%.12s), kernels %s\n", r.Bundle, r.Digest, r.Kernel)
+	of := func(o *verify.OutputStats) string { // which output, where there are several
+		if len(r.Output) == 1 {
+			return ""
+		}
+		return "of " + o.Name
+	}
 	var rows [][]string
 	for _, c := range r.Checks {
-		rows = append(rows, []string{c.Name, fmt.Sprintf("%d cases", c.Cases), mark(c.OK), c.Detail})
+		count := fmt.Sprintf("%d of %d %s", c.Held, c.Cases, c.Unit)
+		if c.Unit == "cases" && c.OK {
+			count = fmt.Sprintf("%d cases", c.Cases)
+		}
+		rows = append(rows, []string{c.Name, count, mark(c.OK), c.Detail})
 	}
-	for _, o := range r.Output {
-		of := "" // which output, where there are several
-		if len(r.Output) > 1 {
-			of = " of " + o.Name
-		}
+	for i := range r.Output {
+		o := &r.Output[i]
 		if o.Samples > 0 {
-			ok := o.Agreement >= minAgreement
-			rows = append(rows,
-				[]string{"float = integer" + of, fmt.Sprintf("%d of %d verdicts", o.Samples-len(o.Differing), o.Samples), mark(ok),
-					fmt.Sprintf("%s (at least %s)", cli.Percent(o.Agreement), cli.Percent(minAgreement))},
-				[]string{"logits" + of, fmt.Sprintf("cosine %.5f", o.Cosine), "", fmt.Sprintf("worst error %.4g, %s of the spread", o.MaxError, cli.Percent(o.RelError))})
-		}
-		if o.Expected != nil {
-			rows = append(rows, []string{"float = stored outputs" + of, fmt.Sprintf("max |difference| %.3g", *o.Expected), "", ""})
+			what := "the spread"
+			if o.Constant {
+				what = "their size (they are the same for all inputs)"
+			}
+			rows = append(rows, []string{strings.TrimSpace("logits " + of(o)), fmt.Sprintf("cosine %.5f", o.Cosine), "", fmt.Sprintf("worst error %.4g, %s of %s", o.MaxError, cli.Percent(o.RelError), what)})
 		}
 	}
 	cli.Table(w, rows)
-	for _, o := range r.Output {
+	for i := range r.Output {
+		o := &r.Output[i]
 		if o.Integer == nil {
 			continue
 		}
-		rows = [][]string{{"", "accuracy", "macro-F1", "labelled"}}
+		rows = [][]string{{of(o), "accuracy", "macro-F1", "labelled"}}
 		if o.Float != nil {
 			rows = append(rows, []string{"float", fmt.Sprintf("%.4f", o.Float.Accuracy), fmt.Sprintf("%.4f", o.Float.MacroF1), fmt.Sprint(o.Float.Labelled)})
 		}
@@ -119,6 +136,9 @@ func printVerify(w io.Writer, r *verify.Report, minAgreement float64) {
 			rows = append(rows, []string{name, s.Op, cli.Percent(s.RelError), cli.Percent(s.Added)})
 		}
 		cli.Table(w, rows)
+	}
+	for _, n := range r.NotCompared {
+		fmt.Fprintf(w, "not compared  %s\n", n)
 	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "note: %s\n", n)

@@ -51,7 +51,7 @@ func TestFromArrays(t *testing.T) {
 	if len(s.Inputs) != 2 || s.Inputs[0].Valid != 3 || s.Inputs[1].Valid != 1 || !slices.Equal(s.Inputs[1].Tokens, []int32{9, 0, 0}) {
 		t.Errorf("inputs %+v", s.Inputs)
 	}
-	if !slices.Equal(s.Labels, []int{1, -1}) || len(s.Expect["logits"]) != 2 || s.Expect["logits"][1][0] != 2 || len(s.SHA256) != 64 {
+	if !slices.Equal(s.LabelsOf("logits", true), []int{1, -1}) || len(s.Expect["logits"]) != 2 || s.Expect["logits"][1][0] != 2 || len(s.SHA256) != 64 {
 		t.Errorf("%+v", s)
 	}
 	// Any number type will do; a mask may be of truth values.
@@ -97,10 +97,10 @@ func TestFromArraysErrors(t *testing.T) {
 		"not a byte":       {bytes255(), set("src", f32([]int{1, 3}, 0, 0.5, 1)), "0.5 is not a byte value"},
 		"byte too large":   {bytes255(), set("src", f32([]int{1, 3}, 0, 2, 1)), "2 is not a byte value"},
 		"byte of no value": {bytes255(), set("src", f32([]int{1, 3}, 0, nan, 1)), "NaN is not a byte value"},
-		"too few labels":   {tokens, set("label", i64([]int{1}, 1)), "1 elements for 2 samples"},
+		"too few labels":   {tokens, set("label", i64([]int{1}, 1)), "its first axis must count the 2 samples, one class each"},
 		"fraction label":   {tokens, set("label", f32([]int{2}, 1, 0.5)), "want the index of a class"},
 		"no label":         {tokens, set("label", f32([]int{2}, 1, nan)), "want the index of a class"},
-		"ragged expect":    {tokens, set("expect.logits", f32([]int{3}, 1, 2, 3)), "3 elements for 2 samples"},
+		"ragged expect":    {tokens, set("expect.logits", f32([]int{3}, 1, 2, 3)), "has the shape [3]: its first axis must count the 2 samples"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := good()

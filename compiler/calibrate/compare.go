@@ -37,12 +37,14 @@ type Comparison struct {
 	// itself ends in ArgMax).
 	Agreement float64 `json:"agreement"`
 	// Cosine is the mean cosine, MaxError the largest error, RelError the root
-	// mean square error relative to the spread over the samples; of logits, or of
-	// probabilities where the model ends in a softmax. Models that end in ArgMax
+	// mean square error relative to the spread over the samples (to their size, where they
+	// are Constant, the same for all samples); of logits, or of probabilities
+	// where the model ends in a softmax. Models that end in ArgMax
 	// show no logits: Cosine is 1 and the errors are 0.
 	Cosine   float64 `json:"cosine"`
 	MaxError float64 `json:"max_error"`
 	RelError float64 `json:"rel_error"`
+	Constant bool    `json:"constant,omitempty"`
 	// Differing lists the inputs whose verdict differs.
 	Differing []int `json:"differing,omitempty"`
 }
@@ -51,7 +53,7 @@ type Comparison struct {
 func Compare(float [][]float32, ints [][]int32, o *bundle.Output) Comparison {
 	c := Comparison{Samples: len(float), Cosine: 1}
 	agree, cosine := 0, 0.0
-	var errs, spread float64
+	var errs, spread, size float64
 	var mean []float64
 	if o.Kind != "argmax" && len(float) > 0 {
 		mean = make([]float64, len(float[0]))
@@ -82,6 +84,7 @@ func Compare(float [][]float32, ints [][]int32, o *bundle.Output) Comparison {
 			errs += float64(d * d) // here and below: not fused, the same bits on every CPU
 			c.MaxError = math.Max(c.MaxError, math.Abs(d))
 			spread += float64((float64(x) - mean[k]) * (float64(x) - mean[k]))
+			size += float64(float64(x) * float64(x))
 		}
 	}
 	if n := float64(len(float)); n > 0 {
@@ -89,6 +92,10 @@ func Compare(float [][]float32, ints [][]int32, o *bundle.Output) Comparison {
 		if o.Kind != "argmax" {
 			c.Cosine = cosine / n
 		}
+	}
+	// Below this, the spread is the rounding of float32 and of the mean.
+	if c.Constant = o.Kind != "argmax" && spread <= 1e-12*size; c.Constant {
+		spread = size
 	}
 	if spread > 0 {
 		c.RelError = math.Sqrt(errs / spread)

@@ -38,8 +38,9 @@ type Set struct {
 	Inputs []Input
 	// Flows has, for a capture, what is known of input i besides its tokens.
 	Flows []verdict.Record
-	// Labels has, where the source knows it, the class index of input i, or -1.
-	Labels []int
+	// Labels has, where the source knows it, the class index of input i, or -1, by
+	// output name; "" stands for the first output.
+	Labels map[string][]int
 	// Expect has, for arrays, the outputs that another runtime computed, by output name:
 	// one row per input.
 	Expect map[string][][]float64
@@ -47,6 +48,14 @@ type Set struct {
 	Counters flow.Counters
 	// Note is a remark on the source, such as a last record that was cut off.
 	Note string
+}
+
+// LabelsOf are the labels of one output, nil where there are none.
+func (s *Set) LabelsOf(output string, first bool) []int {
+	if l := s.Labels[output]; l != nil || !first {
+		return l
+	}
+	return s.Labels[""]
 }
 
 // FromCapture reads every flow of a capture by the contract.
@@ -87,17 +96,18 @@ func (s *Set) Label(path string, classes []string) (note string, err error) {
 	if err != nil {
 		return "", err
 	}
-	s.Labels = make([]int, len(s.Flows))
+	labels := make([]int, len(s.Flows))
 	unknown, missing := 0, 0
 	for i := range s.Flows {
-		s.Labels[i] = -1
+		labels[i] = -1
 		row, ok := l.Find(s.Flows[i].Key, s.Flows[i].First)
 		if !ok {
 			missing++
-		} else if s.Labels[i] = slices.Index(classes, l.Rows[row].Name); s.Labels[i] < 0 {
+		} else if labels[i] = slices.Index(classes, l.Rows[row].Name); labels[i] < 0 {
 			unknown++
 		}
 	}
+	s.Labels = map[string][]int{"": labels}
 	switch n := missing + unknown; {
 	case n == len(s.Flows):
 		return "", fmt.Errorf("%s: labels none of the %d flows of %s", path, n, s.Name)
@@ -108,14 +118,15 @@ func (s *Set) Label(path string, classes []string) (note string, err error) {
 }
 
 // FromArrays reads an .npz of named arrays whose first axis counts samples:
-// the model's inputs by their names, and optionally `label` and
-// `expect.OUTPUT`.
+// the model's inputs by their names, and optionally `label` (`label.OUTPUT` for
+// an output that is not the first), the index of each sample's class, and
+// `expect.OUTPUT`, what another runtime computed.
 func FromArrays(path string, local passes.Local) (*Set, error) {
 	f, err := npz.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	s := &Set{Name: path, Expect: make(map[string][][]float64)}
+	s := &Set{Name: path, Expect: make(map[string][][]float64), Labels: make(map[string][]int)}
 	rows, err := samples(path, f, local.TokenInput, "the model's input", local.Length)
 	if err != nil {
 		return nil, err
@@ -171,26 +182,36 @@ func ForBundle(path string, b *bundle.Bundle) (*Set, error) {
 func (s *Set) extras(f *npz.File, n int) error {
 	for _, name := range f.Names() {
 		output, expected := strings.CutPrefix(name, "expect.")
-		if name != "label" && !expected {
+		labelled, label := strings.CutPrefix(name, "label.")
+		if name == "label" {
+			labelled, label = "", true
+		}
+		if !label && !expected {
 			continue
 		}
-		data, _, err := numbers(s.Name, f, name)
+		data, shape, err := numbers(s.Name, f, name)
 		if err != nil {
 			return err
 		}
-		if len(data) == 0 || len(data)%n != 0 || (name == "label" && len(data) != n) {
-			return fmt.Errorf("%s: array %q has %d elements for %d samples", s.Name, name, len(data), n)
+		if len(shape) == 0 || shape[0] != n || len(data) == 0 || label && len(data) != n {
+			want := ""
+			if label {
+				want = ", one class each"
+			}
+			return fmt.Errorf("%s: array %q has the shape %v: its first axis must count the %d samples%s", s.Name, name, shape, n, want)
 		}
 		if expected {
 			s.Expect[output] = split(data, n)
 			continue
 		}
+		labels := make([]int, n)
 		for i, x := range data {
 			if x != math.Trunc(x) || math.Abs(x) > 1<<30 {
-				return fmt.Errorf("%s: label[%d] is %g: want the index of a class, or -1", s.Name, i, x)
+				return fmt.Errorf("%s: %s[%d] is %g: want the index of a class, or -1", s.Name, name, i, x)
 			}
-			s.Labels = append(s.Labels, int(x))
+			labels[i] = int(x)
 		}
+		s.Labels[labelled] = labels
 	}
 	return nil
 }

@@ -15,59 +15,89 @@ type floatModel struct{ g *ir.Graph }
 // compare runs all inputs through float (where there is a model) and integer.
 func (v *verifier) compare(front *floatModel) error {
 	p := v.b.Program
+	if err := v.checkNames(); err != nil {
+		return err
+	}
 	ints, err := calibrate.Integers(v.eng, p, v.set.Inputs)
 	if err != nil {
 		return err
 	}
-	var float [][][]float32
+	float := make([][][]float32, len(p.Outputs))
 	if front != nil {
 		n := len(v.set.Inputs)
 		float, err = calibrate.Float(front.g, v.set.Inputs, func(done int) { v.progress("running the float model", done, n) })
 		if err != nil {
 			return err
 		}
+	} else {
+		v.missing("float = integer", "no model given")
 	}
 	for o := range p.Outputs {
-		s := OutputStats{Name: p.Outputs[o].Name}
-		classes := p.Values[p.Outputs[o].Value].Cols
-		intClass := make([]int, len(ints[o]))
-		for i, l := range ints[o] {
-			intClass[i] = calibrate.ArgMax(l)
+		if err := v.output(o, ints[o], float[o]); err != nil {
+			return err
 		}
-		labels := v.set.Labels
-		if o > 0 {
-			labels = nil // a label file speaks of the first output
-		}
-		s.Integer = judge(intClass, labels, classes)
-		if float != nil {
-			s.Comparison = calibrate.Compare(float[o], ints[o], &p.Outputs[o])
-			floatClass := make([]int, len(float[o]))
-			for i, f := range float[o] {
-				floatClass[i] = calibrate.ArgMax(f)
-				if p.Outputs[o].Kind == "argmax" {
-					floatClass[i] = int(f[0])
-				}
-			}
-			s.Float = judge(floatClass, labels, classes)
-			if want := v.set.Expect[s.Name]; want != nil {
-				if len(want[0]) != len(float[o][0]) {
-					return fmt.Errorf("%s: array \"expect.%s\" has %d values per sample, the model's output %d", v.Tensors, s.Name, len(want[0]), len(float[o][0]))
-				}
-				worst := 0.0
-				for i, f := range float[o] {
-					for k := range f {
-						worst = math.Max(worst, math.Abs(float64(f[k])-want[i][k]))
-					}
-				}
-				s.Expected = &worst
-			}
-		}
-		v.report.Output = append(v.report.Output, s)
 	}
 	if front == nil {
 		return nil
 	}
 	return v.steps(front)
+}
+
+// of names an output in a check, where there are several.
+func (v *verifier) of(output string) string {
+	if len(v.b.Program.Outputs) == 1 {
+		return ""
+	}
+	return " of " + output
+}
+
+// output judges one output by all that there is to judge it by: the float model's values
+// (nil without a model), values that another runtime stored, labels.
+func (v *verifier) output(o int, ints [][]int32, float [][]float32) error {
+	out := &v.b.Program.Outputs[o]
+	classes := v.b.Program.Values[out.Value].Cols
+	s := OutputStats{Name: out.Name}
+	labels := v.set.LabelsOf(out.Name, o == 0)
+	if s.Integer = judge(argmaxes(ints), labels, classes); s.Integer == nil {
+		reason := "no labels given"
+		if labels != nil {
+			reason = "no sample has a label"
+		}
+		v.missing("accuracy"+v.of(out.Name), reason)
+	}
+	if float != nil {
+		for i, f := range float {
+			if k := notFinite(f); k >= 0 {
+				return fmt.Errorf("%s: output %q is %g for input %d of %s: nothing can be compared with it", v.Model, out.Name, f[k], i, v.set.Name)
+			}
+		}
+		s.Comparison = calibrate.Compare(float, ints, out)
+		v.agree("float = integer"+v.of(out.Name), &s.Comparison)
+		verdicts := argmaxes(float)
+		if out.Kind == "argmax" {
+			for i, f := range float {
+				verdicts[i] = int(f[0])
+			}
+		}
+		s.Float = judge(verdicts, labels, classes)
+	}
+	err := v.stored(&s, out, ints, float)
+	v.report.Output = append(v.report.Output, s)
+	return err
+}
+
+// agree holds equal verdicts to their least share.
+func (v *verifier) agree(name string, c *calibrate.Comparison) {
+	v.check(Check{Name: name, Cases: c.Samples, Held: c.Samples - len(c.Differing), Unit: "verdicts", OK: c.Agreement >= v.MinAgreement,
+		Detail: fmt.Sprintf("%.2f %% (at least %.2f %%)", 100*c.Agreement, 100*v.MinAgreement)})
+}
+
+func argmaxes[T int32 | float32](rows [][]T) []int {
+	classes := make([]int, len(rows))
+	for i, row := range rows {
+		classes[i] = calibrate.ArgMax(row)
+	}
+	return classes
 }
 
 // judge scores classes against labels (-1: not labelled); nil without labels.
@@ -213,6 +243,9 @@ func (f *fit) relError() float64 {
 			continue
 		}
 		sxx, sxy, syy := f.xx[k]-f.x[k]*f.x[k]/n, f.xy[k]-f.x[k]*f.y[k]/n, f.yy[k]-f.y[k]*f.y[k]/n
+		if syy <= 1e-12*f.yy[k] {
+			continue // the channel does not vary: what is left is the sums' own rounding, of either sign
+		}
 		total += syy
 		if sxx > 0 {
 			syy -= sxy * sxy / sxx

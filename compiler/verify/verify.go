@@ -3,9 +3,11 @@
 //
 //	golden vectors = reference executor = engine      to the bit
 //	float model ≈ integer program                      within what the user allows
+//	float model ≈ outputs stored by another runtime    within Tolerance
 //
-// The float model is the same import and float passes that compiled it. The
-// package finds facts; the command decides what is good enough.
+// The float model is the same import and float passes that compiled it. Whatever
+// was asked for becomes a Check, and a report is good if all of them held:
+// what could not be compared is either an error or listed as not compared.
 package verify
 
 import (
@@ -31,6 +33,12 @@ type Options struct {
 	Pcap    string // capture to run
 	Labels  string // CSV of the capture's labels
 	Tensors string // .npz of arrays, instead of a capture
+	// MinAgreement is the least share of equal verdicts of float (or stored outputs,
+	// where there is no model) and integer.
+	MinAgreement float64
+	// Tolerance is how far the float model may be from stored outputs, see Stored; 0:
+	// DefaultTolerance.
+	Tolerance float64
 	// Random is the number of random inputs that compare engine and reference,
 	// spread over all lengths.
 	Random   int
@@ -46,26 +54,29 @@ type Report struct {
 	Output []OutputStats `json:"outputs,omitempty"`
 	Steps  []StepError   `json:"steps,omitempty"`
 	// Worst names the step at which most of the quantization error enters.
-	Worst string   `json:"worst_step,omitempty"`
-	Flows int      `json:"flows,omitempty"`
-	Notes []string `json:"notes,omitempty"`
+	Worst string `json:"worst_step,omitempty"`
+	Flows int    `json:"flows,omitempty"`
+	// NotCompared lists the links of the chain that nothing was given for.
+	NotCompared []string `json:"not_compared,omitempty"`
+	Notes       []string `json:"notes,omitempty"`
 }
 
-// Check is one link of the chain that has to hold exactly.
+// Check is one thing that was asked for, and whether it held.
 type Check struct {
 	Name   string `json:"name"`
 	Cases  int    `json:"cases"`
+	Held   int    `json:"held"`
+	Unit   string `json:"unit"` // what is counted
 	OK     bool   `json:"ok"`
-	Detail string `json:"detail,omitempty"` // of the first failure
+	Detail string `json:"detail,omitempty"` // the bound, or the first failure
 }
 
 // OutputStats compares float and integer for one output.
 type OutputStats struct {
 	Name string `json:"name"`
 	calibrate.Comparison
-	// Expected is the largest difference between our float interpreter and
-	// the outputs stored in an .npz, where there are any.
-	Expected *float64 `json:"float_vs_expected,omitempty"`
+	// Stored compares with the outputs stored in an .npz, where there are any.
+	Stored *Stored `json:"stored,omitempty"`
 	// Float and Integer are judged against labels, where there are any.
 	Float   *Score `json:"float,omitempty"`
 	Integer *Score `json:"integer,omitempty"`
@@ -79,18 +90,9 @@ type Score struct {
 	MacroF1  float64 `json:"macro_f1"`
 }
 
-// OK says that every exact check held.
+// OK says that every check held.
 func (r *Report) OK() bool {
 	return !slices.ContainsFunc(r.Checks, func(c Check) bool { return !c.OK })
-}
-
-// Agreement is the lowest of all outputs; ok is false where no model was given.
-func (r *Report) Agreement() (a float64, ok bool) {
-	a = 1
-	for _, o := range r.Output {
-		a, ok = min(a, o.Agreement), true
-	}
-	return a, ok
 }
 
 // verifier holds what the links share.
@@ -107,6 +109,12 @@ type verifier struct {
 // and failed is in the report.
 func Run(o Options) (*Report, error) {
 	v := &verifier{Options: o}
+	if v.Tolerance == 0 {
+		v.Tolerance = DefaultTolerance
+	}
+	if v.Model != "" && v.Pcap == "" && v.Tensors == "" {
+		return nil, fmt.Errorf("%s: a model needs inputs to compare on: give a capture or arrays", v.Model)
+	}
 	if err := v.open(); err != nil {
 		return nil, err
 	}
@@ -118,13 +126,13 @@ func Run(o Options) (*Report, error) {
 	if err := v.load(); err != nil {
 		return nil, err
 	}
-	if err := v.exact(); err != nil {
-		return nil, err
+	v.exact()
+	if v.set == nil {
+		v.missing("float = integer", "no model and no inputs given")
+		return &v.report, nil
 	}
-	if v.set != nil {
-		if err := v.compare(front); err != nil {
-			return nil, err
-		}
+	if err := v.compare(front); err != nil {
+		return nil, err
 	}
 	return &v.report, nil
 }
@@ -133,6 +141,13 @@ func (v *verifier) progress(stage string, done, total int) {
 	if v.Progress != nil {
 		v.Progress(stage, done, total)
 	}
+}
+
+func (v *verifier) check(c Check) { v.report.Checks = append(v.report.Checks, c) }
+
+// missing notes a link that nothing was given for.
+func (v *verifier) missing(link, reason string) {
+	v.report.NotCompared = append(v.report.NotCompared, link+": "+reason)
 }
 
 func (v *verifier) open() error {
@@ -152,18 +167,30 @@ func (v *verifier) open() error {
 
 // golden runs the bundle's own vectors through both executors.
 func (v *verifier) golden() {
-	c := Check{Name: "golden vectors", Cases: len(v.b.Golden), OK: true}
+	c := Check{Name: "golden vectors", Cases: len(v.b.Golden), Unit: "cases", OK: len(v.b.Golden) > 0}
+	if !c.OK {
+		c.Detail = "the bundle has none, so nothing says what it was compiled to compute: compile the model again"
+	}
 	ctx := v.eng.NewContext()
 	for i, g := range v.b.Golden {
 		got, err := v.both(ctx, g.Tokens, g.Valid)
 		if err == nil {
 			err = differ("stored", g.Logits, "reference", got)
 		}
-		if err != nil && c.OK {
-			c.OK, c.Detail = false, fmt.Sprintf("vector %d: %v", i, err)
-		}
+		c.add(err, "vector %d", i)
 	}
-	v.report.Checks = append(v.report.Checks, c)
+	v.check(c)
+}
+
+// add counts a case; the first that fails is the check's detail.
+func (c *Check) add(err error, format string, args ...any) {
+	if err == nil {
+		c.Held++
+		return
+	}
+	if c.OK {
+		c.OK, c.Detail = false, fmt.Sprintf(format, args...)+": "+err.Error()
+	}
 }
 
 // both runs reference and engine on one input and returns the reference's
@@ -236,34 +263,37 @@ func (v *verifier) labels() error {
 
 // exact compares engine and reference on the inputs and on random tokens of
 // every length.
-func (v *verifier) exact() error {
+func (v *verifier) exact() {
 	ctx := v.eng.NewContext()
 	check := func(name string, n int, input func(i int) ([]int32, int)) {
-		c := Check{Name: name, Cases: n, OK: true}
+		c := Check{Name: name, Cases: n, Unit: "cases", OK: true}
 		for i := range n {
 			v.progress("reference = engine: "+name, i, n)
 			tokens, valid := input(i)
-			if _, err := v.both(ctx, tokens, valid); err != nil && c.OK {
-				c.OK, c.Detail = false, fmt.Sprintf("input %d (%d tokens): %v", i, valid, err)
-			}
+			_, err := v.both(ctx, tokens, valid)
+			c.add(err, "input %d (%d tokens)", i, valid)
 		}
-		v.report.Checks = append(v.report.Checks, c)
+		v.check(c)
 	}
 	if v.set != nil {
 		check("reference = engine, flows", len(v.set.Inputs), func(i int) ([]int32, int) {
 			return v.set.Inputs[i].Tokens, v.set.Inputs[i].Valid
 		})
 	}
+	const random = "reference = engine, random tokens"
+	if v.Random == 0 {
+		v.missing(random, "--random 0")
+		return
+	}
 	p := v.b.Program
 	rng := rand.New(rand.NewPCG(7, 11))
-	check("reference = engine, random tokens", v.Random, func(i int) ([]int32, int) {
+	check(random, v.Random, func(i int) ([]int32, int) {
 		tokens := make([]int32, p.Length)
 		for k := range tokens {
 			tokens[k] = int32(rng.IntN(p.Vocab))
 		}
 		return tokens, 1 + i%p.Length
 	})
-	return nil
 }
 
 // front is the float half: the model's graph after the float passes.

@@ -114,9 +114,9 @@ func TestCapture(t *testing.T) {
 	if c["golden vectors"].Cases == 0 || c["reference = engine, flows"].Cases != r.Flows || c["reference = engine, random tokens"].Cases != 20 {
 		t.Errorf("%+v", r.Checks)
 	}
-	a, ok := r.Agreement()
 	o := r.Output[0]
-	if !ok || a < 0.98 || o.Samples != r.Flows || o.Cosine < 0.99 || o.Float == nil || o.Integer == nil {
+	a := o.Agreement
+	if a < 0.98 || o.Samples != r.Flows || o.Cosine < 0.99 || o.Float == nil || o.Integer == nil {
 		t.Fatalf("%+v", o)
 	}
 	if o.Float.Labelled == 0 || o.Float.Accuracy < 0.8 || math.Abs(o.Float.Accuracy-o.Integer.Accuracy) > 1-a+1e-9 {
@@ -143,8 +143,8 @@ func TestBundleAlone(t *testing.T) {
 	if err != nil || !r.OK() || len(r.Output) != 0 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	if _, ok := r.Agreement(); ok {
-		t.Error("agreement with no model")
+	if c := checks(r); len(c) != 2 || len(r.NotCompared) != 1 {
+		t.Errorf("%+v", r)
 	}
 }
 
@@ -205,8 +205,9 @@ func TestErrors(t *testing.T) {
 	}{
 		"no bundle":        {verify.Options{Bundle: filepath.Join(dir, "none")}, "none"},
 		"not a bundle":     {verify.Options{Bundle: model}, "demo.onnx"},
-		"other model":      {verify.Options{Bundle: write(t, other), Model: model}, "is not the model"},
-		"no model":         {verify.Options{Bundle: good, Model: filepath.Join(dir, "none.onnx")}, "none.onnx"},
+		"other model":      {verify.Options{Bundle: write(t, other), Model: model, Pcap: pcap}, "is not the model"},
+		"no model":         {verify.Options{Bundle: good, Model: filepath.Join(dir, "none.onnx"), Pcap: pcap}, "none.onnx"},
+		"no inputs":        {verify.Options{Bundle: good, Model: model}, "needs inputs to compare on"},
 		"no capture":       {verify.Options{Bundle: good, Pcap: filepath.Join(dir, "none.pcap")}, "none.pcap"},
 		"not a capture":    {verify.Options{Bundle: good, Pcap: model}, "demo.onnx"},
 		"no contract":      {verify.Options{Bundle: write(t, bare), Pcap: pcap}, "no traffic contract"},
@@ -291,7 +292,7 @@ func TestArrays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a, _ := r.Agreement(); !r.OK() || a < 0.97 || r.Output[0].RelError > 0.05 {
+	if !r.OK() || r.Output[0].Agreement < 0.97 || r.Output[0].RelError > 0.05 {
 		t.Errorf("%+v", r.Output)
 	}
 	in["expect.logits"] = npzfile.Array{Shape: []int{40, 3}, Data: make([]float32, 120)}
@@ -302,7 +303,7 @@ func TestArrays(t *testing.T) {
 	in["expect.logits"] = npzfile.Array{Shape: []int{40, 4}, Data: make([]float32, 160)}
 	npzfile.Write(t, arrays, in)
 	r, err = verify.Run(verify.Options{Bundle: path, Model: model, Tensors: arrays})
-	if err != nil || r.Output[0].Expected == nil || !(*r.Output[0].Expected > 1) {
+	if err != nil || r.Output[0].Stored == nil || !(*r.Output[0].Stored.MaxDifference > 1) || r.OK() {
 		t.Errorf("%+v, %v", r, err)
 	}
 }

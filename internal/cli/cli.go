@@ -3,10 +3,10 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -65,16 +65,6 @@ func isCobraUsage(err error) bool {
 		}
 	}
 	return false
-}
-
-// JSON writes v as indented JSON.
-func JSON(w io.Writer, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(w, "%s\n", b)
-	return err
 }
 
 // Table writes rows with aligned columns; the first row is the head. Columns
@@ -145,5 +135,10 @@ func Bytes(n int64) string {
 	return fmt.Sprintf("%d B", n)
 }
 
-// Percent formats a share.
-func Percent(x float64) string { return fmt.Sprintf("%.2f %%", 100*x) }
+// Percent formats a share; what is no number is undefined.
+func Percent(x float64) string {
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return "undefined"
+	}
+	return fmt.Sprintf("%.2f %%", 100*x)
+}
