@@ -41,8 +41,9 @@ const (
 	maxObjects = 1 << 15
 )
 
-// Encode writes a bundle. It refuses what Decode would refuse. The same bundle
-// and options give the same bytes on every machine.
+// Encode writes a bundle, in the newest version of the format whatever the manifest
+// says. It refuses what Decode would refuse. The same bundle and options give the
+// same bytes on every machine.
 func Encode(b *Bundle, opts Options) ([]byte, error) {
 	if b.Program == nil {
 		return nil, fmt.Errorf("bundle: no program")
@@ -50,7 +51,9 @@ func Encode(b *Bundle, opts Options) ([]byte, error) {
 	if err := b.validate(); err != nil {
 		return nil, fmt.Errorf("bundle: %w", err)
 	}
-	manifest, err := encodeJSON(&b.Manifest)
+	m := b.Manifest
+	m.Format = FormatVersion
+	manifest, err := encodeJSON(&m)
 	if err != nil {
 		return nil, fmt.Errorf("bundle: manifest: %w", err)
 	}
@@ -106,10 +109,14 @@ func decode(data []byte) (*Bundle, error) {
 	if b.Signature, err = parseSignature(c); err != nil {
 		return nil, err
 	}
-	if err := decodeJSON(c.find(manifestSection), &b.Manifest); err != nil {
+	form := formats[c.version]
+	if err := decodeJSON(c.find(manifestSection), form.manifest, &b.Manifest); err != nil {
 		return nil, err
 	}
-	if err := decodeJSON(c.find(programSection), b.Program); err != nil {
+	if b.Manifest.Format != c.version {
+		return nil, fmt.Errorf("manifest: format %d in a file of version %d", b.Manifest.Format, c.version)
+	}
+	if err := decodeJSON(c.find(programSection), form.program, b.Program); err != nil {
 		return nil, err
 	}
 	if err := splitTensors(b.Program, c.find(weightsSection)); err != nil {
@@ -159,8 +166,9 @@ func encodeJSON(v any) ([]byte, error) {
 	return raw, nil
 }
 
-// decodeJSON accepts the canonical form only.
-func decodeJSON(s *section, v any) error {
+// decodeJSON reads a section to v. It accepts the canonical form only, which is that
+// of the structs that form makes.
+func decodeJSON(s *section, form func() any, v any) error {
 	if s.raw > maxJSON {
 		return fmt.Errorf("section %s: %d bytes of JSON, at most %d are read", s.kind, s.raw, maxJSON)
 	}
@@ -173,15 +181,19 @@ func decodeJSON(s *section, v any) error {
 	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
+	shape := form()
+	if err := d.Decode(shape); err != nil {
 		return fmt.Errorf("section %s: %w", s.kind, err)
 	}
-	again, err := encodeJSON(v)
+	again, err := encodeJSON(shape)
 	if err != nil {
 		return fmt.Errorf("section %s: %w", s.kind, err)
 	}
 	if !bytes.Equal(raw, again) {
 		return fmt.Errorf("section %s: JSON is not in canonical form at byte %d", s.kind, firstDifference(raw, again))
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("section %s: %w", s.kind, err)
 	}
 	return nil
 }

@@ -13,9 +13,8 @@ import (
 )
 
 // FormatVersion is the version of the file format that this package writes,
-// and the newest that it reads. Any change to the format or to the meaning of
-// a program bumps it.
-const FormatVersion = 1
+// and the newest that it reads; it reads all from 1 on (see format.go).
+const FormatVersion = 2
 
 const (
 	magic       = "\x89NEPCO\r\n"
@@ -77,6 +76,7 @@ type section struct {
 
 // container is a parsed file, not yet decoded.
 type container struct {
+	version  int
 	sections []section
 	digest   [sha256.Size]byte
 }
@@ -235,7 +235,7 @@ func parse(data []byte) (*container, error) {
 	le := binary.LittleEndian
 	switch v := le.Uint32(data[8:]); {
 	case v > FormatVersion:
-		return nil, fmt.Errorf("written by format version %d, this build reads up to %d: update nepcod", v, FormatVersion)
+		return nil, fmt.Errorf("written by a newer nepcoc (format %d; this program reads 1 to %d): update nepcod", v, FormatVersion)
 	case v < 1:
 		return nil, fmt.Errorf("format version %d does not exist", v)
 	}
@@ -249,7 +249,7 @@ func parse(data []byte) (*container, error) {
 	if n > maxSections || headerSize+int(n)*entrySize > len(data) {
 		return nil, fmt.Errorf("a table of %d sections does not fit", n)
 	}
-	c := &container{sections: make([]section, n), digest: [sha256.Size]byte(data[digestAt:])}
+	c := &container{version: int(le.Uint32(data[8:])), sections: make([]section, n), digest: [sha256.Size]byte(data[digestAt:])}
 	at := uint64(headerSize + int(n)*entrySize)
 	for i := range c.sections {
 		s := &c.sections[i]

@@ -2,7 +2,7 @@
 // tokens into verdicts, in one deterministic file that is checked completely
 // before a bit of it is used.
 //
-// # Format, version 1
+// # Format
 //
 // All numbers are little endian. A file is a header of 64 bytes, a table of 48
 // bytes per section, and the sections.
@@ -31,6 +31,18 @@
 // multiple of 64 KiB, so that it can be mapped even where pages are that large
 // (2). JSON is canonical: what encoding/json writes for the struct, byte for
 // byte. That refuses unknown, repeated and differently cased fields at once.
+//
+// # Versions
+//
+// Every version from 1 on is read, the newest is written. A file is of one version
+// throughout: its JSON is the canonical form of that version's structs, so that
+// a field is refused in files older than itself. What it says is then
+// read to Manifest and Program, where a field that the file's version does not have is zero. So a
+// new field's zero value must mean what files without it mean; write it with omitempty.
+// What changes otherwise, and what a new version takes, is said at formats.
+//
+//	1 the first
+//	2 sizes.parameters and notes.error, which were always 0, are gone
 //
 // # Trust
 //

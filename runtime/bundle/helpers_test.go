@@ -78,8 +78,8 @@ func small() *Bundle {
 			Outputs:     []OutputInfo{{Name: "logits", Labels: []string{"web <&>", "dns"}, UnknownThreshold: &threshold}},
 			Calibration: Calibration{Method: "minmax", Samples: 3, SourceSHA256: strings.Repeat("cd", 32)},
 			Accuracy:    Accuracy{Samples: 3, Agreement: 1, Cosine: 0.9999, MaxError: 0.125},
-			Sizes:       Sizes{Parameters: 100, Weights: 200, MACs: 300},
-			Notes:       []StepNote{{Step: "head", Note: "kept wide", Error: 0.01}},
+			Sizes:       Sizes{Weights: 200, MACs: 300},
+			Notes:       []StepNote{{Step: "head", Note: "kept wide"}},
 		},
 		Program: p,
 		Golden: []Golden{

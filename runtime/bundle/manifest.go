@@ -13,7 +13,8 @@ import (
 // give the same bytes. Figures that were computed in floating point must be
 // rounded before they are stored here, since CPUs differ in the last digits.
 type Manifest struct {
-	// Format is FormatVersion, Tool the version of the compiler.
+	// Format is the version of the file that this was read from, Tool the version of
+	// the compiler.
 	Format      int          `json:"format"`
 	Tool        string       `json:"tool"`
 	Model       Model        `json:"model"`
@@ -72,20 +73,17 @@ type Accuracy struct {
 	MaxError  float64 `json:"max_error"`
 }
 
-// Sizes are figures for people: parameters of the model, bytes of the tensors,
-// multiply-adds of a full input.
+// Sizes are figures for people: bytes of the tensors, multiply-adds of a full
+// input.
 type Sizes struct {
-	Parameters int64 `json:"parameters"`
-	Weights    int64 `json:"weights"`
-	MACs       int64 `json:"macs"`
+	Weights int64 `json:"weights"`
+	MACs    int64 `json:"macs"`
 }
 
-// StepNote tells why a step is as it is (kept wide, folded, ...), and the
-// error that it adds relative to the spread of its output.
+// StepNote tells why a step is as it is (kept wide, folded, ...).
 type StepNote struct {
-	Step  string  `json:"step"`
-	Note  string  `json:"note"`
-	Error float64 `json:"error,omitempty"`
+	Step string `json:"step"`
+	Note string `json:"note"`
 }
 
 // CheckCPU reports the required CPU features that are not among have.
@@ -105,9 +103,6 @@ func (m *Manifest) CheckCPU(have []string) error {
 
 // validate checks the manifest by itself and against its program.
 func (m *Manifest) validate(p *Program) error {
-	if m.Format != FormatVersion {
-		return fmt.Errorf("format %d in a file of version %d", m.Format, FormatVersion)
-	}
 	if len(m.Outputs) != len(p.Outputs) {
 		return fmt.Errorf("%d outputs, the program has %d", len(m.Outputs), len(p.Outputs))
 	}

@@ -19,9 +19,6 @@ import (
 	"time"
 )
 
-// Version is the newest contract version that this program understands.
-const Version = 1
-
 // Encoding says what the model's input tensor holds for a token id. The
 // bundle works on ids only; compilers and verifiers need it to feed the model.
 type Encoding string

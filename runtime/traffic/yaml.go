@@ -19,10 +19,16 @@ const maxFile = 64 << 10
 
 // field is one key of the file: how it is printed and read. The order of this
 // table is the order of the canonical form.
+//
+// All versions of the file are read. A field that comes later is of a new version
+// (since); its zero value must mean what contracts without it mean. A
+// contract is written in the oldest version that can say it, so that contracts of today keep
+// their bytes and their hash.
 type field struct {
-	name string
-	get  func(*Contract) string
-	set  func(*Contract, *yaml.Node) error
+	name  string
+	get   func(*Contract) string
+	set   func(*Contract, *yaml.Node) error
+	since int // the version of the file that it came with; 0 is 1
 }
 
 var fields = []field{
@@ -65,9 +71,9 @@ var fields = []field{
 }
 
 func strField[T ~string](name string, p func(*Contract) *T) field {
-	return field{name,
-		func(c *Contract) string { return string(*p(c)) },
-		func(c *Contract, n *yaml.Node) error {
+	return field{name: name,
+		get: func(c *Contract) string { return string(*p(c)) },
+		set: func(c *Contract, n *yaml.Node) error {
 			if n.Kind != yaml.ScalarNode {
 				return errors.New("must be a word")
 			}
@@ -88,22 +94,22 @@ func nodeInt(n *yaml.Node) (int, error) {
 }
 
 func intField(name string, p func(*Contract) *int) field {
-	return field{name,
-		func(c *Contract) string { return strconv.Itoa(*p(c)) },
-		func(c *Contract, n *yaml.Node) (err error) { *p(c), err = nodeInt(n); return err }}
+	return field{name: name,
+		get: func(c *Contract) string { return strconv.Itoa(*p(c)) },
+		set: func(c *Contract, n *yaml.Node) (err error) { *p(c), err = nodeInt(n); return err }}
 }
 
 // specialField is a token id that may be absent, written "none".
 func specialField(name string, p func(*Contract) (*bool, *int)) field {
-	return field{name,
-		func(c *Contract) string {
+	return field{name: name,
+		get: func(c *Contract) string {
 			use, id := p(c)
 			if !*use {
 				return "none"
 			}
 			return strconv.Itoa(*id)
 		},
-		func(c *Contract, n *yaml.Node) (err error) {
+		set: func(c *Contract, n *yaml.Node) (err error) {
 			use, id := p(c)
 			if n.Kind == yaml.ScalarNode && n.Value == "none" {
 				*use, *id = false, 0
@@ -118,11 +124,11 @@ func specialField(name string, p func(*Contract) (*bool, *int)) field {
 }
 
 func durField(name string, p func(*Contract) *time.Duration) field {
-	return field{name,
+	return field{name: name,
 		// Milliseconds are the unit that Validate insists on, so one spelling
 		// stands for one duration.
-		func(c *Contract) string { return strconv.FormatInt(p(c).Milliseconds(), 10) + "ms" },
-		func(c *Contract, n *yaml.Node) error {
+		get: func(c *Contract) string { return strconv.FormatInt(p(c).Milliseconds(), 10) + "ms" },
+		set: func(c *Contract, n *yaml.Node) error {
 			if n.Kind != yaml.ScalarNode {
 				return errors.New("must be a duration, like 120s")
 			}
@@ -147,11 +153,28 @@ func clip(s string) string {
 // sequence, in a fixed order, and no name or comment. Parse reads it back.
 func (c *Contract) Canonical() []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "nepco_traffic: %d\n", Version)
+	version := 1
 	for _, f := range fields {
-		fmt.Fprintf(&b, "%s: %s\n", f.name, f.get(c))
+		if f.get(c) != f.get(&Contract{}) {
+			version = max(version, f.since)
+		}
+	}
+	fmt.Fprintf(&b, "nepco_traffic: %d\n", version)
+	for _, f := range fields {
+		if f.since <= version {
+			fmt.Fprintf(&b, "%s: %s\n", f.name, f.get(c))
+		}
 	}
 	return b.Bytes()
+}
+
+// newest is the newest version of the file, the last that is read.
+func newest() int {
+	version := 1
+	for _, f := range fields {
+		version = max(version, f.since)
+	}
+	return version
 }
 
 // YAML is a contract file: the name, then the canonical form.
@@ -192,7 +215,7 @@ func Load(nameOrPath string) (Contract, error) {
 	return ReadFile(nameOrPath)
 }
 
-// Parse reads a contract. file is for messages. Every field must be there and
+// Parse reads a contract. file is for messages. Every field of the file's version must be there and
 // none unknown: a default that changes with the program's version would change
 // what a model is fed.
 func Parse(file string, data []byte) (Contract, error) {
@@ -236,6 +259,7 @@ func parse(data []byte) (c Contract, line int, err error) {
 		lines[key.Value] = key.Line
 	}
 	// The version goes first: of a newer version, unknown fields are expected.
+	version := 0
 	for i := 0; i < len(m); i += 2 {
 		if m[i].Value != "nepco_traffic" {
 			continue
@@ -244,12 +268,15 @@ func parse(data []byte) (c Contract, line int, err error) {
 		if err != nil {
 			return c, m[i].Line, fmt.Errorf("nepco_traffic: %w", err)
 		}
-		if v != Version {
-			return c, m[i].Line, fmt.Errorf("nepco_traffic: version %d, but this program knows only version %d", v, Version)
+		switch version = v; {
+		case v < 1:
+			return c, m[i].Line, fmt.Errorf("nepco_traffic: version %d does not exist", v)
+		case v > newest():
+			return c, m[i].Line, fmt.Errorf("written for a newer program (nepco_traffic: %d; this program reads 1 to %d): update nepcoc and nepcod", v, newest())
 		}
 	}
 	if lines["nepco_traffic"] == 0 {
-		return c, 0, fmt.Errorf("nepco_traffic is missing: begin with nepco_traffic: %d", Version)
+		return c, 0, fmt.Errorf("nepco_traffic is missing: begin with nepco_traffic: %d", newest())
 	}
 	for i := 0; i < len(m); i += 2 {
 		key, val := m[i].Value, m[i+1]
@@ -267,12 +294,15 @@ func parse(data []byte) (c Contract, line int, err error) {
 		if f == nil {
 			return c, m[i].Line, fmt.Errorf("unknown field %q; known: name, %s", clip(key), fieldNames())
 		}
+		if f.since > version {
+			return c, m[i].Line, fmt.Errorf("%s came with nepco_traffic: %d, the file says %d: write that version, and all of its fields", key, f.since, version)
+		}
 		if err := f.set(&c, val); err != nil {
 			return c, m[i].Line, fmt.Errorf("%s: %w", key, err)
 		}
 	}
 	for _, f := range fields {
-		if lines[f.name] == 0 {
+		if f.since <= version && lines[f.name] == 0 {
 			return c, 0, fmt.Errorf("%s is missing: every field must be given", f.name)
 		}
 	}
