@@ -61,11 +61,12 @@ func run(_ *passes.Context, g *ir.Graph) (*ir.Graph, error) {
 // a layer that rescales its sums for the table of its activation can't carry them.
 var alone = map[string]bool{"exp": true, "log": true, "sqrt": true, "square": true, "abs": true, "neg": true, "reciprocal": true, "pow": true}
 
-// activations moves each act into the layer that computes its input.
+// activations moves each act into the layer that computes its input. A sigmoid that is a model output stays:
+// the program ends before it, at the logit.
 func activations(g *ir.Graph, _ edit.Names) {
-	uses := edit.Uses(g)
+	uses, endings := edit.Uses(g), edit.Endings(g)
 	for _, n := range g.Nodes {
-		if n.Op != "act" || n.Input(1) != nil || alone[n.Str("fn", "")] { // prelu's slope is a tensor
+		if endings[n] || n.Op != "act" || n.Input(1) != nil || alone[n.Str("fn", "")] { // prelu's slope is a tensor
 			continue
 		}
 		layer := n.Inputs[0].Def

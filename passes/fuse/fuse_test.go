@@ -27,6 +27,7 @@ func TestGolden(t *testing.T) {
 		{Name: "scale_before_padding", Has: []string{"conv"}, Not: []string{"affine", "mul"}},
 		{Name: "affine_chain", Has: []string{"affine"}, Not: []string{"add", "div"}},
 		{Name: "act_shared", Has: []string{"linear", "act"}},
+		{Name: "sigmoid_output", Has: []string{"linear", "act"}},
 		{Name: "act_prelu", Has: []string{"linear", "act"}},
 		{Name: "position_constant", Has: []string{"add"}, Not: []string{"affine"}},
 	})

@@ -269,14 +269,11 @@ func pad(l *legalizer, n *ir.Node) error {
 // huge is a padding that stands for "minus infinity" rather than for a number.
 const huge = 1e4
 
-// endingRank orders what may stand between the logits and an output.
-var endingRank = map[string]int{"softmax": 1, "log_softmax": 1, "argmax": 2, "cast": 3}
-
 // ending lets a softmax, then an argmax, then casts end the model: they keep
 // the order of the logits, so the program ends before them.
 func ending(l *legalizer, n *ir.Node) error {
 	for _, u := range l.uses[n.Out()] {
-		if endingRank[u.Op] < endingRank[n.Op] || u.Op == n.Op && u.Op != "cast" {
+		if edit.EndingRank(u) <= edit.EndingRank(n) && u.Op != "cast" {
 			return refuse("let "+n.Op+" be the last operator of an output, and compute with the logits instead",
 				"%s in the middle of the model: the program ends at the logits", n.Op)
 		}
@@ -285,7 +282,7 @@ func ending(l *legalizer, n *ir.Node) error {
 }
 
 func cast(l *legalizer, n *ir.Node) error {
-	if d := n.Inputs[0].Def; d != nil && endingRank[d.Op] > 0 {
+	if d := n.Inputs[0].Def; d != nil && edit.EndingRank(d) > 0 {
 		return ending(l, n)
 	}
 	return refuse("leave casts to integers (rounding) out of the model; cast inputs only", "a cast of a computed value to %s", n.Str("to", ""))

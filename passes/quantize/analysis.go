@@ -67,25 +67,14 @@ func (q *quantizer) needsOf(u *ir.Node, v *ir.Value) needs {
 
 func isConst(v *ir.Value) bool { return v != nil && v.Const != nil }
 
-// isEnding says that n only turns logits into a probability or a label: a
-// softmax or log_softmax, an argmax, casts, in this order, whose result is a model
-// output and nothing else. It keeps the order of the logits, so the program ends before it.
+// isEnding says that n only turns logits into probabilities or a label that are a model output,
+// and that nothing else reads it: it is recorded at the output, and not computed.
 func (q *quantizer) isEnding(n *ir.Node) bool {
-	first := n
-	for first.Op == "cast" {
-		if first = first.Inputs[0].Def; first == nil {
-			return false
-		}
+	if !q.endings[n] {
+		return false
 	}
-	return endingRank[first.Op] > 0 && q.endsBelow(n)
-}
-
-// endingRank orders the operators of an ending: each may follow those of lower rank.
-var endingRank = map[string]int{"softmax": 1, "log_softmax": 1, "argmax": 2, "cast": 3}
-
-func (q *quantizer) endsBelow(n *ir.Node) bool {
 	for _, u := range q.uses[n.Out()] {
-		if endingRank[u.Op] <= endingRank[n.Op] && u.Op != "cast" || !q.endsBelow(u) {
+		if !q.isEnding(u) {
 			return false
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"nepcoc/ir"
+	"nepcoc/passes/internal/edit"
 )
 
 // The table of exp for scores: 1/expGrid of a logit per entry, down to
@@ -18,13 +19,7 @@ const (
 // output emits the end of output i: the 32-bit logits, what the model itself
 // made of them, and the table that turns their distances into probabilities.
 func (q *quantizer) output(i int) error {
-	v, kind := q.src.Outputs[i], "logits"
-	for v.Def != nil && q.isEnding(v.Def) {
-		if v.Def.Op != "cast" && kind == "logits" {
-			kind = v.Def.Op // the last one: a label says no probabilities
-		}
-		v = v.Def.Inputs[0]
-	}
+	v, kind := edit.Logits(q.src.Outputs[i])
 	x := q.vals[v]
 	n := &ir.Node{Op: "output", Origin: q.src.OutputNames[i]}
 	if v.Def != nil {

@@ -8,6 +8,7 @@ import (
 
 	"nepcoc/ir"
 	"nepcoc/passes"
+	"nepcoc/passes/internal/edit"
 )
 
 // Pass quantizes with the calibration method that measures best and, where
@@ -171,7 +172,7 @@ func (s *search) widen() error {
 
 // candidates are the values that 16 bits could help.
 func (s *search) candidates() []string {
-	q := &quantizer{src: s.g, uses: s.g.Consumers(), opts: Options{WideAll: true}}
+	q := &quantizer{src: s.g, uses: s.g.Consumers(), endings: edit.Endings(s.g), opts: Options{WideAll: true}}
 	var names []string
 	for _, n := range s.g.Nodes {
 		switch n.Op {

@@ -27,6 +27,7 @@ import (
 	"math"
 
 	"nepcoc/ir"
+	"nepcoc/passes/internal/edit"
 )
 
 // Options are the choices of one quantization.
@@ -81,7 +82,7 @@ func newQuantizer(g *ir.Graph, obs *Observations, opts Options) (*quantizer, err
 		src: g, obs: obs, opts: opts, clip: clip,
 		out:  &ir.Graph{Name: g.Name, OutputNames: g.OutputNames},
 		vals: make(map[*ir.Value]*quant),
-		uses: g.Consumers(), evened: make(map[*ir.Value]*quant),
+		uses: g.Consumers(), endings: edit.Endings(g), evened: make(map[*ir.Value]*quant),
 	}, nil
 }
 
@@ -185,6 +186,8 @@ type quantizer struct {
 	out  *ir.Graph
 	vals map[*ir.Value]*quant
 	uses map[*ir.Value][]*ir.Node
+	// endings stand between an output and its logits.
+	endings map[*ir.Node]bool
 	// evened are forms with one scale for all channels; see even.
 	evened map[*ir.Value]*quant
 }

@@ -74,7 +74,7 @@ type Output struct {
 	Value int    `json:"value"`
 	// Kind says what the model's own output was: "logits", "softmax" (the
 	// value holds logits; the model ended in a softmax over them),
-	// "log_softmax" or "argmax" (likewise).
+	// "log_softmax", "sigmoid" or "argmax" (likewise).
 	Kind string `json:"kind"`
 	// Scale turns integer logits into the model's units, for display.
 	Scale float64 `json:"scale"`

@@ -313,7 +313,7 @@ func (c *checker) output(o *Output) error {
 	}
 	c.values[o.Value].last = len(c.p.Steps)
 	switch o.Kind {
-	case "logits", "softmax", "log_softmax", "argmax":
+	case "logits", "softmax", "log_softmax", "sigmoid", "argmax":
 	default:
 		return fmt.Errorf("unknown kind %q", o.Kind)
 	}
