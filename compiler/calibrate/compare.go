@@ -117,6 +117,10 @@ func Real(v []int32, o *bundle.Output) []float64 {
 		for i, x := range v {
 			out[i] = math.Exp((float64(x)-float64(top))*o.Scale) / sum
 		}
+	case "sigmoid":
+		for i, x := range out {
+			out[i] = sigmoid(x)
+		}
 	case "log_softmax":
 		for i, x := range v {
 			out[i] = (float64(x)-float64(top))*o.Scale - math.Log(sum)
@@ -124,3 +128,5 @@ func Real(v []int32, o *bundle.Output) []float64 {
 	}
 	return out
 }
+
+func sigmoid(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
