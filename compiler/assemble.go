@@ -38,6 +38,7 @@ func (c *compilation) assemble(p *bundle.Program) error {
 	if !c.noContract {
 		m.Contract = bundle.Contract{YAML: string(c.contract.YAML()), Hash: c.contract.Hash()}
 	}
+	m.View = c.View
 	for i, o := range p.Outputs {
 		m.Outputs = append(m.Outputs, bundle.OutputInfo{Name: o.Name, Labels: labels[i], UnknownThreshold: c.UnknownThreshold})
 	}

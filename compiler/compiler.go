@@ -40,6 +40,8 @@ type Options struct {
 	// Contract is the traffic contract; nil picks the built-in that the
 	// model's vocabulary belongs to.
 	Contract *traffic.Contract
+	// View is what is read of captures, for calibration here and wherever the bundle runs.
+	View bundle.View
 	// Labels are the class names per output; one list serves a model with one output.
 	Labels [][]string
 	// CalibLabels is a CSV of the calibration capture's labels: scores are
@@ -238,14 +240,12 @@ func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(
 	if c.fromArrays() {
 		c.calib, err = calibrate.FromArrays(c.Calib, local)
 	} else {
-		c.calib, err = calibrate.FromCapture(c.Calib, c.contract)
+		c.calib, err = calibrate.FromCapture(c.Calib, c.contract, c.View)
 	}
 	if err != nil {
 		return err
 	}
-	if c.calib.Note != "" {
-		c.res.Notes = append(c.res.Notes, c.calib.Note)
-	}
+	c.res.Notes = append(c.res.Notes, c.calib.Notes...)
 	inputs := c.calib.Spread(measureInputs)
 	float, err := calibrate.Float(g, inputs, func(done int) { c.progress("running the float model", done, len(inputs)) })
 	if err != nil {

@@ -27,6 +27,7 @@ type compileFlags struct {
 	maxDisagreement, unknown                                        float64
 	tableStep                                                       int
 	json                                                            bool
+	view                                                            bundle.ViewOverride
 }
 
 func newCompile() *cobra.Command {
@@ -64,6 +65,7 @@ the model's outputs; MODEL.labels.txt beside the model is found by itself.
 	fl.StringVar(&f.method, "method", "", "force a calibration method ("+strings.Join(quantize.Methods(), ", ")+") instead of the one that measures best")
 	fl.Float64Var(&f.maxDisagreement, "max-disagreement", compiler.DefaultMaxDisagreement, "share of calibration inputs whose verdict may change before values are kept at 16 bits")
 	fl.IntVar(&f.tableStep, "table-step", 0, "make elements of the token table multiples of this, 1 to 64: a coarser table makes a smaller bundle (default: 1, or 5 for tables over 1 MiB)")
+	cli.ViewFlags(fl, &f.view, cli.AsOff)
 	fl.StringVar(&f.dumpIR, "dump-ir", "", "write the graph after each pass to this folder")
 	fl.StringVar(&f.sign, "sign", "", "sign the bundle with this Ed25519 private key (PEM)")
 	fl.BoolVar(&f.json, "json", false, "print the report as JSON")
@@ -131,6 +133,7 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 		}
 		o.Labels = append(o.Labels, l)
 	}
+	o.View, _ = f.view.Of(bundle.View{})
 	opts := bundle.Options{}
 	if f.sign != "" {
 		key, err := bundle.LoadPrivateKey(f.sign)

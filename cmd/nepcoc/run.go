@@ -15,18 +15,22 @@ import (
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/classify"
+	"nepcoc/runtime/flow"
 	"nepcoc/runtime/verdict"
 )
 
 func newRun() *cobra.Command {
-	var asJSON, logits bool
+	var r captureRun
+	var asJSON bool
 	var executor string
+	var unknown *float64
 	cmd := &cobra.Command{
 		Use:   "run BUNDLE CAPTURE|ARRAYS.npz",
 		Short: "Classify every flow of a capture",
 		Long: `run prints one line per flow: the first packet's time, the 5-tuple, packets, label,
 score and margin, in the order in which flows became ready. With --json the lines are JSON objects.
-Order and bytes are the same on every CPU and for both executors.
+Order and bytes are the same on every CPU and for both executors, and those of
+nepcod run --pcap with --format json or text.
 
 For an .npz of arrays named like the model's inputs it prints the integer and
 the scaled logits of each sample.
@@ -44,11 +48,18 @@ the scaled logits of each sample.
 			if err != nil {
 				return err
 			}
+			if unknown != nil {
+				c.SetUnknown(*unknown)
+			}
 			w := bufio.NewWriter(cmd.OutOrStdout())
 			if strings.EqualFold(filepath.Ext(args[1]), ".npz") {
 				err = runArrays(w, b, c, args[1], asJSON)
 			} else {
-				err = runCapture(cmd.ErrOrStderr(), w, b, c, args[1], asJSON, logits)
+				r.format = (*verdict.Record).AppendText
+				if asJSON {
+					r.format = (*verdict.Record).AppendJSON
+				}
+				err = r.run(cmd.ErrOrStderr(), w, b, c, args[1])
 			}
 			if ferr := w.Flush(); err == nil {
 				err = ferr
@@ -58,8 +69,11 @@ the scaled logits of each sample.
 	}
 	fl := cmd.Flags()
 	fl.BoolVar(&asJSON, "json", false, "one JSON object per line")
-	fl.BoolVar(&logits, "logits", false, "with --json: integer and scaled logits, too")
+	fl.BoolVar(&r.logits, "logits", false, "with --json: integer and scaled logits, too")
 	fl.StringVar(&executor, "executor", "engine", "engine (fast) or ref (the definition)")
+	cli.UnknownFlag(fl, &unknown)
+	fl.IntVar(&r.capacity, "flows", flow.DefaultCapacity, "flows held at once")
+	cli.ViewFlags(fl, &r.view, cli.AsBundle)
 	return cmd
 }
 
@@ -77,31 +91,40 @@ func newClassifier(b *bundle.Bundle, executor string) (*classify.Classifier, err
 	return classify.New(b, x), nil
 }
 
-func runCapture(stderr io.Writer, w io.Writer, b *bundle.Bundle, c *classify.Classifier, path string, asJSON, logits bool) error {
+// captureRun classifies a capture.
+type captureRun struct {
+	view     bundle.ViewOverride
+	capacity int
+	logits   bool
+	format   func(*verdict.Record, []byte) []byte
+}
+
+func (o *captureRun) run(stderr, w io.Writer, b *bundle.Bundle, c *classify.Classifier, path string) error {
 	src, err := capture.Open(path)
 	if err != nil {
 		return err
 	}
 	defer src.Close()
+	view, notes := o.view.Of(b.Manifest.View)
+	b.Manifest.View, c.Capacity = view, o.capacity
 	var line []byte
-	n, err := c.Flows(b, src, logits, func(r *verdict.Record) error {
-		line = line[:0]
-		if asJSON {
-			line = r.AppendJSON(line)
-		} else {
-			line = r.AppendText(line)
-		}
-		_, err := w.Write(append(line, '\n'))
+	n, err := c.Flows(b, src, o.logits, func(r *verdict.Record) error {
+		line = append(o.format(r, line[:0]), '\n')
+		_, err := w.Write(line)
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	opt, err := classify.FlowOptions(b)
+	if err != nil {
+		return err
+	}
+	for _, note := range append(notes, n.Notes(&opt)...) {
+		fmt.Fprintf(stderr, "nepcoc: note: %s: %s\n", path, note)
+	}
 	if note := src.Note(); note != "" {
 		fmt.Fprintf(stderr, "nepcoc: note: %s\n", note)
-	}
-	if n.Decided() == 0 {
-		fmt.Fprintf(stderr, "nepcoc: note: %s: no TCP or UDP flow among %d packets\n", path, n.Read())
 	}
 	return nil
 }

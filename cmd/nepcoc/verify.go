@@ -77,6 +77,7 @@ is listed as not compared.
 	fl := cmd.Flags()
 	fl.StringVar(&o.Model, "model", "", "the .onnx that the bundle was compiled from")
 	fl.StringVar(&o.Pcap, "pcap", "", "capture to compare on")
+	cli.ViewFlags(fl, &o.View, cli.AsBundle)
 	fl.StringVar(&o.Labels, "labels", "", "CSV of the capture's labels (proto,src,sport,dst,dport,time,label)")
 	fl.StringVar(&o.Tensors, "tensors", "", ".npz of arrays to compare on, instead of a capture")
 	fl.Float64Var(&o.Tolerance, "tolerance", verify.DefaultTolerance, "largest difference of the float model to outputs stored in the .npz, relative to their range")

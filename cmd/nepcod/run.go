@@ -13,7 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nepcoc/internal/cli"
 	"nepcoc/runtime/agent"
+	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 )
 
@@ -22,6 +24,7 @@ type runFlags struct {
 	config string
 	pcap   string
 	speed  float64
+	view   bundle.ViewOverride
 	agent.Config
 }
 
@@ -57,7 +60,8 @@ at the end, and served as Prometheus metrics at --metrics.`,
 	fl.IntVar(&f.Workers, "workers", f.Workers, "threads that classify")
 	fl.IntVar(&f.Receive.Threads, "threads", f.Receive.Threads, "threads that receive")
 	fl.IntVar(&f.Flows, "flows", f.Flows, "flows held at once")
-	fl.BoolVar(&f.Receive.Tunnels, "tunnels", false, "classify what GRE, VXLAN and IP tunnels carry")
+	cli.ViewFlags(fl, &f.view, cli.AsBundle)
+	cli.UnknownFlag(fl, &f.UnknownThreshold)
 	fl.StringVar(&f.Output.To, "output", f.Output.To, "where verdicts go: - (standard output), a file, or unix:SOCKET")
 	fl.StringVar(&f.Output.Format, "format", f.Output.Format, "eve, json (as nepcoc run --json) or text")
 	fl.StringVar(&f.Metrics.Listen, "metrics", "", "serve /metrics and /healthz at this address; :PORT is on the loopback")
@@ -67,20 +71,23 @@ at the end, and served as Prometheus metrics at --metrics.`,
 
 // overrides are the flags that stand for a field of the configuration.
 var overrides = map[string]func(c, flags *agent.Config){
-	"bundle":      func(c, f *agent.Config) { c.Bundle = f.Bundle },
-	"iface":       func(c, f *agent.Config) { c.Interface = f.Interface },
-	"workers":     func(c, f *agent.Config) { c.Workers = f.Workers },
-	"threads":     func(c, f *agent.Config) { c.Receive.Threads = f.Receive.Threads },
-	"flows":       func(c, f *agent.Config) { c.Flows = f.Flows },
-	"tunnels":     func(c, f *agent.Config) { c.Receive.Tunnels = f.Receive.Tunnels },
-	"output":      func(c, f *agent.Config) { c.Output.To = f.Output.To },
-	"format":      func(c, f *agent.Config) { c.Output.Format = f.Output.Format },
-	"metrics":     func(c, f *agent.Config) { c.Metrics.Listen = f.Metrics.Listen },
-	"trusted-key": func(c, f *agent.Config) { c.TrustedKeys = f.TrustedKeys },
+	"bundle":            func(c, f *agent.Config) { c.Bundle = f.Bundle },
+	"iface":             func(c, f *agent.Config) { c.Interface = f.Interface },
+	"workers":           func(c, f *agent.Config) { c.Workers = f.Workers },
+	"threads":           func(c, f *agent.Config) { c.Receive.Threads = f.Receive.Threads },
+	"flows":             func(c, f *agent.Config) { c.Flows = f.Flows },
+	"tunnels":           func(c, f *agent.Config) { c.Receive.Tunnels = f.Receive.Tunnels },
+	"active-timeout":    func(c, f *agent.Config) { c.ActiveTimeout = f.ActiveTimeout },
+	"unknown-threshold": func(c, f *agent.Config) { c.UnknownThreshold = f.UnknownThreshold },
+	"output":            func(c, f *agent.Config) { c.Output.To = f.Output.To },
+	"format":            func(c, f *agent.Config) { c.Output.Format = f.Output.Format },
+	"metrics":           func(c, f *agent.Config) { c.Metrics.Listen = f.Metrics.Listen },
+	"trusted-key":       func(c, f *agent.Config) { c.TrustedKeys = f.TrustedKeys },
 }
 
 // resolve joins the configuration file and the flags.
 func (f *runFlags) resolve(cmd *cobra.Command) (*agent.Config, error) {
+	f.Receive.Tunnels, f.ActiveTimeout = f.view.Tunnels, f.view.ActiveTimeout
 	c := f.Config
 	if f.config != "" {
 		var err error
@@ -109,23 +116,30 @@ func (f *runFlags) resolve(cmd *cobra.Command) (*agent.Config, error) {
 	return &c, nil
 }
 
-// sources opens what to read. note, where set, is asked at the end.
-func sources(c *agent.Config, pcap string, speed float64) (list []capture.Source, note func() string, err error) {
+// sources opens what to read. notes is asked at the end.
+func sources(c *agent.Config, pcap string, speed float64) (list []capture.Source, notes func() []string, err error) {
+	notes = func() []string { return nil }
 	if pcap == "" {
 		rings, err := c.Rings()
 		for _, r := range rings {
 			list = append(list, r)
 		}
-		return list, nil, err
+		return list, notes, err
 	}
 	file, err := capture.Open(pcap)
 	if err != nil {
 		return nil, nil, err
 	}
-	if speed > 0 {
-		return []capture.Source{capture.NewReplay(file, speed)}, file.Note, nil
+	notes = func() []string {
+		if s := file.Note(); s != "" {
+			return []string{s}
+		}
+		return nil
 	}
-	return []capture.Source{file}, file.Note, nil
+	if speed > 0 {
+		return []capture.Source{capture.NewReplay(file, speed)}, notes, nil
+	}
+	return []capture.Source{file}, notes, nil
 }
 
 func runAgent(cmd *cobra.Command, c *agent.Config, pcap string, speed float64) error {
@@ -175,10 +189,8 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap string, speed float64) e
 			"threads", c.Receive.Threads, "workers", c.Workers)
 	}
 	report, err := a.Run(ctx)
-	if note != nil {
-		if s := note(); s != "" {
-			fmt.Fprintf(cmd.ErrOrStderr(), "nepcod: note: %s\n", s)
-		}
+	for _, s := range append(note(), a.Notes(report)...) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "nepcod: note: %s\n", s)
 	}
 	log.Info("ended: " + report.String())
 	return err

@@ -46,8 +46,9 @@ type Set struct {
 	Expect map[string][][]float64
 	// Counters are a capture's packet and flow counts.
 	Counters flow.Counters
-	// Note is a remark on the source, such as a last record that was cut off.
-	Note string
+	// Notes are remarks on the source: a last record that was cut off, packets
+	// that the capture holds too little of.
+	Notes []string
 }
 
 // LabelsOf are the labels of one output, nil where there are none.
@@ -58,8 +59,8 @@ func (s *Set) LabelsOf(output string, first bool) []int {
 	return s.Labels[""]
 }
 
-// FromCapture reads every flow of a capture by the contract.
-func FromCapture(path string, c traffic.Contract) (*Set, error) {
+// FromCapture reads every flow of a capture by the contract, in the given view.
+func FromCapture(path string, c traffic.Contract, view bundle.View) (*Set, error) {
 	src, err := capture.Open(path)
 	if err != nil {
 		return nil, err
@@ -70,19 +71,23 @@ func FromCapture(path string, c traffic.Contract) (*Set, error) {
 		return nil, err
 	}
 	s := &Set{Name: path}
-	in, err := flow.NewInput(flow.Options{Encoder: enc, Ready: func(f *flow.Flow) {
+	opt := flow.Options{Encoder: enc, Tunnels: view.Tunnels, Active: view.ActiveTimeout, Ready: func(f *flow.Flow) {
 		s.Inputs = append(s.Inputs, Input{Tokens: append([]int32(nil), f.Tokens...), Valid: f.Valid})
 		var r verdict.Record
 		r.FromFlow(f)
 		s.Flows = append(s.Flows, r)
-	}})
+	}}
+	in, err := flow.NewInput(opt)
 	if err != nil {
 		return nil, err
 	}
 	if err := in.Run(src); err != nil {
 		return nil, err
 	}
-	s.Counters, s.Note = *in.Counters(), src.Note()
+	s.Counters, s.Notes = *in.Counters(), in.Counters().Notes(&opt)
+	if note := src.Note(); note != "" {
+		s.Notes = append(s.Notes, note)
+	}
 	return s, s.digest()
 }
 

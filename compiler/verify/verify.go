@@ -31,6 +31,7 @@ type Options struct {
 	Bundle  string
 	Model   string // the .onnx it was compiled from
 	Pcap    string // capture to run
+	View    bundle.ViewOverride
 	Labels  string // CSV of the capture's labels
 	Tensors string // .npz of arrays, instead of a capture
 	// MinAgreement is the least share of equal verdicts of float (or stored outputs,
@@ -230,7 +231,9 @@ func (v *verifier) load() error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", v.Bundle, err)
 		}
-		if v.set, err = calibrate.FromCapture(v.Pcap, c); err != nil {
+		view, notes := v.View.Of(v.b.Manifest.View)
+		v.report.Notes = append(v.report.Notes, notes...)
+		if v.set, err = calibrate.FromCapture(v.Pcap, c, view); err != nil {
 			return err
 		}
 		if v.Labels != "" {
@@ -245,9 +248,7 @@ func (v *verifier) load() error {
 	default:
 		return nil
 	}
-	if v.set.Note != "" {
-		v.report.Notes = append(v.report.Notes, v.set.Note)
-	}
+	v.report.Notes = append(v.report.Notes, v.set.Notes...)
 	v.report.Flows = len(v.set.Inputs)
 	return nil
 }

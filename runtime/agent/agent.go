@@ -30,6 +30,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/flow"
 )
@@ -47,12 +48,9 @@ type Options struct {
 	// Lossless makes receivers and workers wait for room where they would drop:
 	// for files.
 	Lossless bool
-	// Tunnels: packets in GRE, VXLAN and IP tunnels are read, not the tunnels'
-	// own. With several sources the two directions of a flow may then come
-	// through different ones, and a little out of order.
-	Tunnels bool
-	// Active is the age at which an undecided flow gets its verdict; 0: none.
-	Active time.Duration
+	// View is what to read otherwise than the bundle says. With tunnels and several sources the
+	// two directions of a flow may come through different ones, and a little out of order.
+	View bundle.ViewOverride
 	// Unknown overrides the bundle's thresholds, if set.
 	Unknown *float64
 	// Alerts are the labels that raise an EVE alert.
@@ -80,10 +78,10 @@ type Agent struct {
 	receivers []*receiver
 	workers   []*worker
 	out       *output
-	decode    func(*capture.Frame, *capture.Packet) capture.Kind
 
 	model     atomic.Pointer[Model]
 	copyBytes atomic.Int64
+	tunnels   atomic.Bool // are opened; see setModel
 	swapMu    sync.Mutex
 	swaps     atomic.Uint64
 	refused   atomic.Uint64
@@ -120,10 +118,6 @@ func New(o Options) (*Agent, error) {
 	o.Chunks = max(o.Chunks, o.Workers+1)
 	a := &Agent{opt: o, start: time.Now(), hurry: make(chan struct{})}
 	a.setModel(o.Model)
-	a.decode = capture.Decode
-	if o.Tunnels {
-		a.decode = capture.DecodeInner
-	}
 	a.out = newOutput(o.Sink, o.Chunks, a.hurry, a.complain)
 	for range o.Workers {
 		w, err := newWorker(a, o.Queue)
@@ -146,7 +140,16 @@ func (a *Agent) setModel(m *Model) {
 	// Receivers must copy enough before workers begin flows with the model.
 	// They never copy less again: flows of the old model go on.
 	a.copyBytes.Store(max(a.copyBytes.Load(), int64(copyBytes(m.encoder.Contract()))))
+	// Flows of the old model that are in a tunnel, or are one, get no more packets where the view
+	// changes, and end by their timeout.
+	a.tunnels.Store(a.view(m).Tunnels)
 	a.model.Store(m)
+}
+
+// view is what is read for a model's flows.
+func (a *Agent) view(m *Model) bundle.View {
+	v, _ := a.opt.View.Of(m.Bundle.Manifest.View)
+	return v
 }
 
 // Model is the one that new flows begin with.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"nepcoc/runtime/agent"
+	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 )
 
@@ -84,7 +85,24 @@ func TestTunnels(t *testing.T) {
 		f.Data = slices.Concat(outer, []byte{8, 0, 0, 0, 0, 0, 1, 0}, f.Data)
 		wrapped.Add(&f)
 	}
-	got, _ := runAgent(t, t.Context(), agent.Options{Sources: []capture.Source{wrapped}, Model: m, Tunnels: true, Lossless: true})
+	got, _ := runAgent(t, t.Context(), agent.Options{Sources: []capture.Source{wrapped}, Model: m, View: bundle.ViewOverride{Tunnels: new(true)}, Lossless: true})
+	if !slices.Equal(got, want) {
+		t.Errorf("lines differ: %s", difference(got, want))
+	}
+}
+
+// Flows whose timers ran out before the capture's last packet were idle, not at its end, whoever
+// reads it.
+func TestTimersAtEnd(t *testing.T) {
+	m := testModel(t, 0, "class")
+	mem := new(capture.Memory)
+	for i := range 10 {
+		mem.Add(&capture.Frame{Data: udp(uint32(i), 16), Time: int64(i), Link: capture.LinkEthernet})
+	}
+	mem.Add(&capture.Frame{Data: udp(10, 16), Time: 200e9, Link: capture.LinkEthernet})
+	want := expected(t, m.Bundle, mem)
+	mem.Rewind()
+	got, _ := runAgent(t, t.Context(), agent.Options{Sources: []capture.Source{mem}, Model: m, Lossless: true})
 	if !slices.Equal(got, want) {
 		t.Errorf("lines differ: %s", difference(got, want))
 	}

@@ -30,11 +30,11 @@ type Config struct {
 	// Workers is the number of threads that classify, Flows the number of flows
 	// that they hold together, Queue the batches of up to 128 packets in
 	// front of each.
-	Workers          int           `yaml:"workers"`
-	Flows            int           `yaml:"flows"`
-	Queue            int           `yaml:"queue"`
-	ActiveTimeout    time.Duration `yaml:"active_timeout"`
-	UnknownThreshold *float64      `yaml:"unknown_threshold"`
+	Workers          int            `yaml:"workers"`
+	Flows            int            `yaml:"flows"`
+	Queue            int            `yaml:"queue"`
+	ActiveTimeout    *time.Duration `yaml:"active_timeout"` // nil: as the bundle says
+	UnknownThreshold *float64       `yaml:"unknown_threshold"`
 	// Alerts are labels that raise an alert, or OUTPUT=LABEL where several outputs have one.
 	Alerts  []string      `yaml:"alerts"`
 	Output  OutputConfig  `yaml:"output"`
@@ -55,8 +55,8 @@ type Receive struct {
 	SnapLen     int           `yaml:"snaplen"`
 	Promiscuous bool          `yaml:"promiscuous"`
 	Outgoing    bool          `yaml:"outgoing"`
-	// Tunnels opens GRE, VXLAN and IP tunnels; see Options.
-	Tunnels bool `yaml:"tunnels"`
+	// Tunnels opens GRE, VXLAN and IP tunnels; nil: as the bundle says.
+	Tunnels *bool `yaml:"tunnels"`
 }
 
 // OutputConfig is where verdicts go (see OpenSink), and in what form (see Formats).
@@ -153,9 +153,14 @@ func (c *Config) Validate() error {
 	for _, f := range []struct {
 		field string
 		v, lo time.Duration
-	}{{"active_timeout", c.ActiveTimeout, 0}, {"watch", c.Watch, 0}, {"drain", c.Drain, 100 * time.Millisecond}} {
+	}{{"watch", c.Watch, 0}, {"drain", c.Drain, 100 * time.Millisecond}} {
 		if f.v < f.lo || f.v > 24*time.Hour {
 			return bad(f.field, "%v is not within %v..24h", f.v, f.lo)
+		}
+	}
+	if t := c.ActiveTimeout; t != nil {
+		if err := (bundle.View{ActiveTimeout: *t}).Validate(); err != nil {
+			return err
 		}
 	}
 	if t := c.UnknownThreshold; t != nil && !(*t >= 0 && *t <= 1) {
@@ -229,12 +234,16 @@ func (c *Config) CheckAlerts(m *Model) error {
 	return nil
 }
 
+// View is what is to be read otherwise than the bundle says.
+func (c *Config) View() bundle.ViewOverride {
+	return bundle.ViewOverride{Tunnels: c.Receive.Tunnels, ActiveTimeout: c.ActiveTimeout}
+}
+
 // Options are those of an agent, but for sources, model, sink and log.
 func (c *Config) Options() Options {
 	return Options{
 		Workers: c.Workers, FlowsPerWorker: (c.Flows + c.Workers - 1) / c.Workers, Queue: c.Queue,
-		Active: c.ActiveTimeout, Unknown: c.UnknownThreshold, Alerts: c.Alerts,
+		View: c.View(), Unknown: c.UnknownThreshold, Alerts: c.Alerts,
 		Format: Formats[c.Output.Format], Drain: c.Drain,
-		Tunnels: c.Receive.Tunnels,
 	}
 }

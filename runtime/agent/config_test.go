@@ -17,7 +17,7 @@ func TestConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.Workers != 12 || c.Receive.Threads != 2 || c.Receive.Retire != 5*time.Millisecond || *c.UnknownThreshold != 0.4 || c.Alerts[0] != "Tor" ||
-		c.ActiveTimeout != time.Minute || c.Receive.Blocks == 0 || !c.Receive.Promiscuous || c.Drain != agent.DefaultDrain {
+		*c.ActiveTimeout != time.Minute || c.Receive.Blocks == 0 || !c.Receive.Promiscuous || c.Drain != agent.DefaultDrain {
 		t.Errorf("%+v", c)
 	}
 	if _, err := agent.ParseConfig("empty", nil); err != nil {

@@ -40,6 +40,8 @@ type receiverCounts struct {
 	noRoom uint64
 	// held are the fragments that wait for others now.
 	held uint64
+	// unread has only what Counters.Unread counts.
+	unread flow.Counters
 }
 
 // How long a receiver waits for packets before it looks around, and how often
@@ -102,7 +104,10 @@ func (r *receiver) frame(f *capture.Frame) {
 	r.own.read++
 	r.own.bytes += uint64(f.Length)
 	r.advance(f.Time)
-	switch kind := r.a.decode(f, &r.pkt); {
+	tunnels := r.a.tunnels.Load()
+	kind := capture.Decoder(tunnels)(f, &r.pkt)
+	r.own.unread.Unread(f, &r.pkt, kind, tunnels)
+	switch {
 	case kind != capture.KindOK:
 		r.own.kinds[kind]++
 	case r.pkt.Fragment:
@@ -299,6 +304,7 @@ func (c *receiverCounts) add(o *receiverCounts) {
 	c.bytes += o.bytes
 	c.noRoom += o.noRoom
 	c.held = o.held
+	c.unread.Add(&o.unread)
 	for i := range c.kinds {
 		c.kinds[i] += o.kinds[i]
 	}

@@ -67,6 +67,7 @@ func (a *Agent) Report() *Report {
 		r.Bytes += c.bytes
 		r.QueueDropped += c.noRoom
 		r.Flow.Held += c.held
+		r.Flow.Add(&c.unread)
 		for k, n := range c.kinds {
 			r.Flow.Frames[k] += n
 		}
@@ -150,4 +151,12 @@ func (r *Report) String() string {
 	return s + fmt.Sprintf("; %d flows = %d verdicts (%d evicted, %d unknown, %d abandoned) + %d active; %d records = %d written + %d dropped",
 		r.Flow.Flows, r.Flow.Decided(), r.Flow.Verdicts[flow.ReasonEvicted], r.Unknown, r.Abandoned, r.Undecided,
 		r.Records, r.Written, r.OutputDropped+r.OutputFailed)
+}
+
+// Notes says in plain words what of the traffic the verdicts could not be made from, and
+// what was read otherwise than the bundle says.
+func (a *Agent) Notes(r *Report) []string {
+	m := a.Model()
+	_, notes := a.opt.View.Of(m.Bundle.Manifest.View)
+	return append(notes, r.Flow.Notes(&flow.Options{Encoder: m.encoder, Tunnels: a.view(m).Tunnels})...)
 }

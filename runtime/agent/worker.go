@@ -22,7 +22,7 @@ type worker struct {
 	spent []*batch // to be freed
 
 	tables []*flow.Table // the last one takes new flows; see adopt
-	hashes []string      // the contract of each
+	keys   []tableKey    // of each
 	gens   map[uint32]*generation
 	cur    *generation
 	done   flow.Counters // of tables that are gone
@@ -37,6 +37,12 @@ type worker struct {
 	pub  workerCounts
 	lat  latencies
 	beat atomic.Int64 // when it last finished a batch; see Agent.now
+}
+
+// tableKey is what models that share a table have in common.
+type tableKey struct {
+	contract string // hash
+	active   time.Duration
 }
 
 // workerName is how metrics and messages name a worker or a receiver.
@@ -134,20 +140,22 @@ const maxTables = 4
 // kept as its contract says, so a model with another contract gets a table of
 // its own; the old one stays until its flows have left.
 func (w *worker) adopt(m *Model) error {
-	if n := len(w.tables); n == 0 || w.hashes[n-1] != m.contract {
+	active := w.a.view(m).ActiveTimeout
+	key := tableKey{m.contract, active}
+	if n := len(w.tables); n == 0 || w.keys[n-1] != key {
 		if n == maxTables {
 			// The oldest flows finish early, with their own model.
 			w.tables[0].Flush()
 			w.retire(0)
 		}
 		t, err := flow.New(flow.Options{
-			Encoder: m.encoder, Capacity: w.a.opt.FlowsPerWorker, Active: w.a.opt.Active,
+			Encoder: m.encoder, Capacity: w.a.opt.FlowsPerWorker, Active: active,
 			Begun: w.begun, Ready: w.ready,
 		})
 		if err != nil {
 			return err
 		}
-		w.tables, w.hashes = append(w.tables, t), append(w.hashes, m.contract)
+		w.tables, w.keys = append(w.tables, t), append(w.keys, key)
 	}
 	if w.cur != nil && w.cur.undecided == 0 {
 		delete(w.gens, w.cur.tag)
@@ -186,7 +194,7 @@ func (w *worker) counter(label OutputLabel) int {
 
 func (w *worker) retire(i int) {
 	w.done.Add(w.tables[i].Counters())
-	w.tables, w.hashes = slices.Delete(w.tables, i, i+1), slices.Delete(w.hashes, i, i+1)
+	w.tables, w.keys = slices.Delete(w.tables, i, i+1), slices.Delete(w.keys, i, i+1)
 }
 
 func (w *worker) begun() uint32 {

@@ -20,6 +20,7 @@ type Manifest struct {
 	Model       Model        `json:"model"`
 	Target      Target       `json:"target"`
 	Contract    Contract     `json:"contract"`
+	View        View         `json:"view,omitzero"`
 	Outputs     []OutputInfo `json:"outputs"`
 	Calibration Calibration  `json:"calibration"`
 	Accuracy    Accuracy     `json:"accuracy"`
@@ -121,6 +122,9 @@ func (m *Manifest) validate(p *Program) error {
 	}
 	if strings.ContainsAny(m.Model.File, `/\`) {
 		return fmt.Errorf("model file %q must be a name without folders", m.Model.File)
+	}
+	if err := m.View.Validate(); err != nil {
+		return fmt.Errorf("view: %w", err)
 	}
 	if slices.Contains(m.Target.Requires, "") {
 		return errors.New("target requires a feature without a name")

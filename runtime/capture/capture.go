@@ -26,6 +26,9 @@ type Frame struct {
 	Interface int
 }
 
+// Cut tells whether the capture holds less than the packet had on the wire.
+func (f *Frame) Cut() bool { return f.Length > len(f.Data) }
+
 // Source yields frames in the order in which they were captured. Next returns
 // io.EOF after the last one.
 type Source interface {

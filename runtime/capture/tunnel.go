@@ -12,6 +12,26 @@ const (
 	maxTunnels = 4
 )
 
+// Decoder is Decode, or with tunnels DecodeInner.
+func Decoder(tunnels bool) func(*Frame, *Packet) Kind {
+	if tunnels {
+		return DecodeInner
+	}
+	return Decode
+}
+
+// Tunnelled tells whether a packet that Decode called kind carries another one, which
+// DecodeInner would have read in its place.
+func (p *Packet) Tunnelled(kind Kind) bool {
+	link, payload := p.tunnel(kind)
+	if payload == nil {
+		return false
+	}
+	var inner Packet
+	k := decodeLink(link, payload, &inner)
+	return k != IgnoredNotIP && k != IgnoredARP
+}
+
 // DecodeInner is Decode, but goes into tunnels (GRE, VXLAN, IP in IP) and reads
 // the packet that they carry. A tunnel whose payload is no IP packet is what
 // Decode makes of it: a VXLAN packet is its outer UDP flow's, a GRE packet is

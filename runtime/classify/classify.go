@@ -52,7 +52,10 @@ func (r reference) Run(tokens []int32, valid int, out [][]int32) error {
 
 // Classifier runs one bundle. It is not for concurrent use.
 type Classifier struct {
-	Heads  []Head
+	Heads []Head
+	// Capacity is the number of flows that Flows holds at once; 0: the table's default.
+	Capacity int
+
 	exec   Executor
 	logits [][]int32
 	res    []Result
@@ -137,24 +140,33 @@ func Contract(b *bundle.Bundle) (traffic.Contract, error) {
 	return c, c.MatchModel(b.Program.Length, b.Program.Vocab)
 }
 
+// FlowOptions are those by which a flow table makes what a bundle's model reads: its
+// contract and view.
+func FlowOptions(b *bundle.Bundle) (flow.Options, error) {
+	if err := CheckPackets(b); err != nil {
+		return flow.Options{}, err
+	}
+	contract, err := Contract(b)
+	if err != nil {
+		return flow.Options{}, err
+	}
+	enc, err := traffic.NewEncoder(contract)
+	v := &b.Manifest.View
+	return flow.Options{Encoder: enc, Tunnels: v.Tunnels, Active: v.ActiveTimeout}, err
+}
+
 // Flows classifies every flow of a source, in the order in which they become
 // ready: emit is called once per flow with a record that is reused. The
 // counters say what became of every packet.
 func (c *Classifier) Flows(b *bundle.Bundle, src capture.Source, logits bool, emit func(*verdict.Record) error) (*flow.Counters, error) {
-	if err := CheckPackets(b); err != nil {
-		return nil, err
-	}
-	contract, err := Contract(b)
+	opt, err := FlowOptions(b)
 	if err != nil {
 		return nil, err
 	}
-	enc, err := traffic.NewEncoder(contract)
-	if err != nil {
-		return nil, err
-	}
+	opt.Capacity = c.Capacity
 	var r verdict.Record
 	var failed error
-	in, err := flow.NewInput(flow.Options{Encoder: enc, Ready: func(f *flow.Flow) {
+	opt.Ready = func(f *flow.Flow) {
 		if failed != nil {
 			return
 		}
@@ -164,7 +176,8 @@ func (c *Classifier) Flows(b *bundle.Bundle, src capture.Source, logits bool, em
 		}
 		c.Fill(&r, logits)
 		failed = emit(&r)
-	}})
+	}
+	in, err := flow.NewInput(opt)
 	if err != nil {
 		return nil, err
 	}

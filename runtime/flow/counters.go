@@ -16,6 +16,12 @@ type Counters struct {
 	Bytes uint64 // IP bytes of the frames joined
 	// AfterVerdict are the joined packets that came after their flow's verdict.
 	AfterVerdict uint64
+	// Taken are the joined packets whose bytes the contract takes, Cut those of them that the
+	// capture holds less of than the contract takes, and CutHeaders malformed frames that were
+	// cut by the capture. See Notes.
+	Taken, Cut, CutHeaders uint64
+	// Tunnelled are frames that carry another packet, where tunnels are left closed.
+	Tunnelled uint64
 
 	Flows    uint64 // flows begun
 	Verdicts [NumReasons]uint64
@@ -62,6 +68,16 @@ func (c *Counters) Decided() (n uint64) {
 	return n
 }
 
+// Unread counts what a frame holds that the capture or closed tunnels keep from the flows.
+func (c *Counters) Unread(f *capture.Frame, p *capture.Packet, kind capture.Kind, tunnels bool) {
+	if kind.Malformed() && f.Cut() {
+		c.CutHeaders++
+	}
+	if !tunnels && p.Tunnelled(kind) {
+		c.Tunnelled++
+	}
+}
+
 // Add sums the counters of several tables.
 func (c *Counters) Add(o *Counters) {
 	for i := range c.Frames {
@@ -73,6 +89,10 @@ func (c *Counters) Add(o *Counters) {
 	c.Held += o.Held
 	c.Bytes += o.Bytes
 	c.AfterVerdict += o.AfterVerdict
+	c.Taken += o.Taken
+	c.Cut += o.Cut
+	c.CutHeaders += o.CutHeaders
+	c.Tunnelled += o.Tunnelled
 	c.Flows += o.Flows
 	c.Closed += o.Closed
 }

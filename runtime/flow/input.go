@@ -10,9 +10,11 @@ import (
 // table.
 type Input struct {
 	*Table
-	frags Fragments
-	pkt   capture.Packet
-	limit int // bytes kept of a held fragment
+	decode  func(*capture.Frame, *capture.Packet) capture.Kind
+	tunnels bool
+	frags   Fragments
+	pkt     capture.Packet
+	limit   int // bytes kept of a held fragment
 }
 
 // NewInput makes a table and what stands before it.
@@ -21,7 +23,7 @@ func NewInput(opt Options) (*Input, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Input{Table: t, limit: opt.Encoder.Contract().BytesPerPacket}, nil
+	return &Input{Table: t, decode: capture.Decoder(opt.Tunnels), tunnels: opt.Tunnels, limit: opt.Encoder.Contract().BytesPerPacket}, nil
 }
 
 // Frame takes one frame, and counts it whatever it is.
@@ -30,7 +32,9 @@ func (in *Input) Frame(f *capture.Frame) {
 		in.frags.Advance(f.Time)
 		in.join()
 	}
-	switch kind := capture.Decode(f, &in.pkt); {
+	kind := in.decode(f, &in.pkt)
+	in.count.Unread(f, &in.pkt, kind, in.tunnels)
+	switch {
 	case kind != capture.KindOK:
 		in.Count(kind)
 	case in.pkt.Fragment:
@@ -77,6 +81,9 @@ func (in *Input) Run(src capture.Source) error {
 	var f capture.Frame
 	for {
 		if err := src.Next(&f); err != nil {
+			// What was due by the last packet's time was not ended by the capture's end.
+			for in.Advance(f.Time, len(in.entries)) {
+			}
 			in.Flush()
 			if err == io.EOF {
 				return nil

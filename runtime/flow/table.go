@@ -20,6 +20,8 @@ type Options struct {
 	// Active, where it is not 0, is an age beyond which a flow gets its verdict
 	// with its next packet.
 	Active time.Duration
+	// Tunnels: NewInput's packets are those in GRE, VXLAN and IP tunnels, not the tunnels' own.
+	Tunnels bool
 	// Begun, which may be nil, is called with a flow's first packet and gives
 	// it the Tag that Ready will see.
 	Begun func() uint32
@@ -217,6 +219,10 @@ func (t *Table) Add(p *capture.Packet) {
 			t.move(i, listDecided)
 		}
 		return
+	}
+	t.count.Taken++
+	if len(p.IP) < min(p.Length, t.enc.Wants(e.state)) {
+		t.count.Cut++
 	}
 	t.enc.Append(&e.state, t.buf(i), p.IP, p.L4, p.Proto)
 	switch {

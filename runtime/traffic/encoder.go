@@ -47,6 +47,14 @@ func (e *Encoder) Full(st State) bool {
 // TokensFull means that the packet budget was reached.
 func (e *Encoder) TokensFull(st State) bool { return int(st.Bytes) >= e.payload }
 
+// Wants is how many bytes of its next packet can enter a flow's sequence.
+func (e *Encoder) Wants(st State) int {
+	if e.Full(st) {
+		return 0
+	}
+	return min(e.c.BytesPerPacket, e.payload-int(st.Bytes))
+}
+
 // Protocol numbers of the transport headers whose fields can be blanked.
 const (
 	protoTCP = 6

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"nepcoc/internal/testfiles"
+)
+
+// buildAgent builds nepcod, once for all tests.
+var buildAgent = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "nepcod")
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "nepcod")
+	out, err := exec.Command("go", "build", "-o", file, "../nepcod").CombinedOutput()
+	if err != nil {
+		return "", &exec.Error{Name: string(out), Err: err}
+	}
+	return file, nil
+})
+
+// runs runs a command that has to succeed.
+func runs(t *testing.T, name string, args ...string) (stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	cmd := exec.Command(name, args...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, errs.String())
+	}
+	return out.String(), errs.String()
+}
+
+// nepcoc run prints what nepcod run --pcap prints, to the byte, unknown verdicts and thresholds
+// included; several workers print the same lines in another order.
+func TestRunIsTheAgent(t *testing.T) {
+	nepcod, err := buildAgent()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := testfiles.Root(t)
+	model := filepath.Join(root, "examples", "model", "demo.onnx")
+	file := filepath.Join(t.TempDir(), "demo.nepco")
+	runs(t, "nepcoc", "compile", model, "--calib", filepath.Join(root, "examples", "testbed", "calib.pcap"),
+		"--unknown-threshold", "0.97", "-o", file)
+	captures := []string{filepath.Join(root, "examples", "testbed", "test.pcap")}
+	t.Run("shared", func(t *testing.T) {
+		captures = append(captures, testfiles.Path(t, "traffic", "test.pcap"))
+		captures = append(captures, testfiles.Glob(t, "captures/good*.pcap")...)
+		captures = append(captures, testfiles.Glob(t, "captures/time_backwards.pcap")...)
+	})
+	for _, path := range captures {
+		for _, flags := range [][]string{nil, {"--unknown-threshold", "0.5"}, {"--active-timeout", "50ms", "--flows", "64"}} {
+			t.Run(filepath.Base(path)+" "+strings.Join(flags, " "), func(t *testing.T) {
+				for format, text := range map[string][]string{"json": {"--json"}, "text": nil} {
+					want, _ := runs(t, "nepcoc", slices.Concat([]string{"run", file, path}, text, flags)...)
+					if flags == nil && path == captures[0] && !strings.Contains(want, "unknown") {
+						t.Errorf("%s: no verdict is unknown: the test proves nothing", format)
+					}
+					agent := slices.Concat([]string{"run", "--bundle", file, "--pcap", path, "--format", format}, flags)
+					got, _ := runs(t, nepcod, agent...)
+					if got != want {
+						t.Errorf("%s: lines differ: %s", format, firstLine(got, want))
+					}
+					if slices.Contains(flags, "--flows") {
+						continue // each worker has its share of them
+					}
+					got, _ = runs(t, nepcod, append(agent, "--workers", "2")...)
+					if got, want := sorted(got), sorted(want); got != want {
+						t.Errorf("%s, two workers: lines differ: %s", format, firstLine(got, want))
+					}
+				}
+			})
+		}
+	}
+}
+
+func sorted(s string) string {
+	lines := strings.SplitAfter(s, "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "")
+}
+
+// firstLine is where two texts begin to differ.
+func firstLine(got, want string) string {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for i := range min(len(g), len(w)) {
+		if g[i] != w[i] {
+			return "\n got " + g[i] + "\nwant " + w[i]
+		}
+	}
+	return "one has more lines"
+}

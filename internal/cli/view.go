@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"nepcoc/runtime/bundle"
+)
+
+// ViewFlags adds the flags that say which packets are read, the same in every command that reads
+// some.
+func ViewFlags(fl *pflag.FlagSet, o *bundle.ViewOverride, otherwise string) {
+	fl.BoolFunc("tunnels", "read what GRE, VXLAN and IP tunnels carry, not the tunnels' own packets ("+otherwise+")", func(s string) (err error) {
+		o.Tunnels, err = parsed(strconv.ParseBool(s))
+		return err
+	})
+	fl.Func("active-timeout", "age beyond which a flow gets its verdict with its next packet, such as 30s; 0: none ("+otherwise+")", func(s string) (err error) {
+		o.ActiveTimeout, err = parsed(time.ParseDuration(s))
+		if err == nil {
+			err = bundle.View{ActiveTimeout: *o.ActiveTimeout}.Validate()
+		}
+		return err
+	})
+}
+
+// What a view's flags mean where they are not given.
+const (
+	AsBundle = "default: as the bundle says"
+	AsOff    = "default: off"
+)
+
+func parsed[T any](v T, err error) (*T, error) { return &v, err }
+
+// UnknownFlag adds the flag that overrides a bundle's thresholds.
+func UnknownFlag(fl *pflag.FlagSet, t **float64) {
+	fl.Func("unknown-threshold", "score below which a verdict is unknown, 0 to 1 ("+AsBundle+")", func(s string) (err error) {
+		if *t, err = parsed(strconv.ParseFloat(s, 64)); err == nil && !(**t >= 0 && **t <= 1) {
+			err = errors.New("not within 0..1")
+		}
+		return err
+	})
+}

@@ -1,0 +1,42 @@
+package flow
+
+import (
+	"fmt"
+
+	"nepcoc/runtime/traffic"
+)
+
+// Link-layer bytes in front of a packet's IP header, without VLAN tags, and
+// what VXLAN over IPv4 puts in front of the packet that it carries.
+const (
+	ethernetBytes = 14
+	vxlanBytes    = 14 + 20 + 8 + 8
+)
+
+// SnapLength is how much of a frame has to be captured for a contract to get all that it takes.
+func SnapLength(c *traffic.Contract, tunnels bool) int {
+	if tunnels {
+		return c.BytesPerPacket + ethernetBytes + vxlanBytes
+	}
+	return c.BytesPerPacket + ethernetBytes
+}
+
+// Notes says in plain words what of a capture the tokens could not hold, though
+// the contract asks for it: figures from such flows are not those of the link.
+// opt are the options that it was read with.
+func (c *Counters) Notes(opt *Options) (notes []string) {
+	contract := opt.Encoder.Contract()
+	if c.Cut+c.CutHeaders > 0 {
+		notes = append(notes, fmt.Sprintf("%d of %d packets were captured cut below the %d bytes that the traffic contract takes of each, "+
+			"and %d more within their headers, which are in no flow: verdicts come from less than the model was trained on; capture whole packets, or %d bytes of each at least",
+			c.Cut, c.Taken, contract.BytesPerPacket, c.CutHeaders, SnapLength(&contract, opt.Tunnels)))
+	}
+	if c.Tunnelled > 0 && 2*c.Tunnelled >= c.Read() {
+		notes = append(notes, fmt.Sprintf("%d of %d packets carry another packet in a tunnel (GRE, VXLAN, IP in IP), and the flows read are the tunnels' own: --tunnels reads what they carry",
+			c.Tunnelled, c.Read()))
+	}
+	if c.Decided() == 0 {
+		notes = append(notes, fmt.Sprintf("no TCP or UDP flow among %d packets", c.Read()))
+	}
+	return notes
+}
