@@ -13,7 +13,8 @@ const (
 	vxlanBytes    = 14 + 20 + 8 + 8
 )
 
-// SnapLength is how much of a frame has to be captured for a contract to get all that it takes.
+// SnapLength is how much of a frame without VLAN tags has to be captured for a contract to
+// get all that it takes.
 func SnapLength(c *traffic.Contract, tunnels bool) int {
 	if tunnels {
 		return c.BytesPerPacket + ethernetBytes + vxlanBytes
@@ -26,10 +27,13 @@ func SnapLength(c *traffic.Contract, tunnels bool) int {
 // opt are the options that it was read with.
 func (c *Counters) Notes(opt *Options) (notes []string) {
 	contract := opt.Encoder.Contract()
-	if c.Cut+c.CutHeaders > 0 {
-		notes = append(notes, fmt.Sprintf("%d of %d packets were captured cut below the %d bytes that the traffic contract takes of each, "+
-			"and %d more within their headers, which are in no flow: verdicts come from less than the model was trained on; capture whole packets, or %d bytes of each at least",
-			c.Cut, c.Taken, contract.BytesPerPacket, c.CutHeaders, SnapLength(&contract, opt.Tunnels)))
+	wayOut := fmt.Sprintf("capture whole packets, or %d bytes of each at least (4 more per VLAN tag)", SnapLength(&contract, opt.Tunnels))
+	if c.Cut > 0 {
+		notes = append(notes, fmt.Sprintf("%d of %d packets were captured cut below the %d bytes that the traffic contract takes of each, so that verdicts come from less than the model was trained on: %s",
+			c.Cut, c.Taken, contract.BytesPerPacket, wayOut))
+	}
+	if c.CutHeaders > 0 {
+		notes = append(notes, fmt.Sprintf("%d of %d packets were captured cut within their headers, and are in no flow: %s", c.CutHeaders, c.Read(), wayOut))
 	}
 	if c.Tunnelled > 0 && 2*c.Tunnelled >= c.Read() {
 		notes = append(notes, fmt.Sprintf("%d of %d packets carry another packet in a tunnel (GRE, VXLAN, IP in IP), and the flows read are the tunnels' own: --tunnels reads what they carry",
