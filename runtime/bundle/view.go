@@ -23,7 +23,7 @@ const maxActive = 24 * time.Hour
 // Validate checks the fields by themselves.
 func (v View) Validate() error {
 	if v.ActiveTimeout < 0 || v.ActiveTimeout > maxActive {
-		return fmt.Errorf("active_timeout %v is not within 0..%v", v.ActiveTimeout, maxActive)
+		return fmt.Errorf("active_timeout: %v is not within 0..%v", v.ActiveTimeout, maxActive)
 	}
 	return nil
 }
