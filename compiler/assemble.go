@@ -29,7 +29,7 @@ func (c *compilation) assemble(p *bundle.Program) error {
 			TokenInput: c.res.Report.Local.TokenInput, MaskInput: c.res.Report.Local.MaskInput},
 		Target:      bundle.Target{Name: c.res.Target.Name, Requires: c.res.Target.Requires},
 		Calibration: bundle.Calibration{Method: q.Method, Samples: len(c.calib.Inputs), SourceSHA256: c.calib.SHA256},
-		Accuracy: bundle.Accuracy{Samples: q.Fidelity.Samples, Agreement: rounded(q.Fidelity.Agreement),
+		Accuracy: bundle.Accuracy{Samples: q.Fidelity.Samples, Agreement: rounded(q.Fidelity.Agreement()),
 			Cosine: rounded(q.Fidelity.Cosine), MaxError: rounded(q.Fidelity.MaxError)},
 	}
 	if l := c.res.Report.Local; l.Masked && l.MaskInput == "" {

@@ -8,6 +8,7 @@ package compiler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -63,8 +64,9 @@ type Options struct {
 	Progress func(stage string, done, total int)
 }
 
-// DefaultMaxDisagreement is the share of calibration inputs whose verdict may
-// change by quantization before more bits are spent.
+// DefaultMaxDisagreement is the share of measured inputs whose verdict may
+// change by quantization: more bits are spent until it holds, and a compile that can't
+// keep it fails.
 const DefaultMaxDisagreement = 0.01
 
 // maxRelError is the error of the logits, relative to their spread, above
@@ -199,6 +201,9 @@ func (c *compilation) run() error {
 	if g, err = m.Run(pctx, g); err != nil {
 		if c.dataErr != nil {
 			return c.dataErr
+		}
+		if m := (*quantize.Missed)(nil); errors.As(err, &m) {
+			return c.missed(m)
 		}
 		return src.refused(err)
 	}

@@ -35,11 +35,12 @@ func (m *meter) compare(p *bundle.Program) (passes.Fidelity, error) {
 	if err != nil {
 		return passes.Fidelity{}, err
 	}
-	f := passes.Fidelity{Samples: len(m.inputs), Agreement: 1, Cosine: 1}
+	f := passes.Fidelity{Samples: len(m.inputs), Cosine: 1}
 	for o := range p.Outputs {
 		c := calibrate.Compare(m.float[o], ints[o], &p.Outputs[o])
 		// A model with several outputs is as good as its worst.
-		f.Agreement, f.Cosine = min(f.Agreement, c.Agreement), min(f.Cosine, c.Cosine)
+		f.Verdicts = max(f.Verdicts, c.Verdicts)
+		f.Changed, f.Cosine = max(f.Changed, len(c.Differing)), min(f.Cosine, c.Cosine)
 		f.RelError, f.MaxError = math.Max(f.RelError, c.RelError), math.Max(f.MaxError, c.MaxError)
 	}
 	return f, nil

@@ -44,8 +44,8 @@ type Order struct {
 type Context struct {
 	Options   Options
 	Calibrate Calibrator
-	// Measure runs an integer graph over the calibration inputs; nil skips
-	// every choice that depends on it.
+	// Measure runs an integer graph over the inputs that are kept for
+	// measuring; nil skips every choice that depends on it.
 	Measure func(g *ir.Graph) (Fidelity, error)
 	Report  Report
 }
@@ -60,10 +60,10 @@ type Options struct {
 	// TableStep makes the 8-bit rows of a token table multiples of it, so that
 	// a large table compresses; 0 is 1.
 	TableStep int
-	// MaxDisagreement is the share of calibration inputs whose verdict may
-	// differ between float and integer, MaxRelError the root mean square
-	// error of the logits relative to their spread, above which quantize
-	// spends more bits.
+	// MaxDisagreement is the share of the measured inputs whose verdict may
+	// differ between float and integer: a bound, which quantize fails on. MaxRelError is the
+	// root mean square error of the logits relative to their spread above
+	// which it spends more bits, where they help.
 	MaxDisagreement, MaxRelError float64
 	// Target is the machine that tile plans for.
 	Target Machine
@@ -74,14 +74,23 @@ type Machine struct {
 	L1, L2 int // bytes of data cache per core
 }
 
-// Fidelity compares an integer graph with the float graph on the calibration
-// inputs.
+// Fidelity compares an integer graph with the float graph on the inputs that
+// are kept for measuring.
 type Fidelity struct {
-	Samples   int
-	Agreement float64 // share of equal argmax
-	Cosine    float64 // mean cosine of the logits
-	RelError  float64 // root mean square error of the logits / their spread over the samples
-	MaxError  float64 // largest error of a logit, in the model's units
+	Samples  int
+	Changed  int     // verdicts (argmax) that differ; of the worst output
+	Verdicts int     // different verdicts of the float model; 1 makes agreement worthless
+	Cosine   float64 // mean cosine of the logits
+	RelError float64 // root mean square error of the logits / their spread over the samples
+	MaxError float64 // largest error of a logit, in the model's units
+}
+
+// Agreement is the share of equal verdicts, 1 where nothing was measured.
+func (f Fidelity) Agreement() float64 {
+	if f.Samples == 0 {
+		return 1
+	}
+	return float64(f.Samples-f.Changed) / float64(f.Samples)
 }
 
 // A Calibrator runs representative inputs through a float graph and calls

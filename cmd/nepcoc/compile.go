@@ -266,11 +266,11 @@ func newCompileReport(res *compiler.Result, out string, size int) *compileReport
 	r := &compileReport{
 		Output: out, Bytes: size, Model: m.Model, Target: res.Target.Name, Contract: contractText(m.Contract.Hash),
 		Region: region{l.Left, l.Right, l.Whole}, Method: q.Method, Samples: m.Calibration.Samples,
-		Agreement: q.Fidelity.Agreement, Cosine: q.Fidelity.Cosine, RelError: q.Fidelity.RelError, Wide: q.Wide,
+		Agreement: q.Fidelity.Agreement(), Cosine: q.Fidelity.Cosine, RelError: q.Fidelity.RelError, Wide: q.Wide,
 		Steps: res.Cost, Notes: append(res.Notes, res.Report.Notes...), Seconds: res.Time.Seconds(), targetDescr: res.Target.Doc,
 	}
 	for _, t := range q.Tried {
-		r.Tried = append(r.Tried, tried{t.Method, t.Wide, t.Fidelity.Agreement, t.Fidelity.RelError})
+		r.Tried = append(r.Tried, tried{t.Method, t.Wide, t.Fidelity.Agreement(), t.Fidelity.RelError})
 	}
 	for _, p := range res.Report.Passes {
 		r.Passes = append(r.Passes, passTime{p.Pass, float64(p.Time) / float64(time.Millisecond), p.Nodes})

@@ -36,6 +36,9 @@ type Comparison struct {
 	// Agreement is the share of equal argmax (of equal labels where the model
 	// itself ends in ArgMax).
 	Agreement float64 `json:"agreement"`
+	// Verdicts is the number of different verdicts of the float model: where it
+	// is 1, an integer program that computes nothing at all would agree as well.
+	Verdicts int `json:"verdicts"`
 	// Cosine is the mean cosine, MaxError the largest error, RelError the root
 	// mean square error relative to the spread over the samples (to their size, where they
 	// are Constant, the same for all samples); of logits, or of probabilities
@@ -54,6 +57,7 @@ func Compare(float [][]float32, ints [][]int32, o *bundle.Output) Comparison {
 	c := Comparison{Samples: len(float), Cosine: 1}
 	agree, cosine := 0, 0.0
 	var errs, spread, size float64
+	verdicts := make(map[int]bool)
 	var mean []float64
 	if o.Kind != "argmax" && len(float) > 0 {
 		mean = make([]float64, len(float[0]))
@@ -65,6 +69,7 @@ func Compare(float [][]float32, ints [][]int32, o *bundle.Output) Comparison {
 	}
 	for i, f := range float {
 		if o.Kind == "argmax" {
+			verdicts[int(f[0])] = true
 			if int(f[0]) == ArgMax(ints[i]) {
 				agree++
 			} else {
@@ -73,6 +78,7 @@ func Compare(float [][]float32, ints [][]int32, o *bundle.Output) Comparison {
 			continue
 		}
 		real := Real(ints[i], o)
+		verdicts[ArgMax(f)] = true
 		if ArgMax(f) == ArgMax(ints[i]) {
 			agree++
 		} else {
@@ -93,6 +99,7 @@ func Compare(float [][]float32, ints [][]int32, o *bundle.Output) Comparison {
 			c.Cosine = cosine / n
 		}
 	}
+	c.Verdicts = len(verdicts)
 	// Below this, the spread is the rounding of float32 and of the mean.
 	if c.Constant = o.Kind != "argmax" && spread <= 1e-12*size; c.Constant {
 		spread = size

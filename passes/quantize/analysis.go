@@ -1,6 +1,7 @@
 package quantize
 
 import (
+	"fmt"
 	"slices"
 
 	"nepcoc/ir"
@@ -138,6 +139,17 @@ func (q *quantizer) wideMax(v *ir.Value) float64 {
 	}
 	walk(v)
 	return float64(int(limit))
+}
+
+// fits says that the values that are to keep 16 bits have use for them: where
+// a sum over too many of them leaves no more levels than 8 bits have, they would lose.
+func (q *quantizer) fits() error {
+	for _, n := range q.src.Nodes {
+		if v := n.Out(); q.opts.Wide[v.Name] && q.wideMax(v) <= 255 {
+			return &Unfit{v.Name, fmt.Sprintf("the sums that read it leave 16 bits %g levels to either side, hardly more than 8 bits have", q.wideMax(v))}
+		}
+	}
+	return nil
 }
 
 // bounds are the limits of v's integer form: the type's, and for 16 bits what

@@ -66,6 +66,9 @@ func Run(g *ir.Graph, obs *Observations, opts Options) (*ir.Graph, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := q.fits(); err != nil {
+		return nil, err
+	}
 	return q.graph()
 }
 
