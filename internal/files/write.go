@@ -1,0 +1,201 @@
+package files
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"nepcoc/internal/interrupt"
+)
+
+// Output writes what a command was asked to put into name; "-" is stdout.
+func Output(name string, data []byte, stdout io.Writer) error {
+	if !IsStdout(name) {
+		return Write(name, data)
+	}
+	_, err := stdout.Write(data)
+	return err
+}
+
+// Write makes data the content of a file: a reader sees the old file or the new
+// one, whole, even after a crash, and on failure nothing is left behind. A
+// symbolic link is followed and stays; a device, FIFO or socket is written to.
+func Write(name string, data []byte) error {
+	t, err := resolve(name)
+	if err != nil {
+		return err
+	}
+	if t.stream {
+		return t.write(data)
+	}
+	if err := t.replace(data); err != nil {
+		return named(name, err)
+	}
+	return nil
+}
+
+// Writable says whether Write could write to name, as far as that can be told
+// without writing: for commands that have long work before.
+func Writable(name string) error {
+	if IsStdout(name) {
+		return nil
+	}
+	t, err := resolve(name)
+	if err != nil || t.stream {
+		return err
+	}
+	dir := filepath.Dir(t.path)
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return fmt.Errorf("%s: there is no folder %s", name, dir)
+	}
+	const writeAndSearch = 2 | 1
+	if err := syscall.Access(dir, writeAndSearch); err != nil {
+		return fmt.Errorf("%s: the folder %s can't be written to: %w", name, dir, err)
+	}
+	return nil
+}
+
+// Same says whether two names stand for the same regular file.
+func Same(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && x.Mode().IsRegular() && os.SameFile(x, y)
+}
+
+// target is what a name stands for.
+type target struct {
+	name string
+	path string // links followed
+	mode fs.FileMode
+	// stream: it is written to in place.
+	stream bool
+}
+
+// resolve follows name's links; the last may point to nothing yet.
+func resolve(name string) (*target, error) {
+	t := &target{name: name, path: name, mode: 0o666}
+	info, err := os.Stat(name)
+	switch {
+	case err == nil && info.IsDir():
+		return nil, fmt.Errorf("%s: is a folder: name a file in it", name)
+	case err == nil && !info.Mode().IsRegular():
+		t.stream, t.mode = true, info.Mode()
+		return t, nil
+	case err == nil:
+		t.mode = info.Mode().Perm()
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, named(name, err)
+	case strings.HasSuffix(name, "/"):
+		return nil, fmt.Errorf("%s: is the name of a folder: name a file in it", name)
+	}
+	const most = 40 // links, as the kernel
+	for range most {
+		info, err := os.Lstat(t.path)
+		if err != nil || info.Mode()&fs.ModeSymlink == 0 {
+			return t, nil
+		}
+		// What stands in /proc is no path but an open file.
+		if dir, err := filepath.EvalSymlinks(filepath.Dir(t.path)); err == nil && strings.HasPrefix(dir, "/proc/") {
+			t.stream, t.mode = true, 0
+			return t, nil
+		}
+		to, err := os.Readlink(t.path)
+		if err != nil {
+			return nil, named(name, err)
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Dir(t.path) + "/" + to // not Join, which cuts a/.. where a may be a link
+		}
+		t.path = to
+	}
+	return nil, named(name, syscall.ELOOP)
+}
+
+// write writes to what can't be replaced.
+func (t *target) write(data []byte) error {
+	var w io.WriteCloser
+	var err error
+	if t.mode&fs.ModeSocket != 0 {
+		w, err = net.Dial("unix", t.path)
+	} else {
+		w, err = os.OpenFile(t.path, os.O_WRONLY, 0)
+	}
+	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) {
+			err = op.Err
+		}
+		return named(t.name, err)
+	}
+	_, err = w.Write(data)
+	if cerr := w.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return named(t.name, err)
+	}
+	return nil
+}
+
+// replace puts a new file in the place of the old one.
+func (t *target) replace(data []byte) (err error) {
+	dir, base := filepath.Split(t.path)
+	// Not os.CreateTemp, whose files only the owner can read: the process's mask
+	// shall decide.
+	temp := fmt.Sprintf("%s.%.100s.%08x", dir, base, rand.Uint32())
+	defer interrupt.Undo(func() { os.Remove(temp) })()
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, t.mode)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(temp)
+		}
+	}()
+	if _, err = f.Write(data); err != nil {
+		return err
+	}
+	if t.mode != 0o666 { // the old file's, whatever the mask
+		if err = f.Chmod(t.mode); err != nil {
+			return err
+		}
+	}
+	if err = f.Sync(); err != nil {
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	if err = os.Rename(temp, t.path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(t.path))
+}
+
+// syncDir makes a rename survive a power failure, where the file system can.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil // may be written to, but not read
+	}
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, os.ErrInvalid) || errors.Is(err, syscall.EINVAL) {
+		err = nil
+	}
+	return errors.Join(err, d.Close())
+}
