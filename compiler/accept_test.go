@@ -11,6 +11,7 @@ import (
 
 	"nepcoc/compiler"
 	"nepcoc/compiler/verify"
+	"nepcoc/internal/files"
 	"nepcoc/internal/testfiles"
 	"nepcoc/runtime/bundle"
 )
@@ -28,7 +29,7 @@ func compile(t *testing.T, o compiler.Options) (path string, size int, res *comp
 		t.Fatal(err)
 	}
 	path = filepath.Join(t.TempDir(), "model.nepco")
-	if err := bundle.WriteBytes(path, data); err != nil {
+	if err := files.Write(path, data); err != nil {
 		t.Fatal(err)
 	}
 	return path, len(data), res

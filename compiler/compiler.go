@@ -10,8 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"nepcoc/backends"
@@ -151,6 +149,7 @@ type compilation struct {
 	contract traffic.Contract
 	// noContract: the bundle can't be fed packets.
 	noContract bool
+	arrays     bool // the calibration data are arrays, not a capture
 	calib      *calibrate.Set
 	meter      *meter
 	checking   bool // random inputs, no bundle
@@ -234,6 +233,10 @@ func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(
 	if c.checking {
 		return calibrate.Observe(g, random(local).Inputs, observe)
 	}
+	var err error
+	if c.arrays, err = calibrate.IsArrays(c.Calib); err != nil {
+		return err
+	}
 	if err := c.chooseContract(local); err != nil {
 		return inFile(c.Model, err)
 	}
@@ -241,8 +244,7 @@ func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(
 		pctx.Options.TableStep = largeTableStep
 	}
 	c.stage("reading calibration data")
-	var err error
-	if c.fromArrays() {
+	if c.arrays {
 		c.calib, err = calibrate.FromArrays(c.Calib, local)
 	} else {
 		c.calib, err = calibrate.FromCapture(c.Calib, c.contract, c.View)
@@ -259,9 +261,6 @@ func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(
 	c.meter = &meter{inputs: inputs, float: float}
 	return calibrate.Observe(g, c.calib.Spread(observeInputs), observe)
 }
-
-// fromArrays says that the calibration data are arrays, not a capture.
-func (c *compilation) fromArrays() bool { return strings.EqualFold(filepath.Ext(c.Calib), ".npz") }
 
 func tableColumns(g *ir.Graph) int {
 	for _, n := range g.Nodes {
@@ -290,7 +289,7 @@ func (c *compilation) chooseContract(l passes.Local) error {
 			}
 		}
 		if !found {
-			if c.fromArrays() {
+			if c.arrays {
 				c.res.Notes = append(c.res.Notes, fmt.Sprintf("no traffic contract: no built-in has %d token ids, so the bundle classifies arrays but no packets; give the contract that the model was trained with (--contract FILE)", l.Vocab))
 				c.noContract = true
 				return nil

@@ -15,7 +15,7 @@ import (
 // neural networks", 2017). It changes scores, never verdicts, and costs nothing
 // at run time: it goes into the scale of the table of exp.
 func (c *compilation) calibrateScores(p *bundle.Program, classes []string) (float64, error) {
-	if c.fromArrays() {
+	if c.arrays {
 		return 0, errors.New("labels of calibration flows go with a capture, not with arrays")
 	}
 	note, err := c.calib.Label(c.CalibLabels, classes)

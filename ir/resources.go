@@ -3,11 +3,12 @@ package ir
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"nepcoc/internal/files"
 )
 
 // Resources stores the data of constants too large to print. A reference
@@ -68,20 +69,8 @@ func (d DirResources) Put(t *Tensor) (string, error) {
 	if err := os.MkdirAll(string(d), 0o777); err != nil {
 		return "", err
 	}
-	// By rename, so that an interrupted dump leaves no half file under a
-	// digest.
-	tmp, err := os.CreateTemp(string(d), "tmp-*")
-	if err != nil {
-		return "", err
-	}
-	_, err = tmp.Write(data)
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), name)
-	}
-	if err != nil {
-		return "", errors.Join(err, os.Remove(tmp.Name()))
-	}
-	return ref, nil
+	// Whole or not at all: an interrupted dump must leave no half file under a digest.
+	return ref, files.Write(name, data)
 }
 
 // Get reads a file and checks its digest.

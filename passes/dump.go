@@ -1,11 +1,12 @@
 package passes
 
 import (
-	"errors"
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 
+	"nepcoc/internal/files"
 	"nepcoc/ir"
 )
 
@@ -33,13 +34,13 @@ func (d *dumper) write(pass string, g *ir.Graph) error {
 	}
 	path := filepath.Join(d.dir, fmt.Sprintf("%02d-%s.ir", d.stage, pass))
 	d.stage++
-	f, err := os.Create(path)
+	var text bytes.Buffer
+	err := ir.Fprint(&text, g, ir.PrintOptions{Resources: ir.DirResources(filepath.Join(d.dir, "constants"))})
+	if err == nil {
+		err = files.Write(path, text.Bytes())
+	}
 	if err != nil {
 		return fmt.Errorf("dump of the textual IR: %w", err)
-	}
-	err = ir.Fprint(f, g, ir.PrintOptions{Resources: ir.DirResources(filepath.Join(d.dir, "constants"))})
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("dump of the textual IR: %s: %w", path, err)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nepcoc/internal/cli"
+	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/engine"
 )
@@ -37,7 +38,7 @@ Figures are of this machine, now: compare only figures of one run.
   nepcoc bench model.nepco --stream 32`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			b, err := bundle.ReadFile(args[0])
+			b, err := files.Read(args[0], bundle.Read)
 			if err != nil {
 				return err
 			}

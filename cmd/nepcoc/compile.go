@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"nepcoc/backends"
 	"nepcoc/compiler"
 	"nepcoc/internal/cli"
+	"nepcoc/internal/files"
 	"nepcoc/passes/quantize"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/traffic"
@@ -56,7 +58,7 @@ the model's outputs; MODEL.labels.txt beside the model is found by itself.
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.calib, "calib", "", "capture or .npz to calibrate with (required)")
-	fl.StringVarP(&f.out, "output", "o", "", "bundle to write (required)")
+	fl.StringVarP(&f.out, cli.OutputFlag, "o", "", "bundle to write (required); - is standard output, the report then goes to standard error")
 	fl.StringVar(&f.target, "target", "bf3", "machine to plan for: "+targetNames())
 	fl.StringVar(&f.contract, "contract", "", "traffic contract: a YAML file or a built-in ("+strings.Join(traffic.Names(), ", ")+")")
 	fl.StringArrayVar(&f.labels, "labels", nil, "file of class names, one per line; once per output of the model")
@@ -70,7 +72,7 @@ the model's outputs; MODEL.labels.txt beside the model is found by itself.
 	fl.StringVar(&f.sign, "sign", "", "sign the bundle with this Ed25519 private key (PEM)")
 	fl.BoolVar(&f.json, "json", false, "print the report as JSON")
 	cmd.MarkFlagRequired("calib")
-	cmd.MarkFlagRequired("output")
+	cmd.MarkFlagRequired(cli.OutputFlag)
 	cmd.RegisterFlagCompletionFunc("target", cobra.FixedCompletions(strings.Split(targetNames(), ", "), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -100,11 +102,14 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 		return cli.UsageError("--max-disagreement %g is not within 0..1", f.maxDisagreement)
 	case !(f.unknown >= 0 && f.unknown <= 1):
 		return cli.UsageError("--unknown-threshold %g is not within 0..1", f.unknown)
-	case f.out == model || f.out == f.calib:
-		return cli.UsageError("--output %s would overwrite an input", f.out)
 	}
-	if dir := filepath.Dir(f.out); !isDir(dir) {
-		return fmt.Errorf("--output %s: there is no folder %s", f.out, dir)
+	for _, input := range append([]string{model, f.calib, f.contract, f.calibLabels, f.sign}, f.labels...) {
+		if f.out == input && !files.IsStdin(input) || files.Same(f.out, input) {
+			return cli.UsageError("--output %s would overwrite an input", f.out)
+		}
+	}
+	if err := files.Writable(f.out); err != nil {
+		return fmt.Errorf("--output %w", err)
 	}
 	if cmd.Flags().Changed("unknown-threshold") {
 		o.UnknownThreshold = &f.unknown
@@ -120,13 +125,13 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 		}
 		o.Contract = &c
 	}
-	files := f.labels
-	if files == nil {
+	named := f.labels
+	if named == nil {
 		if l := beside(model, ".labels.txt"); l != "" {
-			files = []string{l}
+			named = []string{l}
 		}
 	}
-	for _, file := range files {
+	for _, file := range named {
 		l, err := readLabels(file)
 		if err != nil {
 			return err
@@ -136,7 +141,7 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	o.View, _ = f.view.Of(bundle.View{})
 	opts := bundle.Options{}
 	if f.sign != "" {
-		key, err := bundle.LoadPrivateKey(f.sign)
+		key, err := files.Read(f.sign, bundle.ReadPrivateKey)
 		if err != nil {
 			return err
 		}
@@ -153,25 +158,28 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := bundle.WriteBytes(f.out, data); err != nil {
+	// The bundle's report must not get into it.
+	report := cmd.OutOrStdout()
+	if files.IsStdout(f.out) {
+		report = cmd.ErrOrStderr()
+	}
+	if err := files.Output(f.out, data, cmd.OutOrStdout()); err != nil {
 		return err
 	}
 	r := newCompileReport(res, f.out, len(data))
 	if f.json {
-		return cli.JSON(cmd.OutOrStdout(), r)
+		return cli.JSON(report, r)
 	}
-	r.print(cmd.OutOrStdout())
+	r.print(report)
 	return nil
-}
-
-func isDir(path string) bool {
-	st, err := os.Stat(path)
-	return err == nil && st.IsDir()
 }
 
 // beside is the file with the model's name and another ending, "" where there
 // is none.
 func beside(model, ext string) string {
+	if files.IsStdin(model) {
+		return ""
+	}
 	p := strings.TrimSuffix(model, filepath.Ext(model)) + ext
 	if _, err := os.Stat(p); err != nil {
 		return ""
@@ -184,18 +192,14 @@ const maxLabels = 1 << 20
 
 // readLabels reads class names, one per line.
 func readLabels(path string) ([]string, error) {
-	f, err := os.Open(path)
+	data, err := files.All(path, maxLabels)
+	if errors.Is(err, files.ErrTooLarge) {
+		return nil, fmt.Errorf("labels %w: a label file has one class name per line", err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("labels: %w", err)
+		return nil, fmt.Errorf("labels %w", err)
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxLabels+1))
-	if err != nil {
-		return nil, fmt.Errorf("labels: %w", err)
-	}
-	if len(data) > maxLabels {
-		return nil, fmt.Errorf("labels %s: larger than %s: a label file has one class name per line", path, cli.Bytes(maxLabels))
-	}
+	path = files.Show(path)
 	var names []string
 	seen := make(map[string]int)
 	sc := bufio.NewScanner(bytes.NewReader(data))

@@ -9,6 +9,7 @@ import (
 
 	"nepcoc/backends"
 	"nepcoc/internal/cli"
+	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/engine"
 	"nepcoc/runtime/kernels/cpu"
@@ -31,7 +32,7 @@ or contention: just estimates.
   nepcoc inspect model.nepco --json | jq .steps`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			b, err := bundle.ReadFile(args[0])
+			b, err := files.Read(args[0], bundle.Read)
 			if err != nil {
 				return err
 			}

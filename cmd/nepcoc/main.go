@@ -3,20 +3,19 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"os"
-	"runtime"
 
 	"github.com/spf13/cobra"
 
-	"nepcoc/compiler"
 	"nepcoc/internal/cli"
-	"nepcoc/runtime/bundle"
-	"nepcoc/runtime/kernels/cpu"
+	"nepcoc/internal/interrupt"
 )
 
-func main() { os.Exit(doMain(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	interrupt.Watch()
+	os.Exit(doMain(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 func doMain(args []string, stdout, stderr io.Writer) int {
 	return cli.Run(newRoot(), args, stdout, stderr)
@@ -37,21 +36,7 @@ integer arithmetic that gives the same verdicts on every CPU, to the bit.
   nepcoc verify model.nepco --model model.onnx --pcap test.pcap
   nepcoc run model.nepco test.pcap`,
 	}
-	root.AddCommand(newCompile(), newCheck(), newVerify(), newRun(), newInspect(), newOpt(), newBench(), newShip(), newVersion())
+	root.AddCommand(newCompile(), newCheck(), newVerify(), newRun(), newInspect(), newOpt(), newBench(), newShip())
+	cli.AddVersion(root)
 	return root
-}
-
-func newVersion() *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Print versions", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			path, err := cpu.Choose()
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "nepcoc %s (%s/%s, %s), bundle format %d, kernels %s\n",
-				compiler.Version, runtime.GOOS, runtime.GOARCH, runtime.Version(), bundle.FormatVersion, path)
-			return nil
-		},
-	}
 }

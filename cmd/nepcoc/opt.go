@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -12,9 +11,9 @@ import (
 	"nepcoc/compiler"
 	"nepcoc/compiler/onnx"
 	"nepcoc/internal/cli"
+	"nepcoc/internal/files"
 	"nepcoc/ir"
 	"nepcoc/passes"
-	"nepcoc/runtime/bundle"
 )
 
 func newOpt() *cobra.Command {
@@ -50,12 +49,17 @@ quantize needs calibration data and runs only within compile.
 		},
 	}
 	cmd.Flags().StringSliceVar(&names, "passes", nil, "passes to run, in this order")
-	cmd.Flags().StringVarP(&out, "output", "o", "", "file to write (default: standard output)")
+	cmd.Flags().StringVarP(&out, cli.OutputFlag, "o", "", "file to write (default: standard output)")
 	cmd.Flags().BoolVar(&list, "list", false, "list the passes")
 	return cmd
 }
 
 func runOpt(w io.Writer, path string, names []string, out string) error {
+	if out != "" {
+		if err := files.Writable(out); err != nil {
+			return fmt.Errorf("--output %w", err)
+		}
+	}
 	var run []passes.Pass
 	for _, name := range names {
 		p, err := findPass(name)
@@ -76,14 +80,14 @@ func runOpt(w io.Writer, path string, names []string, out string) error {
 	if g, err = m.Run(&passes.Context{}, g); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	if out == "" {
+	if out == "" || files.IsStdout(out) {
 		return ir.Fprint(w, g, ir.PrintOptions{})
 	}
 	var text strings.Builder
 	if err := ir.Fprint(&text, g, ir.PrintOptions{Resources: constants(out)}); err != nil {
 		return err
 	}
-	return bundle.WriteBytes(out, []byte(text.String()))
+	return files.Write(out, []byte(text.String()))
 }
 
 // constants is the folder beside a textual graph that holds the data of its
@@ -103,12 +107,24 @@ func findPass(name string) (passes.Pass, error) {
 	return passes.Pass{}, cli.UsageError("no pass %q: want some of %s", name, strings.Join(known, ", "))
 }
 
+// maxText bounds a textual graph; that of the published model has 400 kB.
+const maxText = 1 << 30
+
 func readGraph(path string) (*ir.Graph, error) {
-	if strings.EqualFold(filepath.Ext(path), ".onnx") {
+	model := strings.EqualFold(filepath.Ext(path), ".onnx")
+	if files.IsStdin(path) { // has no ending
+		const text = "graph "
+		head, err := files.Head(path, len(text))
+		if err != nil {
+			return nil, err
+		}
+		model = string(head) != text
+	}
+	if model {
 		g, _, err := onnx.ImportFile(path)
 		return g, err
 	}
-	data, err := os.ReadFile(path)
+	data, err := files.All(path, maxText)
 	if err != nil {
 		return nil, err
 	}

@@ -4,14 +4,13 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"nepcoc/compiler/calibrate"
 	"nepcoc/internal/cli"
+	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/classify"
@@ -40,7 +39,7 @@ the scaled logits of each sample.
   nepcoc run model.nepco eval.npz --executor ref`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			b, err := bundle.ReadFile(args[0])
+			b, err := files.Read(args[0], bundle.Read)
 			if err != nil {
 				return err
 			}
@@ -52,7 +51,11 @@ the scaled logits of each sample.
 				c.SetUnknown(*unknown)
 			}
 			w := bufio.NewWriter(cmd.OutOrStdout())
-			if strings.EqualFold(filepath.Ext(args[1]), ".npz") {
+			arrays, err := calibrate.IsArrays(args[1])
+			if err != nil {
+				return err
+			}
+			if arrays {
 				err = runArrays(w, b, c, args[1], asJSON)
 			} else {
 				r.format = (*verdict.Record).AppendText

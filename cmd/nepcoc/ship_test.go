@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"nepcoc/internal/testbundle"
 	"nepcoc/internal/testfiles"
 	"nepcoc/runtime/bundle"
 )
@@ -228,7 +229,7 @@ func TestShip(t *testing.T) {
 	}
 	b.Golden[0].Logits[0][0] ^= 1
 	wrong := filepath.Join(t.TempDir(), "model.nepco")
-	if err := bundle.WriteFile(wrong, b, bundle.Options{}); err != nil {
+	if err := testbundle.Write(wrong, b, bundle.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	_, errs := ship(1, wrong, server.login+":"+card)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+
+	"nepcoc/internal/cli"
 )
 
 func TestExitCodes(t *testing.T) {
@@ -11,12 +13,12 @@ func TestExitCodes(t *testing.T) {
 		args string
 		want int
 	}{
-		{"version", exitOK}, {"--help", exitOK}, {"", exitOK},
-		{"selftest /nonexistent.nepco", exitFailed},
-		{"selftest", exitUsage}, {"selftest a b", exitUsage}, {"selftest --bogus x", exitUsage}, {"bogus", exitUsage}, {"version x", exitUsage},
+		{"version", cli.OK}, {"--help", cli.OK}, {"", cli.OK},
+		{"selftest /nonexistent.nepco", cli.Failed},
+		{"selftest", cli.Usage}, {"selftest a b", cli.Usage}, {"selftest --bogus x", cli.Usage}, {"bogus", cli.Usage}, {"version x", cli.Usage},
 	} {
 		var stdout, stderr bytes.Buffer
-		if got := doMain(strings.Fields(tc.args), nil, &stdout, &stderr); got != tc.want {
+		if got := doMain(strings.Fields(tc.args), &stdout, &stderr); got != tc.want {
 			t.Errorf("nepcod %s: exit code %d, want %d: %s", tc.args, got, tc.want, stderr.String())
 		}
 	}

@@ -8,48 +8,21 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"io"
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"nepcoc/internal/cli"
 )
 
-// The exit codes.
-const (
-	exitOK     = 0
-	exitFailed = 1
-	exitUsage  = 2
-)
-
-func main() {
-	os.Exit(doMain(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
-}
+func main() { os.Exit(doMain(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // doMain is main without the process around it, so that tests can run whole
 // commands.
-func doMain(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	root := newRoot()
-	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	err := root.Execute()
-	if err == nil {
-		return exitOK
-	}
-	fmt.Fprintf(stderr, "nepcod: %v\n", err)
-	if usage := (usageError{}); errors.As(err, &usage) {
-		fmt.Fprintln(stderr, "See nepcod --help.")
-		return exitUsage
-	}
-	return exitFailed
+func doMain(args []string, stdout, stderr io.Writer) int {
+	return cli.Run(newRoot(), args, stdout, stderr)
 }
-
-// usageError is a command line that makes no sense, as opposed to a file that
-// is bad.
-type usageError struct{ error }
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
@@ -57,18 +30,16 @@ func newRoot() *cobra.Command {
 		Short: "Classify network flows with a compiled bundle",
 		Long: "Nepcod runs on the card: it turns packets into verdicts with nothing but a bundle.\n\n" +
 			"Exit codes: 0 all is well, 1 an input is bad or a check failed, 2 wrong usage.",
-		SilenceErrors: true,
-		SilenceUsage:  true,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageError{fmt.Errorf("unknown command %q", args[0])}
+				return cli.UsageError("unknown command %q", args[0])
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRun(), newCheckConfig(), newSelftest(), newVersion())
+	root.AddCommand(newRun(), newCheckConfig(), newSelftest())
+	cli.AddVersion(root)
 	return root
 }
 
@@ -77,9 +48,9 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < len(names):
-			return usageError{fmt.Errorf("%s: %s is missing", cmd.Name(), names[len(args)])}
+			return cli.UsageError("%s: %s is missing", cmd.Name(), names[len(args)])
 		case len(args) > len(names):
-			return usageError{fmt.Errorf("%s: unexpected argument %q", cmd.Name(), args[len(names)])}
+			return cli.UsageError("%s: unexpected argument %q", cmd.Name(), args[len(names)])
 		}
 		return nil
 	}

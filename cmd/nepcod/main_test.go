@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"debug/elf"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"nepcoc/internal/files"
 	"nepcoc/internal/randprog"
 	"nepcoc/internal/testbundle"
 	"nepcoc/internal/testfiles"
@@ -54,7 +56,7 @@ func mkbundle(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) == 3 && args[2] == "flows" {
 		b, err := testbundle.New(int(seed), "class")
 		ts.Check(err)
-		ts.Check(bundle.WriteFile(ts.MkAbs(args[0]), b, bundle.Options{}))
+		ts.Check(testbundle.Write(ts.MkAbs(args[0]), b, bundle.Options{}))
 		return
 	}
 	p := randprog.New(seed)
@@ -84,15 +86,16 @@ func mkbundle(ts *testscript.TestScript, _ bool, args []string) {
 		case "unproved":
 			b.Golden = nil
 		case "signed":
-			_, err := bundle.GenerateKey(file + ".key")
+			private, public, err := bundle.GenerateKey()
 			ts.Check(err)
-			opts.Key, err = bundle.LoadPrivateKey(file + ".key")
+			ts.Check(files.Write(file+".key.pub", public))
+			opts.Key, err = bundle.ReadPrivateKey("key", bytes.NewReader(private))
 			ts.Check(err)
 		default:
 			ts.Fatalf("unknown kind %q", kind)
 		}
 	}
-	ts.Check(bundle.WriteFile(file, b, opts))
+	ts.Check(testbundle.Write(file, b, opts))
 }
 
 // The agent is one static file on both kinds of card and server.

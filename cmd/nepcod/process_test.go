@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"nepcoc/internal/files"
 	"nepcoc/internal/testbundle"
 	"nepcoc/internal/testfiles"
 	"nepcoc/internal/testnet"
@@ -90,7 +91,7 @@ func TestDaemon(t *testing.T) {
 	n := testnet.New(t)
 	dir := t.TempDir()
 	file, sock := filepath.Join(dir, "model.nepco"), filepath.Join(dir, "notify")
-	if err := bundle.WriteBytes(file, bundleBytes(t, 0, "a")); err != nil {
+	if err := files.Write(file, bundleBytes(t, 0, "a")); err != nil {
 		t.Fatal(err)
 	}
 	notify := listen(t, sock)
@@ -140,7 +141,7 @@ func TestDaemon(t *testing.T) {
 	}
 	p.Process.Signal(syscall.SIGHUP)
 	p.until(t, "bundle refused")
-	if err := bundle.WriteBytes(file, bundleBytes(t, 1, "b")); err != nil {
+	if err := files.Write(file, bundleBytes(t, 1, "b")); err != nil {
 		t.Fatal(err)
 	}
 	p.Process.Signal(syscall.SIGHUP)
@@ -181,7 +182,7 @@ func replaceForever(file string) {
 	for i := 0; ; i++ {
 		data, err := os.ReadFile(filepath.Join(dir, fmt.Sprint("other", i%2)))
 		if err == nil {
-			err = bundle.WriteBytes(file, data)
+			err = files.Write(file, data)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -219,7 +220,7 @@ func TestKilled(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "model.nepco")
 	bundles := [][]byte{bundleBytes(t, 0, "a"), bundleBytes(t, 1, "b")}
-	if err := bundle.WriteBytes(file, bundles[0]); err != nil {
+	if err := files.Write(file, bundles[0]); err != nil {
 		t.Fatal(err)
 	}
 	pcap := filepath.Join(testfiles.Root(t), "examples", "testbed", "test.pcap")

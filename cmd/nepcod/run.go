@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -62,7 +61,7 @@ at the end, and served as Prometheus metrics at --metrics.`,
 	fl.IntVar(&f.Flows, "flows", f.Flows, "flows held at once")
 	cli.ViewFlags(fl, &f.view, cli.AsBundle)
 	cli.UnknownFlag(fl, &f.UnknownThreshold)
-	fl.StringVar(&f.Output.To, "output", f.Output.To, "where verdicts go: - (standard output), a file, or unix:SOCKET")
+	fl.StringVar(&f.Output.To, cli.OutputFlag, f.Output.To, "where verdicts go: - (standard output), a file, or unix:SOCKET")
 	fl.StringVar(&f.Output.Format, "format", f.Output.Format, "eve, json (as nepcoc run --json) or text")
 	fl.StringVar(&f.Metrics.Listen, "metrics", "", "serve /metrics and /healthz at this address; :PORT is on the loopback")
 	fl.StringArrayVar(&f.TrustedKeys, "trusted-key", nil, "refuse a bundle not signed by this public key (PEM file; may be repeated)")
@@ -101,17 +100,17 @@ func (f *runFlags) resolve(cmd *cobra.Command) (*agent.Config, error) {
 		}
 	}
 	if err := c.Validate(); err != nil {
-		return nil, usageError{err}
+		return nil, cli.UsageError("%w", err)
 	}
 	switch {
 	case c.Bundle == "":
-		return nil, usageError{errors.New("run: --bundle is missing")}
+		return nil, cli.UsageError("run: --bundle is missing")
 	case f.pcap == "" && c.Interface == "":
-		return nil, usageError{errors.New("run: one of --iface and --pcap is needed")}
+		return nil, cli.UsageError("run: one of --iface and --pcap is needed")
 	case f.pcap != "" && cmd.Flags().Changed("iface"):
-		return nil, usageError{errors.New("run: --iface and --pcap exclude each other")}
+		return nil, cli.UsageError("run: --iface and --pcap exclude each other")
 	case f.speed < 0 || f.speed > 0 && f.pcap == "":
-		return nil, usageError{errors.New("run: --speed wants a positive number, and --pcap")}
+		return nil, cli.UsageError("run: --speed wants a positive number, and --pcap")
 	}
 	return &c, nil
 }
@@ -148,7 +147,7 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap string, speed float64) e
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-	sink, err := agent.OpenSink(c.Output.To, cmd.OutOrStdout())
+	sink, err := agent.OpenSink(c.Output.To, cli.Unchecked(cmd.OutOrStdout()))
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/engine"
 	"nepcoc/runtime/kernels/cpu"
@@ -108,14 +109,14 @@ var executors = []struct {
 func selftest(path string, trusted []string) (*selftestReport, error) {
 	var keys []ed25519.PublicKey
 	for _, file := range trusted {
-		k, err := bundle.LoadPublicKey(file)
+		k, err := files.Read(file, bundle.ReadPublicKey)
 		if err != nil {
 			return nil, err
 		}
 		keys = append(keys, k)
 	}
 	start := time.Now()
-	b, err := bundle.ReadFile(path)
+	b, err := files.Read(path, bundle.Read)
 	if err != nil {
 		return nil, err
 	}

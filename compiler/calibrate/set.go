@@ -8,12 +8,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"math"
-	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"nepcoc/compiler/npz"
+	"nepcoc/internal/files"
 	"nepcoc/ir"
 	"nepcoc/passes"
 	"nepcoc/runtime/bundle"
@@ -61,16 +63,22 @@ func (s *Set) LabelsOf(output string, first bool) []int {
 
 // FromCapture reads every flow of a capture by the contract, in the given view.
 func FromCapture(path string, c traffic.Contract, view bundle.View) (*Set, error) {
-	src, err := capture.Open(path)
+	f, err := files.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	defer src.Close()
+	defer f.Close()
+	// Hashed as it is read: a pipe comes by once.
+	sum := sha256.New()
+	src, err := capture.NewFile(files.Show(path), io.TeeReader(f, sum))
+	if err != nil {
+		return nil, err
+	}
 	enc, err := traffic.NewEncoder(c)
 	if err != nil {
 		return nil, err
 	}
-	s := &Set{Name: path}
+	s := &Set{Name: files.Show(path)}
 	opt := flow.Options{Encoder: enc, Tunnels: view.Tunnels, Active: view.ActiveTimeout, Ready: func(f *flow.Flow) {
 		s.Inputs = append(s.Inputs, Input{Tokens: append([]int32(nil), f.Tokens...), Valid: f.Valid})
 		var r verdict.Record
@@ -88,7 +96,11 @@ func FromCapture(path string, c traffic.Contract, view bundle.View) (*Set, error
 	if note := src.Note(); note != "" {
 		s.Notes = append(s.Notes, note)
 	}
-	return s, s.digest()
+	if _, err := io.Copy(sum, f); err != nil {
+		return nil, err
+	}
+	s.SHA256 = hex.EncodeToString(sum.Sum(nil))
+	return s, s.notEmpty()
 }
 
 // Label finds the class of each of a capture's flows in a label file, by the
@@ -131,7 +143,9 @@ func FromArrays(path string, local passes.Local) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Set{Name: path, Expect: make(map[string][][]float64), Labels: make(map[string][]int)}
+	path = files.Show(path)
+	digest := f.SHA256()
+	s := &Set{Name: path, SHA256: hex.EncodeToString(digest[:]), Expect: make(map[string][][]float64), Labels: make(map[string][]int)}
 	rows, err := samples(path, f, local.TokenInput, "the model's input", local.Length)
 	if err != nil {
 		return nil, err
@@ -162,7 +176,7 @@ func FromArrays(path string, local passes.Local) (*Set, error) {
 		}
 		s.Inputs = append(s.Inputs, in)
 	}
-	return s, errors.Join(s.extras(f, len(rows)), s.digest())
+	return s, errors.Join(s.extras(f, len(rows)), s.notEmpty())
 }
 
 // ForBundle reads an .npz for a bundle, without its model: the manifest has the
@@ -336,18 +350,21 @@ func unpadded(tokens []int32, pad int32) int {
 	return n
 }
 
-// digest sets SHA256 to the source file's.
-func (s *Set) digest() error {
+func (s *Set) notEmpty() error {
 	if len(s.Inputs) == 0 {
 		return fmt.Errorf("%s: holds no flow that a verdict could be made for", s.Name)
 	}
-	data, err := os.ReadFile(s.Name)
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(data)
-	s.SHA256 = hex.EncodeToString(sum[:])
 	return nil
+}
+
+// IsArrays says whether a file holds arrays, rather than packets: by its name or, as
+// a pipe's says nothing, by how it begins.
+func IsArrays(path string) (bool, error) {
+	if strings.EqualFold(filepath.Ext(path), ".npz") {
+		return true, nil
+	}
+	head, err := files.Head(path, 8)
+	return npz.Is(head), err
 }
 
 // Spread picks n of the inputs evenly, all where there are no more.

@@ -3,20 +3,21 @@
 // They carry calibration and test inputs: named arrays whose first axis is the
 // sample. The files are not trusted: an array is allocated only after its
 // header, its stored size and the archive's size have been checked against
-// each other. The package writes nothing and imports only ir.
+// each other. The package writes nothing.
 package npz
 
 import (
 	"archive/zip"
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"sort"
 	"strings"
 
+	"nepcoc/internal/files"
 	"nepcoc/ir"
 )
 
@@ -35,38 +36,31 @@ var npyMagic = []byte("\x93NUMPY")
 // File is an opened archive. Arrays are decoded when asked for.
 type File struct {
 	path    string
+	data    []byte
 	names   []string
-	entries map[string]*zip.File
-	single  []byte // of a plain .npy
+	entries map[string]*zip.File // none: a plain .npy
 }
 
 // Open reads a .npz archive, or a single .npy as an archive of one array named
 // after the file.
 func Open(path string) (*File, error) {
-	st, err := os.Stat(path)
+	data, err := files.All(path, maxFile)
+	if errors.Is(err, files.ErrTooLarge) {
+		return nil, fmt.Errorf("npz %w: store fewer samples", err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("npz: %w", err)
+		return nil, err
 	}
-	if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("npz %s: not a regular file", path)
-	}
-	if st.Size() > maxFile {
-		return nil, fmt.Errorf("npz %s: %d bytes; at most 2 GiB are read: store fewer samples", path, st.Size())
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("npz: %w", err)
-	}
-	return Parse(path, data)
+	return Parse(files.Show(path), data)
 }
 
 // Parse is Open for bytes in memory; the path is for messages and the name of
 // a single array. The File refers to data.
 func Parse(path string, data []byte) (*File, error) {
-	f := &File{path: path}
+	f := &File{path: path, data: data}
 	if bytes.HasPrefix(data, npyMagic) {
 		name := strings.TrimSuffix(filepath.Base(path), ".npy")
-		f.names, f.single = []string{name}, data
+		f.names = []string{name}
 		return f, nil
 	}
 	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
@@ -97,6 +91,15 @@ func Parse(path string, data []byte) (*File, error) {
 	return f, nil
 }
 
+// Is says whether a file whose first bytes are head can be one of these: a zip
+// archive, or an .npy.
+func Is(head []byte) bool {
+	return bytes.HasPrefix(head, []byte("PK\x03\x04")) || bytes.HasPrefix(head, npyMagic)
+}
+
+// SHA256 is the digest of the file.
+func (f *File) SHA256() [sha256.Size]byte { return sha256.Sum256(f.data) }
+
 // Names lists the arrays, sorted.
 func (f *File) Names() []string { return f.names }
 
@@ -115,8 +118,8 @@ func (f *File) Array(name string) (*ir.Tensor, error) {
 	if !f.Has(name) {
 		return nil, fmt.Errorf("npz %s: no array %q (there are: %s)", f.path, name, strings.Join(f.names, ", "))
 	}
-	data := f.single
-	if data == nil {
+	data := f.data
+	if f.entries != nil {
 		var err error
 		if data, err = unzip(f.entries[name]); err != nil {
 			return nil, fmt.Errorf("npz %s: array %q: %w", f.path, name, err)

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 
+	"nepcoc/internal/files"
 	"nepcoc/ir"
 	"nepcoc/ir/eval"
 )
@@ -65,21 +65,14 @@ type Info struct {
 // ImportFile reads and imports a model file. The error of a file that was read
 // but can't be taken is a *Refusal.
 func ImportFile(path string) (*ir.Graph, *Info, error) {
-	st, err := os.Stat(path)
+	data, err := files.All(path, maxFile)
+	if errors.Is(err, files.ErrTooLarge) {
+		return nil, nil, fmt.Errorf("model %w: an ONNX file has at most 2 GiB", err)
+	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("model: %w", err)
+		return nil, nil, fmt.Errorf("model %w", err)
 	}
-	if !st.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("model %s: not a regular file; give the .onnx file itself", path)
-	}
-	if st.Size() > maxFile {
-		return nil, nil, fmt.Errorf("model %s: %d bytes; an ONNX file has at most 2 GiB", path, st.Size())
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("model: %w", err)
-	}
-	return Import(path, data)
+	return Import(files.Show(path), data)
 }
 
 // Import turns the bytes of a model file into a graph of ONNX operators with

@@ -17,6 +17,7 @@ import (
 
 	"nepcoc/compiler"
 	"nepcoc/compiler/calibrate"
+	"nepcoc/internal/files"
 	"nepcoc/passes"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/classify"
@@ -153,7 +154,7 @@ func (v *verifier) missing(link, reason string) {
 
 func (v *verifier) open() error {
 	var err error
-	if v.b, err = bundle.ReadFile(v.Bundle); err != nil {
+	if v.b, err = files.Read(v.Bundle, bundle.Read); err != nil {
 		return err
 	}
 	if v.ref, err = refexec.New(v.b.Program); err != nil {

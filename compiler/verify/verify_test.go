@@ -13,6 +13,7 @@ import (
 	"nepcoc/compiler/verify"
 	"nepcoc/internal/npzfile"
 	"nepcoc/internal/onnxmodel"
+	"nepcoc/internal/testbundle"
 	"nepcoc/internal/testfiles"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/traffic"
@@ -86,7 +87,7 @@ func demoBundle(t *testing.T) *bundle.Bundle {
 func write(t *testing.T, b *bundle.Bundle) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "model.nepco")
-	if err := bundle.WriteFile(path, b, bundle.Options{}); err != nil {
+	if err := testbundle.Write(path, b, bundle.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -8,12 +8,17 @@ import (
 	"io"
 	"math"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
+
+	"nepcoc/internal/files"
 )
 
 // Exit codes.
@@ -35,14 +40,26 @@ func UsageError(format string, args ...any) error {
 var ErrSilent = errors.New("failed")
 
 // Run executes a command line and returns the exit code. Errors go to stderr,
-// as one message.
+// as one message; that standard output did not take everything is one.
 func Run(root *cobra.Command, args []string, stdout, stderr io.Writer) int {
+	out := &output{w: stdout}
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.PersistentPreRunE = stdinOnce
+	// A reader that goes away is an error of writing like others, not the end
+	// of the process without a word. Caught, not ignored: programs that we start
+	// would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	cmd, err := root.ExecuteC()
+	if err == nil {
+		out.close()
+	}
+	if out.err != nil && (err == nil || errors.Is(err, ErrSilent)) {
+		err = out.err
+	}
 	if err == nil {
 		return OK
 	}
@@ -56,6 +73,77 @@ func Run(root *cobra.Command, args []string, stdout, stderr io.Writer) int {
 	}
 	return Failed
 }
+
+// output is standard output. It keeps the first error of writing to it, so that a
+// full disk or a closed pipe fails every command, whether its printing looks at
+// errors or not.
+type output struct {
+	w   io.Writer
+	err error
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.w.Write(b)
+	return n, o.failed(err)
+}
+
+// close is where some file systems first say that there was no room.
+func (o *output) close() {
+	if f, ok := o.w.(*os.File); ok {
+		o.failed(f.Close())
+	}
+}
+
+func (o *output) failed(err error) error {
+	if err != nil {
+		err = fmt.Errorf("standard output: %w", files.Reason(err))
+		if o.err == nil {
+			o.err = err
+		}
+	}
+	return err
+}
+
+// Unchecked is a command's standard output for a writer that accounts for what
+// it could not write itself.
+func Unchecked(w io.Writer) io.Writer {
+	if o, ok := w.(*output); ok {
+		return o.w
+	}
+	return w
+}
+
+// stdinOnce refuses a command line that reads standard input twice: the second
+// time it would be empty.
+func stdinOnce(cmd *cobra.Command, args []string) error {
+	var uses []string
+	for _, a := range args {
+		if files.IsStdin(a) {
+			uses = append(uses, a)
+		}
+	}
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if f.Name == OutputFlag {
+			return
+		}
+		values := []string{f.Value.String()}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		for _, v := range values {
+			if files.IsStdin(v) {
+				uses = append(uses, "--"+f.Name+" "+v)
+			}
+		}
+	})
+	if len(uses) > 1 {
+		return UsageError("standard input can be read once, not as %s: give a file", strings.Join(uses, " and as "))
+	}
+	return nil
+}
+
+// OutputFlag is the name of every command's flag for the file that it writes.
+const OutputFlag = "output"
 
 // isCobraUsage recognises cobra's own complaints, which have no type.
 func isCobraUsage(err error) bool {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 
+	"nepcoc/internal/files"
 	"nepcoc/internal/randprog"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/refexec"
@@ -31,6 +32,15 @@ func New(number int, prefix string) (*bundle.Bundle, error) {
 	}
 	c.Length = p.Length
 	return Make(p, c, prefix)
+}
+
+// Write writes a bundle to a file.
+func Write(path string, b *bundle.Bundle, opts bundle.Options) error {
+	data, err := bundle.Encode(b, opts)
+	if err != nil {
+		return err
+	}
+	return files.Write(path, data)
 }
 
 // Make is a bundle of a program and a contract, as if read from a file.

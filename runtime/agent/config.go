@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture/afpacket"
 	"nepcoc/runtime/classify"
@@ -89,16 +89,13 @@ const maxConfig = 64 << 10
 
 // ReadConfig reads and checks a configuration file.
 func ReadConfig(path string) (Config, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return Config{}, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
-	if err != nil {
-		return Config{}, fmt.Errorf("%s: %w", path, err)
-	}
-	return ParseConfig(path, data)
+	return files.Read(path, func(name string, r io.Reader) (Config, error) {
+		data, err := io.ReadAll(io.LimitReader(r, maxConfig+1))
+		if err != nil {
+			return Config{}, fmt.Errorf("%s: %w", name, err)
+		}
+		return ParseConfig(name, data)
+	})
 }
 
 // inType cuts a Go type's name out of the YAML reader's messages.
@@ -194,7 +191,7 @@ func (c *Config) Rings() ([]*afpacket.Ring, error) {
 // Keys reads the trusted keys.
 func (c *Config) Keys() (keys []ed25519.PublicKey, err error) {
 	for _, file := range c.TrustedKeys {
-		k, err := bundle.LoadPublicKey(file)
+		k, err := files.Read(file, bundle.ReadPublicKey)
 		if err != nil {
 			return nil, fmt.Errorf("trusted_keys: %w", err)
 		}

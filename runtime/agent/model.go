@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"slices"
 
+	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/engine"
@@ -30,11 +31,14 @@ type Model struct {
 // what it needs of the CPU, binds it, and runs its golden vectors: what comes
 // back computes what the compiler saw it compute.
 func LoadModel(path string, keys ...ed25519.PublicKey) (*Model, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
+	var info os.FileInfo
+	if !files.IsStdin(path) {
+		var err error
+		if info, err = os.Stat(path); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, files.Reason(err))
+		}
 	}
-	b, err := bundle.ReadFile(path)
+	b, err := files.Read(path, bundle.Read)
 	if err != nil {
 		return nil, err
 	}

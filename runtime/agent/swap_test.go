@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"nepcoc/internal/files"
+	"nepcoc/internal/testbundle"
 	"nepcoc/runtime/agent"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
@@ -71,7 +73,7 @@ func testSwaps(t *testing.T, bundles []*bundle.Bundle) {
 		encoded = append(encoded, data)
 	}
 	write := func(i int) {
-		if err := bundle.WriteBytes(file, encoded[i]); err != nil {
+		if err := files.Write(file, encoded[i]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -235,7 +237,7 @@ func TestWatch(t *testing.T) {
 	config := agent.DefaultConfig()
 	config.Bundle = file
 	write := func(b *bundle.Bundle) {
-		if err := bundle.WriteFile(file, b, bundle.Options{}); err != nil {
+		if err := testbundle.Write(file, b, bundle.Options{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -271,47 +273,38 @@ func TestCheckCPU(t *testing.T) {
 	wantError(t, m.CheckCPU([]string{"purego", "neon"}), "bundle for target bf3 needs CPU features that this machine or build lacks: dotprod")
 }
 
-func TestWriteFile(t *testing.T) {
+// A bundle is read from a file and from a pipe, whose length nobody knows.
+func TestRead(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "small.nepco")
-	for range 2 { // the second replaces the first
-		if err := WriteFile(path, small(), Options{}); err != nil {
-			t.Fatal(err)
-		}
+	data := mustEncode(t, small(), Options{Mappable: true}) // more than one buffer
+	if err := os.WriteFile(path, data, 0o666); err != nil {
+		t.Fatal(err)
 	}
 	b, err := ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(small(), b, content); d != "" {
-		t.Errorf("read differs (-want +got):\n%s", d)
-	}
-	bad := small()
-	bad.Program.Length = 0
-	if err := WriteFile(filepath.Join(dir, "bad.nepco"), bad, Options{}); err == nil {
-		t.Error("wrote an invalid bundle")
-	}
-	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := WriteFile(filepath.Join(dir, "folder"), small(), Options{}); err == nil {
-		t.Error("replaced a folder")
-	}
-	_, err = ReadFile(filepath.Join(dir, "folder"))
-	wantError(t, err, "not a regular file")
-	_, err = ReadFile(filepath.Join(dir, "none.nepco"))
-	wantError(t, err, "none.nepco")
-	left, err := os.ReadDir(dir)
+	piped, err := Read("a pipe", iotest.HalfReader(bytes.NewReader(data)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var names []string
-	for _, e := range left {
-		names = append(names, e.Name())
+	for _, got := range []*Bundle{b, piped} {
+		if d := cmp.Diff(small(), got, content); d != "" {
+			t.Errorf("read differs (-want +got):\n%s", d)
+		}
+		if w := got.Program.Tensors[0].Data; !isAligned(w) {
+			t.Error("weights are not aligned")
+		}
 	}
-	if d := cmp.Diff([]string{"folder", "small.nepco"}, names); d != "" {
-		t.Errorf("files left (-want +got):\n%s", d)
-	}
+	_, err = ReadFile(dir)
+	wantError(t, err, dir+": is a directory")
+	_, err = ReadFile(filepath.Join(dir, "none.nepco"))
+	wantError(t, err, "none.nepco")
+	_, err = readAligned("x", bytes.NewReader(data), int64(len(data))-1)
+	wantError(t, err, "x: more than the")
+	_, err = Read("x", iotest.ErrReader(errors.New("broken")))
+	wantError(t, err, "x: broken")
 }
 
 // table is a bundle whose token table is as large as the published model's,

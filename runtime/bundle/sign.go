@@ -10,7 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
+	"io"
 )
 
 const signatureSize = ed25519.PublicKeySize + ed25519.SignatureSize
@@ -102,80 +102,61 @@ const (
 	publicPEM  = "PUBLIC KEY"  // PKIX
 )
 
-// GenerateKey writes a new key pair: the private key to path, readable by its
-// owner only, the public key to path + ".pub". It overwrites nothing.
-func GenerateKey(path string) (ed25519.PublicKey, error) {
+// GenerateKey makes a new key pair, as PEM files.
+func GenerateKey() (private, public []byte, err error) {
 	pub, priv, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	private, err := x509.MarshalPKCS8PrivateKey(priv)
-	if err != nil {
-		return nil, err
+	if private, err = x509.MarshalPKCS8PrivateKey(priv); err != nil {
+		return nil, nil, err
 	}
-	public, err := x509.MarshalPKIXPublicKey(pub)
-	if err != nil {
-		return nil, err
+	if public, err = x509.MarshalPKIXPublicKey(pub); err != nil {
+		return nil, nil, err
 	}
-	if err := writeNewPEM(path, 0o600, privatePEM, private); err != nil {
-		return nil, err
-	}
-	if err := writeNewPEM(path+".pub", 0o644, publicPEM, public); err != nil {
-		os.Remove(path)
-		return nil, err
-	}
-	return pub, nil
+	return pem.EncodeToMemory(&pem.Block{Type: privatePEM, Bytes: private}),
+		pem.EncodeToMemory(&pem.Block{Type: publicPEM, Bytes: public}), nil
 }
 
-func writeNewPEM(path string, mode os.FileMode, kind string, der []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	err = errors.Join(pem.Encode(f, &pem.Block{Type: kind, Bytes: der}), f.Close())
-	if err != nil {
-		os.Remove(path)
-	}
-	return err
-}
-
-// LoadPrivateKey reads a PEM file with an Ed25519 private key (PKCS #8).
-func LoadPrivateKey(path string) (ed25519.PrivateKey, error) {
-	key, err := loadPEM(path, privatePEM, x509.ParsePKCS8PrivateKey)
+// ReadPrivateKey reads a PEM file with an Ed25519 private key (PKCS #8). name is
+// for messages.
+func ReadPrivateKey(name string, r io.Reader) (ed25519.PrivateKey, error) {
+	key, err := readPEM(name, r, privatePEM, x509.ParsePKCS8PrivateKey)
 	if err != nil {
 		return nil, err
 	}
 	if k, ok := key.(ed25519.PrivateKey); ok {
 		return k, nil
 	}
-	return nil, fmt.Errorf("%s: holds a %T, an Ed25519 key is needed", path, key)
+	return nil, fmt.Errorf("%s: holds a %T, an Ed25519 key is needed", name, key)
 }
 
-// LoadPublicKey reads a PEM file with an Ed25519 public key (PKIX).
-func LoadPublicKey(path string) (ed25519.PublicKey, error) {
-	key, err := loadPEM(path, publicPEM, x509.ParsePKIXPublicKey)
+// ReadPublicKey reads a PEM file with an Ed25519 public key (PKIX). name is for
+// messages.
+func ReadPublicKey(name string, r io.Reader) (ed25519.PublicKey, error) {
+	key, err := readPEM(name, r, publicPEM, x509.ParsePKIXPublicKey)
 	if err != nil {
 		return nil, err
 	}
 	if k, ok := key.(ed25519.PublicKey); ok {
 		return k, nil
 	}
-	return nil, fmt.Errorf("%s: holds a %T, an Ed25519 key is needed", path, key)
+	return nil, fmt.Errorf("%s: holds a %T, an Ed25519 key is needed", name, key)
 }
 
-// loadPEM reads a file of one PEM block.
-func loadPEM(path, kind string, parse func([]byte) (any, error)) (any, error) {
-	raw, err := readBounded(path, 1<<16)
+// readPEM reads a file of one PEM block.
+func readPEM(name string, r io.Reader, kind string, parse func([]byte) (any, error)) (any, error) {
+	raw, err := readAligned(name, r, 1<<16)
 	if err != nil {
 		return nil, err
 	}
 	block, _ := pem.Decode(raw)
 	if block == nil || block.Type != kind {
-		return nil, fmt.Errorf("%s: no PEM block %q in it", path, kind)
+		return nil, fmt.Errorf("%s: no PEM block %q in it", name, kind)
 	}
 	key, err := parse(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return key, nil
 }

@@ -7,21 +7,24 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"time"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
+
+	"nepcoc/internal/files"
 )
 
 // File is a capture file as a Source: classic pcap of either byte order and
-// resolution, or pcapng with any number of interfaces.
+// resolution, or pcapng with any number of interfaces; as it is, or compressed with
+// gzip or zstd.
 type File struct {
 	name   string
 	c      io.Closer
 	r      packetReader
 	frames *framer
+	packed *unpacked // nil: not compressed
 	ng     bool
 	link   LinkType
 	n      int
@@ -33,13 +36,14 @@ type packetReader interface {
 	ZeroCopyReadPacketData() ([]byte, gopacket.CaptureInfo, error)
 }
 
-// Open opens a capture file. The format is told by its first bytes.
+// Open opens a capture file; "-" is standard input. The format is told by its
+// first bytes.
 func Open(path string) (*File, error) {
-	f, err := os.Open(path)
+	f, err := files.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("capture: %w", err)
+		return nil, err
 	}
-	file, err := NewFile(path, f)
+	file, err := NewFile(files.Show(path), f)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -62,9 +66,10 @@ func NewFile(name string, r io.Reader) (*File, error) {
 		}
 		return fail("the file is empty: not a capture")
 	}
-	if len(magic) >= 2 && magic[0] == 0x1f && magic[1] == 0x8b {
-		return fail("the capture is compressed: decompress it first (gunzip)")
+	if br, f.packed, err = decompress(br); err != nil {
+		return fail("%w", err)
 	}
+	magic, _ = br.Peek(4)
 	if len(magic) < 4 {
 		return fail("not a capture: only %d bytes long", len(magic))
 	}
@@ -146,6 +151,9 @@ func (f *File) Packets() int { return f.n }
 // middle of a packet, as a capture does that was still being written: what was
 // read before is good.
 func (f *File) Note() string {
+	if f.frames.cut == 0 && f.packed != nil && f.packed.cut {
+		return fmt.Sprintf("%s: the compressed file is cut off: the %d packets before that were read", f.name, f.n)
+	}
 	if f.frames.cut == 0 {
 		return ""
 	}

@@ -176,7 +176,7 @@ func TestFileErrors(t *testing.T) {
 		{"empty", nil, 0, "empty"},
 		{"one byte", []byte{1}, 0, "only 1 bytes"},
 		{"text", []byte("proto,src,sport\n"), 0, "neither pcap nor pcapng"},
-		{"gzip", []byte{0x1f, 0x8b, 8, 0}, 0, "gunzip"},
+		{"gzip", []byte{0x1f, 0x8b, 8, 0}, 0, "gunzip"}, // and no more
 		{"header cut", huge[:20], 0, "ends within its header"},
 		{"version", version, 0, "version 9"},
 		{"802.11", pcapFile(le, 0xa1b2c3d4, 105, p), 0, "link type 105 is not supported"},
@@ -212,7 +212,7 @@ func TestOpenErrors(t *testing.T) {
 	if err := os.WriteFile(empty, nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]string{empty: "empty", dir: "directory", filepath.Join(dir, "none"): "no such file"} {
+	for path, want := range map[string]string{empty: "empty", dir: "is a folder", filepath.Join(dir, "none"): "no such file"} {
 		if _, err := capture.Open(path); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", path, err)
 		}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"nepcoc/internal/files"
 )
 
 // maxFile bounds a contract file. A real one has under 1 kB.
@@ -191,16 +193,13 @@ func (c *Contract) YAML() []byte {
 
 // ReadFile reads a contract file.
 func ReadFile(path string) (Contract, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return Contract{}, fmt.Errorf("traffic contract: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return Contract{}, fmt.Errorf("traffic contract: %w", err)
-	}
-	return Parse(path, data)
+	return files.Read(path, func(name string, r io.Reader) (Contract, error) {
+		data, err := io.ReadAll(io.LimitReader(r, maxFile+1))
+		if err != nil {
+			return Contract{}, fmt.Errorf("traffic contract: %w", err)
+		}
+		return Parse(name, data)
+	})
 }
 
 // Load takes what a user gives for a contract: the name of a built-in one, or
@@ -209,7 +208,7 @@ func Load(nameOrPath string) (Contract, error) {
 	if c, err := Named(nameOrPath); err == nil {
 		return c, nil
 	}
-	if _, err := os.Stat(nameOrPath); err != nil && !strings.ContainsAny(nameOrPath, `/\.`) {
+	if _, err := os.Stat(nameOrPath); err != nil && !files.IsStdin(nameOrPath) && !strings.ContainsAny(nameOrPath, `/\.`) {
 		return Named(nameOrPath) // neither: say which names there are
 	}
 	return ReadFile(nameOrPath)

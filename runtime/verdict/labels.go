@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"slices"
 	"sort"
 	"strconv"
 	"strings"
 
+	"nepcoc/internal/files"
 	"nepcoc/runtime/flow"
 )
 
@@ -41,12 +41,7 @@ const maxLine = 64 << 10
 
 // ReadLabels reads a label file; see ParseLabels.
 func ReadLabels(path string) (*Labels, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("labels: %w", err)
-	}
-	defer f.Close()
-	return ParseLabels(path, f)
+	return files.Read(path, ParseLabels)
 }
 
 // ParseLabels reads labels of flows: CSV whose first line names the columns.
