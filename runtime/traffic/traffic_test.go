@@ -130,7 +130,7 @@ func TestLoad(t *testing.T) {
 			t.Error(d)
 		}
 	}
-	for arg, want := range map[string]string{"nosuch": "no built-in", "no/such.yaml": "no such file", t.TempDir(): "directory"} {
+	for arg, want := range map[string]string{"nosuch": "no built-in", "no/such.yaml": "no such file", t.TempDir(): "is a folder"} {
 		if _, err := Load(arg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", arg, err)
 		}
