@@ -23,19 +23,6 @@ const (
 	exampleTest  = "../../examples/testbed/test.pcap"
 )
 
-func demoFile(t *testing.T) string {
-	t.Helper()
-	data, err := demo()
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := filepath.Join(t.TempDir(), "demo.nepco")
-	if err := os.WriteFile(name, data, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
 // printing are command lines that print something, with $DEMO for a bundle.
 var printing = []string{
 	"version", "version --json", "--version", "--help", "completion bash",

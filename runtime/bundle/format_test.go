@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/classify"
 )
@@ -77,7 +78,7 @@ func TestFormat1(t *testing.T) {
 				if got := bundle.Fingerprint(b.Signature.Key); got != want.SignedBy {
 					t.Errorf("signed by %s, want %s", got, want.SignedBy)
 				}
-				key, err := bundle.LoadPublicKey(filepath.Join(corpus, "signer.pem"))
+				key, err := files.Read(filepath.Join(corpus, "signer.pem"), bundle.ReadPublicKey)
 				if err != nil {
 					t.Fatal(err)
 				}
