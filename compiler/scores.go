@@ -2,6 +2,7 @@ package compiler
 
 import (
 	"errors"
+	"fmt"
 	"math"
 
 	"nepcoc/compiler/calibrate"
@@ -18,12 +19,14 @@ func (c *compilation) calibrateScores(p *bundle.Program, classes []string) (floa
 	if c.arrays {
 		return 0, errors.New("labels of calibration flows go with a capture, not with arrays")
 	}
-	note, err := c.calib.Label(c.CalibLabels, classes)
+	o := &p.Outputs[0]
+	found, err := c.calib.Label(c.CalibLabels, []bundle.OutputInfo{{Name: o.Name, Labels: classes}})
 	if err != nil {
 		return 0, err
 	}
-	if note != "" {
-		c.res.Notes = append(c.res.Notes, note)
+	c.res.Notes = append(append(c.res.Notes, found[0].Notes...), found[0].Why...)
+	if l := &found[0]; 2*l.Labelled < l.Flows {
+		c.res.Notes = append(c.res.Notes, fmt.Sprintf("scores are calibrated by %d of %d flows only: %s labels no more", l.Labelled, l.Flows, c.CalibLabels))
 	}
 	e, err := engine.Bind(p, engine.Options{})
 	if err != nil {
@@ -33,7 +36,6 @@ func (c *compilation) calibrateScores(p *bundle.Program, classes []string) (floa
 	if err != nil {
 		return 0, err
 	}
-	o := &p.Outputs[0]
 	t := rounded(temperature(ints[0], c.calib.LabelsOf(o.Name, true), o.Scale))
 	// The mantissa keeps 30 bits: the quotient only moves it.
 	ratio := math.Ldexp(float64(o.ExpMult), -o.ExpShift) / t

@@ -215,6 +215,17 @@ func TestNothingCompared(t *testing.T) {
 	both0("not compared  float = integer: no model and no inputs given")
 	both0("not compared  reference = engine, random tokens: --random 0", "--random", "0")
 	both0("not compared  float = integer: no model given", "--pcap", calib+".pcap", "--labels", calib+".csv")
+	// A figure over a few flows of many.
+	text, err := os.ReadFile(calib + ".csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	few := filepath.Join(t.TempDir(), "few.csv")
+	writeFile(t, few, []byte(strings.Join(strings.SplitAfter(string(text), "\n")[:105], "")))
+	got, _ := both(t, bundle, "--pcap", calib+".pcap", "--labels", few, "--random", "0")
+	got.says(t, 1, "104 of 210 flows", "FAILED  fewer than half; --partial-labels is satisfied with that", "note: 106 flows: no row has the addresses and ports")
+	both0("104 of 210 flows", "--pcap", calib+".pcap", "--labels", few, "--random", "0", "--partial-labels")
+	nepcoc(t, "verify", bundle, "--partial-labels", "--pcap", calib+".pcap").says(t, 2, "--partial-labels goes with --labels")
 	both0("not compared  accuracy: no labels given", "--pcap", calib+".pcap", "--model", model)
 }
 

@@ -27,6 +27,12 @@ An .npz of arrays may hold labels (label, or label.OUTPUT: the index of the clas
 model must then be within --tolerance of those, relative to their range; without
 a model, the integer verdicts are compared with them. What nothing was given for
 is listed as not compared.
+
+A label file is CSV with a line of column names: proto, src, sport, dst, dport, time
+(of the flow's first packet), and label, the name of the class (label.OUTPUT for
+an output that is not the first). Times are seconds, milli-, micro- or
+nanoseconds since 1970, or dates (2023-11-14T22:13:20.25Z; without a zone: UTC).
+Fewer than half of the flows labelled is a failure unless --partial-labels is given.
 ` + exitCodes,
 		Example: `  nepcoc verify model.nepco
   nepcoc verify model.nepco --model model.onnx --pcap test.pcap --labels test.csv
@@ -35,6 +41,9 @@ is listed as not compared.
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.Labels != "" && o.Pcap == "" {
 				return cli.UsageError("--labels goes with --pcap")
+			}
+			if o.PartialLabels && o.Labels == "" {
+				return cli.UsageError("--partial-labels goes with --labels")
 			}
 			if o.Model != "" && o.Pcap == "" && o.Tensors == "" {
 				return cli.UsageError("--model needs inputs to compare on: give --pcap or --tensors")
@@ -79,6 +88,7 @@ is listed as not compared.
 	fl.StringVar(&o.Pcap, "pcap", "", "capture to compare on")
 	cli.ViewFlags(fl, &o.View, cli.AsBundle)
 	fl.StringVar(&o.Labels, "labels", "", "CSV of the capture's labels (proto,src,sport,dst,dport,time,label)")
+	fl.BoolVar(&o.PartialLabels, "partial-labels", false, "be satisfied with labels of fewer than half of the flows")
 	fl.StringVar(&o.Tensors, "tensors", "", ".npz of arrays to compare on, instead of a capture")
 	fl.Float64Var(&o.Tolerance, "tolerance", verify.DefaultTolerance, "largest difference of the float model to outputs stored in the .npz, relative to their range")
 	fl.Float64Var(&o.MinAgreement, "min-agreement", 0.99, "least share of equal verdicts between float and integer")

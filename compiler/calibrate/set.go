@@ -11,7 +11,6 @@ import (
 	"io"
 	"math"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"nepcoc/compiler/npz"
@@ -101,37 +100,6 @@ func FromCapture(path string, c traffic.Contract, view bundle.View) (*Set, error
 	}
 	s.SHA256 = hex.EncodeToString(sum.Sum(nil))
 	return s, s.notEmpty()
-}
-
-// Label finds the class of each of a capture's flows in a label file, by the
-// names of the classes. The note says what could not be used.
-func (s *Set) Label(path string, classes []string) (note string, err error) {
-	if len(classes) == 0 {
-		return "", fmt.Errorf("%s: there are no class names to match labels with: compile the model with --labels", path)
-	}
-	l, err := verdict.ReadLabels(path)
-	if err != nil {
-		return "", err
-	}
-	labels := make([]int, len(s.Flows))
-	unknown, missing := 0, 0
-	for i := range s.Flows {
-		labels[i] = -1
-		row, ok := l.Find(s.Flows[i].Key, s.Flows[i].First)
-		if !ok {
-			missing++
-		} else if labels[i] = slices.Index(classes, l.Rows[row].Name); labels[i] < 0 {
-			unknown++
-		}
-	}
-	s.Labels = map[string][]int{"": labels}
-	switch n := missing + unknown; {
-	case n == len(s.Flows):
-		return "", fmt.Errorf("%s: labels none of the %d flows of %s", path, n, s.Name)
-	case n > 0:
-		note = fmt.Sprintf("%d flows have no label in %s, %d a label that is no class of the model", missing, path, unknown)
-	}
-	return note, nil
 }
 
 // FromArrays reads an .npz of named arrays whose first axis counts samples:

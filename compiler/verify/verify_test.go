@@ -250,7 +250,7 @@ func TestUnknownLabels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Notes) == 0 || !strings.Contains(r.Notes[0], "1 a label that is no class of the model") {
+	if len(r.Notes) == 0 || !strings.Contains(r.Notes[0], "1 flow has a label that is no class of the model: \"Carrier pigeon\"") {
 		t.Errorf("notes %q", r.Notes)
 	}
 	if r.Output[0].Integer.Labelled != r.Flows-1 {

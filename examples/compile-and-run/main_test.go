@@ -41,7 +41,7 @@ func TestCompileAndRun(t *testing.T) {
 	defer src.Close()
 	right := 0
 	_, err = classify.New(b, executor).Flows(b, src, false, func(r *verdict.Record) error {
-		if row, ok := labels.Find(r.Key, r.First); ok && labels.Rows[row].Name == r.Verdicts[0].Label {
+		if row, m := labels.Find(r.Key, r.First); m == verdict.Fits && labels.Rows[row].Names[0] == r.Verdicts[0].Label {
 			right++
 		}
 		return nil

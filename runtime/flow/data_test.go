@@ -158,8 +158,8 @@ func TestEveryLabelledFlow(t *testing.T) {
 			}
 			found := make([]int, len(labels.Rows))
 			for _, f := range flows {
-				i, ok := labels.Find(f.key, f.first)
-				if !ok {
+				i, m := labels.Find(f.key, f.first)
+				if m != verdict.Fits {
 					t.Fatalf("%s at %d has no row", f.key, f.first)
 				}
 				found[i]++
@@ -210,8 +210,8 @@ func TestTokensEqualTraining(t *testing.T) {
 				}
 				equal := 0
 				for _, f := range flows {
-					i, ok := labels.Find(f.key, f.first)
-					if !ok {
+					i, m := labels.Find(f.key, f.first)
+					if m != verdict.Fits {
 						t.Fatalf("%s has no row", f.key)
 					}
 					same := true
@@ -225,7 +225,7 @@ func TestTokensEqualTraining(t *testing.T) {
 					if same {
 						equal++
 					} else {
-						t.Errorf("line %d (%s, %s, decided by %s): other tokens", labels.Rows[i].Line, f.key, labels.Rows[i].Name, f.reason)
+						t.Errorf("line %d (%s, %s, decided by %s): other tokens", labels.Rows[i].Line, f.key, labels.Rows[i].Names[0], f.reason)
 					}
 				}
 				if equal != len(labels.Rows) {
