@@ -42,15 +42,15 @@ func Estimate(p *bundle.Program, t *Target, n int) []StepCost {
 		switch s.Op {
 		case bundle.OpTokenTable:
 			c.WeightBytes = elems * int64(out.DType.Size()) // the rows that are read
-			c.Cycles += float64(elems) * t.Cost.Lookup
+			c.Cycles += float64(float64(elems) * t.Cost.Lookup)
 		case bundle.OpGatedConv:
 			g := s.GatedConv
 			c.MACs = elems * int64(2*g.K)
 			weights(g.TapsH, g.TapsG, g.BiasH, g.BiasG)
 			if g.Norm != nil {
-				c.Cycles += float64(elems) * t.Cost.GatedNorm
+				c.Cycles += float64(float64(elems) * t.Cost.GatedNorm)
 			} else {
-				c.Cycles += float64(elems) * t.Cost.Gated
+				c.Cycles += float64(float64(elems) * t.Cost.Gated)
 			}
 		case bundle.OpConv:
 			w := p.Tensors[s.Conv.W]
@@ -60,13 +60,13 @@ func Estimate(p *bundle.Program, t *Target, n int) []StepCost {
 			if p.Values[s.In[0]].DType == bundle.I16 {
 				mac = t.Cost.MAC16
 			}
-			c.Cycles += float64(c.MACs)*mac + float64(elems)*t.Cost.Element
+			c.Cycles += float64(float64(c.MACs)*mac) + float64(float64(elems)*t.Cost.Element)
 		case bundle.OpPool:
 			in := p.Values[s.In[0]]
-			c.Cycles += float64(active(in.Rows)*int64(in.Cols)) * t.Cost.Element / 8
+			c.Cycles += float64(float64(active(in.Rows)*int64(in.Cols)) * t.Cost.Element / 8)
 		case bundle.OpFlatten:
 		default:
-			c.Cycles += float64(elems) * t.Cost.Element
+			c.Cycles += float64(float64(elems) * t.Cost.Element)
 		}
 		c.Microseconds = c.Cycles / (t.GHz * 1e3)
 		costs[i] = c

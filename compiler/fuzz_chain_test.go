@@ -84,7 +84,7 @@ func FuzzChain(f *testing.F) {
 func sameResults(t *testing.T, g, front *ir.Graph) bool {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(1, 3))
-	machine, err := eval.New(g)
+	machine, err := eval.Oracle(g)
 	if err != nil {
 		t.Fatal(err)
 	}

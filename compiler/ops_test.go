@@ -210,7 +210,7 @@ func expect(t *testing.T, path string, in map[string]array, n int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	machine, err := eval.New(g)
+	machine, err := eval.Oracle(g)
 	if err != nil {
 		t.Fatal(err)
 	}

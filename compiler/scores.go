@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"nepcoc/compiler/calibrate"
+	"nepcoc/internal/exact"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/engine"
 )
@@ -49,7 +50,7 @@ func (c *compilation) calibrateScores(p *bundle.Program, classes []string) (floa
 // section; it has one minimum.
 func temperature(logits [][]int32, labels []int, scale float64) float64 {
 	loss := func(logT float64) float64 {
-		t := math.Exp(logT)
+		t := exact.Exp(logT)
 		sum := 0.0
 		for i, l := range logits {
 			if labels[i] < 0 {
@@ -58,21 +59,21 @@ func temperature(logits [][]int32, labels []int, scale float64) float64 {
 			top := float64(l[calibrate.ArgMax(l)])
 			z := 0.0
 			for _, x := range l {
-				z += math.Exp((float64(x) - top) * scale / t)
+				z += exact.Exp((float64(x) - top) * scale / t)
 			}
-			sum += math.Log(z) - (float64(l[labels[i]])-top)*scale/t
+			sum += exact.Log(z) - (float64(l[labels[i]])-top)*scale/t
 		}
 		return sum
 	}
-	lo, hi := math.Log(0.05), math.Log(20)
+	lo, hi := exact.Log(0.05), exact.Log(20)
 	golden := (math.Sqrt(5) - 1) / 2
 	for range 60 {
-		a, b := hi-golden*(hi-lo), lo+golden*(hi-lo)
+		a, b := hi-float64(golden*(hi-lo)), lo+float64(golden*(hi-lo))
 		if loss(a) < loss(b) {
 			hi = b
 		} else {
 			lo = a
 		}
 	}
-	return math.Exp((lo + hi) / 2)
+	return exact.Exp((lo + hi) / 2)
 }

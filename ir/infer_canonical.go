@@ -6,14 +6,6 @@ import (
 	"slices"
 )
 
-// Acts are the functions that act, and the act attribute of conv and linear,
-// can name.
-var Acts = []string{
-	"relu", "leaky_relu", "prelu", "elu", "selu", "celu", "sigmoid", "hard_sigmoid", "hard_swish",
-	"tanh", "softplus", "softsign", "mish", "gelu", "gelu_tanh", "silu", "erf", "exp", "log", "sqrt",
-	"square", "pow", "neg", "abs", "reciprocal", "clip",
-}
-
 var f32Only = []DType{F32}
 
 func inferEmbed(n *Node) ([]Type, error) {

@@ -150,6 +150,14 @@ func (n *Node) Float(key string, def float64) float64 {
 	return def
 }
 
+// Params reads the parameters of an activation: the float attributes prefix+name.
+func (n *Node) Params(prefix string) func(name string) (x float64, given bool) {
+	return func(name string) (float64, bool) {
+		x, ok := n.Attrs[prefix+name].(float64)
+		return x, ok
+	}
+}
+
 // Str returns a string attribute, or def where it is absent.
 func (n *Node) Str(key, def string) string {
 	if v, ok := n.Attrs[key].(string); ok {

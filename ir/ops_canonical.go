@@ -1,11 +1,11 @@
 package ir
 
-import "slices"
+import "nepcoc/ir/acts"
 
 // fusedAct are the attributes by which conv and linear carry the activation
 // of their result.
 var fusedAct = []Attr{
-	enum("act", "activation applied to the result", slices.DeleteFunc(slices.Clone(Acts), func(s string) bool { return s == "prelu" })...),
+	enum("act", "activation applied to the result", acts.Names((*acts.Func).Fuses)...),
 	attr("act_alpha", AttrFloat, "parameter of act"),
 	attr("act_beta", AttrFloat, "parameter of act"),
 	attr("act_gamma", AttrFloat, "parameter of act"),
@@ -30,7 +30,7 @@ func canonicalOps() []Op {
 		}, fusedAct...), Doc: "act(convolution over positions + b), w [O,K,I]", infer: inferCanonicalConv},
 		{Name: "affine", MinIn: 3, MaxIn: 3, In: []string{"x", "scale", "shift"}, Doc: "x*scale + shift per channel", infer: inferPerChannel},
 		{Name: "layer_norm", MinIn: 3, MaxIn: 3, In: []string{"x", "gamma", "beta"}, Attrs: []Attr{attrEpsilon}, Doc: "normalises over the last axis, then x*gamma + beta", infer: inferPerChannel},
-		{Name: "act", MinIn: 1, MaxIn: 2, In: []string{"x", "slope"}, Attrs: []Attr{required(enum("fn", "the function", Acts...)),
+		{Name: "act", MinIn: 1, MaxIn: 2, In: []string{"x", "slope"}, Attrs: []Attr{required(enum("fn", "the function", acts.Names(func(*acts.Func) bool { return true })...)),
 			attrAlpha, attrBeta, attrGamma, attr("min", AttrFloat, "lower bound of clip"), attr("max", AttrFloat, "upper bound of clip")},
 			Doc: "fn of each element", infer: inferAct},
 		binary("add", "a + b"), binary("sub", "a - b"), binary("mul", "a * b"), binary("div", "a / b"),

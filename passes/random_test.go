@@ -47,7 +47,7 @@ func TestRandomModels(t *testing.T) {
 			adapted[i] = passtest.Adapt(t, after, inputs[i], ctx.Report.Local)
 		}
 		ok := t.Run("", func(t *testing.T) {
-			passtest.Compare(t, "fuse", passtest.Evaluate(t, after, adapted), passtest.Evaluate(t, d.g, inputs), 1e-3)
+			passtest.Compare(t, "fuse", passtest.Evaluate(t, after, adapted), passtest.Expected(t, d.g, inputs), 1e-3)
 			if unfused := d.localized(t); unfused != nil {
 				measure(t, unfused, ctx.Report.Local, 3)
 			}

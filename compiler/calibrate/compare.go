@@ -3,6 +3,7 @@ package calibrate
 import (
 	"math"
 
+	"nepcoc/internal/exact"
 	"nepcoc/runtime/arith"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/engine"
@@ -117,12 +118,12 @@ func Real(v []int32, o *bundle.Output) []float64 {
 	sum := 0.0
 	for i, x := range v {
 		out[i] = float64(x) * o.Scale
-		sum += math.Exp((float64(x) - float64(top)) * o.Scale)
+		sum += exact.Exp((float64(x) - float64(top)) * o.Scale)
 	}
 	switch o.Kind {
 	case "softmax":
 		for i, x := range v {
-			out[i] = math.Exp((float64(x)-float64(top))*o.Scale) / sum
+			out[i] = exact.Exp((float64(x)-float64(top))*o.Scale) / sum
 		}
 	case "sigmoid":
 		for i, x := range out {
@@ -130,7 +131,7 @@ func Real(v []int32, o *bundle.Output) []float64 {
 		}
 	case "log_softmax":
 		for i, x := range v {
-			out[i] = (float64(x)-float64(top))*o.Scale - math.Log(sum)
+			out[i] = float64((float64(x)-float64(top))*o.Scale) - exact.Log(sum)
 		}
 	}
 	return out

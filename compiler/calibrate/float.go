@@ -32,6 +32,16 @@ func tensors(g *ir.Graph, in Input) map[string]*ir.Tensor {
 // Float runs a localized or fused float graph over inputs, on all processors,
 // and returns each output's rows: result[output][input].
 func Float(g *ir.Graph, inputs []Input, progress func(done int)) ([][][]float32, error) {
+	return runFloat(eval.New, g, inputs, progress)
+}
+
+// Oracle is Float with another opinion on matrix products, to be compared with
+// and not to be kept: its last bits depend on the CPU.
+func Oracle(g *ir.Graph, inputs []Input, progress func(done int)) ([][][]float32, error) {
+	return runFloat(eval.Oracle, g, inputs, progress)
+}
+
+func runFloat(machine func(*ir.Graph) (*eval.Machine, error), g *ir.Graph, inputs []Input, progress func(done int)) ([][][]float32, error) {
 	res := make([][][]float32, len(g.Outputs))
 	for o := range res {
 		res[o] = make([][]float32, len(inputs))
@@ -39,7 +49,7 @@ func Float(g *ir.Graph, inputs []Input, progress func(done int)) ([][][]float32,
 	var mu sync.Mutex
 	done := 0
 	err := parallel(len(inputs), func() (func(i int) error, error) {
-		m, err := eval.New(g)
+		m, err := machine(g)
 		if err != nil {
 			return nil, err
 		}
@@ -152,7 +162,7 @@ func Cosine(a []float32, b []float64) float64 {
 	var ab, aa, bb float64
 	for i, x := range a {
 		ab += float64(float64(x) * b[i])
-		aa += float64(x) * float64(x)
+		aa += float64(float64(x) * float64(x))
 		bb += float64(b[i] * b[i])
 	}
 	if aa == 0 || bb == 0 {

@@ -281,7 +281,7 @@ func split(data []float64, n int) [][]float64 {
 func tokenOf(x float64, local passes.Local) (int32, error) {
 	if local.Encoding == "byte/255" {
 		r := math.Round(x * 255)
-		if !(math.Abs(x*255-r) <= 1e-3 && r >= 0 && r <= 255) {
+		if !(math.Abs(float64(x*255)-r) <= 1e-3 && r >= 0 && r <= 255) {
 			return 0, fmt.Errorf("%g is not a byte value divided by 255", x)
 		}
 		return int32(r), nil

@@ -25,7 +25,7 @@ func (v *verifier) compare(front *floatModel) error {
 	float := make([][][]float32, len(p.Outputs))
 	if front != nil {
 		n := len(v.set.Inputs)
-		float, err = calibrate.Float(front.g, v.set.Inputs, func(done int) { v.progress("running the float model", done, n) })
+		float, err = calibrate.Oracle(front.g, v.set.Inputs, func(done int) { v.progress("running the float model", done, n) })
 		if err != nil {
 			return err
 		}
@@ -230,9 +230,9 @@ func (f *fit) add(y []float32, x []int32, rows int) {
 		f.n[k]++
 		f.x[k] += a
 		f.y[k] += b
-		f.xx[k] += a * a
-		f.xy[k] += a * b
-		f.yy[k] += b * b
+		f.xx[k] += float64(a * a)
+		f.xy[k] += float64(a * b)
+		f.yy[k] += float64(b * b)
 	}
 }
 

@@ -3,6 +3,8 @@ package eval
 import (
 	"fmt"
 	"math"
+
+	"nepcoc/internal/exact"
 )
 
 func init() {
@@ -29,7 +31,9 @@ func canonicalConv(c *call) error {
 				}
 			}
 		}
-		rowProducts(out, cols, w, k*cin)
+		if err := layerProduct(c, out, cols, w, k*cin); err != nil {
+			return err
+		}
 		addBias(out, c.input(2))
 		return fusedAct(c)
 	}
@@ -57,7 +61,7 @@ func canonicalConv(c *call) error {
 					taps := w[(o*k+j)*perGroup:][:len(in)]
 					sum := acc[o]
 					for i, v := range in {
-						sum += float64(taps[i]) * float64(v)
+						sum += float64(float64(taps[i]) * float64(v))
 					}
 					acc[o] = sum
 					o++
@@ -155,12 +159,12 @@ func gatedConv(c *call) error {
 			h, g := float64(bh[ch]), float64(bg[ch])
 			for j := lo; j < hi; j++ {
 				row := (t - left + j) * cin
-				h += float64(wh[ch*k+j]) * float64(x[row+int(chanH[ch])])
-				g += float64(wg[ch*k+j]) * float64(x[row+int(chanG[ch])])
+				h += float64(float64(wh[ch*k+j]) * float64(x[row+int(chanH[ch])]))
+				g += float64(float64(wg[ch*k+j]) * float64(x[row+int(chanG[ch])]))
 			}
-			y[ch] = h * sigmoid(g)
+			y[ch] = float64(h * exact.Sigmoid(g))
 			if residual != nil {
-				y[ch] += float64(alpha * float64(residual[t*cols+ch])) // not fused: the same bits on every CPU
+				y[ch] += float64(alpha * float64(residual[t*cols+ch]))
 			}
 		}
 		dst := out[t*cols : (t+1)*cols]

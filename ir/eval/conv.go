@@ -84,12 +84,12 @@ func convPlane[T float](acc []float64, x, weight []T, w *ir.Window) {
 				if stride == 1 {
 					src := row[lo+shift : hi+shift]
 					for i, v := range src {
-						dst[lo+i] += f * float64(v)
+						dst[lo+i] += float64(f * float64(v))
 					}
 					continue
 				}
 				for ow := lo; ow < hi; ow++ {
-					dst[ow] += f * float64(row[ow*stride+shift])
+					dst[ow] += float64(f * float64(row[ow*stride+shift]))
 				}
 			}
 		}

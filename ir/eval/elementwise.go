@@ -3,8 +3,8 @@ package eval
 import (
 	"errors"
 	"fmt"
-	"math"
 
+	"nepcoc/internal/exact"
 	"nepcoc/ir"
 )
 
@@ -138,7 +138,7 @@ func pow(c *call) error {
 				if y == 2 {
 					res[at[0]+i] = x * x
 				} else {
-					res[at[0]+i] = math.Pow(x, y)
+					res[at[0]+i] = exact.Pow(x, y)
 				}
 			}
 		})

@@ -1,8 +1,11 @@
 // Package eval interprets a graph of float operators: imported ONNX
 // operators, canonical ones and fused ones. It is the oracle that every pass
 // is checked against and the tool that folds constants, so it favours
-// accuracy and plainness over speed: sums are accumulated in float64, except
-// in the matrix products, which gorgonia.org/tensor computes.
+// accuracy and plainness over speed: sums are accumulated in float64, in one
+// order, and rounded once. Results are the same bits on every CPU, since they
+// reach bundles as folded constants, tables and calibrated ranges; see internal/exact.
+// An oracle computes its matrix products with gorgonia.org/tensor instead, for a second
+// opinion.
 //
 // Shapes, windows, slices and pads come from package ir, which owns the shape
 // rules; this package must not have a second opinion on them.
@@ -32,6 +35,8 @@ type call struct {
 	n   *ir.Node
 	in  []*ir.Tensor
 	out []*ir.Tensor
+	// oracle takes the library's matrix products.
+	oracle bool
 }
 
 func (c *call) input(i int) *ir.Tensor {
@@ -229,7 +234,7 @@ func (m *Machine) run(s *step) error {
 				return fmt.Errorf("result is %s, declared as %s", t, s.out[i].Type)
 			}
 		}
-		c = &call{n: bound, in: s.in, out: s.out}
+		c = &call{n: bound, in: s.in, out: s.out, oracle: s.oracle}
 	}
 	if err := s.kernel.apply(c); err != nil {
 		return err

@@ -2,7 +2,6 @@ package eval
 
 import (
 	"fmt"
-	"math"
 
 	"nepcoc/ir"
 )
@@ -300,7 +299,7 @@ func rangeOp(c *call) error {
 	delta, _ := c.in[2].Floats()
 	v := make([]float64, c.out[0].Len())
 	for i := range v {
-		v[i] = math.FMA(float64(i), delta[0], start[0])
+		v[i] = float64(float64(i)*delta[0]) + start[0]
 	}
 	return convert(c.out[0], &ir.Tensor{Type: ir.Type{DType: ir.F64, Shape: []int{len(v)}}, Data: v})
 }

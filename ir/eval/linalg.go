@@ -1,12 +1,6 @@
 package eval
 
-import (
-	"fmt"
-
-	"gorgonia.org/tensor"
-
-	"nepcoc/ir"
-)
+import "nepcoc/ir"
 
 func init() {
 	register(gemm, "Gemm")
@@ -22,41 +16,40 @@ type matrix[T float] struct {
 	t          bool
 }
 
-// multiply sets dst to a*b. gorgonia panics on some malformed operands, so
-// panics come back as errors.
-func multiply[T float](dst []T, a, b matrix[T]) (err error) {
-	if len(dst) == 0 {
-		return nil
+// byRows is the matrix, or its transpose where t, row by row in float64.
+func (m matrix[T]) byRows(t bool) []float64 {
+	out := make([]float64, len(m.data))
+	for i, v := range m.data {
+		if m.t == t {
+			out[i] = float64(v)
+		} else {
+			out[i%m.cols*m.rows+i/m.cols] = float64(v)
+		}
 	}
-	if len(a.data) == 0 {
+	return out
+}
+
+// size are the rows and columns as read.
+func (m matrix[T]) size() (rows, cols int) {
+	if m.t {
+		return m.cols, m.rows
+	}
+	return m.rows, m.cols
+}
+
+// multiply sets dst to a*b: with the library's product where the machine is an
+// oracle, else with rowProducts.
+func multiply[T float](c *call, dst []T, a, b matrix[T]) error {
+	rows, n := a.size()
+	if len(dst) == 0 || n == 0 {
 		clear(dst)
 		return nil
 	}
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("matrix product: %v", r)
-		}
-	}()
-	x, err := a.dense()
-	if err != nil {
-		return err
+	if c.oracle {
+		return libraryProduct(dst, a, b)
 	}
-	y, err := b.dense()
-	if err != nil {
-		return err
-	}
-	out := tensor.New(tensor.WithShape(x.Shape()[0], y.Shape()[1]), tensor.WithBacking(dst))
-	_, err = x.MatMul(y, tensor.WithReuse(out))
-	return err
-}
-
-func (m matrix[T]) dense() (*tensor.Dense, error) {
-	d := tensor.New(tensor.WithShape(m.rows, m.cols), tensor.WithBacking(m.data))
-	if m.t {
-		// Lazy: only the strides change, the product takes them as they are.
-		return d, d.T()
-	}
-	return d, nil
+	rowProducts(dst, a.byRows(false), b.byRows(true), rows, n)
+	return nil
 }
 
 func gemm(c *call) error {
@@ -71,7 +64,7 @@ func gemm(c *call) error {
 
 func gemmTo[T float](c *call, out []T) error {
 	a, b := c.in[0], c.in[1]
-	err := multiply(out,
+	err := multiply(c, out,
 		matrix[T]{a.Data.([]T), a.Shape[0], a.Shape[1], c.n.Int("transA", 0) != 0},
 		matrix[T]{b.Data.([]T), b.Shape[0], b.Shape[1], c.n.Int("transB", 0) != 0})
 	if err != nil {
@@ -89,7 +82,7 @@ func gemmTo[T float](c *call, out []T) error {
 	d, shape := bias.Data.([]T), c.out[0].Shape
 	walk(shape, [][]int{stridesOf(shape), broadcastStrides(bias.Shape, shape)}, func(at []int, n int, st []int) {
 		for i := range n {
-			out[at[0]+i] += beta * d[at[1]+i*st[1]]
+			out[at[0]+i] += T(beta * d[at[1]+i*st[1]])
 		}
 	})
 	return nil
@@ -119,7 +112,7 @@ func matMulTo[T float](c *call, out []T) error {
 	if ir.NumElements(sb[:rb]) == 1 {
 		// One right side for the whole batch: a single tall product.
 		rows := ir.NumElements(sa[:ra+1])
-		return multiply(out, matrix[T]{data: a, rows: rows, cols: k}, matrix[T]{data: b, rows: k, cols: n})
+		return multiply(c, out, matrix[T]{data: a, rows: rows, cols: k}, matrix[T]{data: b, rows: k, cols: n})
 	}
 	batch, err := ir.Broadcast(sa[:ra], sb[:rb])
 	if err != nil {
@@ -128,7 +121,7 @@ func matMulTo[T float](c *call, out []T) error {
 	walk(batch, [][]int{stridesOf(batch), broadcastStrides(sa[:ra], batch), broadcastStrides(sb[:rb], batch)}, func(at []int, count int, st []int) {
 		for i := range count {
 			o, x, y := (at[0]+i*st[0])*m*n, (at[1]+i*st[1])*m*k, (at[2]+i*st[2])*k*n
-			if e := multiply(out[o:o+m*n], matrix[T]{data: a[x : x+m*k], rows: m, cols: k}, matrix[T]{data: b[y : y+k*n], rows: k, cols: n}); e != nil {
+			if e := multiply(c, out[o:o+m*n], matrix[T]{data: a[x : x+m*k], rows: m, cols: k}, matrix[T]{data: b[y : y+k*n], rows: k, cols: n}); e != nil {
 				err = e
 			}
 		}
@@ -137,57 +130,53 @@ func matMulTo[T float](c *call, out []T) error {
 }
 
 func linear(c *call) error {
-	out := c.out[0].Data.([]float32)
-	rowProducts(out, c.in[0].Data.([]float32), c.in[1].Data.([]float32), c.in[1].Shape[1])
+	w, out := c.in[1], c.out[0].Data.([]float32)
+	if err := layerProduct(c, out, c.in[0].Data.([]float32), w.Data.([]float32), w.Shape[1]); err != nil {
+		return err
+	}
 	addBias(out, c.input(2))
 	return fusedAct(c)
 }
 
-// rowProducts sets out[r,o] to the product of row r of x and row o of w, both
-// of n elements. It doesn't go through multiply: token tables and calibration
-// come out of it, and a compile must give the same bytes on every CPU. Products of float32
-// are exact in float64 and are summed in one order here, so that it makes no
-// difference whether the CPU fuses multiplication and addition; a float32
-// product of gonum differs between amd64 and arm64 in its last bits.
-func rowProducts(out, x, weights []float32, n int) {
+// layerProduct sets out[r,o] to the product of row r of x and row o of w, both
+// of n elements.
+func layerProduct(c *call, out, x, w []float32, n int) error {
 	if n == 0 {
 		clear(out)
-		return
+		return nil
 	}
-	w, o := widened(weights), len(weights)/n
-	row := make([]float64, n)
-	for y := out; len(y) > 0; y, x = y[o:], x[n:] {
-		for i, v := range x[:n] {
-			row[i] = float64(v)
-		}
+	return multiply(c, out, matrix[float32]{data: x, rows: len(x) / n, cols: n}, matrix[float32]{data: w, rows: len(w) / n, cols: n, t: true})
+}
+
+// rowProducts sets out[r,o] to the product of row r of x and row o of w, both
+// of n elements. Folded constants, token tables and calibration come out of it,
+// and a compile must give the same bytes on every CPU: sums are in float64 and in one
+// order, each product is rounded by itself, and the result once. The product
+// of a library takes the order that suits a CPU.
+func rowProducts[T float](out []T, x, w []float64, rows, n int) {
+	o := len(w) / n
+	for r := range rows {
+		row, y := x[r*n:(r+1)*n], out[r*o:(r+1)*o]
 		j := 0
 		for ; j+4 <= o; j += 4 { // four independent sums keep the CPU busy
 			a, b, c, d := w[j*n:][:len(row)], w[(j+1)*n:][:len(row)], w[(j+2)*n:][:len(row)], w[(j+3)*n:][:len(row)]
 			var sa, sb, sc, sd float64
 			for i, v := range row {
-				sa += v * a[i]
-				sb += v * b[i]
-				sc += v * c[i]
-				sd += v * d[i]
+				sa += float64(v * a[i])
+				sb += float64(v * b[i])
+				sc += float64(v * c[i])
+				sd += float64(v * d[i])
 			}
-			y[j], y[j+1], y[j+2], y[j+3] = float32(sa), float32(sb), float32(sc), float32(sd)
+			y[j], y[j+1], y[j+2], y[j+3] = T(sa), T(sb), T(sc), T(sd)
 		}
 		for ; j < o; j++ {
 			sum := 0.0
 			for i, v := range row {
-				sum += v * w[j*n+i]
+				sum += float64(v * w[j*n+i])
 			}
-			y[j] = float32(sum)
+			y[j] = T(sum)
 		}
 	}
-}
-
-func widened(x []float32) []float64 {
-	out := make([]float64, len(x))
-	for i, v := range x {
-		out[i] = float64(v)
-	}
-	return out
 }
 
 // addBias adds a vector to every row.

@@ -18,8 +18,7 @@ const defaultEpsilon = 1e-5
 func epsilon(n *ir.Node) float64 { return n.Float("epsilon", defaultEpsilon) }
 
 // moments are the mean and 1/sqrt(variance+eps) of some elements, in two
-// passes so that a large mean costs no accuracy. The conversion of the product, here
-// and below, forbids a fused multiply-add: the same bits on every CPU.
+// passes so that a large mean costs no accuracy.
 func moments[T float](x []T, eps float64) (mean, inv float64) {
 	for _, v := range x {
 		mean += float64(v)
@@ -111,7 +110,7 @@ func layerNormTo[T float](c *call, x []T) error {
 		src, dst := x[r*n:(r+1)*n], out[r*n:(r+1)*n]
 		mean, inv := moments(src, epsilon(c.n))
 		for i, v := range src {
-			y := (float64(v) - mean) * inv * float64(scale[i])
+			y := float64((float64(v) - mean) * inv * float64(scale[i]))
 			if shift != nil {
 				y += float64(shift[i])
 			}
@@ -149,7 +148,7 @@ func affine(c *call) error {
 	scale, shift := c.in[1].Data.([]float32), c.in[2].Data.([]float32)
 	for r := 0; r < len(x); r += len(scale) {
 		for i, s := range scale {
-			out[r+i] = float32(float64(x[r+i])*float64(s) + float64(shift[i]))
+			out[r+i] = float32(float64(float64(x[r+i])*float64(s)) + float64(shift[i]))
 		}
 	}
 	return nil

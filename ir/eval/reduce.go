@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 
+	"nepcoc/internal/exact"
 	"nepcoc/ir"
 )
 
@@ -64,7 +65,7 @@ func reduceTo[T number, A float64 | int64](c *call, x []T, least, most A) error 
 	case "ReduceProd":
 		first, combine = 1, func(a, v A) A { return a * v }
 	case "ReduceL2":
-		combine = func(a, v A) A { return a + v*v }
+		combine = func(a, v A) A { return a + A(v*v) }
 	}
 	acc := make([]A, len(out))
 	for i := range acc {
@@ -172,14 +173,14 @@ func softmaxTo[T float](c *call, x []T) error {
 			}
 			sum := 0.0
 			for j := range dim {
-				sum += math.Exp(float64(x[base+j*inner]) - largest)
+				sum += exact.Exp(float64(x[base+j*inner]) - largest)
 			}
 			for j := range dim {
 				v := float64(x[base+j*inner]) - largest
 				if log {
-					out[base+j*inner] = T(v - math.Log(sum))
+					out[base+j*inner] = T(v - exact.Log(sum))
 				} else {
-					out[base+j*inner] = T(math.Exp(v) / sum)
+					out[base+j*inner] = T(exact.Exp(v) / sum)
 				}
 			}
 		}

@@ -1,6 +1,6 @@
 package canonical
 
-import "nepcoc/ir"
+import "nepcoc/ir/acts"
 
 // rules says how each ONNX operator becomes canonical. An operator that is not
 // here can only be part of a constant expression.
@@ -24,23 +24,18 @@ func init() {
 		"Softmax":            softmax("softmax"), "LogSoftmax": softmax("log_softmax"), "ArgMax": single(argMax),
 
 		// Functions of one value.
-		"act": single(keepAct), "Clip": single(clip), "PRelu": single(prelu), "Gelu": single(gelu), "Neg": single(neg),
-		"Relu": activation("relu", nil), "Sigmoid": activation("sigmoid", nil), "Tanh": activation("tanh", nil),
-		"LeakyRelu":   activation("leaky_relu", ir.Attrs{"alpha": 0.01}),
-		"Elu":         activation("elu", ir.Attrs{"alpha": 1.0}),
-		"Celu":        activation("celu", ir.Attrs{"alpha": 1.0}),
-		"Selu":        activation("selu", ir.Attrs{"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}),
-		"HardSigmoid": activation("hard_sigmoid", ir.Attrs{"alpha": 0.2, "beta": 0.5}),
-		"HardSwish":   activation("hard_swish", nil), "Mish": activation("mish", nil),
-		"Softplus": activation("softplus", nil), "Softsign": activation("softsign", nil),
-		"Erf": activation("erf", nil), "Exp": activation("exp", nil), "Log": activation("log", nil),
-		"Sqrt": activation("sqrt", nil), "Abs": activation("abs", nil), "Reciprocal": activation("reciprocal", nil),
+		"act": single(keepAct), "Clip": single(clip), "PRelu": single(prelu), "Gelu": single(gelu), "Neg": single(neg), // the others: below
 
 		// Functions of several.
 		"Add": elementwise("add"), "Sub": elementwise("sub"), "Mul": elementwise("mul"), "Div": elementwise("div"),
 		"Sum": elementwise("add"), "Mean": mean, "Min": elementwise("min"), "Max": elementwise("max"), "Pow": power,
 		"Equal": mask, "Less": mask, "LessOrEqual": mask, "Greater": mask, "GreaterOrEqual": mask,
 		"And": mask, "Or": mask, "Not": mask, "Where": mask,
+	}
+	for _, f := range acts.Funcs() {
+		if f.ONNX != "" && rules[f.ONNX] == nil {
+			rules[f.ONNX] = activation(f)
+		}
 	}
 }
 

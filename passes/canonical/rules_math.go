@@ -5,17 +5,18 @@ import (
 	"slices"
 
 	"nepcoc/ir"
+	"nepcoc/ir/acts"
 	"nepcoc/passes/internal/edit"
 )
 
-// activation makes a rule for a function of one value. Attributes keep their
+// activation makes the rule of a function of one value. Parameters keep their
 // names; defaults are ONNX's and are written out, so that the canonical
 // operator needs none.
-func activation(fn string, defaults ir.Attrs) rule {
+func activation(f *acts.Func) rule {
 	return single(func(l *lowering, n *ir.Node, x *view) (*view, error) {
-		attrs := ir.Attrs{"fn": fn}
-		for k, d := range defaults {
-			attrs[k] = n.Float(k, d.(float64))
+		attrs, value := ir.Attrs{"fn": f.Name}, f.Complete(n.Params(""))
+		for _, p := range f.Params {
+			attrs[p.Name] = value(p.Name)
 		}
 		return act(l, x, attrs)
 	})

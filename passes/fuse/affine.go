@@ -63,7 +63,7 @@ func absorbInput(n *ir.Node, uses map[*ir.Value]int, names edit.Names) {
 		out := i / each
 		c := out/perGroup*in + i%in
 		wd[i] = x * scale[c]
-		sum[out] += float64(x) * float64(shift[c])
+		sum[out] += float64(float64(x) * float64(shift[c]))
 	}
 	for i := range bd {
 		bd[i] += float32(sum[i])

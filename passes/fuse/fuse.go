@@ -28,6 +28,7 @@ package fuse
 
 import (
 	"nepcoc/ir"
+	"nepcoc/ir/acts"
 	"nepcoc/passes"
 	"nepcoc/passes/internal/edit"
 )
@@ -57,16 +58,12 @@ func run(_ *passes.Context, g *ir.Graph) (*ir.Graph, error) {
 	return g, nil
 }
 
-// alone are the functions whose input range doesn't follow from their output's:
-// a layer that rescales its sums for the table of its activation can't carry them.
-var alone = map[string]bool{"exp": true, "log": true, "sqrt": true, "square": true, "abs": true, "neg": true, "reciprocal": true, "pow": true}
-
 // activations moves each act into the layer that computes its input. A sigmoid that is a model output stays:
 // the program ends before it, at the logit.
 func activations(g *ir.Graph, _ edit.Names) {
 	uses, endings := edit.Uses(g), edit.Endings(g)
 	for _, n := range g.Nodes {
-		if endings[n] || n.Op != "act" || n.Input(1) != nil || alone[n.Str("fn", "")] { // prelu's slope is a tensor
+		if endings[n] || n.Op != "act" || !acts.Lookup(n.Str("fn", "")).Fuses() {
 			continue
 		}
 		layer := n.Inputs[0].Def

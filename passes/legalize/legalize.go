@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"math"
 
+	"nepcoc/internal/exact"
 	"nepcoc/ir"
 	"nepcoc/passes"
 	"nepcoc/passes/internal/edit"
@@ -220,7 +221,7 @@ func power(l *legalizer, n *ir.Node) error {
 	if !ok || base <= 0 {
 		return refuse("use a constant exponent", "Pow of two computed values, or with an exponent per channel")
 	}
-	x, err := l.add(".log", "mul", nil, n.Inputs[1], l.names.Const(n.Out().Name+".base", edit.F32([]float32{float32(math.Log(base))}, 1)))
+	x, err := l.add(".log", "mul", nil, n.Inputs[1], l.names.Const(n.Out().Name+".base", edit.F32([]float32{float32(exact.Log(base))}, 1)))
 	if err != nil {
 		return err
 	}

@@ -183,7 +183,7 @@ func (m *masking) count(n *ir.Node) error {
 	h := make([]float64, int(t))
 	for i := range h {
 		valid := float64(i + 1)
-		h[i] = valid*f.one + (t-valid)*f.zero
+		h[i] = float64(valid*f.one) + float64((t-valid)*f.zero)
 		if kind == "mean" {
 			h[i] /= t
 		}

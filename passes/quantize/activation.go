@@ -5,194 +5,60 @@ import (
 	"math"
 
 	"nepcoc/ir"
+	"nepcoc/ir/acts"
 )
 
-// activation is a scalar function of one value. Those that only limit their
-// input (relu, clip) become the limits of a requantisation; the others tables.
+// activation is one use of a function, with its parameters. Those that only limit
+// their input (relu, clip) become the limits of a requantisation; the others
+// tables.
 type activation struct {
-	fn     string
-	f      func(x float64) float64
-	clamps bool
-	lo, hi float64 // of a clamping function
-	// saturates is the input beyond which f is constant or the identity to
-	// within 8 bits; slope is f's slope far to the left, 0 where it is flat.
-	saturates, slope float64
-}
-
-// functions is the table of activations. p reads a parameter by name.
-var functions = map[string]func(p func(name string, def float64) float64) activation{
-	"relu":     func(p params) activation { return clamping(0, math.Inf(1)) },
-	"clip":     func(p params) activation { return clamping(p("min", math.Inf(-1)), p("max", math.Inf(1))) },
-	"identity": func(p params) activation { return clamping(math.Inf(-1), math.Inf(1)) },
-	"leaky_relu": func(p params) activation {
-		a := p("alpha", 0.01)
-		return activation{f: func(x float64) float64 { return left(x, a*x) }, slope: a}
-	},
-	"elu": func(p params) activation {
-		a := p("alpha", 1)
-		return activation{f: func(x float64) float64 { return left(x, a*math.Expm1(x)) }, saturates: 8}
-	},
-	"celu": func(p params) activation {
-		a := p("alpha", 1)
-		return activation{f: func(x float64) float64 { return left(x, a*math.Expm1(x/a)) }, saturates: 8 * max(a, 0.1)}
-	},
-	"selu": func(p params) activation {
-		a, g := p("alpha", 1.6732632423543772), p("gamma", 1.0507009873554805)
-		return activation{f: func(x float64) float64 { return g * left(x, a*math.Expm1(x)) }, saturates: 8}
-	},
-	"sigmoid": func(p params) activation { return activation{f: sigmoid, saturates: 9} },
-	"hard_sigmoid": func(p params) activation {
-		a, b := p("alpha", 0.2), p("beta", 0.5)
-		f := func(x float64) float64 { return min(max(float64(a*x)+b, 0), 1) }
-		return activation{f: f, saturates: max(math.Abs(b/a), math.Abs((1-b)/a))}
-	},
-	"hard_swish": func(p params) activation {
-		return activation{f: func(x float64) float64 { return x * min(max(x/6+0.5, 0), 1) }, saturates: 3}
-	},
-	"tanh":     func(p params) activation { return activation{f: math.Tanh, saturates: 4} },
-	"softplus": func(p params) activation { return activation{f: softplus, saturates: 8} },
-	"softsign": func(p params) activation {
-		return activation{f: func(x float64) float64 { return x / (1 + math.Abs(x)) }, saturates: 64}
-	},
-	"mish": func(p params) activation {
-		return activation{f: func(x float64) float64 { return x * math.Tanh(softplus(x)) }, saturates: 9}
-	},
-	"silu": func(p params) activation {
-		return activation{f: func(x float64) float64 { return x * sigmoid(x) }, saturates: 9}
-	},
-	"gelu": func(p params) activation {
-		return activation{f: func(x float64) float64 { return 0.5 * x * (1 + math.Erf(x/math.Sqrt2)) }, saturates: 5}
-	},
-	"gelu_tanh": func(p params) activation {
-		c := math.Sqrt(2 / math.Pi)
-		return activation{f: func(x float64) float64 { return 0.5 * x * (1 + math.Tanh(c*(x+float64(0.044715*x*x*x)))) }, saturates: 5}
-	},
-	"erf": func(p params) activation { return activation{f: math.Erf, saturates: 3} },
-	"exp": func(p params) activation { return activation{f: math.Exp} },
-	"log": func(p params) activation {
-		return activation{f: func(x float64) float64 { return math.Log(max(x, 1e-6)) }}
-	},
-	"sqrt": func(p params) activation {
-		return activation{f: func(x float64) float64 { return math.Sqrt(max(x, 0)) }}
-	},
-	"square": func(p params) activation { return activation{f: func(x float64) float64 { return x * x }} },
-	"pow": func(p params) activation {
-		e := p("alpha", 1)
-		return activation{f: func(x float64) float64 { return power(x, e) }}
-	},
-	"abs":        func(p params) activation { return activation{f: math.Abs} },
-	"neg":        func(p params) activation { return activation{f: func(x float64) float64 { return -x }} },
-	"reciprocal": func(p params) activation { return activation{f: reciprocal} },
-}
-
-type params = func(name string, def float64) float64
-
-func clamping(lo, hi float64) activation {
-	return activation{f: func(x float64) float64 { return min(max(x, lo), hi) }, clamps: true, lo: lo, hi: hi}
-}
-
-func left(x, negative float64) float64 {
-	if x < 0 {
-		return negative
-	}
-	return x
-}
-
-func sigmoid(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
-
-func softplus(x float64) float64 { return max(x, 0) + math.Log1p(math.Exp(-math.Abs(x))) }
-
-func reciprocal(x float64) float64 {
-	if math.Abs(x) < 1e-6 {
-		return math.Copysign(1e6, x)
-	}
-	return 1 / x
-}
-
-// power is x^e, 0 where that is no number.
-func power(x, e float64) float64 {
-	if y := math.Pow(x, e); y-y == 0 {
-		return y
-	}
-	return 0
-}
-
-// fusable lists the functions whose input range follows from their output's:
-// a conv or linear may carry one; the others stand alone.
-func fusable(fn string) bool {
-	switch fn {
-	case "exp", "log", "sqrt", "square", "pow", "abs", "neg", "reciprocal":
-		return false
-	}
-	return functions[fn] != nil
+	*acts.Func
+	params acts.Params
 }
 
 // activationOf reads the function of node n from attribute key; nil where
 // there is none.
-func activationOf(n *ir.Node, key, prefix string, slope []float32) (*activation, error) {
+func activationOf(n *ir.Node, key, prefix string) (*activation, error) {
 	fn := n.Str(key, "")
 	if fn == "" {
 		return nil, nil
 	}
-	make, ok := functions[fn]
-	if !ok || (key == "act" && !fusable(fn)) {
+	f := acts.Lookup(fn)
+	if f == nil || f.SlopeInput || key == "act" && !f.Fuses() {
 		return nil, fmt.Errorf("applies %q, which has no integer form here", fn)
 	}
-	a := make(func(name string, def float64) float64 { return n.Float(prefix+name, def) })
-	a.fn = fn
-	return &a, nil
+	return &activation{f, f.Complete(n.Params(prefix))}, nil
 }
 
-// reach is the largest input magnitude that matters for outputs in [lo,hi].
-func (a *activation) reach(lo, hi float64) float64 {
-	r := max(a.saturates, hi)
-	switch a.fn {
-	case "sigmoid", "tanh", "erf", "hard_sigmoid", "softsign":
-		r = a.saturates // bounded on both sides
-	case "elu", "celu", "softplus":
-	case "selu":
-		r = max(a.saturates, hi/1.05)
-	case "leaky_relu":
-		if a.slope < 0 {
-			return nonZero(max(hi, -hi/a.slope))
-		}
-		if a.slope > 0 {
-			r = max(r, -lo/a.slope)
-		}
-	default:
-		return nonZero(r)
-	}
-	// These rise everywhere: inputs beyond those of the outermost outputs
-	// would waste the table.
-	covers := func(r float64) bool { return a.f(-r) <= lo && a.f(r) >= hi }
-	least := 0.0
-	for range 40 {
-		if mid := (least + r) / 2; covers(mid) {
-			r = mid
-		} else {
-			least = mid
-		}
-	}
-	return nonZero(r)
+// clamping limits values to [lo,hi].
+func clamping(lo, hi float64) *activation {
+	bounds := map[string]float64{"min": lo, "max": hi}
+	return &activation{acts.Lookup("clip"), func(name string) float64 { return bounds[name] }}
 }
+
+func (a *activation) clamps() bool { return a.Limits != nil }
+
+// reach is the largest input magnitude that matters for outputs in [lo,hi].
+func (a *activation) reach(lo, hi float64) float64 { return nonZero(a.Reach(a.params, lo, hi)) }
 
 // bounds are a clamping function's limits in the integer form of its output.
 func (a *activation) bounds(scale, zero float64, lo, hi int32) (int32, int32) {
-	if x := math.RoundToEven(a.lo/scale + zero); x > float64(lo) {
+	least, most := a.Limits(a.params)
+	if x := math.RoundToEven(least/scale + zero); x > float64(lo) {
 		lo = int32(min(x, float64(hi)))
 	}
-	if x := math.RoundToEven(a.hi/scale + zero); x < float64(hi) {
+	if x := math.RoundToEven(most/scale + zero); x < float64(hi) {
 		hi = int32(max(x, float64(lo)))
 	}
 	return lo, hi
 }
 
-// table tabulates f: entry i stands for the input (i-n/2)*unit + center and
+// table tabulates the function: entry i stands for the input (i-n/2)*unit + center and
 // holds the integer form of the output, in [lo,hi].
 func (a *activation) table(n int, unit, center, scale, offset float64, lo, hi int32) []int16 {
-	t := make([]int16, n)
+	t, f := make([]int16, n), a.Tabulated(a.params)
 	for i := range t {
-		y := a.f(float64(float64(i-n/2)*unit) + center)
+		y := f(float64(float64(i-n/2)*unit) + center)
 		t[i] = int16(min(max(math.RoundToEven((y-offset)/scale), float64(lo)), float64(hi)))
 	}
 	return t
@@ -218,7 +84,7 @@ func (q *quantizer) act(n *ir.Node) error {
 	if n.Str("fn", "") == "prelu" {
 		return q.prelu(n)
 	}
-	a, err := activationOf(n, "fn", "", nil)
+	a, err := activationOf(n, "fn", "")
 	if err != nil {
 		return err
 	}
@@ -237,8 +103,7 @@ func (q *quantizer) prelu(n *ir.Node) error {
 	slope := floats(n.Input(1))
 	d, scale, zero := q.form(n.Out())
 	at := func(c int) *activation {
-		a := functions["leaky_relu"](func(string, float64) float64 { return float64(slope[c%len(slope)]) })
-		return &a
+		return &activation{acts.Lookup("prelu"), func(string) float64 { return float64(slope[c%len(slope)]) }}
 	}
 	if c := channels(n.Out()); len(slope) != 1 && len(slope) != c {
 		return fmt.Errorf("has %d slopes for %d channels", len(slope), c)

@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 
+	"nepcoc/internal/exact"
 	"nepcoc/ir"
 )
 
@@ -34,7 +35,7 @@ func clipMSE(s []float32, levels float64) float64 {
 	s = thin(s, 5000)
 	best, bestErr := top, math.Inf(1)
 	for f := 1.0; f >= 0.3; f *= 0.96 {
-		c := top * f
+		c := float64(top * f)
 		step, e := c/levels, 0.0
 		for _, x := range s {
 			d := float64(x)
@@ -115,7 +116,7 @@ func divergence(h []float64, outside float64, n int) float64 {
 		}
 	}
 	for _, t := range terms {
-		kl += float64(t.p / sumP * math.Log(t.p/sumP/max(t.q/sumQ, 1e-9)))
+		kl += float64(t.p / sumP * exact.Log(t.p/sumP/max(t.q/sumQ, 1e-9)))
 	}
 	return kl
 }

@@ -28,7 +28,7 @@ func (q *quantizer) weighted(n *ir.Node, w weights) error {
 	if b := n.Input(2); b != nil {
 		w.bias = floats(b)
 	}
-	act, err := activationOf(n, "act", "act_", nil)
+	act, err := activationOf(n, "act", "act_")
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (q *quantizer) scaleShift(n *ir.Node, x *ir.Value, scale, shift []float32) 
 			return fmt.Errorf("reads a constant %v that differs from position to position", s)
 		}
 	}
-	act, err := activationOf(n, "act", "act_", nil)
+	act, err := activationOf(n, "act", "act_")
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (q *quantizer) rescaled(n *ir.Node, xv, v *ir.Value, w weights, act *activa
 	unit, shiftBias := scale, offset // of what the accumulator is rescaled to
 	var table *ir.Value
 	if act != nil {
-		if act.clamps {
+		if act.clamps() {
 			lo, hi = act.bounds(scale, zero, lo, hi)
 		} else {
 			vlo, vhi, _ := q.observed(v, 127)
@@ -166,7 +166,7 @@ func (q *quantizer) fold(x *quant, xv *ir.Value, w weights, offset, levels float
 	wq, bq, acc = make([]int16, len(w.w)), make([]int32, w.o), make([]float64, w.o)
 	xlo, xhi := q.bounds(xv, x.val.Type.DType)
 	size := w.k * w.i
-	biasLimit := max(1<<28, 0.9*(1<<31)-levels*-float64(xlo)*float64(size))
+	biasLimit := max(1<<28, 0.9*(1<<31)+float64(levels*float64(xlo)*float64(size)))
 	means := q.channelMeans(xv)
 	biases, coarsest := make([]float64, w.o), 0.0
 	for c := range w.o {

@@ -28,12 +28,12 @@ func (q *quantizer) addSub(n *ir.Node) error {
 		return fmt.Errorf("broadcasts %d channels to %d", channels(b), channels(a))
 	}
 	x, y, v := q.even(n, a), q.even(n, b), n.Out()
-	act, err := activationOf(n, "act", "act_", nil)
+	act, err := activationOf(n, "act", "act_")
 	if err != nil {
 		return err
 	}
-	if act != nil && !act.clamps {
-		return fmt.Errorf("BUG: carries %s", act.fn)
+	if act != nil && !act.clamps() {
+		return fmt.Errorf("BUG: carries %s", act.Name)
 	}
 	d, scale, zero := q.form(v)
 	lo, hi := q.bounds(v, d)
@@ -45,7 +45,7 @@ func (q *quantizer) addSub(n *ir.Node) error {
 	_, e := math.Frexp(max(math.Abs(ra), math.Abs(rb)))
 	shift := min(max(24-e, 1), 40)
 	fix := func(r float64) int { return int(math.RoundToEven(math.Ldexp(r, shift))) }
-	bias := fix((x.offset[0]+sign*y.offset[0])/scale + zero)
+	bias := fix((x.offset[0]+float64(sign*y.offset[0]))/scale + zero)
 	q.set(v, q.emit("int_add", n, v, d, []*ir.Value{x.val, y.val}, ir.Attrs{
 		"mult_a": fix(ra), "mult_b": fix(rb), "bias": bias, "shift": shift, "lo": int(lo), "hi": int(hi)}),
 		fill(channels(v), scale), fill(channels(v), -scale*zero))
@@ -115,7 +115,7 @@ func (q *quantizer) minMax(n *ir.Node) error {
 	if !slices.Equal(a.Type.Shape, n.Out().Type.Shape) {
 		return fmt.Errorf("broadcasts %v to %v", a.Type.Shape, n.Out().Type.Shape)
 	}
-	return q.rescaled(n, a, n.Out(), pointwise(spread([]float32{1}, c), nil), &act)
+	return q.rescaled(n, a, n.Out(), pointwise(spread([]float32{1}, c), nil), act)
 }
 
 // layerNorm quantizes the general LayerNorm: exact 64-bit statistics, gamma

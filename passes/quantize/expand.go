@@ -39,10 +39,11 @@ func padReason(n *ir.Node, uses []*ir.Node) string {
 	gamma, beta := floats(n.Inputs[8]), floats(n.Inputs[9])
 	size := 0.0
 	for c := range gamma {
-		size += math.Hypot(float64(gamma[c]), float64(beta[c])) / float64(len(gamma))
+		g, b := float64(gamma[c]), float64(beta[c])
+		size += math.Sqrt(float64(g*g)+float64(b*b)) / float64(len(gamma))
 	}
 	for c := range gamma {
-		if miss := math.Abs(float64(beta[c])) - 2.5*math.Abs(float64(gamma[c])); miss > 0.25*size {
+		if miss := math.Abs(float64(beta[c])) - float64(2.5*math.Abs(float64(gamma[c]))); miss > 0.25*size {
 			return fmt.Sprintf("in channel %d LayerNorm shifts by %.3g and scales by %.3g: padding with zeros is out of its range", c, beta[c], gamma[c])
 		}
 	}

@@ -3,6 +3,7 @@ package quantize
 import (
 	"math"
 
+	"nepcoc/internal/exact"
 	"nepcoc/runtime/arith"
 )
 
@@ -14,7 +15,7 @@ func gateTable(unit float64) (base, slope [32]uint8) {
 	for s := range base {
 		var want [8]float64
 		for r := range want {
-			want[r] = 127 / (1 + math.Exp(-float64(s*8+r-128)*unit))
+			want[r] = 127 * exact.Sigmoid(float64(s*8+r-128)*unit)
 		}
 		best := math.Inf(1)
 		for k := range 32 {
@@ -42,7 +43,7 @@ func gateTable(unit float64) (base, slope [32]uint8) {
 func gateError(base, slope *[32]uint8, unit float64) float64 {
 	e := 0.0
 	for g := range 256 {
-		d := float64(arith.Gate(base, slope, uint8(g))) - 127/(1+math.Exp(-float64(g-128)*unit))
+		d := float64(arith.Gate(base, slope, uint8(g))) - float64(127*exact.Sigmoid(float64(g-128)*unit))
 		e += float64(d * d)
 	}
 	return math.Sqrt(e / 256)

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"nepcoc/internal/exact"
 	"nepcoc/ir"
 )
 
@@ -86,11 +87,11 @@ func (q *quantizer) gatedConv(n *ir.Node) error {
 	}
 	d, scale, offset := ir.I8, nf.step, make([]float64, g.c)
 	if q.poolOnly(out) {
-		d, scale = ir.I16, nf.step/math.Exp2(float64(nf.attrs["norm_shift"].(int)))
+		d, scale = ir.I16, math.Ldexp(nf.step, -nf.attrs["norm_shift"].(int))
 	}
 	scales := make([]float64, g.c)
 	for c := range scales {
-		s := scale * float64(g.gamma[c])
+		s := float64(scale * float64(g.gamma[c]))
 		offset[c] = float64(g.beta[c])
 		if nf.flip[c] == 1 { // stored q' = -1-q: real = s*q+b = -s*q' + (b-s)
 			offset[c] -= s
@@ -184,7 +185,7 @@ func taps(q []uint8, w []float32, scale float64) {
 	x := make([]float64, len(q))
 	total, sum := 0.0, 0
 	for i := range q {
-		x[i] = 256 * scale * float64(w[i])
+		x[i] = float64(256 * scale * float64(w[i]))
 		total += x[i]
 		q[i] = uint8(min(math.Floor(x[i]), 255))
 		sum += int(q[i])
@@ -225,8 +226,8 @@ func (q *quantizer) plainOutput(g *gated) (shift int, scale []float64, err error
 	for s := 1; s <= 8; s++ {
 		e := 0.0
 		for c := range least {
-			unit := max(least[c], clips[c]/math.Exp2(float64(s)))
-			out := unit * math.Exp2(float64(s)) / 127
+			unit := max(least[c], math.Ldexp(clips[c], -s))
+			out := math.Ldexp(unit, s) / 127
 			e += (float64(0.25*unit*unit) + float64(out*out)) / (clips[c] * clips[c])
 		}
 		if e < best {
@@ -235,8 +236,8 @@ func (q *quantizer) plainOutput(g *gated) (shift int, scale []float64, err error
 	}
 	g.unitH, scale = make([]float64, g.c), make([]float64, g.c)
 	for c := range least {
-		g.unitH[c] = max(least[c], clips[c]/math.Exp2(float64(shift)))
-		scale[c] = g.unitH[c] * math.Exp2(float64(shift)) / 127
+		g.unitH[c] = max(least[c], math.Ldexp(clips[c], -shift))
+		scale[c] = math.Ldexp(g.unitH[c], shift) / 127
 	}
 	g.hiddenTaps()
 	return shift, scale, nil
@@ -280,7 +281,7 @@ func (q *quantizer) normOutput(g *gated) (*normForm, error) {
 	}
 	for c := 0; c < g.c; {
 		rho, cst := factor(c)
-		if math.Abs(rho) > 126.4 || 128*127+128*math.Abs(rho)+math.Abs(cst)+260 > 32767 {
+		if math.Abs(rho) > 126.4 || 128*127+float64(128*math.Abs(rho))+math.Abs(cst)+260 > 32767 {
 			unit *= 1.02
 			c = 0
 			continue
@@ -302,9 +303,10 @@ func (q *quantizer) normOutput(g *gated) (*normForm, error) {
 	normed, devs := st.normed, st.devs
 	f.step = nonZero(max(q.clip(normed, 127), clipFloor*float64(normed[len(normed)-1]))) / 127
 	least := quantile(devs, 0.0005) / u
-	shift := min(max(int(math.Floor(math.Log2(max(f.step*least/1.3, 1e-9)))), 1), 7)
+	_, e := math.Frexp(max(f.step*least/1.3, 1e-9)) // below 2^e
+	shift := min(max(e-1, 1), 7)
 	c := float64(g.c)
-	a, s := math.Exp2(float64(15+shift)-29.5)*c/(256*f.step), 0
+	a, s := math.Ldexp(math.Sqrt2, shift-15)*c/(256*f.step), 0
 	for ; a < 32768; s++ {
 		a *= 2
 	}
@@ -318,7 +320,7 @@ func (q *quantizer) normOutput(g *gated) (*normForm, error) {
 	f.attrs = ir.Attrs{
 		"mean_m": int(math.Round((1 << 23) / c)),
 		// The statistics see y>>8, whose truncation adds 1/12 to the variance.
-		"eps": int(math.Round(min((eps/(u*u)/65536-1.0/12)*c*c, 1<<29))),
+		"eps": int(math.Round(min((float64(eps/(u*u)/65536)-1.0/12)*c*c, 1<<29))),
 		"a":   int(a), "s": s, "norm_shift": shift,
 	}
 	return f, nil
@@ -351,11 +353,11 @@ func (q *quantizer) normStats(g *gated) *norms {
 				h, s := float64(g.bh[c]), float64(g.bg[c])
 				for k := range g.k {
 					if r := p - padLeft + k; r >= 0 && r < total {
-						h += float64(g.wh[c*g.k+k]) * float64(x[r*cin+int(g.chanH[c])])
-						s += float64(g.wg[c*g.k+k]) * float64(x[r*cin+int(g.chanG[c])])
+						h += float64(float64(g.wh[c*g.k+k]) * float64(x[r*cin+int(g.chanH[c])]))
+						s += float64(float64(g.wg[c*g.k+k]) * float64(x[r*cin+int(g.chanG[c])]))
 					}
 				}
-				y[c] = h / (1 + math.Exp(-s))
+				y[c] = float64(h * exact.Sigmoid(s))
 				if res != nil {
 					y[c] += float64(g.alpha * float64(res[p*g.c+c]))
 				}

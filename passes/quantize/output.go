@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"nepcoc/internal/exact"
 	"nepcoc/ir"
 	"nepcoc/passes/internal/edit"
 )
@@ -40,7 +41,7 @@ func (q *quantizer) output(i int) error {
 	scale := x.scale[0]
 	exp := make([]int32, expGrid*expReach)
 	for j := range exp {
-		exp[j] = int32(math.RoundToEven(math.Exp(-float64(j)/expGrid) * (1 << 24)))
+		exp[j] = int32(math.RoundToEven(exact.Exp(-float64(j)/expGrid) * (1 << 24)))
 	}
 	mult, shift := multiplier(scale * expGrid)
 	name := q.src.OutputNames[i]

@@ -214,7 +214,7 @@ func (q *quantizer) concat(n *ir.Node) error {
 		for _, in := range n.Inputs {
 			x := q.evenZeroFree(n, in)
 			lo, hi := limits(x.val.Type.DType)
-			reach := max(math.Abs(float64(lo)*x.scale[0]+x.offset[0]), math.Abs(float64(hi)*x.scale[0]+x.offset[0]))
+			reach := max(math.Abs(float64(float64(lo)*x.scale[0])+x.offset[0]), math.Abs(float64(float64(hi)*x.scale[0])+x.offset[0]))
 			one = max(one, reach/math.Abs(float64(top)))
 		}
 	}

@@ -120,7 +120,19 @@ func ones(mask *ir.Tensor) (n int64) {
 // Evaluate runs g on every sample.
 func Evaluate(t testing.TB, g *ir.Graph, inputs []map[string]*ir.Tensor) []map[string]*ir.Tensor {
 	t.Helper()
-	m, err := eval.New(g)
+	return evaluate(t, g, inputs, eval.New)
+}
+
+// Expected is Evaluate with another opinion on matrix products, for what a
+// result is compared with.
+func Expected(t testing.TB, g *ir.Graph, inputs []map[string]*ir.Tensor) []map[string]*ir.Tensor {
+	t.Helper()
+	return evaluate(t, g, inputs, eval.Oracle)
+}
+
+func evaluate(t testing.TB, g *ir.Graph, inputs []map[string]*ir.Tensor, machine func(*ir.Graph) (*eval.Machine, error)) []map[string]*ir.Tensor {
+	t.Helper()
+	m, err := machine(g)
 	if err != nil {
 		t.Fatal(err)
 	}

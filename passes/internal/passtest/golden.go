@@ -79,7 +79,7 @@ func run(t *testing.T, p passes.Pass, c Case) {
 		for i := range inputs {
 			adapted[i] = Adapt(t, after, inputs[i], ctx.Report.Local)
 		}
-		Compare(t, p.Name, Evaluate(t, after, adapted), Evaluate(t, before, inputs), 1e-5)
+		Compare(t, p.Name, Evaluate(t, after, adapted), Expected(t, before, inputs), 1e-5)
 	}
 	if golden.Update() {
 		archive.Files = []txtar.File{{Name: "before", Data: []byte(Text(t, before))}, section}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"nepcoc/internal/npzfile"
+	"nepcoc/internal/onnxmodel"
+	"nepcoc/internal/testfiles"
+)
+
+// constantWeights make the weights [8,8] of a model's head out of constants, in
+// the ways that exporters leave to whoever reads the file. All of it is folded
+// while compiling, and reaches the bundle.
+var constantWeights = []struct {
+	name string
+	make func(g *onnxmodel.Model) string
+}{
+	{"product", func(g *onnxmodel.Model) string { return g.Op("MatMul", nil, g.Random(8, 3), g.Random(3, 8)) }},
+	{"low rank beside full rank", func(g *onnxmodel.Model) string { // LoRA
+		low := g.Op("MatMul", nil, g.Random(8, 5), g.Random(5, 8))
+		return g.Op("Add", nil, g.Random(8, 8), g.Op("Mul", nil, low, g.Scalar(0.37)))
+	}},
+	{"product of many factors", func(g *onnxmodel.Model) string {
+		return g.Op("Gemm", onnxmodel.Attrs{"transA": 1, "alpha": 0.7, "beta": 1.3}, g.Random(67, 8), g.Random(67, 8), g.Random(8))
+	}},
+	{"products side by side", func(g *onnxmodel.Model) string {
+		return g.Op("ReduceSum", onnxmodel.Attrs{"keepdims": 0}, g.Op("MatMul", nil, g.Random(3, 8, 4), g.Random(3, 4, 8)), g.Ints(0))
+	}},
+	{"weight normalisation", func(g *onnxmodel.Model) string {
+		v := g.Random(8, 8)
+		norm := g.Op("Sqrt", nil, g.Op("ReduceSum", onnxmodel.Attrs{"keepdims": 1}, g.Op("Mul", nil, v, v), g.Ints(1)))
+		return g.Op("Mul", nil, g.Op("Div", nil, v, norm), g.Uniform(0.5, 2, 8, 1))
+	}},
+	{"weight normalisation by ReduceL2", func(g *onnxmodel.Model) string {
+		v := g.Random(8, 8)
+		return g.Op("Div", nil, v, g.Reduce("ReduceL2", v, 1, 1))
+	}},
+	{"convolution", func(g *onnxmodel.Model) string {
+		x := g.Op("Conv", onnxmodel.Attrs{"kernel_shape": []int{3}, "pads": []int{1, 1}}, g.Random(1, 8, 8), g.Random(8, 8, 3), g.Random(8))
+		return g.Squeeze(x, 0)
+	}},
+	{"strided convolution", func(g *onnxmodel.Model) string {
+		x := g.Op("Conv", onnxmodel.Attrs{"kernel_shape": []int{3}, "strides": []int{2}, "pads": []int{1, 1}}, g.Random(1, 8, 16), g.Random(8, 8, 3))
+		return g.Squeeze(x, 0)
+	}},
+	{"exp", constantAct("Exp")}, {"tanh", constantAct("Tanh")}, {"erf", constantAct("Erf")}, {"sigmoid", constantAct("Sigmoid")},
+	{"softplus", constantAct("Softplus")}, {"mish", constantAct("Mish")}, {"gelu", constantAct("Gelu")}, {"elu", constantAct("Elu")},
+	{"selu", constantAct("Selu")}, {"celu", constantAct("Celu")},
+	{"log", func(g *onnxmodel.Model) string { return g.Op("Log", nil, g.Uniform(0.1, 3, 8, 8)) }},
+	{"power", func(g *onnxmodel.Model) string { return g.Op("Pow", nil, g.Uniform(0.1, 3, 8, 8), g.Uniform(-2, 2, 8)) }},
+	{"softmax", func(g *onnxmodel.Model) string { return g.Op("Softmax", onnxmodel.Attrs{"axis": 1}, g.Random(8, 8)) }},
+	{"log-softmax", func(g *onnxmodel.Model) string {
+		return g.Op("LogSoftmax", onnxmodel.Attrs{"axis": 1}, g.RandomScaled(2, 0, 8, 8))
+	}},
+	{"layer normalisation", func(g *onnxmodel.Model) string {
+		return g.Op("LayerNormalization", nil, g.Random(8, 8), g.Uniform(0.5, 1.5, 8), g.Random(8))
+	}},
+	{"batch normalisation", func(g *onnxmodel.Model) string {
+		return g.Op("BatchNormalization", nil, g.Random(8, 8), g.Uniform(0.5, 1.5, 8), g.Random(8), g.Random(8), g.Uniform(0.5, 2, 8))
+	}},
+	{"group normalisation", func(g *onnxmodel.Model) string {
+		x := g.Op("GroupNormalization", onnxmodel.Attrs{"num_groups": 2}, g.Random(1, 8, 8), g.Uniform(0.5, 1.5, 8), g.Random(8))
+		return g.Squeeze(x, 0)
+	}},
+	{"range", func(g *onnxmodel.Model) string {
+		return g.Op("Reshape", nil, g.Op("Range", nil, g.Scalar(-0.913), g.Scalar(0.99), g.Scalar(0.03)), g.Ints(8, 8))
+	}},
+}
+
+func constantAct(op string) func(g *onnxmodel.Model) string {
+	return func(g *onnxmodel.Model) string { return g.Op(op, nil, g.RandomScaled(1.5, 0, 8, 8)) }
+}
+
+// constantModel looks tokens up, pools them and multiplies by weights that are
+// an expression of constants.
+func constantModel(weights func(g *onnxmodel.Model) string) []byte {
+	g := onnxmodel.New(21)
+	x := g.Op("Gather", nil, g.RandomScaled(1, 0, 40, 8), g.Input("tokens", onnxmodel.I64, -1, 16))
+	x = g.Reduce("ReduceMean", x, 0, 1)
+	g.Output(g.Op("Gemm", onnxmodel.Attrs{"transB": 1}, x, weights(g), g.Random(8)), onnxmodel.F32)
+	return g.Bytes()
+}
+
+// The compilers of both architectures fold constants to the same bytes.
+func TestArm64Constants(t *testing.T) {
+	qemu, there := arm64Compiler(t)
+	dir := t.TempDir()
+	compile := func(t *testing.T, model, calib string, command ...string) []byte {
+		t.Helper()
+		out := filepath.Join(dir, "out.nepco")
+		run(t, append(command, "compile", model, "--calib", calib, "-o", out)...)
+		bundle, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bundle
+	}
+	same := func(t *testing.T, model, calib string) {
+		t.Helper()
+		if !bytes.Equal(compile(t, model, calib, "nepcoc"), compile(t, model, calib, qemu, "-cpu", "cortex-a76", there)) {
+			t.Error("the bundle of the arm64 compiler differs from the one of this machine")
+		}
+	}
+	calib := filepath.Join(dir, "calib.npz")
+	rng, ids := rand.New(rand.NewPCG(1, 2)), make([]int64, 32*16)
+	for i := range ids {
+		ids[i] = int64(rng.IntN(40))
+	}
+	npzfile.Write(t, calib, map[string]npzfile.Array{"tokens": {Shape: []int{32, 16}, Data: ids}})
+	for _, c := range constantWeights {
+		t.Run(c.name, func(t *testing.T) {
+			model := filepath.Join(dir, "model.onnx")
+			if err := os.WriteFile(model, constantModel(c.make), 0o666); err != nil {
+				t.Fatal(err)
+			}
+			same(t, model, calib)
+		})
+	}
+	t.Run("lora", func(t *testing.T) {
+		cases := testfiles.Path(t, "cases", "outputs")
+		same(t, filepath.Join(cases, "lora.onnx"), filepath.Join(cases, "lora.npz"))
+	})
+}
