@@ -108,7 +108,7 @@ func (v *verifier) stored(s *OutputStats, out *bundle.Output, ints [][]int32, fl
 		v.agree("stored outputs = integer"+v.of(s.Name), &c)
 		return nil
 	}
-	allowed := v.Tolerance*(hi-lo) + storedRounding*max(math.Abs(hi), math.Abs(lo))
+	allowed := float64(v.Tolerance*(hi-lo)) + float64(storedRounding*max(math.Abs(hi), math.Abs(lo)))
 	c := Check{Name: "float = stored outputs" + v.of(s.Name), Unit: "values"}
 	worst := 0.0
 	for i, f := range float {
