@@ -127,7 +127,7 @@ func Real(v []int32, o *bundle.Output) []float64 {
 		}
 	case "sigmoid":
 		for i, x := range out {
-			out[i] = sigmoid(x)
+			out[i] = exact.Sigmoid(x)
 		}
 	case "log_softmax":
 		for i, x := range v {
@@ -136,5 +136,3 @@ func Real(v []int32, o *bundle.Output) []float64 {
 	}
 	return out
 }
-
-func sigmoid(x float64) float64 { return 1 / (1 + math.Exp(-x)) }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 
+	"nepcoc/internal/exact"
 	"nepcoc/ir"
 	"nepcoc/passes"
 	"nepcoc/passes/internal/edit"
@@ -156,7 +157,7 @@ func (s *search) rank(f passes.Fidelity) int {
 }
 
 // count is a share of n, in whole verdicts: at 1 % of 100 one may change, of 250 two.
-func count(share float64, n int) int { return int(share*float64(n) + 1e-9) }
+func count(share float64, n int) int { return int(float64(share*float64(n)) + 1e-9) }
 
 // chance is the probability above which one changed verdict may be bad luck.
 const chance = 0.1
@@ -167,7 +168,7 @@ const chance = 0.1
 // 1 % of 11, but not of 10. The search spends bits to do without.
 func allowed(share float64, n int) int {
 	k := count(share, n)
-	if k == 0 && 1-math.Pow(1-share, float64(n)) >= chance {
+	if k == 0 && 1-exact.Pow(1-share, float64(n)) >= chance {
 		return 1
 	}
 	return k
