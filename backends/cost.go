@@ -17,13 +17,19 @@ type StepCost struct {
 
 // Estimate returns the cost of each step of p on t for an input of n tokens
 // (p.Length for a full one): only the n valid positions and the receptive
-// field to their right are computed.
+// field to their right are computed. A token table that is stored narrow costs nothing per
+// input, and the convolution that widens it what a look-up does; see bundle.Program.Folds.
 func Estimate(p *bundle.Program, t *Target, n int) []StepCost {
 	active := func(rows int) int64 {
 		if rows == p.Length {
 			rows = min(rows, n+p.Right)
 		}
 		return int64(rows)
+	}
+	folds := p.Folds()
+	folded := make(map[int]bool) // token tables that are read once, when the program is bound
+	for _, j := range folds {
+		folded[j] = true
 	}
 	costs := make([]StepCost, len(p.Steps))
 	for i := range p.Steps {
@@ -39,8 +45,16 @@ func Estimate(p *bundle.Program, t *Target, n int) []StepCost {
 				}
 			}
 		}
-		switch s.Op {
+		op := s.Op
+		if _, ok := folds[i]; ok {
+			op = bundle.OpTokenTable // of the wider rows
+		}
+		switch op {
 		case bundle.OpTokenTable:
+			if folded[i] {
+				c.OutputBytes, c.Cycles = 0, 0
+				break
+			}
 			c.WeightBytes = elems * int64(out.DType.Size()) // the rows that are read
 			c.Cycles += float64(float64(elems) * t.Cost.Lookup)
 		case bundle.OpGatedConv:

@@ -5,13 +5,13 @@
 // immutable and shared; each worker has a Context with memory of its own, and
 // running a flow allocates nothing.
 //
-// Three things make it fast without changing a bit. Only the positions that an
+// Four things make it fast without changing a bit. Only the positions that an
 // output depends on are computed: how many rows of each value a flow of some
 // length needs is propagated backwards through the steps (need.go). Gated
 // layers work on planes, most paths' channel-major, everything else
 // on time-major rows; a value has the form that its readers want
 // (layout.go). A gated layer that is only read by a maximum is pooled as it
-// is computed.
+// is computed. A token table that is stored narrow is widened once, by Bind (fold.go).
 //
 // The package never imports refexec: they meet in tests and in verify.
 package engine
@@ -70,6 +70,7 @@ func Bind(p *bundle.Program, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	p = fold(p, path)
 	e := &Engine{p: p, path: path, planes: path}
 	if path == cpu.AVX512 && !fits(p, path) {
 		e.planes = cpu.AVX2
@@ -167,7 +168,7 @@ func readers(p *bundle.Program) [][]*bundle.Step {
 	return r
 }
 
-// producers are the steps that compute each value.
+// producers are the steps that compute each value; nil for one that is folded away.
 func producers(p *bundle.Program) []*bundle.Step {
 	r := make([]*bundle.Step, len(p.Values))
 	for i := range p.Steps {
@@ -181,7 +182,7 @@ func producers(p *bundle.Program) []*bundle.Step {
 func pooledValues(p *bundle.Program) []bool {
 	pooled, read, made := make([]bool, len(p.Values)), readers(p), producers(p)
 	for v := range p.Values {
-		pooled[v] = made[v].Op == bundle.OpGatedConv && p.Values[v].DType == bundle.I16 &&
+		pooled[v] = made[v] != nil && made[v].Op == bundle.OpGatedConv && p.Values[v].DType == bundle.I16 &&
 			len(read[v]) == 1 && read[v][0].Op == bundle.OpPool && read[v][0].Pool.Kind == "max"
 	}
 	for _, o := range p.Outputs {

@@ -3,6 +3,7 @@ package engine
 import (
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/kernels/conv"
+	"nepcoc/runtime/kernels/cpu"
 	"nepcoc/runtime/kernels/elementwise"
 	"nepcoc/runtime/kernels/layernorm"
 	"nepcoc/runtime/kernels/lut"
@@ -12,29 +13,8 @@ import (
 // The general steps, on time-major rows.
 
 func bindConv(e *Engine, s *bundle.Step) (func(*Context), error) {
-	k, in, out := s.Conv, s.In[0], s.Out
-	src, cols := &e.p.Values[in], e.p.Values[out].Cols
-	params := conv.Params{
-		Rows: src.Rows, Cin: src.Cols, Out: e.p.Values[out].Rows, Cout: cols, Wide: src.DType == bundle.I16,
-		K: k.K, Stride: k.Stride, Dilation: k.Dilation, PadLeft: k.PadLeft, Groups: k.Groups,
-		Bias: words(&e.p.Tensors[k.Bias]),
-	}
-	if w := &e.p.Tensors[k.W]; w.DType == bundle.I8 {
-		params.W8 = bytesOf(w)
-	} else {
-		params.W16 = shorts(w)
-	}
-	if k.Pad >= 0 {
-		params.Pad = shorts(&e.p.Tensors[k.Pad])
-	}
-	requant := conv.Requant{Shift: k.Requant.Shift, Lo: k.Requant.Lo, Hi: k.Requant.Hi}
-	if k.Requant.Mult >= 0 {
-		requant.Mult = words(&e.p.Tensors[k.Requant.Mult])
-	}
-	if k.Requant.Table >= 0 {
-		requant.Table = shorts(&e.p.Tensors[k.Requant.Table])
-	}
-	layer := conv.New(params, requant, e.path)
+	in, out := s.In[0], s.Out
+	layer := convOf(e.p, s, e.p.Values[in].Rows, e.p.Values[out].Rows, e.path)
 	e.convs = append(e.convs, layer)
 	return alsoPlane(e, out, func(c *Context) {
 		rows := c.need[out]
@@ -47,6 +27,32 @@ func bindConv(e *Engine, s *bundle.Step) (func(*Context), error) {
 			runConv(c, layer, c.i32[out], in, rows)
 		}
 	}), nil
+}
+
+// convOf is the layer of step s, from rows positions to out.
+func convOf(p *bundle.Program, s *bundle.Step, rows, out int, path cpu.Path) *conv.Layer {
+	k, src, dst := s.Conv, &p.Values[s.In[0]], &p.Values[s.Out]
+	params := conv.Params{
+		Rows: rows, Cin: src.Cols, Out: out, Cout: dst.Cols, Wide: src.DType == bundle.I16,
+		K: k.K, Stride: k.Stride, Dilation: k.Dilation, PadLeft: k.PadLeft, Groups: k.Groups,
+		Bias: words(&p.Tensors[k.Bias]),
+	}
+	if w := &p.Tensors[k.W]; w.DType == bundle.I8 {
+		params.W8 = bytesOf(w)
+	} else {
+		params.W16 = shorts(w)
+	}
+	if k.Pad >= 0 {
+		params.Pad = shorts(&p.Tensors[k.Pad])
+	}
+	requant := conv.Requant{Shift: k.Requant.Shift, Lo: k.Requant.Lo, Hi: k.Requant.Hi}
+	if k.Requant.Mult >= 0 {
+		requant.Mult = words(&p.Tensors[k.Requant.Mult])
+	}
+	if k.Requant.Table >= 0 {
+		requant.Table = shorts(&p.Tensors[k.Requant.Table])
+	}
+	return conv.New(params, requant, path)
 }
 
 func runConv[D rescale.Int](c *Context, l *conv.Layer, dst []D, in, rows int) {

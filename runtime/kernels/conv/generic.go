@@ -70,10 +70,26 @@ func product16(l *Layer, acc []int32, from int, window []int16) {
 	}
 }
 
-// wide is the product with int16 weights.
+// wide is the product with int16 weights, four outputs at a time: each input is read and
+// extended once for all of them.
 func wide[T int8 | int16](acc []int32, w []int16, window []T) {
-	n := len(window)
-	for o := range acc {
+	n, o := len(window), 0
+	for ; o+4 <= len(acc); o += 4 {
+		var a, b, c, d int32
+		w0, w1, w2, w3 := w[o*n:][:n], w[(o+1)*n:][:n], w[(o+2)*n:][:n], w[(o+3)*n:][:n]
+		for i, v := range window {
+			x := int32(v)
+			a += int32(w0[i]) * x
+			b += int32(w1[i]) * x
+			c += int32(w2[i]) * x
+			d += int32(w3[i]) * x
+		}
+		acc[o] += a
+		acc[o+1] += b
+		acc[o+2] += c
+		acc[o+3] += d
+	}
+	for ; o < len(acc); o++ {
 		row, sum := w[o*n:][:n], int32(0)
 		for i, v := range window {
 			sum += int32(row[i]) * int32(v)

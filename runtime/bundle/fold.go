@@ -1,0 +1,47 @@
+package bundle
+
+// Limits of a table that is widened when a program is bound: its bytes, and the
+// multiply-adds that this takes (the published table: 16 MiB, 2.1e9).
+const (
+	maxFolded   = 64 << 20
+	maxFoldMACs = 1 << 32
+)
+
+// Folds finds the token tables that are stored narrow: steps j of one token table and i of
+// a convolution of window 1, both of 8 bits, where nothing but i reads the rows of j. All
+// that a flow can get from the two is one row per token, so an executor may compute the
+// rows of all tokens once and look up those. The result has j by i.
+//
+// The meaning of the program is that of its steps; a wider table is never stored. An embedding of
+// 128 before a projection to 256 takes half the bytes of its product, and keeps the accuracy that rows
+// coarse enough to compress as well would lose.
+func (p *Program) Folds() map[int]int {
+	readers := make([]int, len(p.Values))
+	for i := range p.Steps {
+		for _, v := range p.Steps[i].In {
+			readers[v]++
+		}
+	}
+	for _, o := range p.Outputs {
+		readers[o.Value]++
+	}
+	tables, folds := make(map[int]int), make(map[int]int)
+	for i := range p.Steps {
+		s := &p.Steps[i]
+		switch s.Op {
+		case OpTokenTable:
+			if p.Values[s.Out].DType == I8 && readers[s.Out] == 1 {
+				tables[s.Out] = i
+			}
+		case OpConv:
+			j, ok := tables[s.In[0]]
+			out, k := &p.Values[s.Out], s.Conv
+			bytes := p.Vocab * out.Cols // at most 2^40
+			if ok && out.DType == I8 && k.K == 1 && k.Stride == 1 && k.PadLeft == 0 && k.PadRight == 0 &&
+				bytes <= maxFolded && bytes*p.Values[s.In[0]].Cols/k.Groups <= maxFoldMACs {
+				folds[i] = j
+			}
+		}
+	}
+	return folds
+}
