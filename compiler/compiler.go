@@ -50,7 +50,7 @@ type Options struct {
 	UnknownThreshold *float64
 	// ByteEncoding, Method, TableStep, MaxDisagreement: see passes.Options;
 	// DefaultMaxDisagreement is what the command line uses.
-	// TableStep 0 chooses 1, or largeTableStep for tables of over a megabyte.
+	// TableStep 0 leaves the choice to the quantize pass.
 	ByteEncoding    string
 	Method          string
 	TableStep       int
@@ -70,11 +70,6 @@ const DefaultMaxDisagreement = 0.01
 // maxRelError is the error of the logits, relative to their spread, above
 // which more bits are spent even though no verdict changed.
 const maxRelError = 0.03
-
-// largeTableStep is the step of tables that make up nearly all of a bundle. Of
-// the published model's 65,541 rows: step 4 gives 10.2 MB, 5 9.4 MB, 8 8.2 MB;
-// the table's error (3.2, 4.0, 6.4 % of its spread) is the largest of all steps.
-const largeTableStep = 5
 
 // Calibration inputs used: for ranges, whose observations are kept in memory,
 // and for measuring plans.
@@ -240,9 +235,6 @@ func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(
 	if err := c.chooseContract(local); err != nil {
 		return inFile(c.Model, err)
 	}
-	if pctx.Options.TableStep == 0 && local.Vocab*tableColumns(g) > 1<<20 {
-		pctx.Options.TableStep = largeTableStep
-	}
 	c.stage("reading calibration data")
 	if c.arrays {
 		c.calib, err = calibrate.FromArrays(c.Calib, local)
@@ -260,15 +252,6 @@ func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(
 	}
 	c.meter = &meter{inputs: inputs, float: float}
 	return calibrate.Observe(g, c.calib.Spread(observeInputs), observe)
-}
-
-func tableColumns(g *ir.Graph) int {
-	for _, n := range g.Nodes {
-		if n.Op == "embed" {
-			return n.Inputs[1].Type.Shape[1]
-		}
-	}
-	return 0
 }
 
 // chooseContract settles the traffic contract and checks it against the model.

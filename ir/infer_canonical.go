@@ -10,7 +10,20 @@ var f32Only = []DType{F32}
 
 func inferEmbed(n *Node) ([]Type, error) {
 	err := firstError(wantType(n, 0, integerTypes), wantType(n, 1, f32Only), wantRank(n, 0, 1, 1), wantRank(n, 1, 2, 2))
+	if err == nil && len(n.Inputs) > 2 {
+		err = wantFactors(n)
+	}
 	return typed(F32, n.Inputs[0].Type.dim(0), n.Inputs[1].Type.dim(1)), err
+}
+
+// wantFactors checks the inputs of embed whose product its table is.
+func wantFactors(n *Node) error {
+	if n.Input(2) == nil || n.Input(3) == nil {
+		return errors.New("takes narrow rows and the weights that widen them, or neither")
+	}
+	table, narrow := n.Inputs[1].Type, n.Inputs[2].Type
+	return firstError(wantType(n, 2, f32Only), wantType(n, 3, f32Only), wantType(n, 4, f32Only), wantRank(n, 2, 2, 2),
+		wantShape(n, 2, table.dim(0), narrow.dim(1)), wantShape(n, 3, table.dim(1), narrow.dim(1)), wantShape(n, 4, table.dim(1)))
 }
 
 // dim is a dimension, 0 where the rank is too small.

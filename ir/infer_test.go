@@ -127,6 +127,9 @@ var rules = []struct {
 	{"Range", nil, in{ir.NewConst("a", ir.Int64s([]int64{0})), ir.NewConst("b", ir.Int64s([]int64{5})), ir.NewConst("c", ir.Int64s([]int64{0}))}, 1, "no sensible length"},
 
 	{"embed", nil, in{of(ir.I64, 128), f(65541, 256)}, 1, "f32[128,256]"},
+	{"embed", nil, in{of(ir.I64, 128), f(300, 64), f(300, 16), f(64, 16), f(64)}, 1, "f32[128,64]"},
+	{"embed", nil, in{of(ir.I64, 128), f(300, 64), f(300, 16)}, 1, "or neither"},
+	{"embed", nil, in{of(ir.I64, 128), f(300, 64), f(300, 16), f(64, 17)}, 1, "wants shape [64 16]"},
 	{"linear", attrs{"act": "clip", "act_min": 0.0}, in{f(7, 3), f(5, 3), f(5)}, 1, "f32[7,5]"},
 	{"linear", attrs{"act": "prelu"}, in{f(7, 3), f(5, 3)}, 1, "not one of"},
 	{"linear", nil, in{f(3), f(5, 3)}, 1, "f32[5]"},

@@ -19,8 +19,8 @@ func canonicalOps() []Op {
 		return Op{Name: name, MinIn: 2, MaxIn: 2, In: []string{"a", "b"}, Doc: doc, infer: inferBroadcast(numericTypes, Invalid)}
 	}
 	ops := []Op{
-		{Name: "embed", MinIn: 2, MaxIn: 2, In: []string{"tokens", "table"}, Attrs: []Attr{enum("encoding", "what a token is in the model's own terms; default token", "token", "byte", "byte/255")},
-			Doc: "row tokens[t] of the table, for each position", infer: inferEmbed},
+		{Name: "embed", MinIn: 2, MaxIn: 5, In: []string{"tokens", "table", "narrow", "w", "b"}, Attrs: []Attr{enum("encoding", "what a token is in the model's own terms; default token", "token", "byte", "byte/255")},
+			Doc: "row tokens[t] of the table, for each position; where given, the table is narrow*w^T + b", infer: inferEmbed},
 		{Name: "cast", MinIn: 1, MaxIn: 1, In: []string{"x"}, Attrs: []Attr{required(attr("to", AttrString, "element type"))}, Doc: "x in another element type", infer: inferCast},
 		{Name: "reshape", MinIn: 1, MaxIn: 1, In: []string{"x"}, Attrs: []Attr{required(attr("shape", AttrInts, "the new shape"))}, Doc: "the same elements in another shape", infer: inferReshape},
 		{Name: "linear", MinIn: 2, MaxIn: 3, In: []string{"x", "w", "b"}, Attrs: fusedAct, Doc: "act(x*w^T + b), w [O,I]", infer: inferLinear},

@@ -58,7 +58,7 @@ type Options struct {
 	// Method forces one calibration method; empty: the one that measures best.
 	Method string
 	// TableStep makes the 8-bit rows of a token table multiples of it, so that
-	// a large table compresses; 0 is 1.
+	// a large table compresses; 0 leaves the choice to quantize.
 	TableStep int
 	// MaxDisagreement is the share of the measured inputs whose verdict may
 	// differ between float and integer: a bound, which quantize fails on. MaxRelError is the

@@ -15,6 +15,9 @@ const (
 	// smallTable is the number of elements up to which a table is worth its
 	// memory even where its input is a table that is needed anyway.
 	smallTable = 1 << 18
+	// largeTable is the number of elements beyond which a table's size in the
+	// bundle matters.
+	largeTable = 1 << 20
 	// A table may have tableGrowth times the elements of the embedding that
 	// it replaces, and maxTable in any case; beyond that the layers stay.
 	tableGrowth = 8
@@ -42,13 +45,13 @@ func (r *region) foldTokens() (vocab int, err error) {
 		if r.encoding != "token" {
 			attrs["encoding"] = r.encoding
 		}
-		table := r.names.Const(v.Name+".table", tables[i])
+		inputs := []*ir.Value{r.tokens, r.names.Const(v.Name+".table", tables[i])}
 		if v.Def != nil {
-			edit.Become(v.Def, "embed", attrs, r.tokens, table)
+			edit.Become(v.Def, "embed", attrs, append(inputs, r.factors(v, tables[i])...)...)
 			continue
 		}
 		// The input itself is read as a number.
-		n, err := r.names.New("embed", "", v.Name+".values", attrs, r.tokens, table)
+		n, err := r.names.New("embed", "", v.Name+".values", attrs, inputs...)
 		if err != nil {
 			return 0, err
 		}
@@ -69,6 +72,26 @@ func (r *region) foldTokens() (vocab int, err error) {
 		}
 	}
 	return vocab, nil
+}
+
+// factors are the narrow rows, weights and bias of which the table of v is the
+// product, if they are there: v is a linear layer of an embedding. Of a large table the quantize pass
+// may store them in its place.
+func (r *region) factors(v *ir.Value, table *ir.Tensor) []*ir.Value {
+	n := v.Def
+	if n.Op != "linear" || n.Str("act", "") != "" || table.Len() <= largeTable {
+		return nil
+	}
+	e := n.Inputs[0].Def
+	if e == nil || e.Op != "embed" || e.Inputs[0] != r.data || e.Inputs[1].Const == nil || e.Inputs[1].Type.Len() >= table.Len() {
+		return nil
+	}
+	for _, w := range n.Inputs[1:] {
+		if w.Const == nil {
+			return nil
+		}
+	}
+	return append([]*ir.Value{e.Inputs[1]}, n.Inputs[1:]...)
 }
 
 // vocabulary is the number of rows of the embedding tables, 256 for bytes.

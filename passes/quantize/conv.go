@@ -163,11 +163,15 @@ func weightTensor(name string, w []int16, shape ...int) *ir.Value {
 // bias makes up for what rounding the weights costs on average. acc is the real value of
 // one unit of each channel's accumulator; offset is subtracted by the bias.
 func (q *quantizer) fold(x *quant, xv *ir.Value, w weights, offset, levels float64) (wq []int16, bq []int32, acc []float64) {
-	wq, bq, acc = make([]int16, len(w.w)), make([]int32, w.o), make([]float64, w.o)
 	xlo, xhi := q.bounds(xv, x.val.Type.DType)
+	return foldInto(x, q.channelMeans(xv), xlo, xhi, w, offset, levels)
+}
+
+// foldInto is fold for an input with the given means and limits.
+func foldInto(x *quant, means []float64, xlo, xhi int32, w weights, offset, levels float64) (wq []int16, bq []int32, acc []float64) {
+	wq, bq, acc = make([]int16, len(w.w)), make([]int32, w.o), make([]float64, w.o)
 	size := w.k * w.i
 	biasLimit := max(1<<28, 0.9*(1<<31)+float64(levels*float64(xlo)*float64(size)))
-	means := q.channelMeans(xv)
 	biases, coarsest := make([]float64, w.o), 0.0
 	for c := range w.o {
 		first := c / (w.o / w.groups) * w.i

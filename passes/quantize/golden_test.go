@@ -27,6 +27,8 @@ var goldenCases = []goldenCase{
 	{name: "embed_uniform", has: []string{"token_table", "int_lut"}},
 	{name: "embed_step", has: []string{"token_table"}, opts: Options{TableStep: 16}},
 	{name: "embed_wide", has: []string{"token_table"}, opts: Options{Wide: map[string]bool{"x": true}}},
+	{name: "embed_narrow", has: []string{"token_table"}},
+	{name: "embed_narrow_step", has: []string{"token_table"}, opts: Options{TableStep: 4}},
 	{name: "conv_relu", has: []string{"int_conv"}, not: []string{"int_lut"}},
 	{name: "conv_table", has: []string{"int_conv"}, not: []string{"int_lut"}},
 	{name: "linear_logits", has: []string{"int_conv"}},

@@ -212,7 +212,10 @@ func (x *quantized) bound(n *ir.Node, in []*ir.Tensor, vals [][]int32) (func(i i
 	unit := func(i int) float64 { return form.scale[i%len(form.scale)] }
 	switch n.Op {
 	case "embed":
-		return func(i int) float64 { return float64(x.q.opts.TableStep) / 2 * unit(i) }, nil
+		if len(in) > 2 && x.q.opts.TableStep == 0 {
+			return narrowBound(in[2], in[3]), nil
+		}
+		return func(i int) float64 { return float64(max(x.q.opts.TableStep, 1)) / 2 * unit(i) }, nil
 	case "conv", "linear":
 		w := in[1].Data.([]float32)
 		o := in[1].Shape[0]
@@ -337,6 +340,21 @@ func (x *quantized) bound(n *ir.Node, in []*ir.Tensor, vals [][]int32) (func(i i
 
 // gatedBound is what 8 bits of the gate's input and 7 of its result can cost. LayerNorm divides
 // by the deviation, so its part is checked over all elements; see TestGatedQuality.
+// narrowBound is the error of the rows that a table stored narrow is widened to: half a unit of
+// each element of a narrow row, times its weight.
+func narrowBound(narrow, w *ir.Tensor) func(i int) float64 {
+	d, c := narrow.Shape[1], w.Shape[0]
+	half := make([]float64, d)
+	for i, x := range narrow.Data.([]float32) {
+		half[i%d] = max(half[i%d], math.Abs(float64(x))/127/2)
+	}
+	bounds := make([]float64, c)
+	for i, x := range w.Data.([]float32) {
+		bounds[i/d] += 1.001 * half[i%d] * math.Abs(float64(x))
+	}
+	return func(i int) float64 { return bounds[i%c] }
+}
+
 func (x *quantized) gatedBound(n *ir.Node) func(i int) float64 {
 	if n.Input(8) != nil {
 		return func(int) float64 { return math.Inf(1) }

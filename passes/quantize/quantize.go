@@ -38,8 +38,9 @@ type Options struct {
 	// bits; WideAll keeps all of them.
 	Wide    map[string]bool
 	WideAll bool
-	// TableStep makes the 8-bit rows of a token table multiples of it, 1..64; 0
-	// is 1. A coarser table compresses better; a program runs no faster for it.
+	// TableStep makes the 8-bit rows of a token table multiples of it, 1..64. A coarser table
+	// compresses better; a program runs no faster for it. 0 leaves small tables as they are and
+	// makes large ones small: narrow where they can be, else coarse.
 	TableStep int
 }
 
@@ -73,8 +74,7 @@ func Run(g *ir.Graph, obs *Observations, opts Options) (*ir.Graph, error) {
 }
 
 func newQuantizer(g *ir.Graph, obs *Observations, opts Options) (*quantizer, error) {
-	opts.TableStep = max(opts.TableStep, 1)
-	if opts.TableStep > 64 {
+	if opts.TableStep < 0 || opts.TableStep > 64 {
 		return nil, fmt.Errorf("quantize: token table in steps of %d: want 1 to 64", opts.TableStep)
 	}
 	clip, ok := methods[opts.Method]
