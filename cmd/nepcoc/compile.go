@@ -66,7 +66,7 @@ the model's outputs; MODEL.labels.txt beside the model is found by itself.
 	fl.Float64Var(&f.unknown, "unknown-threshold", 0, "score below which the agent reports unknown")
 	fl.StringVar(&f.method, "method", "", "force a calibration method ("+strings.Join(quantize.Methods(), ", ")+") instead of the one that measures best")
 	fl.Float64Var(&f.maxDisagreement, "max-disagreement", compiler.DefaultMaxDisagreement, "share of calibration inputs whose verdict may change before values are kept at 16 bits")
-	fl.IntVar(&f.tableStep, "table-step", 0, "make elements of the token table multiples of this, 1 to 64: a coarser table makes a smaller bundle (default: 1, or 5 for tables over 1 MiB)")
+	fl.IntVar(&f.tableStep, "table-step", 0, "make elements of the token table multiples of this, 1 to 64: a coarser table makes a smaller bundle (default: 1; of a table over 1 MiB the narrow rows that it is a product of, else 5)")
 	cli.ViewFlags(fl, &f.view, cli.AsOff)
 	fl.StringVar(&f.dumpIR, "dump-ir", "", "write the graph after each pass to this folder")
 	fl.StringVar(&f.sign, "sign", "", "sign the bundle with this Ed25519 private key (PEM)")

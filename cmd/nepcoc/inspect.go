@@ -96,7 +96,7 @@ type inspection struct {
 func newInspection(b *bundle.Bundle, t *backends.Target, n int) (*inspection, error) {
 	p := b.Program
 	// The portable kernels keep the most state per flow, and are everywhere the same.
-	e, err := engine.Bind(p, engine.Options{Kernel: cpu.Purego.String()})
+	e, err := engine.Bind(p, engine.Options{Kernel: cpu.Purego.String(), Describe: true})
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,8 @@
 package bundle
 
-// Limits of a table that is widened when a program is bound: its bytes, and the
-// multiply-adds that this takes (the published table: 16 MiB, 2.1e9).
+// Limits of the tables that are widened when a program is bound, all together: their bytes, and
+// the multiply-adds that this takes (the published table: 16 MiB, 2.1e9). A small file may name
+// one tensor in thousands of steps.
 const (
 	maxFolded   = 64 << 20
 	maxFoldMACs = 1 << 32
@@ -26,6 +27,7 @@ func (p *Program) Folds() map[int]int {
 		readers[o.Value]++
 	}
 	tables, folds := make(map[int]int), make(map[int]int)
+	total, macs := 0, 0
 	for i := range p.Steps {
 		s := &p.Steps[i]
 		switch s.Op {
@@ -36,10 +38,11 @@ func (p *Program) Folds() map[int]int {
 		case OpConv:
 			j, ok := tables[s.In[0]]
 			out, k := &p.Values[s.Out], s.Conv
-			bytes := p.Vocab * out.Cols // at most 2^40
+			n := p.Vocab * out.Cols // at most 2^40
+			m := n * (p.Values[s.In[0]].Cols / k.Groups)
 			if ok && out.DType == I8 && k.K == 1 && k.Stride == 1 && k.PadLeft == 0 && k.PadRight == 0 &&
-				bytes <= maxFolded && bytes*p.Values[s.In[0]].Cols/k.Groups <= maxFoldMACs {
-				folds[i] = j
+				total+n <= maxFolded && macs+m <= maxFoldMACs {
+				folds[i], total, macs = j, total+n, macs+m
 			}
 		}
 	}

@@ -49,6 +49,9 @@ type Profile struct {
 
 // NewContext makes the memory for one worker.
 func (e *Engine) NewContext() *Context {
+	if e.describe {
+		panic("BUG: an engine bound to be described can't run")
+	}
 	p, l, n := e.p, e.lay, len(e.p.Values)
 	c := &Context{
 		e: e, need: make([]int, n+1), done: make([]int, n),

@@ -34,12 +34,16 @@ type Options struct {
 	// CPU has. Gated layers
 	// that avx512 has no kernels for run on avx2.
 	Kernel string
+	// Describe binds an engine that is only asked about itself: tables that are stored narrow
+	// are not widened, which takes a second with the portable kernels.
+	Describe bool
 }
 
 // Engine is a program bound to this machine. It may be shared by goroutines.
 type Engine struct {
-	p    *bundle.Program
-	path cpu.Path
+	p        *bundle.Program
+	path     cpu.Path
+	describe bool
 	// planes is the path of what works on planes: gated layers, and what writes and reads them.
 	planes cpu.Path
 	ops    []op
@@ -70,8 +74,8 @@ func Bind(p *bundle.Program, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	p = fold(p, path)
-	e := &Engine{p: p, path: path, planes: path}
+	p = fold(p, path, o.Describe)
+	e := &Engine{p: p, path: path, planes: path, describe: o.Describe}
 	if path == cpu.AVX512 && !fits(p, path) {
 		e.planes = cpu.AVX2
 	}

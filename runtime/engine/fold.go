@@ -21,8 +21,9 @@ const (
 
 // fold is p with each table that is stored narrow (see bundle.Program.Folds) widened: the rows
 // go through the convolution that reads them, once, and its step becomes the look-up. Values
-// that nothing computes any more keep their numbers. p itself is not changed.
-func fold(p *bundle.Program, path cpu.Path) *bundle.Program {
+// that nothing computes any more keep their numbers. p itself is not changed. The tables of an
+// engine that is only described stay empty.
+func fold(p *bundle.Program, path cpu.Path, describe bool) *bundle.Program {
 	folds := p.Folds()
 	if len(folds) == 0 {
 		return p
@@ -37,7 +38,12 @@ func fold(p *bundle.Program, path cpu.Path) *bundle.Program {
 		if j, ok := folds[i]; ok {
 			table := p.Steps[j].TokenTable.Table
 			s = bundle.Step{Op: bundle.OpTokenTable, Name: s.Name, In: []int{}, Out: s.Out, TokenTable: &bundle.TokenTable{Table: len(q.Tensors)}}
-			q.Tensors = append(q.Tensors, widen(p, &p.Steps[i], &p.Tensors[table], path))
+			dst := plane.Aligned(p.Vocab * p.Values[s.Out].Cols)
+			if !describe {
+				widen(dst, p, &p.Steps[i], bytesOf(&p.Tensors[table]), path)
+			}
+			q.Tensors = append(q.Tensors, bundle.Tensor{Name: p.Tensors[table].Name, DType: bundle.I8, Shape: []int{p.Vocab, p.Values[s.Out].Cols},
+				Data: unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(dst))), len(dst))})
 		}
 		if !gone[i] {
 			q.Steps = append(q.Steps, s)
@@ -46,10 +52,9 @@ func fold(p *bundle.Program, path cpu.Path) *bundle.Program {
 	return &q
 }
 
-// widen computes the table that step s makes of narrow rows.
-func widen(p *bundle.Program, s *bundle.Step, narrow *bundle.Tensor, path cpu.Path) bundle.Tensor {
-	src, from, to := bytesOf(narrow), p.Values[s.In[0]].Cols, p.Values[s.Out].Cols
-	dst := plane.Aligned(p.Vocab * to)
+// widen fills the table that step s makes of narrow rows.
+func widen(dst []int8, p *bundle.Program, s *bundle.Step, narrow []int8, path cpu.Path) {
+	from, to := p.Values[s.In[0]].Cols, p.Values[s.Out].Cols
 	layer := convOf(p, s, foldRows, foldRows, path)
 	part := (p.Vocab + foldWorkers - 1) / foldWorkers
 	if runtime.GOMAXPROCS(0) == 1 {
@@ -61,11 +66,9 @@ func widen(p *bundle.Program, s *bundle.Step, narrow *bundle.Tensor, path cpu.Pa
 			scratch, end := conv.NewScratch([]*conv.Layer{layer}), min(first+part, p.Vocab)
 			for t := first; t < end; t += foldRows {
 				n := min(foldRows, end-t)
-				conv.Run8(layer, dst[t*to:(t+n)*to], src[t*from:(t+n)*from], n, scratch)
+				conv.Run8(layer, dst[t*to:(t+n)*to], narrow[t*from:(t+n)*from], n, scratch)
 			}
 		})
 	}
 	wg.Wait()
-	return bundle.Tensor{Name: narrow.Name, DType: bundle.I8, Shape: []int{p.Vocab, to},
-		Data: unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(dst))), len(dst))}
 }

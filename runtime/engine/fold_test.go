@@ -93,24 +93,36 @@ func TestRandomNarrowTables(t *testing.T) {
 	}
 }
 
-// What else reads the narrow rows, or does more than widen them, is left as it is; so is a table
-// that would take more memory than a small file may ask for.
+// What else reads the narrow rows, or does more than widen them, is left as it is; so are tables
+// that would take more memory than a small file may ask for, one or several together.
 func TestNotFolded(t *testing.T) {
 	for name, change := range map[string]func(p *bundle.Program){
 		"a second reader": func(p *bundle.Program) {
-			p.Values = append(p.Values, bundle.Value{Name: "too", DType: bundle.I8, Rows: 1, Cols: 8})
+			p.Values = append(p.Values, bundle.Value{Name: "too", DType: bundle.I8, Rows: 1, Cols: 1})
 			p.Steps = append(p.Steps, bundle.Step{Op: bundle.OpPool, Name: "too", In: []int{p.Steps[0].Out}, Out: len(p.Values) - 1,
 				Pool: &bundle.Pool{Kind: "max", Over: "prefix"}})
 		},
 		"128 MiB": func(p *bundle.Program) {
 			p.Vocab = 1 << 20
 			t := &p.Tensors[p.Steps[0].TokenTable.Table]
-			*t = bundle.NewTensor("", bundle.I8, []int{p.Vocab, 8}, make([]int32, 8*p.Vocab))
+			*t = bundle.NewTensor("", bundle.I8, []int{p.Vocab, 1}, make([]int32, p.Vocab))
+		},
+		"three times 30 MiB": func(p *bundle.Program) {
+			p.Vocab = 1 << 18
+			t := &p.Tensors[p.Steps[0].TokenTable.Table]
+			*t = bundle.NewTensor("", bundle.I8, []int{p.Vocab, 1}, make([]int32, p.Vocab))
+			for i := range 2 { // the same tensors before it
+				first, wide, n := p.Steps[2*i], p.Steps[2*i+1], len(p.Values)
+				p.Values = append(p.Values, p.Values[first.Out], p.Values[wide.Out])
+				p.Values[n].Name, p.Values[n+1].Name = fmt.Sprint("first", i), fmt.Sprint("second", i)
+				first.Name, first.Out, wide.In, wide.Out = "another", n, []int{n}, n+1
+				p.Steps = slices.Insert(p.Steps, 0, first, wide)
+			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := chain{100, 20, 128, 3, []bool{true}}.program(1)
-			narrowed(p, 8, 1)
+			narrowed(p, 1, 1)
 			change(p)
 			differential(t, p, 1)
 			if names := bind(t, p, paths()[0]).StepNames(); !slices.Contains(names, "narrow") {
@@ -132,5 +144,29 @@ func BenchmarkFold(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// An engine that is only described says of itself what one that runs does, and can't run.
+func TestDescribe(t *testing.T) {
+	p := chain{1000, 40, 64, 5, []bool{true, true}}.program(1)
+	narrowed(p, 16, 1)
+	for _, path := range paths() {
+		runs := bind(t, p, path)
+		e, err := engine.Bind(p, engine.Options{Kernel: path, Describe: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Streams() != runs.Streams() || e.StateBytes() != runs.StateBytes() || e.ArenaBytes() != runs.ArenaBytes() || !slices.Equal(e.StepNames(), runs.StepNames()) {
+			t.Errorf("%s: described otherwise than it runs", path)
+		}
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("an engine without its tables runs")
+				}
+			}()
+			e.NewContext()
+		}()
 	}
 }
