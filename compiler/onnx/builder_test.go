@@ -18,6 +18,7 @@ func (b *fields) num(tag protowire.Number, v int64)    { *b = appendVarint(*b, t
 type testModel struct {
 	opset  int64 // 0: none
 	domain string
+	ir     int64 // version of the format; 0: 8, -1: none
 	graph  fields
 }
 
@@ -25,7 +26,13 @@ func newModel(opset int64) *testModel { return &testModel{opset: opset} }
 
 func (m *testModel) bytes() []byte {
 	var b fields
-	b.num(1, 8)
+	switch m.ir {
+	case 0:
+		b.num(1, 8)
+	case -1:
+	default:
+		b.num(1, m.ir)
+	}
 	b.str(2, "test")
 	b.msg(7, m.graph)
 	if m.opset != 0 {

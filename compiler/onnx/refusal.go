@@ -14,6 +14,7 @@ type Kind string
 const (
 	Damaged       Kind = "damaged"        // bytes that are no ONNX model
 	Structure     Kind = "structure"      // a graph that is none: cycle, dangling input, no outputs
+	FormatVersion Kind = "ir-version"     // a version of the file format that ONNX doesn't have
 	OpsetVersion  Kind = "opset"          // operator set missing or outside 11..21
 	UnknownOp     Kind = "unknown-op"     // no such operator in ONNX
 	Unsupported   Kind = "unsupported"    // an operator, or a form of one, that is not compiled

@@ -7,10 +7,21 @@ import (
 	"strings"
 )
 
-// checkModel looks at what surrounds the graph: opset imports, functions,
-// weights in other files.
+// The versions of the file format that are read: from the one that brought
+// opset imports to the newest of the standard (ONNX 1.20).
+const (
+	minIRVersion = 3
+	maxIRVersion = 13
+)
+
+// checkModel looks at what surrounds the graph: version of the format, opset
+// imports, functions, weights in other files.
 func (imp *importer) checkModel() {
 	m := imp.m
+	if m.irVersion < minIRVersion || m.irVersion > maxIRVersion {
+		imp.report(Problem{Kind: FormatVersion, Reason: fmt.Sprintf("IR version %d of the file format; versions %d to %d are read", m.irVersion, minIRVersion, maxIRVersion),
+			WayOut: "export with a released version of the exporter; where only the number is wrong: m = onnx.load(\"model.onnx\"); m.ir_version = 10; onnx.save(m, \"model.onnx\")"})
+	}
 	way := "export with torch.onnx.export(..., opset_version=17)"
 	found := false
 	for _, o := range m.opsets {

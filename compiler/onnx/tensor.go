@@ -21,7 +21,12 @@ const (
 	inInt64s
 	inUint64s
 	inStrings
+	inRaw
+	inFile
 )
+
+// storeNames are the fields' own names.
+var storeNames = [...]string{"float_data", "double_data", "int32_data", "int64_data", "uint64_data", "string_data", "raw_data", "external_data"}
 
 // onnxDType is one of TensorProto.DataType. ir is Invalid for the types that
 // models of this compiler can't have; bits is 0 for those without fixed size;
@@ -58,6 +63,9 @@ var onnxDTypes = [...]onnxDType{
 	21: {"uint4", ir.Invalid, 4, 8, inInt32s},
 	22: {"int4", ir.Invalid, 4, 8, inInt32s},
 	23: {"float4e2m1", ir.Invalid, 4, 8, inInt32s},
+	24: {"float8e8m0", ir.Invalid, 8, 8, inInt32s},
+	25: {"uint2", ir.Invalid, 2, 8, inInt32s},
+	26: {"int2", ir.Invalid, 2, 8, inInt32s},
 }
 
 // lookupDType returns nil for a number that ONNX does not define.

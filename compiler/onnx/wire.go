@@ -134,6 +134,7 @@ type tensorProto struct {
 	int64s    []byte // varints
 	uint64s   []byte // varints
 	strings   int
+	stores    []store // fields with values
 	segmented bool
 	external  bool
 	location  string
@@ -525,6 +526,10 @@ func appendName(f *field, dst *[]string, limit int) error {
 	return nil
 }
 
+// attrValues are the fields of an AttributeProto in which its value can lie.
+var attrValues = map[protowire.Number]string{2: "f", 3: "i", 4: "s", 5: "t", 6: "g", 7: "floats", 8: "ints", 9: "strings",
+	10: "tensors", 11: "graphs", 14: "tp", 15: "type_protos", 22: "sparse_tensor", 23: "sparse_tensors"}
+
 func (r *reader) attr(f *field, n *nodeProto, depth int) error {
 	sub, err := f.message("attribute", len(n.attrs))
 	if err != nil {
@@ -538,7 +543,11 @@ func (r *reader) attr(f *field, n *nodeProto, depth int) error {
 	}
 	var a attrProto
 	var floats, ints []byte
+	var values []protowire.Number
 	err = sub.each(func(f *field) error {
+		if attrValues[f.tag] != "" && !slices.Contains(values, f.tag) {
+			values = append(values, f.tag)
+		}
 		switch f.tag {
 		case 1:
 			return f.string(&a.name)
@@ -590,6 +599,8 @@ func (r *reader) attr(f *field, n *nodeProto, depth int) error {
 		return sub.errorf(0, "an attribute without a name")
 	case a.kind <= attrUndefined || a.kind >= numAttrKinds:
 		return sub.errorf(0, "attribute %q has no valid type (%d)", a.name, a.kind)
+	case len(values) > 1:
+		return sub.errorf(0, "attribute %q has values in %s and %s: which of them is meant, nobody can say", a.name, attrValues[values[0]], attrValues[values[1]])
 	case a.kind == attrTensor && a.tensor == nil:
 		return sub.errorf(0, "attribute %q is said to be a tensor, but has none", a.name)
 	case a.kind == attrGraph && a.graph == nil:
@@ -752,6 +763,7 @@ func (r *reader) tensor(m *message) (*tensorProto, error) {
 	t := new(tensorProto)
 	var dims []byte
 	err := m.each(func(f *field) error {
+		t.holds(f)
 		switch f.tag {
 		case 1:
 			return f.packed(&dims, protowire.VarintType)
@@ -817,6 +829,19 @@ func (r *reader) tensor(m *message) (*tensorProto, error) {
 	return t, nil
 }
 
+// payloadFields are the tags of a TensorProto under which values lie.
+var payloadFields = map[protowire.Number]store{4: inFloats, 5: inInt32s, 6: inStrings, 7: inInt64s, 9: inRaw, 10: inDoubles, 11: inUint64s, 13: inFile}
+
+// holds notes that a field has values in it. A list may come in several pieces,
+// and an empty one is none.
+func (t *tensorProto) holds(f *field) {
+	s, ok := payloadFields[f.tag]
+	if !ok || f.typ == protowire.BytesType && len(f.data) == 0 && s != inStrings || s != inRaw && slices.Contains(t.stores, s) {
+		return
+	}
+	t.stores = append(t.stores, s)
+}
+
 // elements multiplies dims; it fails where one is negative or the product is
 // more than any tensor may have.
 func elements(dims []int64) (int, error) {
@@ -852,10 +877,14 @@ func (t *tensorProto) check() error {
 	switch {
 	case d == nil:
 		return fmt.Errorf("element type %d, which ONNX does not define", t.dtype)
+	case len(t.stores) > 1:
+		return fmt.Errorf("has values in %s and %s: which of them are meant, nobody can say", storeNames[t.stores[0]], storeNames[t.stores[1]])
 	case t.external:
 		return nil
 	case t.segmented:
 		return fmt.Errorf("is stored in segments")
+	case len(t.stores) == 1 && t.stores[0] != inRaw && t.stores[0] != d.store:
+		return fmt.Errorf("has values in %s, which %s has none of", storeNames[t.stores[0]], d.name)
 	case d.bits == 0: // string, complex: refused by name where they are used
 		return nil
 	case t.hasRaw:
