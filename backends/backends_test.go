@@ -7,6 +7,7 @@ import (
 	"nepcoc/backends"
 	"nepcoc/internal/randprog"
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/engine"
 )
 
 func TestTargets(t *testing.T) {
@@ -16,11 +17,11 @@ func TestTargets(t *testing.T) {
 		if err != nil || got.Name != m.Name {
 			t.Errorf("LookupTarget(%q): %v, %v", m.Name, got, err)
 		}
-		if names[m.Name] || m.Doc == "" || m.GHz <= 0 || m.Cores < 1 || m.L1 <= 0 || m.L2 < m.L1 || m.L3 < m.L2 {
+		if names[m.Name] || m.Doc == "" || m.GHz <= 0 || m.Cores < 1 || m.L2 <= 0 || m.L3 < m.L2 {
 			t.Errorf("%+v: taken name, or something is missing", m)
 		}
-		if m.Arch != "arm64" && m.Arch != "amd64" {
-			t.Errorf("%s: architecture %q", m.Name, m.Arch)
+		if _, err := engine.Describe(randprog.New(1), m.Kernel); err != nil {
+			t.Errorf("%s: %v", m.Name, err)
 		}
 		c := m.Cost
 		for _, x := range []float64{c.Gated, c.GatedNorm, c.MAC, c.MAC16, c.Element, c.Lookup, c.Step} {

@@ -16,14 +16,16 @@ import (
 type Target struct {
 	Name string
 	Doc  string
-	Arch string // GOARCH
+	// Kernel is the kernel path that its cores run, by runtime/kernels/cpu's names: memory
+	// and state per flow differ by path.
+	Kernel string
 	// Requires lists CPU features without which a bundle for this target must
 	// not run. Both Arm targets require none: the kernels without dot product
 	// compute the same bits.
 	Requires []string
 	GHz      float64
 	Cores    int
-	L1, L2   int // bytes per core
+	L2       int // bytes per core
 	L3       int // bytes, shared
 	// Cost per core.
 	Cost Cost
@@ -42,20 +44,24 @@ type Cost struct {
 	Step      float64 // per step
 }
 
+// Share is the bytes of caches that a core has for itself when all are busy: what the planes of
+// its worker should fit.
+func (t *Target) Share() int { return t.L2 + t.L3/t.Cores }
+
 var targets = []Target{
 	{
-		Name: "bf3", Doc: "NVIDIA BlueField-3: 16 Cortex-A78AE cores, dot product", Arch: "arm64",
-		GHz: 2.5, Cores: 16, L1: 64 << 10, L2: 512 << 10, L3: 16 << 20,
+		Name: "bf3", Doc: "NVIDIA BlueField-3: 16 Cortex-A78AE cores, dot product", Kernel: "dotprod",
+		GHz: 2.5, Cores: 16, L2: 512 << 10, L3: 16 << 20,
 		Cost: Cost{Gated: 0.79, GatedNorm: 1.21, MAC: 0.06, MAC16: 0.29, Element: 0.5, Lookup: 0.24, Step: 200},
 	},
 	{
-		Name: "bf2", Doc: "NVIDIA BlueField-2: 8 Cortex-A72 cores, no dot product", Arch: "arm64",
-		GHz: 2.5, Cores: 8, L1: 32 << 10, L2: 512 << 10, L3: 6 << 20,
+		Name: "bf2", Doc: "NVIDIA BlueField-2: 8 Cortex-A72 cores, no dot product", Kernel: "neon",
+		GHz: 2.5, Cores: 8, L2: 512 << 10, L3: 6 << 20,
 		Cost: Cost{Gated: 2.2, GatedNorm: 3.0, MAC: 0.25, MAC16: 0.3, Element: 1, Lookup: 0.3, Step: 300},
 	},
 	{
-		Name: "host", Doc: "a server or laptop: x86-64 with AVX2, or any machine that Go runs on", Arch: "amd64",
-		GHz: 2.6, Cores: 1, L1: 32 << 10, L2: 1 << 20, L3: 32 << 20,
+		Name: "host", Doc: "a server or laptop: x86-64 with AVX2, or any machine that Go runs on", Kernel: "avx2",
+		GHz: 2.6, Cores: 1, L2: 1 << 20, L3: 32 << 20,
 		Cost: Cost{Gated: 0.35, GatedNorm: 0.58, MAC: 0.075, MAC16: 0.075, Element: 0.4, Lookup: 0.22, Step: 150},
 	},
 }

@@ -24,6 +24,7 @@ func compile(t *testing.T, o compiler.Options) (path string, size int, res *comp
 	if err != nil {
 		t.Fatal(err)
 	}
+	tiles(t, res)
 	data, err := bundle.Encode(res.Bundle, bundle.Options{})
 	if err != nil {
 		t.Fatal(err)

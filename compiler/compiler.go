@@ -169,7 +169,7 @@ func (c *compilation) run() error {
 	pctx := &passes.Context{Options: passes.Options{
 		ByteEncoding: c.ByteEncoding, Method: c.Method, TableStep: c.TableStep,
 		MaxDisagreement: c.MaxDisagreement, MaxRelError: maxRelError,
-		Target: passes.Machine{L1: c.res.Target.L1, L2: c.res.Target.L2},
+		Target: passes.Machine{L2: c.res.Target.L2, Share: c.res.Target.Share()},
 	}}
 	pctx.Calibrate = func(g *ir.Graph, observe func(*ir.Value, *ir.Tensor)) error {
 		// Errors of the calibration data are no fault of the model or of the

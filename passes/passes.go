@@ -71,7 +71,10 @@ type Options struct {
 
 // Machine is what tile has to know of a target.
 type Machine struct {
-	L1, L2 int // bytes of data cache per core
+	L2 int // bytes of second-level cache per core
+	// Share is the bytes of caches that a core has for itself when all are busy: its
+	// own, and its part of what they share.
+	Share int
 }
 
 // Fidelity compares an integer graph with the float graph on the inputs that

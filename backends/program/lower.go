@@ -42,8 +42,8 @@ func Lower(g *ir.Graph, info Info) (*bundle.Program, error) {
 			Name: g.OutputNames[i], Value: l.values[v], Kind: n.Str("kind", "logits"), Scale: n.Float("scale", 0),
 			ExpMult: int32(n.Int("exp_mult", 0)), ExpShift: n.Int("exp_shift", 0), Exp: l.tensor(n.Inputs[1])})
 	}
-	if len(g.Nodes) > 0 {
-		l.p.Plan = bundle.Plan{Tile: g.Nodes[0].Int("tile", 0), Arena: g.Nodes[0].Int("arena", 0), Offset: l.offsets}
+	for _, n := range g.Nodes { // all of the region have the same
+		l.p.Plan.Tile = max(l.p.Plan.Tile, n.Int("tile", 0))
 	}
 	if err := l.p.Validate(); err != nil {
 		return nil, fmt.Errorf("BUG: the compiler made an invalid program: %w", err)
@@ -55,7 +55,6 @@ type lowerer struct {
 	p       *bundle.Program
 	values  map[*ir.Value]int
 	tensors map[*ir.Value]int
-	offsets []int
 }
 
 // dtypes maps the integer types of the IR to those of bundles.
@@ -72,12 +71,9 @@ func (l *lowerer) value(v *ir.Value) int {
 	}
 	id := len(l.p.Values)
 	l.p.Values = append(l.p.Values, bundle.Value{Name: v.Name, DType: dtypes[v.Type.DType], Rows: rows, Cols: cols})
-	offset := -1
 	if v.Def != nil {
-		offset = v.Def.Int("offset", -1)
 		l.p.Values[id].Scale = v.Def.Float("scale", 0)
 	}
-	l.offsets = append(l.offsets, offset)
 	l.values[v] = id
 	return id
 }

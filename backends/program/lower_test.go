@@ -12,12 +12,12 @@ import (
 const integer = `graph "g" {
   %tokens = input i64[4]
   %table = const i8[3,2] [1, 2, 3, 4, 5, -6]
-  %x = token_table(%tokens, %table) {arena=192, encoding="token", offset=0, tile=0} : i8[4,2]
-  %p = int_pool(%x) {kind="max", offset=64} : i8[2]
+  %x = token_table(%tokens, %table) {encoding="token", tile=2} : i8[4,2]
+  %p = int_pool(%x) {kind="max"} : i8[2]
   %w = const i8[3,1,2] [1, -1, 2, -2, 3, -3]
   %b = const i32[3] [10, 20, -30]
   %mult = const i32[3] [1073741824, 1073741824, 1073741824]
-  %o = int_conv(%p, %w, %b, %mult) {dilation=1, groups=1, hi=2147483647, lo=-2147483648, offset=128, shift=30, stride=1} : i32[3] @"/head/Gemm"
+  %o = int_conv(%p, %w, %b, %mult) {dilation=1, groups=1, hi=2147483647, lo=-2147483648, shift=30, stride=1} : i32[3] @"/head/Gemm"
   %exp = const i32[2] [16777216, 100]
   %l = int_output(%o, %exp) {exp_mult=5, exp_shift=3, kind="softmax", scale=0.5} : i32[3]
   output %l as "logits"
@@ -47,7 +47,7 @@ func TestLower(t *testing.T) {
 	if got := strings.Join(ops, ", "); got != "token_table x, pool p, conv /head/Gemm" {
 		t.Errorf("steps: %s", got)
 	}
-	if len(p.Values) != 3 || p.Plan.Arena != 192 || len(p.Plan.Offset) != 3 || p.Plan.Offset[2] != 128 {
+	if len(p.Values) != 3 || p.Plan.Tile != 2 {
 		t.Errorf("values %+v, plan %+v", p.Values, p.Plan)
 	}
 	o := p.Outputs[0]
@@ -67,8 +67,7 @@ func TestLowerErrors(t *testing.T) {
 	for name, tc := range map[string]struct{ old, new, want string }{
 		"no step":     {"int_pool(%x)", "pool(%x)", "no step for it"},
 		"unproved":    {"[10, 20, -30]", "[2147483647, 20, -30]", "does not fit 32 bits"},
-		"overlap":     {"offset=64", "offset=0", "overlap"},
-		"arena":       {"arena=192", "arena=64", "outside the arena"},
+		"tile":        {"tile=2", "tile=9", "tile 9 is not in 0..4"},
 		"pool kind":   {`kind="max"`, `kind="median"`, "median"},
 		"output kind": {`kind="softmax"`, `kind="sparsemax"`, "sparsemax"},
 	} {

@@ -12,7 +12,6 @@ import (
 	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/engine"
-	"nepcoc/runtime/kernels/cpu"
 )
 
 func newInspect() *cobra.Command {
@@ -85,25 +84,20 @@ type inspection struct {
 	Steps     []backends.StepCost `json:"steps"`
 	Shapes    []string            `json:"shapes"`
 	Estimated float64             `json:"estimated_us"`
-	Plan      bundle.Plan         `json:"plan"`
-	// Streams says that flows are computed as their packets come, StateBytes what
-	// each then keeps.
-	Streams    bool `json:"streams"`
-	StateBytes int  `json:"state_bytes"`
-	Golden     int  `json:"golden_vectors"`
+	// Runs is what the engine does with the bundle on the target's kernels.
+	Runs   engine.Description `json:"runs"`
+	Golden int                `json:"golden_vectors"`
 }
 
 func newInspection(b *bundle.Bundle, t *backends.Target, n int) (*inspection, error) {
 	p := b.Program
-	// The portable kernels keep the most state per flow, and are everywhere the same.
-	e, err := engine.Bind(p, engine.Options{Kernel: cpu.Purego.String(), Describe: true})
+	runs, err := engine.Describe(p, t.Kernel)
 	if err != nil {
 		return nil, err
 	}
 	r := &inspection{
 		Digest: b.Digest.String(), Manifest: b.Manifest, Length: p.Length, Vocab: p.Vocab, Left: p.Left, Right: p.Right,
-		Target: t.Name, Tokens: n, Steps: backends.Estimate(p, t, n), Plan: p.Plan, Golden: len(b.Golden),
-		Streams: e.Streams(), StateBytes: e.StateBytes(),
+		Target: t.Name, Tokens: n, Steps: backends.Estimate(p, t, n), Runs: runs, Golden: len(b.Golden),
 	}
 	if b.Signature != nil {
 		r.Signer = bundle.Fingerprint(b.Signature.Key)
@@ -127,8 +121,8 @@ func (r *inspection) print(w io.Writer) {
 		{"calibration", fmt.Sprintf("%s on %d samples", m.Calibration.Method, m.Calibration.Samples)},
 		{"accuracy", fmt.Sprintf("%s of %d verdicts as float, logits cosine %.4f, worst error %.4g", cli.Percent(m.Accuracy.Agreement), m.Accuracy.Samples, m.Accuracy.Cosine, m.Accuracy.MaxError)},
 		{"weights", fmt.Sprintf("%s, %d multiply-adds per full input", cli.Bytes(m.Sizes.Weights), m.Sizes.MACs)},
-		{"memory", fmt.Sprintf("%s per worker, tile %s", cli.Bytes(int64(r.Plan.Arena)), tileText(r.Plan.Tile))},
-		{"streaming", streamText(r.Streams, r.StateBytes)},
+		{"memory", fmt.Sprintf("%s per worker on %s (kernels: %s), %s at a time", cli.Bytes(int64(r.Runs.Arena)), r.Target, r.Runs.Kernel, tileText(r.Runs.Tile))},
+		{"streaming", streamText(r.Runs.Streams, r.Runs.State)},
 		{"golden vectors", fmt.Sprint(r.Golden)},
 	}
 	if r.Signer != "" {

@@ -238,11 +238,4 @@ func (g *gen) plan() {
 	if g.p.Plan.Tile > g.p.Length {
 		g.p.Plan.Tile = 0
 	}
-	if g.coin(2) {
-		return
-	}
-	for _, v := range g.p.Values {
-		g.p.Plan.Offset = append(g.p.Plan.Offset, g.p.Plan.Arena)
-		g.p.Plan.Arena += (v.Rows*v.Cols*v.DType.Size() + 63) &^ 63
-	}
 }

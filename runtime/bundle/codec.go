@@ -119,6 +119,7 @@ func decode(data []byte) (*Bundle, error) {
 	if err := decodeJSON(c.find(programSection), form.program, b.Program); err != nil {
 		return nil, err
 	}
+	form.upgrade(b)
 	if err := splitTensors(b.Program, c.find(weightsSection)); err != nil {
 		return nil, fmt.Errorf("section weights: %w", err)
 	}

@@ -59,7 +59,7 @@ func TestRoundTrip(t *testing.T) {
 
 // The digest of the hand-made bundle, on every machine. It changes with the
 // format (then FormatVersion changes too) or with the zstd encoder.
-const smallDigest = "499fcb22a1e926ec3ae73c47e37a6f7bffe89a0a9098fc1627b6603ef76a1fba"
+const smallDigest = "40e0774a2c29477e47cf5dc56e3e0bf68fcacd614ffc9ff7101df46581bc96b9"
 
 func TestDeterministic(t *testing.T) {
 	data := mustEncode(t, small(), Options{})
@@ -321,7 +321,6 @@ func table(tb testing.TB) *Bundle {
 	b.Program.Values = append(b.Program.Values, Value{Name: "wide", DType: I8, Rows: 6, Cols: 256})
 	b.Program.Steps = append(b.Program.Steps[:1:1], append([]Step{{Op: OpSlice, Name: "first", In: []int{6}, Out: 0, Slice: &Slice{Axis: 1, Step: 1}}}, b.Program.Steps[1:]...)...)
 	b.Program.Tensors[b.Program.Steps[0].TokenTable.Table] = NewTensor("table", I8, []int{65541, 256}, v)
-	b.Program.Plan.Offset = nil
 	return b
 }
 

@@ -42,7 +42,8 @@
 // What changes otherwise, and what a new version takes, is said at formats.
 //
 //	1 the first
-//	2 sizes.parameters and notes.error, which were always 0, are gone
+//	2 sizes.parameters and notes.error, which were always 0, are gone; so are the plan's
+//	  arena and offsets, which no engine followed, while it now follows the tile
 //
 // # Trust
 //

@@ -7,13 +7,17 @@ package bundle
 // The first change after that makes a new version: copy the structs as they were to a
 // file formatN.go, which never changes again; point this table to them; raise FormatVersion; list the
 // change in doc.go; and put files of version N, with what they gave, into testdata/formatN for the tests
-// of all later versions. A field that goes is simply not read any more. Where
-// its meaning moved to another, or a zero value would not mean "as before", decode has
-// to fill the new field from the old struct.
+// of all later versions. A field that goes is simply not read any more. What was meant otherwise
+// than today's structs say, upgrade puts right.
 //
 // The alternative, tags on fields that name their first and last version, needs no
 // copies, but then whoever forgets a tag changes what old files may hold without noticing.
-var formats = map[int]struct{ manifest, program func() any }{
-	1: {func() any { return new(manifest1) }, func() any { return new(program1) }},
-	2: {func() any { return new(Manifest) }, func() any { return new(Program) }},
+var formats = map[int]struct {
+	manifest, program func() any
+	upgrade           func(*Bundle)
+}{
+	1: {func() any { return new(manifest1) }, func() any { return new(program1) }, func(b *Bundle) {
+		b.Program.Plan.Tile = 0 // no engine of that time followed it
+	}},
+	2: {func() any { return new(Manifest) }, func() any { return new(Program) }, func(*Bundle) {}},
 }

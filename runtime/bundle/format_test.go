@@ -176,7 +176,8 @@ func TestVersionsAreApart(t *testing.T) {
 		return bytes.Replace(b, []byte(old), []byte(new), 1)
 	}
 	m1 := edit(edit(m, `"format":2`, `"format":1`), `"sizes":{`, `"sizes":{"parameters":0,`)
-	if err := as(1, m1, p); err != nil {
+	p1 := edit(p, `"plan":{"tile":0`, `"plan":{"tile":0,"arena":0,"offset":null`)
+	if err := as(1, m1, p1); err != nil {
 		t.Fatal(err)
 	}
 	if err := as(2, m, p); err != nil {
@@ -192,11 +193,13 @@ func TestVersionsAreApart(t *testing.T) {
 		{"far newer", 1 << 31, m, p, "written by a newer nepcoc (format 2147483648; this program reads 1 to 2): update nepcod"},
 		{"none", 0, m, p, "format version 0 does not exist"},
 		{"manifest of 1 in a file of 2", 2, m1, p, `section manifest: json: unknown field "parameters"`},
+		{"program of 1 in a file of 2", 2, m, p1, `section program: json: unknown field "arena"`},
+		{"program of 2 in a file of 1", 1, m1, p, "section program: JSON is not in canonical form"},
 		{"manifest of 2 in a file of 1", 1, m, p, "section manifest: JSON is not in canonical form"},
-		{"number of 2 in a file of 1", 1, edit(m1, `"format":1`, `"format":2`), p, "manifest: format 2 in a file of version 1"},
+		{"number of 2 in a file of 1", 1, edit(m1, `"format":1`, `"format":2`), p1, "manifest: format 2 in a file of version 1"},
 		{"number of 1 in a file of 2", 2, edit(m, `"format":2`, `"format":1`), p, "manifest: format 1 in a file of version 2"},
-		{"a later field", 1, edit(m1, `"sizes":{`, `"later":1,"sizes":{`), p, `section manifest: json: unknown field "later"`},
-		{"a later step", 1, m1, edit(p, `"token_table":{`, `"later":1,"token_table":{`), `section program: json: unknown field "later"`},
+		{"a later field", 1, edit(m1, `"sizes":{`, `"later":1,"sizes":{`), p1, `section manifest: json: unknown field "later"`},
+		{"a later step", 1, m1, edit(p1, `"token_table":{`, `"later":1,"token_table":{`), `section program: json: unknown field "later"`},
 	} {
 		if err := as(tc.version, tc.m, tc.p); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want %s", tc.name, err, tc.want)

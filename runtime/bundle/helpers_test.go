@@ -67,7 +67,7 @@ func small() *Bundle {
 	}
 	p.Outputs = []Output{{Name: "logits", Value: logits, Kind: "logits", Scale: 1.0 / 64,
 		ExpMult: 1 << 8, ExpShift: 8, Exp: tensor(I32, func(i int) int32 { return 1 << 24 >> i }, 16)}}
-	p.Plan = Plan{Tile: 0, Arena: 256, Offset: []int{0, 64, 128, 192, 0, -1}}
+	p.Plan = Plan{Tile: 4}
 	threshold := 0.5
 	return &Bundle{
 		Manifest: Manifest{

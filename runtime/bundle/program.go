@@ -299,11 +299,8 @@ type Slice struct {
 // Plan is the tile pass's decision for the bundle's target. It changes speed,
 // never results.
 type Plan struct {
-	// Tile is the number of positions that the local region is computed in
-	// at a time, 0 for all.
+	// Tile is the number of positions of the local region that are computed
+	// at a time, 0 for all. Working memory follows from it, on each kernel path in
+	// another way: see engine.Describe.
 	Tile int `json:"tile"`
-	// Arena is the bytes of working memory per worker; Offset[i] is where
-	// value i lies in it, -1 where the engine keeps it elsewhere.
-	Arena  int   `json:"arena"`
-	Offset []int `json:"offset"`
 }

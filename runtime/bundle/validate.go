@@ -84,8 +84,6 @@ type checker struct {
 // known is what the steps so far say about a value.
 type known struct {
 	written bool
-	first   int // step that computes it
-	last    int // last step that reads it
 	span    []span
 	// Row p depends on the tokens [p-left, p+right]; both are Length where it
 	// may depend on all of them.
@@ -202,11 +200,8 @@ func (c *checker) step(i int, s *Step) error {
 	if err := r.check(c, s); err != nil {
 		return err
 	}
-	for _, v := range s.In {
-		c.values[v].last = i
-	}
 	k := &c.values[s.Out]
-	k.written, k.first, k.last = true, i, i
+	k.written = true
 	if k.span == nil {
 		k.span = []span{typeSpan(c.out(s).DType)}
 	}
@@ -311,7 +306,6 @@ func (c *checker) output(o *Output) error {
 	if v.Rows != 1 {
 		return fmt.Errorf("value %d (%q) has %d rows, an output is a vector", o.Value, v.Name, v.Rows)
 	}
-	c.values[o.Value].last = len(c.p.Steps)
 	switch o.Kind {
 	case "logits", "softmax", "log_softmax", "sigmoid", "argmax":
 	default:
@@ -342,48 +336,7 @@ func (c *checker) output(o *Output) error {
 	return within("exp_shift", int64(o.ExpShift), 0, 62)
 }
 
-// plan checks that values which are alive at the same time do not overlap in
-// the arena.
+// plan checks the plan.
 func (c *checker) plan() error {
-	p := &c.p.Plan
-	if err := within("tile", int64(p.Tile), 0, int64(c.p.Length)); err != nil {
-		return err
-	}
-	if err := within("arena", int64(p.Arena), 0, maxValueBytes); err != nil {
-		return err
-	}
-	if len(p.Offset) == 0 {
-		return nil
-	}
-	if len(p.Offset) != len(c.values) {
-		return fmt.Errorf("%d offsets for %d values", len(p.Offset), len(c.values))
-	}
-	for i, at := range p.Offset {
-		v := &c.p.Values[i]
-		if at == -1 {
-			continue
-		}
-		if at < 0 || at > p.Arena-v.size() {
-			return fmt.Errorf("value %d (%q): %d bytes at offset %d lie outside the arena of %d", i, v.Name, v.size(), at, p.Arena)
-		}
-		for j, other := range p.Offset[:i] {
-			w := &c.p.Values[j]
-			apart := other == -1 || at+v.size() <= other || other+w.size() <= at ||
-				c.values[i].last < c.values[j].first || c.values[j].last < c.values[i].first
-			if !apart && !c.isFlattened(i, j) {
-				return fmt.Errorf("values %d (%q) and %d (%q) overlap in the arena", j, w.Name, i, v.Name)
-			}
-		}
-	}
-	return nil
-}
-
-// isFlattened: one is the other with another shape, so they may share memory
-// if they begin together.
-func (c *checker) isFlattened(i, j int) bool {
-	same := func(out, in int) bool {
-		s := &c.p.Steps[c.values[out].first]
-		return s.Op == OpFlatten && s.In[0] == in
-	}
-	return c.p.Plan.Offset[i] == c.p.Plan.Offset[j] && (same(i, j) || same(j, i))
+	return within("tile", int64(c.p.Plan.Tile), 0, int64(c.p.Length))
 }

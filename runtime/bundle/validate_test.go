@@ -3,7 +3,6 @@ package bundle
 import (
 	"encoding/binary"
 	"math"
-	"slices"
 	"testing"
 	"time"
 )
@@ -50,7 +49,6 @@ func extend(p *Program, s Step, d DType, rows, cols int) {
 	}
 	s.Name, s.Out = "extra", len(p.Values)
 	p.Values = append(p.Values, Value{Name: "extra", DType: d, Rows: rows, Cols: cols})
-	p.Plan.Offset = append(p.Plan.Offset, -1)
 	p.Steps = append(p.Steps, s)
 }
 
@@ -141,7 +139,7 @@ func TestValidateRefuses(t *testing.T) {
 		{"table size", func(p *Program) { c(p).Requant.Table = constant(p, I16, 0, 12) }, "has 12 entries, not a power of two"},
 		{"table entry", func(p *Program) { set(p, c(p).Requant.Table, 3, 200) }, "entry 3 is 200, not in -128..127"},
 		{"table without mult", func(p *Program) { p.Steps[headStep].Conv.Requant.Table = 0 }, "a table needs mult"},
-		{"accumulator as i8", func(p *Program) { p.Values[5].DType = I8; p.Plan.Offset = nil }, "without mult the output must be i32"},
+		{"accumulator as i8", func(p *Program) { p.Values[5].DType = I8 }, "without mult the output must be i32"},
 		{"clamp", func(p *Program) { r := &c(p).Requant; r.Table, r.Lo, r.Hi = -1, 5, 4 }, "clamp 5..4 is not a range within i8"},
 		{"clamp beyond the type", func(p *Program) { r := &c(p).Requant; r.Table, r.Hi = -1, 128 }, "clamp 0..128 is not a range within i8"},
 		// Pooling.
@@ -208,15 +206,11 @@ func TestValidateRefuses(t *testing.T) {
 		{"output value", func(p *Program) { p.Outputs[0].Value = 9 }, `output 0 ("logits"): value 9 of 6`},
 		{"output of many rows", func(p *Program) { p.Outputs[0].Value = 2 }, "has 6 rows, an output is a vector"},
 		{"output name twice", func(p *Program) { p.Outputs = append(p.Outputs, p.Outputs[0]) }, `output 1: the name "logits" is taken`},
-		{"output kind", func(p *Program) { p.Outputs[0].Kind = "sigmoid" }, `unknown kind "sigmoid"`},
+		{"output kind", func(p *Program) { p.Outputs[0].Kind = "sparsemax" }, `unknown kind "sparsemax"`},
 		{"exp", func(p *Program) { set(p, p.Outputs[0].Exp, 0, 0) }, "entry 0 is 0"},
 		{"exp range", func(p *Program) { set(p, p.Outputs[0].Exp, 1, 1<<24+1) }, "entry 1 is 16777217"},
 		{"exp type", func(p *Program) { p.Outputs[0].Exp = c(p).W }, "exp: tensor"},
 		{"tile", func(p *Program) { p.Plan.Tile = 7 }, "plan: tile 7 is not in 0..6"},
-		{"arena", func(p *Program) { p.Plan.Arena = 1 << 40 }, "plan: arena 1099511627776"},
-		{"offsets", func(p *Program) { p.Plan.Offset = []int{0} }, "plan: 1 offsets for 6 values"},
-		{"offset outside", func(p *Program) { p.Plan.Offset[0] = 250 }, "lie outside the arena of 256"},
-		{"overlap", func(p *Program) { p.Plan.Offset[1] = 20 }, `plan: values 0 ("x") and 1 ("a") overlap in the arena`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := small().Program
@@ -235,11 +229,7 @@ func TestValidateAcceptsTheEdge(t *testing.T) {
 			extend(p, Step{Op: OpMul, In: []int{2, 3}, Mul: &Mul{Mult: 1, Shift: 7, Lo: -128, Hi: 127}}, I8, 6, 4)
 			extend(p, Step{Op: OpPool, In: []int{6}, Pool: &Pool{Kind: "max", Over: "prefix"}}, I8, 1, 4)
 		},
-		"flatten in place": func(p *Program) {
-			p.Plan.Offset = slices.Clone(p.Plan.Offset)
-			extend(p, Step{Op: OpFlatten, In: []int{2}}, I8, 1, 24)
-			p.Plan.Offset[6] = p.Plan.Offset[2]
-		},
+		"flatten": func(p *Program) { extend(p, Step{Op: OpFlatten, In: []int{2}}, I8, 1, 24) },
 	} {
 		p := small().Program
 		change(p)

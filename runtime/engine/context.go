@@ -15,7 +15,7 @@ import (
 type Context struct {
 	// Profile, if set, collects the time of each step.
 	Profile *Profile
-	// Trace, if set, is called after each step of Run with the rows that it
+	// Trace, if set, is called at the end of Run for each step in order, with the rows that it
 	// computed, row-major, to be read only: those that the flow needs, so
 	// often fewer than the value has. Values that exist in no memory (maxima taken
 	// as they are computed, changes of shape) are left out.
@@ -39,6 +39,9 @@ type Context struct {
 	sums []int64
 	a, b []int32
 	conv *conv.Scratch
+
+	tiles *Stream   // the state between tiles, where Run works in tiles
+	trace [][]int32 // by value, during a traced Run
 }
 
 // Profile is the time spent in each of Engine.StepNames.
@@ -49,9 +52,6 @@ type Profile struct {
 
 // NewContext makes the memory for one worker.
 func (e *Engine) NewContext() *Context {
-	if e.describe {
-		panic("BUG: an engine bound to be described can't run")
-	}
 	p, l, n := e.p, e.lay, len(e.p.Values)
 	c := &Context{
 		e: e, need: make([]int, n+1), done: make([]int, n),
@@ -67,7 +67,7 @@ func (e *Engine) NewContext() *Context {
 	for v := range n {
 		val := &p.Values[v]
 		if at := l.place[planeForm][v]; at != nil {
-			c.planes[v] = plane.Over(arena[at.offset:at.offset+at.size], e.planes, val.Cols, val.Rows, l.left, l.right)
+			c.planes[v] = plane.Over(arena[at.offset:at.offset+at.size], e.planes, val.Cols, l.rows[v], l.left, l.right)
 		}
 		if at := l.place[rowForm][v]; at != nil {
 			start, count := unsafe.Pointer(&arena[at.offset]), val.Rows*val.Cols
@@ -84,6 +84,9 @@ func (e *Engine) NewContext() *Context {
 			c.acc[v] = gated.NewAcc(val.Cols, e.planes)
 		}
 	}
+	if e.Tile() > 0 {
+		c.tiles = e.NewStream()
+	}
 	return c
 }
 
@@ -97,23 +100,46 @@ func (c *Context) Run(tokens []int32, valid int, out [][]int32) error {
 	if err := c.e.checkOut(out); err != nil {
 		return err
 	}
-	c.tokens = tokens
+	if c.Profile != nil {
+		c.Profile.begin(len(c.e.ops))
+	}
+	if c.Trace != nil {
+		c.trace = make([][]int32, len(c.e.p.Values))
+	}
 	c.e.require(c.need, valid)
-	switch {
-	case c.Trace != nil:
-		c.traced()
-	case c.Profile != nil:
-		c.profiled()
-	default:
+	if c.tiles != nil {
+		c.tiles.Begin()
+		c.finish(c.tiles, tokens)
+	} else {
+		c.tokens = tokens
 		for i := range c.e.ops {
-			if o := &c.e.ops[i]; c.need[o.out] > 0 {
-				o.run(c)
+			if c.need[c.e.ops[i].out] > 0 {
+				c.run(i)
 			}
 		}
+		c.tokens = nil
 	}
-	c.tokens = nil
 	c.results(out)
+	if c.Trace != nil {
+		c.traced()
+	}
 	return nil
+}
+
+// run runs a step, and accounts for it where that is asked for.
+func (c *Context) run(i int) {
+	o := &c.e.ops[i]
+	switch {
+	case c.trace != nil:
+		o.run(c)
+		c.keep(o.out)
+	case c.Profile != nil && c.Profile.Runs > 0: // streams outside Run are not accounted for
+		start := time.Now()
+		o.run(c)
+		c.Profile.Nanoseconds[i] += time.Since(start).Nanoseconds()
+	default:
+		o.run(c)
+	}
 }
 
 // NewOutput makes the slices for Run's results.
@@ -143,47 +169,39 @@ func (c *Context) results(out [][]int32) {
 	}
 }
 
-func (c *Context) profiled() {
-	ns := c.Profile.Nanoseconds
-	if len(ns) != len(c.e.ops) {
-		ns = make([]int64, len(c.e.ops))
-		c.Profile.Nanoseconds = ns
+// begin accounts for one more run of n steps.
+func (p *Profile) begin(n int) {
+	if len(p.Nanoseconds) != n {
+		p.Nanoseconds = make([]int64, n)
 	}
-	c.Profile.Runs++
-	last := time.Now()
-	for i := range c.e.ops {
-		if o := &c.e.ops[i]; c.need[o.out] > 0 {
-			o.run(c)
-		}
-		now := time.Now()
-		ns[i] += now.Sub(last).Nanoseconds()
-		last = now
-	}
+	p.Runs++
 }
 
-func (c *Context) traced() {
-	for i := range c.e.ops {
-		o := &c.e.ops[i]
-		v, rows := o.out, c.need[o.out]
-		if rows == 0 {
-			continue
-		}
-		o.run(c)
-		if c.e.pooled[v] {
-			continue
-		}
-		cols := c.e.p.Values[v].Cols
-		data := make([]int32, rows*cols)
-		for t := range rows {
-			row := data[t*cols:][:cols]
-			if c.e.lay.place[rowForm][v] != nil {
-				copy(row, c.row(v, t, row))
-				continue
-			}
+// keep copies the rows of value v that were computed just now.
+func (c *Context) keep(v int) {
+	if c.e.pooled[v] {
+		return
+	}
+	buf := make([]int32, c.e.p.Values[v].Cols)
+	for t := c.done[v]; t < c.need[v]; t++ {
+		row := buf
+		if c.e.lay.place[rowForm][v] != nil {
+			row = c.row(v, t, buf)
+		} else {
 			for ch := range row {
 				row[ch] = int32(c.planes[v].At(ch, t))
 			}
 		}
-		c.Trace(v, rows, data)
+		c.trace[v] = append(c.trace[v], row...)
 	}
+}
+
+// traced hands out what was kept.
+func (c *Context) traced() {
+	for i := range c.e.ops {
+		if v := c.e.ops[i].out; c.trace[v] != nil {
+			c.Trace(v, len(c.trace[v])/c.e.p.Values[v].Cols, c.trace[v])
+		}
+	}
+	c.trace = nil
 }

@@ -34,16 +34,12 @@ type Options struct {
 	// CPU has. Gated layers
 	// that avx512 has no kernels for run on avx2.
 	Kernel string
-	// Describe binds an engine that is only asked about itself: tables that are stored narrow
-	// are not widened, which takes a second with the portable kernels.
-	Describe bool
 }
 
 // Engine is a program bound to this machine. It may be shared by goroutines.
 type Engine struct {
-	p        *bundle.Program
-	path     cpu.Path
-	describe bool
+	p    *bundle.Program
+	path cpu.Path
 	// planes is the path of what works on planes: gated layers, and what writes and reads them.
 	planes cpu.Path
 	ops    []op
@@ -74,13 +70,8 @@ func Bind(p *bundle.Program, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	p = fold(p, path, o.Describe)
-	e := &Engine{p: p, path: path, planes: path, describe: o.Describe}
-	if path == cpu.AVX512 && !fits(p, path) {
-		e.planes = cpu.AVX2
-	}
-	e.pooled = pooledValues(p)
-	e.lay = newLayout(p, e.planes, e.pooled)
+	e := arrange(fold(p, path, false), path)
+	p = e.p
 	for _, v := range p.Values {
 		e.cols = max(e.cols, rescale.Pad(v.Cols), chunk)
 	}
@@ -95,8 +86,48 @@ func Bind(p *bundle.Program, o Options) (*Engine, error) {
 			e.ops = append(e.ops, op{s.Name, s.Out, run})
 		}
 	}
-	e.stream = planStream(e)
 	return e, nil
+}
+
+// arrange decides all that follows from a program and a kernel path, on any machine: which
+// values have which form, what runs in chunks, and where everything lies.
+func arrange(p *bundle.Program, path cpu.Path) *Engine {
+	e := &Engine{p: p, path: path, planes: path}
+	if path == cpu.AVX512 && !fits(p, path) {
+		e.planes = cpu.AVX2
+	}
+	e.pooled = pooledValues(p)
+	e.lay = newLayout(p, e.planes, e.pooled)
+	e.stream = planStream(e)
+	e.lay.settle(p, e.stream)
+	return e
+}
+
+// Description is how a program runs on a kernel path.
+type Description struct {
+	Kernel string `json:"kernel"`
+	// Arena is the bytes of working memory of a worker: Engine.ArenaBytes.
+	Arena int `json:"arena_bytes"`
+	// Tile is the number of positions of the local region that are computed at a time, 0 for all.
+	Tile int `json:"tile"`
+	// Streams says that flows are computed as their packets come, State the bytes that
+	// each then keeps.
+	Streams bool `json:"streams"`
+	State   int  `json:"state_bytes"`
+}
+
+// Describe says how a valid program runs on the kernel path of a name, whether or not this machine has it.
+func Describe(p *bundle.Program, kernel string) (Description, error) {
+	path, err := cpu.Parse(kernel)
+	if err != nil {
+		return Description{}, err
+	}
+	return arrange(fold(p, path, true), path).Describe(), nil
+}
+
+// Describe says how the program runs.
+func (e *Engine) Describe() Description {
+	return Description{e.KernelPath(), e.ArenaBytes(), e.Tile(), e.Streams(), e.StateBytes()}
 }
 
 func choosePath(name string) (cpu.Path, error) {
@@ -137,6 +168,15 @@ func (e *Engine) StepNames() []string {
 
 // ArenaBytes is the working memory of one context.
 func (e *Engine) ArenaBytes() int { return e.lay.bytes }
+
+// Tile is the number of positions of the local region that are computed at a time, 0 for all: what
+// the program's plan says, where the region runs in tiles at all.
+func (e *Engine) Tile() int {
+	if e.stream == nil {
+		return 0
+	}
+	return e.stream.tile
+}
 
 // binders bind a step; a nil run means that there is nothing to do at run time.
 var binders map[string]func(*Engine, *bundle.Step) (func(*Context), error)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"nepcoc/internal/randprog"
@@ -147,26 +148,24 @@ func BenchmarkFold(b *testing.B) {
 	}
 }
 
-// An engine that is only described says of itself what one that runs does, and can't run.
+// What is said of a program without widening its tables is what runs.
 func TestDescribe(t *testing.T) {
 	p := chain{1000, 40, 64, 5, []bool{true, true}}.program(1)
 	narrowed(p, 16, 1)
-	for _, path := range paths() {
-		runs := bind(t, p, path)
-		e, err := engine.Bind(p, engine.Options{Kernel: path, Describe: true})
-		if err != nil {
-			t.Fatal(err)
+	for _, q := range []*bundle.Program{p, planned(p, 16), randprog.New(1), randomChain(3)} {
+		for _, path := range paths() {
+			d, err := engine.Describe(q, path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e := bind(t, q, path)
+			want := engine.Description{Kernel: path, Arena: e.ArenaBytes(), Tile: e.Tile(), Streams: e.Streams(), State: e.StateBytes()}
+			if d != want || e.Describe() != want {
+				t.Errorf("%s: described as %+v, runs as %+v", path, d, want)
+			}
 		}
-		if e.Streams() != runs.Streams() || e.StateBytes() != runs.StateBytes() || e.ArenaBytes() != runs.ArenaBytes() || !slices.Equal(e.StepNames(), runs.StepNames()) {
-			t.Errorf("%s: described otherwise than it runs", path)
-		}
-		func() {
-			defer func() {
-				if recover() == nil {
-					t.Error("an engine without its tables runs")
-				}
-			}()
-			e.NewContext()
-		}()
+	}
+	if _, err := engine.Describe(p, "sse9"); err == nil || !strings.Contains(err.Error(), "dotprod") {
+		t.Errorf("an unknown kernel path: %v", err)
 	}
 }

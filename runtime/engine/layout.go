@@ -18,18 +18,22 @@ const (
 )
 
 // layout says where the values of a program lie in a context's arena, in
-// which forms. It is the engine's own: the forms differ by kernel path, so the
-// bundle's plan (made for a target, in rows) only informs the cost report.
+// which forms. The forms differ by kernel path, which is known on the machine only: so
+// a bundle says how many positions are computed at a time, and this is what memory follows from.
 type layout struct {
 	bytes       int
 	path        cpu.Path
 	left, right int // padding that planes leave room for
 	place       [forms][]*place
+	rows        []int    // by value: rows that its plane has room for
+	all         []*place // in order of first use
 }
 
 // place is a piece of the arena. Values share one where a step works in place
 // or only changes the shape.
 type place struct {
+	value        int
+	form         form
 	offset, size int
 	first, last  int // steps between which it is in use
 }
@@ -44,7 +48,7 @@ func native(p *bundle.Program, s *bundle.Step, wantsPlane bool) form {
 	return rowForm
 }
 
-// newLayout decides the forms and places of the values.
+// newLayout decides the forms of the values and which share a place; settle gives places their memory.
 func newLayout(p *bundle.Program, path cpu.Path, pooled []bool) *layout {
 	// Streams compute blocks from any position on, so that the last one may end
 	// beyond the last row: some padding there keeps it off the next channel. Some on the left
@@ -80,7 +84,6 @@ func newLayout(p *bundle.Program, path cpu.Path, pooled []bool) *layout {
 		want[rowForm][o.Value] = true
 		last[o.Value] = len(p.Steps)
 	}
-	var all []*place
 	for i := range p.Steps {
 		s := &p.Steps[i]
 		v := s.Out
@@ -97,13 +100,28 @@ func newLayout(p *bundle.Program, path cpu.Path, pooled []bool) *layout {
 				l.place[f][v] = at
 				continue
 			}
-			at := &place{size: l.size(&p.Values[v], f), first: i, last: last[v]}
+			at := &place{value: v, form: f, first: i, last: last[v]}
 			l.place[f][v] = at
-			all = append(all, at)
+			l.all = append(l.all, at)
 		}
 	}
-	l.bytes = assign(all)
 	return l
+}
+
+// settle lays the arena out. Planes of the values that are computed tile by tile have room for the
+// rows of a window only, all others for all rows.
+func (l *layout) settle(p *bundle.Program, s *streamPlan) {
+	l.rows = make([]int, len(p.Values))
+	for v := range p.Values {
+		l.rows[v] = p.Values[v].Rows
+		if s != nil && s.tile > 0 && s.local[v] {
+			l.rows[v] = min(l.rows[v], s.window())
+		}
+	}
+	for _, at := range l.all {
+		at.size = l.size(p, at.value, at.form)
+	}
+	l.bytes = assign(l.all)
 }
 
 // shared is the place of an input that the output of step i can take over.
@@ -120,11 +138,12 @@ func (l *layout) shared(s *bundle.Step, f form, i int) *place {
 	return nil
 }
 
-func (l *layout) size(v *bundle.Value, f form) int {
+func (l *layout) size(p *bundle.Program, v int, f form) int {
+	val := &p.Values[v]
 	if f == planeForm {
-		return plane.Size(l.path, v.Cols, v.Rows, l.left, l.right)
+		return plane.Size(l.path, val.Cols, l.rows[v], l.left, l.right)
 	}
-	return v.Rows * v.Cols * v.DType.Size()
+	return val.Rows * val.Cols * val.DType.Size()
 }
 
 // assign gives each place, in order of first use, the lowest offset that is

@@ -18,20 +18,31 @@ import (
 // where keeping whole planes would take 200 kB. They are copied into the worker's
 // planes before a chunk and out of them after it. These planes are as short as a chunk
 // allows, so that those of a layer fit the first-level cache.
+//
+// Tiles are the same thing for inputs whose planes would not fit the caches: where the program's
+// plan says so, Run and chunks that are longer than a tile go through the region a tile at a time, and
+// a worker's planes have room for no more than that.
 
 // streamPlan says how a program's region runs in chunks.
 type streamPlan struct {
+	tile    int    // positions at a time, at most; 0: as many as there are
 	local   []bool // by value: computed chunk by chunk
 	lag     []int  // by value: positions behind the tokens
 	history []int  // by value: columns kept, a multiple of plane.Word
 	back    int    // rows before a chunk's first token that it touches
+	ahead   int    // the largest lag
 }
+
+// window is the number of rows that a chunk may touch: a tile, what it looks back at, and, at the end of
+// a flow, the look-ahead of all layers.
+func (s *streamPlan) window() int { return s.back + s.tile + s.ahead }
 
 // planStream is nil for programs whose region is not a chain of gated layers
 // that ends in maxima.
 func planStream(e *Engine) *streamPlan {
 	p, n := e.p, len(e.p.Values)
-	s := &streamPlan{local: make([]bool, n), lag: make([]int, n), history: make([]int, n)}
+	s := &streamPlan{tile: p.Plan.Tile, local: make([]bool, n), lag: make([]int, n), history: make([]int, n)}
+	over := ""
 	for i := range p.Steps {
 		step := &p.Steps[i]
 		v := step.Out
@@ -52,8 +63,15 @@ func planStream(e *Engine) *streamPlan {
 		case step.Op == bundle.OpTokenTable, step.Op == bundle.OpGatedConv:
 			return nil
 		case step.Op == bundle.OpPool:
-			if in := step.In[0]; s.local[in] && !e.pooled[in] {
+			in := step.In[0]
+			if s.local[in] && !e.pooled[in] {
 				return nil
+			}
+			if s.local[in] && over != "" && over != step.Pool.Over {
+				s.tile = 0 // one maximum goes on where the other has ended: no window is short
+			}
+			if s.local[in] {
+				over = step.Pool.Over
 			}
 		}
 	}
@@ -71,6 +89,7 @@ func planStream(e *Engine) *streamPlan {
 	}
 	for v := range n {
 		s.back = max(s.back, s.lag[v]+s.history[v])
+		s.ahead = max(s.ahead, s.lag[v])
 	}
 	return s
 }
@@ -158,16 +177,27 @@ func (c *Context) Append(s *Stream, tokens []int32) error {
 	if plan == nil || s.n-s.done < plane.Block || s.n == len(s.tokens) {
 		return nil
 	}
-	to := s.n - (s.n-s.done)%plane.Block
-	for v := range plan.local {
-		c.need[v] = 0
-		if plan.local[v] {
-			c.need[v] = max(0, to-plan.lag[v])
-		}
-	}
-	c.region(s, to, true)
-	s.done = to
+	c.advance(s, s.tokens, s.n-(s.n-s.done)%plane.Block)
 	return nil
+}
+
+// advance runs the region up to token to, of which nothing depends on later tokens, a tile at a time.
+func (c *Context) advance(s *Stream, tokens []int32, to int) {
+	plan := c.e.stream
+	for s.done < to {
+		end := to
+		if plan.tile > 0 {
+			end = min(to, s.done+plan.tile)
+		}
+		for v, local := range plan.local {
+			c.need[v] = 0
+			if local {
+				c.need[v] = max(0, end-plan.lag[v])
+			}
+		}
+		c.region(s, tokens, end, true)
+		s.done = end
+	}
 }
 
 // Finish computes the outputs of the flow, whose valid tokens are those
@@ -192,31 +222,43 @@ func (c *Context) Finish(s *Stream, pad int32, out [][]int32) error {
 		return err
 	}
 	c.e.require(c.need, s.n)
-	to := 0
-	for v, local := range c.e.stream.local {
-		if local {
-			to = max(to, c.need[v])
-		}
-	}
-	c.region(s, to, false)
-	own := c.acc
-	c.acc = s.acc
-	for i := range c.e.ops {
-		if o := &c.e.ops[i]; !c.e.stream.local[o.out] && c.need[o.out] > 0 {
-			o.run(c)
-		}
-	}
-	c.acc = own
+	c.finish(s, s.tokens)
 	c.results(out)
 	return nil
 }
 
+// finish computes all that is wanted, c.need, and not done yet.
+func (c *Context) finish(s *Stream, tokens []int32) {
+	plan := c.e.stream
+	// Rows before token to are wanted; those that depend on no token from all on are wanted of every value.
+	to, all := 0, len(tokens)
+	for v, local := range plan.local {
+		if local && c.need[v] > 0 {
+			to, all = max(to, c.need[v]), min(all, c.need[v]+plan.lag[v])
+		}
+	}
+	if plan.tile > 0 && to-s.done > plan.tile {
+		valid := c.need[len(plan.local)]
+		c.advance(s, tokens, min(all, s.done+(to-s.done-1)/plan.tile*plan.tile))
+		c.e.require(c.need, valid)
+	}
+	c.region(s, tokens, to, false)
+	own := c.acc
+	c.acc = s.acc
+	for i := range c.e.ops {
+		if o := &c.e.ops[i]; !plan.local[o.out] && c.need[o.out] > 0 {
+			c.run(i)
+		}
+	}
+	c.acc = own
+}
+
 // region runs the local steps from where the flow's last chunk ended to token
 // to, as far as rows are wanted. If more chunks are to come, it keeps what they look back at.
-func (c *Context) region(s *Stream, to int, more bool) {
+func (c *Context) region(s *Stream, tokens []int32, to int, more bool) {
 	plan := c.e.stream
 	acc, whole := c.acc, c.planes
-	c.tokens, c.acc = s.tokens, s.acc
+	c.tokens, c.acc = tokens, s.acc
 	c.shorten(max(0, s.done-plan.back), to)
 	for i := range c.e.ops {
 		o := &c.e.ops[i]
@@ -227,7 +269,7 @@ func (c *Context) region(s *Stream, to int, more bool) {
 		from := max(0, s.done-plan.lag[v])
 		if c.need[v] > from {
 			c.done[v] = from
-			o.run(c)
+			c.run(i)
 			c.done[v] = 0
 		}
 		// Readers look back at columns even where no new ones are wanted.
@@ -245,7 +287,7 @@ func (c *Context) region(s *Stream, to int, more bool) {
 // which is restored after it.
 func (c *Context) shorten(base, to int) {
 	for v, local := range c.e.stream.local {
-		if local {
+		if local && !c.e.pooled[v] {
 			c.chunks[v] = c.planes[v].Part(base, to, c.e.lay.left, c.e.lay.right)
 		}
 	}

@@ -35,6 +35,14 @@ func (p Path) String() string {
 	return fmt.Sprintf("Path(%d)", uint8(p))
 }
 
+// Parse is the path of a name, whether or not this CPU has it.
+func Parse(name string) (Path, error) {
+	if i := slices.Index(names[:], name); i >= 0 {
+		return Path(i), nil
+	}
+	return 0, fmt.Errorf("no kernels are called %q: there are %s", name, strings.Join(names[:], ", "))
+}
+
 // HasAVX2 tells whether kernels for AVX2 run on the path.
 func (p Path) HasAVX2() bool { return p == AVX2 || p == AVX512 }
 

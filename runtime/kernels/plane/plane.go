@@ -108,8 +108,13 @@ func FlipOf(path cpu.Path) int8 {
 // position, since a row of whole blocks is not longer than the stride.
 func (p *Plane) Part(from, to, left, right int) Plane {
 	q := *p
+	n := (left + to - from + right + reach) * q.Channels
 	if !q.timeMajor() {
 		q.Stride = up(left + to - from + right)
+		n = left + q.Channels*q.Stride + slack
+	}
+	if n > len(p.Data) {
+		panic("BUG: plane: a part that is longer than the whole")
 	}
 	q.Margin = (left - from) * q.Step
 	return q
