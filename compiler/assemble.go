@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
+	"unicode"
 
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/refexec"
@@ -24,7 +25,7 @@ func (c *compilation) assemble(p *bundle.Program) error {
 	q := c.res.Report.Quantize
 	m := bundle.Manifest{
 		Format: bundle.FormatVersion, Tool: "nepcoc " + Version,
-		Model: bundle.Model{File: filepath.Base(c.Model), SHA256: c.res.Info.SHA256,
+		Model: bundle.Model{File: fileName(c.Model), SHA256: c.res.Info.SHA256,
 			Producer: strings.TrimSpace(c.res.Info.Producer + " " + c.res.Info.ProducerVersion), Opset: c.res.Info.Opset,
 			TokenInput: c.res.Report.Local.TokenInput, MaskInput: c.res.Report.Local.MaskInput},
 		Target:      bundle.Target{Name: c.res.Target.Name, Requires: c.res.Target.Requires},
@@ -77,9 +78,25 @@ func (c *compilation) labels(p *bundle.Program) ([][]string, error) {
 		if len(c.Labels[i]) != n {
 			return nil, fmt.Errorf("output %q has %d classes, its label file %d lines: one class name per line, in the order of the model's outputs", o.Name, n, len(c.Labels[i]))
 		}
+		for _, name := range c.Labels[i] {
+			if err := bundle.CheckClassName(name); err != nil {
+				return nil, fmt.Errorf("output %q: class name %w", o.Name, err)
+			}
+		}
 		all[i] = c.Labels[i]
 	}
 	return all, nil
+}
+
+// fileName is the model's name as a manifest can hold it: text, without folders of any
+// system.
+func fileName(path string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) || r == '/' || r == '\\' {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, filepath.Base(path))
 }
 
 // golden computes the vectors by which a card proves itself: calibration

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -132,7 +129,7 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 		}
 	}
 	for _, file := range named {
-		l, err := readLabels(file)
+		l, err := readClassNames(file)
 		if err != nil {
 			return err
 		}
@@ -157,6 +154,9 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	data, err := bundle.Encode(res.Bundle, opts)
 	if err != nil {
 		return err
+	}
+	if _, err := bundle.Decode(data); err != nil { // before it takes the place of one that can be read
+		return fmt.Errorf("%s: what it compiles to can't be read again, so nothing was written: %w; please report this with the model", model, err)
 	}
 	// The bundle's report must not get into it.
 	report := cmd.OutOrStdout()
@@ -185,42 +185,6 @@ func beside(model, ext string) string {
 		return ""
 	}
 	return p
-}
-
-// maxLabels bounds a label file: a model has at most some thousand classes.
-const maxLabels = 1 << 20
-
-// readLabels reads class names, one per line.
-func readLabels(path string) ([]string, error) {
-	data, err := files.All(path, maxLabels)
-	if errors.Is(err, files.ErrTooLarge) {
-		return nil, fmt.Errorf("labels %w: a label file has one class name per line", err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("labels %w", err)
-	}
-	path = files.Show(path)
-	var names []string
-	seen := make(map[string]int)
-	sc := bufio.NewScanner(bytes.NewReader(data))
-	for sc.Scan() {
-		name := strings.TrimSpace(sc.Text())
-		if name == "" {
-			return nil, fmt.Errorf("labels %s, line %d: empty: want one class name per line", path, len(names)+1)
-		}
-		if first, dup := seen[name]; dup {
-			return nil, fmt.Errorf("labels %s, line %d: %q stands on line %d already", path, len(names)+1, name, first)
-		}
-		names = append(names, name)
-		seen[name] = len(names)
-	}
-	if err := sc.Err(); err != nil {
-		return nil, fmt.Errorf("labels %s: %w", path, err)
-	}
-	if len(names) == 0 {
-		return nil, fmt.Errorf("labels %s: empty: want one class name per line", path)
-	}
-	return names, nil
 }
 
 // compileReport is what compile says it did.

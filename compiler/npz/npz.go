@@ -17,6 +17,7 @@ import (
 	"sort"
 	"strings"
 
+	"nepcoc/internal/filekind"
 	"nepcoc/internal/files"
 	"nepcoc/ir"
 )
@@ -63,9 +64,10 @@ func Parse(path string, data []byte) (*File, error) {
 		f.names = []string{name}
 		return f, nil
 	}
+	head := data[:min(len(data), filekind.Head)]
 	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
-		return nil, fmt.Errorf("npz %s: not an .npz or .npy file (%v); write it with numpy.savez", path, err)
+		return nil, fmt.Errorf("npz %s: not an .npz or .npy file (%v)%s; write it with numpy.savez", path, err, filekind.Hint(path, head))
 	}
 	if len(z.File) > maxEntries {
 		return nil, fmt.Errorf("npz %s: %d arrays; at most %d are read", path, len(z.File), maxEntries)
@@ -75,7 +77,7 @@ func Parse(path string, data []byte) (*File, error) {
 	for _, e := range z.File {
 		name, ok := strings.CutSuffix(e.Name, ".npy")
 		if !ok {
-			return nil, fmt.Errorf("npz %s: entry %q is no .npy array; write the file with numpy.savez", path, e.Name)
+			return nil, fmt.Errorf("npz %s: entry %q is no .npy array%s; write the file with numpy.savez", path, e.Name, filekind.Hint(path, head, filekind.Arrays))
 		}
 		if f.entries[name] != nil {
 			return nil, fmt.Errorf("npz %s: array %q is in it twice", path, name)

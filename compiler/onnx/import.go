@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 
+	"nepcoc/internal/filekind"
 	"nepcoc/internal/files"
 	"nepcoc/ir"
 	"nepcoc/ir/eval"
@@ -69,6 +70,9 @@ func ImportFile(path string) (*ir.Graph, *Info, error) {
 	if errors.Is(err, files.ErrTooLarge) {
 		return nil, nil, fmt.Errorf("model %w: an ONNX file has at most 2 GiB", err)
 	}
+	if errors.Is(err, files.ErrFolder) {
+		return nil, nil, fmt.Errorf("model %w%s", err, filekind.Folder(path))
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("model %w", err)
 	}
@@ -83,10 +87,12 @@ func ImportFile(path string) (*ir.Graph, *Info, error) {
 func Import(name string, data []byte) (*ir.Graph, *Info, error) {
 	m, err := readModel(data)
 	if err != nil {
-		return nil, nil, &Refusal{File: name, Problems: []Problem{{
-			Kind: Damaged, File: name, Reason: err.Error(),
-			WayOut: "check that this is the file torch.onnx.export wrote and that it was copied whole (compare sizes or digests)",
-		}}}
+		p := Problem{Kind: Damaged, File: name, Reason: err.Error(),
+			WayOut: "check that this is the file torch.onnx.export wrote and that it was copied whole (compare sizes or digests)"}
+		if k := filekind.Of(name, data[:min(len(data), filekind.Head)]); k != nil && k.ID != filekind.ONNX && k.ID != filekind.Text {
+			p.Kind, p.Reason, p.WayOut = OtherFile, "this is no ONNX model; it is "+k.What, k.WayOut
+		}
+		return nil, nil, &Refusal{File: name, Problems: []Problem{p}}
 	}
 	imp := newImporter(name, m)
 	imp.run()

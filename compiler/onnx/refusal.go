@@ -13,6 +13,7 @@ type Kind string
 // The kinds of problems.
 const (
 	Damaged       Kind = "damaged"        // bytes that are no ONNX model
+	OtherFile     Kind = "other-file"     // a file of another kind
 	Structure     Kind = "structure"      // a graph that is none: cycle, dangling input, no outputs
 	FormatVersion Kind = "ir-version"     // a version of the file format that ONNX doesn't have
 	OpsetVersion  Kind = "opset"          // operator set missing or outside 11..21

@@ -102,7 +102,7 @@ func open(name string) (f *os.File, regular bool, err error) {
 		return nil, false, named(name, err)
 	case info.IsDir():
 		f.Close()
-		return nil, false, fmt.Errorf("%s: is a folder: name the file in it", Show(name))
+		return nil, false, fmt.Errorf("%s: %w: name the file in it", Show(name), ErrFolder)
 	}
 	return f, info.Mode().IsRegular(), nil
 }
@@ -145,6 +145,9 @@ func Read[T any](name string, parse func(name string, r io.Reader) (T, error)) (
 	defer f.Close()
 	return parse(Show(name), f)
 }
+
+// ErrFolder is in Open's error for a folder.
+var ErrFolder = errors.New("is a folder")
 
 // ErrTooLarge is in All's error for a file beyond the limit.
 var ErrTooLarge = errors.New("too large")

@@ -218,6 +218,8 @@ func digestOf(data []byte, sections []section) (d [sha256.Size]byte) {
 	return d
 }
 
+var errNotBundle = errors.New("not a bundle: it does not begin with the magic of .nepco files")
+
 // parse checks everything about a file but what its sections hold.
 func parse(data []byte) (*container, error) {
 	if len(data) > MaxFileSize {
@@ -227,7 +229,7 @@ func parse(data []byte) (*container, error) {
 		if len(data) > 1 && bytes.HasPrefix(data, []byte(magic[:6])) {
 			return nil, errors.New("damaged magic: was the file transferred in text mode? Copy it again")
 		}
-		return nil, errors.New("not a bundle: it does not begin with the magic of .nepco files")
+		return nil, errNotBundle
 	}
 	if len(data) < headerSize {
 		return nil, fmt.Errorf("cut off in the header, after %d bytes", len(data))

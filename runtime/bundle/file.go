@@ -6,6 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+
+	"nepcoc/internal/filekind"
 )
 
 // ReadFile reads and checks the bundle at path. Errors name the file.
@@ -25,6 +27,9 @@ func Read(name string, r io.Reader) (*Bundle, error) {
 		return nil, err
 	}
 	b, err := decode(data)
+	if err == errNotBundle {
+		err = fmt.Errorf("%w%s", err, filekind.Hint(name, data[:min(len(data), filekind.Head)], filekind.Bundle))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

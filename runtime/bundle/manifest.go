@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
+
+	"nepcoc/internal/textfile"
 )
 
 // Manifest says what a bundle is: where it came from, what it was made for and
@@ -132,7 +135,23 @@ func (m *Manifest) validate(p *Program) error {
 	return nil
 }
 
-// printable keeps what a terminal would obey out of names that are shown.
+// CheckClassName says what is wrong with the name of a class: it stands in events, in
+// metrics and on terminals.
+func CheckClassName(s string) error {
+	switch {
+	case s == "":
+		return errors.New("empty: a class needs a name")
+	case !utf8.ValidString(s):
+		return fmt.Errorf("%q is not UTF-8: %s", s, textfile.NotUTF8)
+	case !printable(s):
+		return fmt.Errorf("%q holds characters that can't be printed: name the class otherwise", s)
+	case s == "unknown":
+		return fmt.Errorf("%q is what the agent calls a verdict below its threshold: name the class otherwise", s)
+	}
+	return nil
+}
+
+// printable keeps what a terminal would obey, and what JSON can't hold, out of names that are shown.
 func printable(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
+	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }

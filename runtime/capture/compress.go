@@ -21,7 +21,6 @@ var compressions = []struct {
 	{"\xfd7zXZ\x00", "xz", "unxz", nil},
 	{"\x04\x22\x4d\x18", "lz4", "unlz4", nil},
 	{"BZh", "bzip2", "bunzip2", nil},
-	{"PK\x03\x04", "zip", "unzip", nil},
 }
 
 // maxWindow bounds the memory that a zstd stream may ask for: what zstd --long

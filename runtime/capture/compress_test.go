@@ -85,7 +85,7 @@ func TestNotDecompressed(t *testing.T) {
 		"xz":      {[]byte("\xfd7zXZ\x00\x00\x04\xe6\xd6"), []string{"compressed with xz", "unxz"}},
 		"lz4":     {[]byte("\x04\x22\x4d\x18\x64\x40\xa7"), []string{"compressed with lz4", "unlz4"}},
 		"bzip2":   {[]byte("BZh91AY&SY"), []string{"compressed with bzip2", "bunzip2"}},
-		"zip":     {[]byte("PK\x03\x04\x14\x00"), []string{"compressed with zip", "unzip"}},
+		"zip":     {[]byte("PK\x03\x04\x14\x00"), []string{"zip archive", "unzip"}},
 		"twice":   {gz(t, zst(t, plain)), []string{"zstd in gzip", "gunzip"}},
 		"empty":   {gz(t, nil), []string{"empty"}},
 		"text":    {gz(t, []byte("no capture")), []string{"neither pcap nor pcapng"}},

@@ -13,6 +13,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
 
+	"nepcoc/internal/filekind"
 	"nepcoc/internal/files"
 )
 
@@ -82,7 +83,8 @@ func NewFile(name string, r io.Reader) (*File, error) {
 	case blockSection:
 		f.ng = true
 	default:
-		return fail("not a capture: it begins with % x, neither pcap nor pcapng", magic)
+		head, _ := br.Peek(min(br.Buffered(), filekind.Head))
+		return fail("not a capture: it begins with % x, neither pcap nor pcapng%s", magic, filekind.Hint(name, head))
 	}
 	if f.ng {
 		f.frames.next = f.frames.block

@@ -13,6 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"nepcoc/internal/filekind"
 	"nepcoc/internal/files"
 )
 
@@ -221,6 +222,10 @@ func Parse(file string, data []byte) (Contract, error) {
 	c, line, err := parse(data)
 	if err == nil {
 		return c, nil
+	}
+	hint := filekind.Hint(file, data[:min(len(data), filekind.Head)], filekind.Contract, filekind.Text)
+	if hint != "" {
+		return Contract{}, fmt.Errorf("%s: not a traffic contract%s", file, hint)
 	}
 	if line > 0 {
 		file = fmt.Sprintf("%s:%d", file, line)

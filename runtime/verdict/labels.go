@@ -15,6 +15,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"nepcoc/internal/filekind"
 	"nepcoc/internal/files"
 	"nepcoc/internal/textfile"
 	"nepcoc/runtime/flow"
@@ -98,20 +99,25 @@ func column(head string) string {
 // and there may be time, of the first packet: see parseTime; and npkts. Others are
 // ignored. Without time, a 5-tuple must be unique. name is for messages.
 func ParseLabels(name string, r io.Reader) (*Labels, error) {
-	br := bufio.NewReaderSize(textfile.Reader(r), maxLine)
+	raw := bufio.NewReaderSize(r, filekind.Head)
+	head, _ := raw.Peek(filekind.Head)
+	br := bufio.NewReaderSize(textfile.Reader(raw), maxLine)
 	if _, err := br.Peek(1); err == io.EOF {
 		return nil, fmt.Errorf("%s: the file is empty: a label file begins with a line of column names", name)
+	}
+	if k := filekind.Of(name, head); k != nil && k.ID != filekind.Labels && k.ID != filekind.Text {
+		return nil, fmt.Errorf("%s: not a label file%s", name, filekind.Hint(name, head))
 	}
 	cr := csv.NewReader(&lineLimit{r: br})
 	cr.ReuseRecord, cr.Comment, cr.Comma = true, '#', separator(br)
 	cr.TrimLeadingSpace = cr.Comma != '\t' // else empty columns go
-	head, err := cr.Read()
+	first, err := cr.Read()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, csvError(err))
 	}
 	line, _ := cr.FieldPos(0)
 	p := rowParser{col: map[string]int{}, decimalComma: cr.Comma != ','}
-	for i, h := range head {
+	for i, h := range first {
 		h = column(h)
 		if _, twice := p.col[h]; twice {
 			return nil, fmt.Errorf("%s:%d: column %q is there twice", name, line, h)
