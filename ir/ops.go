@@ -67,9 +67,30 @@ type Op struct {
 	// MinOpset and MaxOpset are the ONNX opsets from which the operator is
 	// taken; 0 outside GroupONNX.
 	MinOpset, MaxOpset int
+	// Pointwise says that an element of the result is computed of the elements in
+	// its place, broadcast, alone. Picks says that the result's elements are
+	// elements of the inputs, or lie between them, so that integers keep their
+	// scale.
+	Pointwise, Picks bool
+	// Integer is the integer form of a canonical or fused operator; where there is
+	// none, Until says which pass leaves none of it, and what becomes of it.
+	Integer *IntegerForm
+	Until   string
 
 	infer func(*Node) ([]Type, error)
 }
+
+// IntegerForm is what passes/quantize makes of an operator.
+type IntegerForm struct {
+	// Steps says which steps of a program stand for it.
+	Steps string
+	// Constants is the first input that must be constant; those before it
+	// must be computed. Many: none may be constant; OneOf: one of the two may.
+	Constants int
+}
+
+// OneOf as IntegerForm.Constants stands for operators of two operands.
+const OneOf = -2
 
 // The opsets that the importer takes.
 const (

@@ -50,8 +50,8 @@ func onnxOps() []Op {
 		compare("GreaterOrEqual", "a >= b", numericTypes),
 		compare("And", "a && b", boolTypes),
 		compare("Or", "a || b", boolTypes),
-		{Name: "Not", MinIn: 1, MaxIn: 1, Doc: "!x", infer: inferSame(boolTypes)},
-		{Name: "Where", MinIn: 3, MaxIn: 3, In: []string{"condition", "x", "y"}, Doc: "x where the condition holds, else y", Limits: limitNumeric, infer: inferWhere},
+		{Name: "Not", MinIn: 1, MaxIn: 1, Doc: "!x", Pointwise: true, infer: inferSame(boolTypes)},
+		{Name: "Where", MinIn: 3, MaxIn: 3, In: []string{"condition", "x", "y"}, Doc: "x where the condition holds, else y", Limits: limitNumeric, Pointwise: true, infer: inferWhere},
 		unary("Neg", "-x", signedTypes),
 		unary("Abs", "|x|", numericTypes),
 		unary("Floor", "x rounded down", floatTypes),
@@ -167,23 +167,23 @@ func limitOf(allowed []DType) string {
 }
 
 func unary(name, doc string, allowed []DType, attrs ...Attr) Op {
-	op := Op{Name: name, MinIn: 1, MaxIn: 1, In: []string{"x"}, Attrs: attrs, Doc: doc, Limits: limitOf(allowed), infer: inferSame(allowed)}
+	op := Op{Name: name, MinIn: 1, MaxIn: 1, In: []string{"x"}, Attrs: attrs, Doc: doc, Limits: limitOf(allowed), Pointwise: true, infer: inferSame(allowed)}
 	if op.Attr("axis") != nil {
-		op.infer = inferSoftmax
+		op.infer, op.Pointwise = inferSoftmax, false
 	}
 	return op
 }
 
 func elementwise(name, doc string) Op {
-	return Op{Name: name, MinIn: 2, MaxIn: 2, In: []string{"a", "b"}, Doc: doc, Limits: limitNumeric, infer: inferBroadcast(numericTypes, Invalid)}
+	return Op{Name: name, MinIn: 2, MaxIn: 2, In: []string{"a", "b"}, Doc: doc, Limits: limitNumeric, Pointwise: true, infer: inferBroadcast(numericTypes, Invalid)}
 }
 
 func compare(name, doc string, allowed []DType) Op {
-	return Op{Name: name, MinIn: 2, MaxIn: 2, In: []string{"a", "b"}, Doc: doc, Limits: limitOf(allowed), infer: inferBroadcast(allowed, Bool)}
+	return Op{Name: name, MinIn: 2, MaxIn: 2, In: []string{"a", "b"}, Doc: doc, Limits: limitOf(allowed), Pointwise: true, infer: inferBroadcast(allowed, Bool)}
 }
 
 func variadic(name, doc string, allowed []DType) Op {
-	return Op{Name: name, MinIn: 1, MaxIn: Many, Doc: doc, Limits: limitOf(allowed), infer: inferBroadcast(allowed, Invalid)}
+	return Op{Name: name, MinIn: 1, MaxIn: Many, Doc: doc, Limits: limitOf(allowed), Pointwise: true, infer: inferBroadcast(allowed, Invalid)}
 }
 
 func reduce(name, doc string) Op {

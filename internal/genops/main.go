@@ -1,20 +1,19 @@
 // Command genops writes docs/SUPPORTED_OPS.md from the tables that enforce what
-// it says: ir's operators, the importer's families of refused ones, the forms of
-// passes/canonical and the steps of passes/quantize.
+// it says: ir's operators and functions, the importer's families of refused ones, and the
+// forms of passes/canonical.
 package main
 
 import (
 	"flag"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strings"
 
 	"nepcoc/compiler/onnx"
 	"nepcoc/ir"
+	"nepcoc/ir/acts"
 	"nepcoc/passes/canonical"
-	"nepcoc/passes/quantize"
 )
 
 //go:generate go run . -o ../../docs/SUPPORTED_OPS.md
@@ -106,13 +105,35 @@ func render() string {
 	p("")
 	p("| canonical operator | what it is | integer step |")
 	p("|---|---|---|")
-	steps := quantize.Steps()
-	for _, name := range slices.Sorted(maps.Keys(steps)) {
-		p("| %s | %s | %s |", name, ir.LookupOp(name).Doc, steps[name])
+	for _, op := range slices.Concat(ir.Ops(ir.GroupCanonical), ir.Ops(ir.GroupFused)) {
+		become := "none after " + op.Until
+		if op.Integer != nil {
+			become = op.Integer.Steps
+		}
+		p("| %s | %s | %s |", op.Name, op.Doc, become)
 	}
 	p("")
 	p("min, max of two values, quotients, powers and constant padding are rewritten to these first (passes/legalize). softmax, log_softmax and argmax end")
 	p("an output: the program ends at the logits, whose order they keep, and the agent computes scores from them.")
+	p("")
+	p("## Functions")
+	p("")
+	p("A convolution or linear layer carries a function of its result where the range of the function's input follows from that of its result.")
+	p("")
+	p("| function | formula | operator | integer form |")
+	p("|---|---|---|---|")
+	for _, f := range acts.Funcs() {
+		form := "a table"
+		switch {
+		case f.Limits != nil:
+			form = "limits of the step before, which carries it"
+		case f.Fuses():
+			form = "a table, which the layer before carries"
+		case f.SlopeInput:
+			form = "a table per channel"
+		}
+		p("| %s | %s | %s | %s |", f.Name, strings.ReplaceAll(f.Doc, "|", "\\|"), f.ONNX, form)
+	}
 	return b.String()
 }
 

@@ -130,7 +130,7 @@ func checkCanonical(g *ir.Graph) error {
 		}
 	}
 	for _, n := range g.Nodes {
-		if op := ir.LookupOp(n.Op); op.Group != ir.GroupCanonical && !pointwise[n.Op] {
+		if op := ir.LookupOp(n.Op); op.Group != ir.GroupCanonical && !pointwise(n) {
 			problems = append(problems, ir.ProblemOf(n, "not a canonical operator", way))
 		}
 	}
@@ -282,17 +282,12 @@ func feedsLayers(v *ir.Value, uses map[*ir.Value][]*ir.Node) bool {
 		for _, in := range n.Inputs {
 			pure = pure && (in == nil || in == v || in.Const != nil)
 		}
-		if pure && pointwise[n.Op] && feedsLayers(n.Out(), uses) {
+		if pure && pointwise(n) && feedsLayers(n.Out(), uses) {
 			return true
 		}
 	}
 	return false
 }
 
-// pointwise are the operators that work element by element (with broadcasting).
-var pointwise = map[string]bool{
-	"cast": true, "reshape": true, "act": true, "affine": true,
-	"add": true, "sub": true, "mul": true, "div": true, "min": true, "max": true, "pow": true,
-	"Equal": true, "Less": true, "LessOrEqual": true, "Greater": true, "GreaterOrEqual": true,
-	"And": true, "Or": true, "Not": true, "Where": true,
-}
+// pointwise says that an operator works element by element, with broadcasting.
+func pointwise(n *ir.Node) bool { return ir.LookupOp(n.Op).Pointwise }

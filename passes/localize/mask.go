@@ -89,11 +89,11 @@ func (m *masking) visit(n *ir.Node) error {
 	switch {
 	case !any:
 		return nil
-	case pure && pointwise[n.Op]:
+	case pure && pointwise(n):
 		return m.evaluate(n)
 	case n.Op == "pool" && pure:
 		return m.count(n)
-	case counted && (pointwise[n.Op] || n.Op == "linear"):
+	case counted && (pointwise(n) || n.Op == "linear"):
 		return m.evaluateCounts(n)
 	case n.Op == "pool":
 		return m.pool(n)
@@ -102,7 +102,7 @@ func (m *masking) visit(n *ir.Node) error {
 			return nil
 		}
 	}
-	if !pointwise[n.Op] {
+	if !pointwise(n) {
 		return fmt.Errorf("the mask reaches %s before it is reduced over positions", n.Op)
 	}
 	m.tainted[n.Out()] = true

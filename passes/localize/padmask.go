@@ -35,7 +35,7 @@ func (r *region) padMask() (pad int, seeds map[*ir.Value][2]*ir.Tensor, err erro
 	direct := map[*ir.Value]bool{r.data: true} // without a look-up
 	var candidates []*ir.Value
 	for _, n := range r.g.Nodes {
-		if !whole[n.Out()] || !pointwise[n.Op] {
+		if !whole[n.Out()] || !pointwise(n) {
 			continue
 		}
 		ok := true

@@ -147,7 +147,7 @@ func positionWise(n *ir.Node) bool {
 	case "conv":
 		return n.Inputs[1].Type.Shape[1] == 1 && n.Int("stride", 1) == 1 && n.Int("pad_left", 0) == 0 && n.Int("pad_right", 0) == 0
 	}
-	if !pointwise[n.Op] {
+	if !pointwise(n) {
 		return false
 	}
 	for _, v := range n.Inputs {
@@ -203,7 +203,7 @@ func (r *region) frontier(function map[*ir.Value]bool, vocab int) ([]*ir.Value, 
 		if n.Op == "embed" && n.Inputs[0] == r.data {
 			continue // it is a table
 		}
-		keep := pointwise[n.Op] || vocab*v.Type.Shape[len(v.Type.Shape)-1] > smallTable
+		keep := pointwise(n) || vocab*v.Type.Shape[len(v.Type.Shape)-1] > smallTable
 		for _, in := range n.Inputs {
 			keep = keep && (in == nil || in.Const != nil || there[in])
 		}

@@ -94,13 +94,8 @@ func (q *quantizer) wide(v *ir.Value) bool {
 // feedsGated says that a fused gated layer reads v, or what is picked from it.
 func (q *quantizer) feedsGated(v *ir.Value) bool {
 	for _, u := range q.uses[v] {
-		switch u.Op {
-		case "gated_conv":
+		if u.Op == "gated_conv" || ir.LookupOp(u.Op).Picks && q.feedsGated(u.Out()) {
 			return true
-		case "slice", "flatten", "concat", "pool", "window_pool", "pad":
-			if q.feedsGated(u.Out()) {
-				return true
-			}
 		}
 	}
 	return false
@@ -132,8 +127,10 @@ func (q *quantizer) wideMax(v *ir.Value) float64 {
 			case "linear":
 				w := u.Inputs[1].Type.Shape
 				limit = min(limit, 0.875*(1<<31)/(127*float64(w[1])))
-			case "slice", "flatten", "concat", "pool", "window_pool", "pad":
-				walk(u.Out())
+			default:
+				if ir.LookupOp(u.Op).Picks {
+					walk(u.Out())
+				}
 			}
 		}
 	}
@@ -168,11 +165,8 @@ func saturated(v *ir.Value) bool {
 	if v.Def == nil {
 		return false
 	}
-	switch v.Def.Op {
-	case "gated_conv", "layer_norm":
+	if v.Def.Op == "gated_conv" || v.Def.Op == "layer_norm" {
 		return true
-	case "slice", "flatten", "concat", "pool", "window_pool", "pad":
-		return slices.ContainsFunc(v.Def.Inputs, func(in *ir.Value) bool { return in != nil && saturated(in) })
 	}
-	return false
+	return ir.LookupOp(v.Def.Op).Picks && slices.ContainsFunc(v.Def.Inputs, func(in *ir.Value) bool { return in != nil && saturated(in) })
 }

@@ -127,7 +127,8 @@ func (q *quantizer) graph() (*ir.Graph, error) {
 	return q.out, nil
 }
 
-// rules is the table of operators: each entry emits the integer form of a node.
+// rules emit the integer form of a node, for each operator that has one
+// in ir's table.
 var rules map[string]func(*quantizer, *ir.Node) error
 
 func init() {
@@ -154,19 +155,12 @@ func init() {
 	}
 }
 
-// firstConst is the input from which on an operator reads constants, and
-// before which it reads activations. Operators of two operands are not in it.
-var firstConst = map[string]int{
-	"embed": 1, "gated_conv": 2, "conv": 1, "linear": 1, "affine": 1, "act": 1, "layer_norm": 1,
-	"pool": 2, "window_pool": 1, "slice": 1, "pad": 1, "flatten": 1,
-}
-
 // operands checks that n reads constants where its integer form has them, and
 // activations elsewhere.
 func operands(n *ir.Node) error {
-	first, ok := firstConst[n.Op]
-	binary := !ok && n.Op != "concat"
-	if !ok {
+	first := ir.LookupOp(n.Op).Integer.Constants
+	oneOf := first == ir.OneOf
+	if oneOf || first == ir.Many {
 		first = len(n.Inputs)
 	}
 	for i, v := range n.Inputs {
@@ -174,7 +168,7 @@ func operands(n *ir.Node) error {
 		case v == nil:
 		case i >= first && v.Const == nil:
 			return fmt.Errorf("takes a computed value as input %d, where only a constant will do", i)
-		case i < first && v.Const != nil && !(binary && n.Inputs[1-i].Const == nil):
+		case i < first && v.Const != nil && !(oneOf && n.Inputs[1-i].Const == nil):
 			return fmt.Errorf("takes a constant as input %d, where only a computed value will do", i)
 		}
 	}
