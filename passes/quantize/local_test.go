@@ -213,7 +213,7 @@ func (x *quantized) bound(n *ir.Node, in []*ir.Tensor, vals [][]int32) (func(i i
 	switch n.Op {
 	case "embed":
 		if len(in) > 2 && x.q.opts.TableStep == 0 {
-			return narrowBound(in[2], in[3]), nil
+			return narrowBound(in[2], in[3], form.scale), nil
 		}
 		return func(i int) float64 { return float64(max(x.q.opts.TableStep, 1)) / 2 * unit(i) }, nil
 	case "conv", "linear":
@@ -341,18 +341,19 @@ func (x *quantized) bound(n *ir.Node, in []*ir.Tensor, vals [][]int32) (func(i i
 // gatedBound is what 8 bits of the gate's input and 7 of its result can cost. LayerNorm divides
 // by the deviation, so its part is checked over all elements; see TestGatedQuality.
 // narrowBound is the error of the rows that a table stored narrow is widened to: half a unit of
-// each element of a narrow row, times its weight.
-func narrowBound(narrow, w *ir.Tensor) func(i int) float64 {
-	d, c := narrow.Shape[1], w.Shape[0]
+// each element of a narrow row, times its weight, for all channels together, since one may take
+// what another saves.
+func narrowBound(narrow, w *ir.Tensor, scale []float64) func(i int) float64 {
+	d := narrow.Shape[1]
 	half := make([]float64, d)
 	for i, x := range narrow.Data.([]float32) {
 		half[i%d] = max(half[i%d], math.Abs(float64(x))/127/2)
 	}
-	bounds := make([]float64, c)
+	sum := 0.0
 	for i, x := range w.Data.([]float32) {
-		bounds[i/d] += 1.001 * half[i%d] * math.Abs(float64(x))
+		sum += math.Pow(half[i%d]*float64(x)/scale[i/d], 2)
 	}
-	return func(i int) float64 { return bounds[i%c] }
+	return func(i int) float64 { return 1.001 * math.Sqrt(sum) * scale[i%len(scale)] }
 }
 
 func (x *quantized) gatedBound(n *ir.Node) func(i int) float64 {

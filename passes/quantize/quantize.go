@@ -55,8 +55,9 @@ type Observations struct {
 	Right  int
 
 	// What was derived from the above once, for all plans that are tried.
-	stats map[*ir.Value]*stats
-	norms map[*ir.Node]*norms
+	stats   map[*ir.Value]*stats
+	norms   map[*ir.Node]*norms
+	factors map[factorsKey]*factors
 }
 
 // Run quantizes g, a fused graph, and returns the integer graph. Value names

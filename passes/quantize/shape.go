@@ -52,7 +52,7 @@ func (q *quantizer) embed(n *ir.Node) error {
 		scale[i] = nonZero(tops[i]) / 127
 	}
 	if q.opts.TableStep == 0 && n.Input(2) != nil {
-		return q.narrowTable(n, tokens, scale, attrs)
+		return q.narrowTable(n, tokens, scale, need.uniform, attrs)
 	}
 	step := 1.0
 	switch {
@@ -79,49 +79,6 @@ const (
 	largeTable     = 1 << 20
 	largeTableStep = 5
 )
-
-// narrowTable emits a token table as the rows of 8 bits that it is a product of, and a convolution of window 1
-// that widens them to the given scale per channel: half the bytes for an embedding half as
-// wide. The engine widens them once, when a bundle is loaded (bundle.Program.Folds), so a flow looks up rows
-// of 8 bits as ever.
-func (q *quantizer) narrowTable(n *ir.Node, tokens *ir.Value, scale []float64, attrs ir.Attrs) error {
-	v, narrow := n.Out(), n.Inputs[2]
-	data, d := floats(narrow), channels(narrow)
-	x := &quant{scale: fill(d, 0), offset: fill(d, 0)}
-	for i, f := range data {
-		x.scale[i%d] = max(x.scale[i%d], math.Abs(float64(f))/127)
-	}
-	for i := range x.scale {
-		x.scale[i] = nonZero(x.scale[i])
-	}
-	rows := make([]int8, len(data))
-	for i, f := range data {
-		rows[i] = int8(math.RoundToEven(float64(f) / x.scale[i%d]))
-	}
-	w := weights{w: floats(n.Inputs[3]), o: len(scale), k: 1, i: d, groups: 1, stride: 1, dilation: 1}
-	if b := n.Input(4); b != nil {
-		w.bias = floats(b)
-	}
-	if !finite(data) || !finite(w.w) || !finite(w.bias) {
-		return errors.New("has NaN or infinity in its table")
-	}
-	// 16 bits of weights add no error to that of the rows, and take no longer to load: 8 bits would
-	// make 1.7 % of the published table's spread out of 1.5.
-	lo, hi := limits(ir.I8)
-	levels := math.Floor(min(0.875*(1<<31)/(128*float64(d)), 32767))
-	wq, bq, acc := foldInto(x, fill(d, 0), lo, hi, w, 0, levels)
-	for c := range acc {
-		acc[c] /= scale[c]
-	}
-	mult, shift := multipliers(acc, 1)
-	val := q.emitNamed("token_table", n, v.Name+".narrow", ir.Type{DType: ir.I8, Shape: []int{v.Type.Shape[0], d}},
-		[]*ir.Value{tokens, constant(v.Name+".table", ir.I8, rows, narrow.Type.Shape...)}, attrs)
-	q.set(v, q.emit("int_conv", n, v, ir.I8, []*ir.Value{val, weightTensor(v.Name+".w", wq, w.o, 1, d),
-		constant(v.Name+".b", ir.I32, bq, w.o), constant(v.Name+".mult", ir.I32, mult, w.o)},
-		ir.Attrs{"stride": 1, "dilation": 1, "pad_left": 0, "pad_right": 0, "groups": 1,
-			"shift": shift, "lo": int(lo), "hi": int(hi)}), scale, fill(w.o, 0))
-	return nil
-}
 
 // input is the integer graph's input of the same name.
 func (q *quantizer) input(v *ir.Value) *ir.Value {
