@@ -14,9 +14,9 @@ import (
 
 // assemble makes the bundle around a program: golden vectors and manifest.
 func (c *compilation) assemble(p *bundle.Program) error {
-	labels, err := c.labels(p)
-	if err != nil {
-		return err
+	labels := c.Labels
+	if labels == nil {
+		labels = make([][]string, len(p.Outputs)) // numbers
 	}
 	golden, err := c.golden(p)
 	if err != nil {
@@ -63,30 +63,6 @@ func (c *compilation) assemble(p *bundle.Program) error {
 
 // rounded keeps the digits that every CPU agrees on.
 func rounded(x float64) float64 { return math.Round(x*1e4) / 1e4 }
-
-// labels are the class names of each output; numbers where none were given.
-func (c *compilation) labels(p *bundle.Program) ([][]string, error) {
-	all := make([][]string, len(p.Outputs))
-	if len(c.Labels) == 0 {
-		return all, nil
-	}
-	if len(c.Labels) != len(p.Outputs) {
-		return nil, fmt.Errorf("labels for %d outputs, the model has %d: give one label file per output, in the model's order", len(c.Labels), len(p.Outputs))
-	}
-	for i, o := range p.Outputs {
-		n := p.Values[o.Value].Cols
-		if len(c.Labels[i]) != n {
-			return nil, fmt.Errorf("output %q has %d classes, its label file %d lines: one class name per line, in the order of the model's outputs", o.Name, n, len(c.Labels[i]))
-		}
-		for _, name := range c.Labels[i] {
-			if err := bundle.CheckClassName(name); err != nil {
-				return nil, fmt.Errorf("output %q: class name %w", o.Name, err)
-			}
-		}
-		all[i] = c.Labels[i]
-	}
-	return all, nil
-}
 
 // fileName is the model's name as a manifest can hold it: text, without folders of any
 // system.

@@ -11,6 +11,7 @@ import (
 	"nepcoc/passes"
 	"nepcoc/passes/canonical"
 	"nepcoc/passes/quantize"
+	"nepcoc/runtime/bundle"
 )
 
 // checkInputs is the number of random inputs that stand in for calibration
@@ -18,13 +19,19 @@ import (
 const checkInputs = 4
 
 // Check compiles a model with random inputs instead of calibration data, as
-// far as the program, and throws the result away. A model that passes compiles;
-// the error of one that doesn't holds everything that stands against it (see Problems).
-func Check(ctx context.Context, model string) (*Result, error) {
-	c := &compilation{ctx: ctx, Options: Options{Model: model, Method: quantize.Methods()[0], MaxDisagreement: 1}, checking: true}
+// far as a bundle that was encoded. A model that passes compiles;
+// the error of one that doesn't holds everything that stands against it (see Problems). Of the
+// options, those about calibration data and plans count for nothing.
+func Check(ctx context.Context, o Options) (*Result, error) {
+	o.Calib, o.CalibLabels, o.Method, o.MaxDisagreement = "", "", quantize.Methods()[0], 1
+	c := &compilation{ctx: ctx, Options: o, checking: true}
 	if err := c.run(); err != nil {
 		return nil, err
 	}
+	if _, err := bundle.Encode(c.res.Bundle, bundle.Options{}); err != nil {
+		return nil, inFile(o.Model, err)
+	}
+	c.res.Bundle = nil // of random ranges, not to be used
 	return &c.res, nil
 }
 
@@ -94,23 +101,28 @@ func (s *source) problems(err error) []onnx.Problem {
 	}
 	var out []onnx.Problem
 	for _, p := range ps {
-		q := onnx.Problem{Kind: onnx.Unsupported, File: s.model, Node: p.Node, Op: p.Op, Opset: s.opset, Reason: p.Reason, WayOut: p.Way}
-		if p.Kind != "" {
-			q.Kind = onnx.Kind(p.Kind)
-		}
-		if q.WayOut == "" {
-			q.WayOut = "rewrite this part of the model; docs/SUPPORTED_OPS.md lists what is taken"
-		}
-		if n, ok := s.nodes[p.Node]; ok {
-			q.Op, q.Shapes = n.Op, n.Shapes
-		} else {
-			for _, t := range p.Types {
-				q.Shapes = append(q.Shapes, t.String())
-			}
-		}
-		out = append(out, q)
+		out = append(out, s.problem(p))
 	}
 	return out
+}
+
+// problem is a pass's problem with the operator that the user knows.
+func (s *source) problem(p ir.Problem) onnx.Problem {
+	q := onnx.Problem{Kind: onnx.Unsupported, File: s.model, Node: p.Node, Op: p.Op, Opset: s.opset, Reason: p.Reason, WayOut: p.Way}
+	if p.Kind != "" {
+		q.Kind = onnx.Kind(p.Kind)
+	}
+	if q.WayOut == "" {
+		q.WayOut = "rewrite this part of the model; docs/SUPPORTED_OPS.md lists what is taken"
+	}
+	if n, ok := s.nodes[p.Node]; ok {
+		q.Op, q.Shapes = n.Op, n.Shapes
+	} else {
+		for _, t := range p.Types {
+			q.Shapes = append(q.Shapes, t.String())
+		}
+	}
+	return q
 }
 
 // importFile imports a model. Where that fails, the part that was understood

@@ -189,7 +189,7 @@ func TestBuiltInContract(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	o := tiny(t, 40)
-	res, err := compiler.Check(t.Context(), o.Model)
+	res, err := compiler.Check(t.Context(), compiler.Options{Model: o.Model})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func TestCheck(t *testing.T) {
 	if ps := compiler.Problems(errors.New("disk full")); ps != nil {
 		t.Errorf("problems of an error that is not about the model: %v", ps)
 	}
-	if _, err := compiler.Check(t.Context(), o.Calib); err == nil || !strings.Contains(err.Error(), "calib.npz") {
+	if _, err := compiler.Check(t.Context(), compiler.Options{Model: o.Calib}); err == nil || !strings.Contains(err.Error(), "calib.npz") {
 		t.Errorf("not a model: %v", err)
 	}
 }

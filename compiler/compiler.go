@@ -7,6 +7,7 @@
 package compiler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,6 +61,8 @@ type Options struct {
 	// Progress, where set, is told what is going on: a stage, and how much of
 	// it is done (total 0: not known).
 	Progress func(stage string, done, total int)
+
+	wrong []onnx.Problem // see Find
 }
 
 // DefaultMaxDisagreement is the share of measured inputs whose verdict may
@@ -148,11 +151,28 @@ type compilation struct {
 	calib      *calibrate.Set
 	meter      *meter
 	checking   bool // random inputs, no bundle
-	// dataErr is what is wrong with the calibration data.
+	src        *source
+	settled    bool // settle has spoken
+	// dataErr is what is wrong with the calibration data, or with what lies beside the model.
 	dataErr error
 }
 
+// run compiles. Where the model is refused, the error has everything that stands against
+// it, and against the files beside it, the most decisive first.
 func (c *compilation) run() error {
+	err := c.compile()
+	var r *onnx.Refusal
+	if errors.As(c.tooLargeErr(err), &r) {
+		if !c.settled {
+			r.Problems = append(r.Problems, c.wrong...)
+		}
+		decisive(r.Problems)
+		return r
+	}
+	return err
+}
+
+func (c *compilation) compile() error {
 	if c.Target == "" {
 		c.Target = "bf3"
 	}
@@ -165,7 +185,7 @@ func (c *compilation) run() error {
 	if err != nil {
 		return err
 	}
-	c.res.Info = info
+	c.res.Info, c.src = info, src
 	pctx := &passes.Context{Options: passes.Options{
 		ByteEncoding: c.ByteEncoding, Method: c.Method, TableStep: c.TableStep,
 		MaxDisagreement: c.MaxDisagreement, MaxRelError: maxRelError,
@@ -208,9 +228,6 @@ func (c *compilation) run() error {
 	}
 	c.res.Graph, c.res.Report = g, pctx.Report
 	c.res.Cost = backends.Estimate(p, c.res.Target, p.Length)
-	if c.checking {
-		return nil
-	}
 	return c.assemble(p)
 }
 
@@ -225,15 +242,17 @@ func (c *compilation) info(pctx *passes.Context) program.Info {
 // to observe.
 func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(*ir.Value, *ir.Tensor)) error {
 	local := pctx.Report.Local
-	if c.checking {
-		return calibrate.Observe(g, random(local).Inputs, observe)
-	}
 	var err error
-	if c.arrays, err = calibrate.IsArrays(c.Calib); err != nil {
-		return err
+	if c.arrays = c.checking; !c.checking {
+		c.arrays, err = calibrate.IsArrays(c.Calib)
 	}
-	if err := c.chooseContract(local); err != nil {
-		return inFile(c.Model, err)
+	c.settled = true
+	if refused := c.settle(g, local); refused != nil || err != nil {
+		return cmp.Or(refused, err)
+	}
+	if c.checking {
+		c.calib = random(local)
+		return calibrate.Observe(g, c.calib.Inputs, observe)
 	}
 	c.stage("reading calibration data")
 	if c.arrays {

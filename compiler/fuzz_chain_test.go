@@ -73,7 +73,7 @@ func FuzzChain(f *testing.F) {
 		if !sameResults(t, g, front) {
 			return // numbers out of range
 		}
-		if _, err = compiler.Check(t.Context(), path); err != nil && (!errors.As(err, &r) || strings.Contains(err.Error(), "BUG")) {
+		if _, err = compiler.Check(t.Context(), compiler.Options{Model: path}); err != nil && (!errors.As(err, &r) || strings.Contains(err.Error(), "BUG")) {
 			t.Fatalf("%+v", err)
 		}
 	})

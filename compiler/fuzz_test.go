@@ -50,7 +50,7 @@ func FuzzCheck(f *testing.F) {
 		if err := os.WriteFile(path, data, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		_, err = compiler.Check(t.Context(), path)
+		_, err = compiler.Check(t.Context(), compiler.Options{Model: path})
 		if err == nil {
 			return
 		}

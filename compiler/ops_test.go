@@ -137,7 +137,7 @@ func TestOperators(t *testing.T) {
 // refuses checks that a model is refused as a whole, with reason and way out.
 func refuses(t *testing.T, path string, says []string) {
 	t.Helper()
-	_, err := compiler.Check(t.Context(), path)
+	_, err := compiler.Check(t.Context(), compiler.Options{Model: path})
 	if err == nil {
 		t.Fatal("compiles, although it should be refused")
 	}

@@ -19,7 +19,7 @@ import (
 // problems checks a model that must be refused.
 func problems(t *testing.T, path string) []onnx.Problem {
 	t.Helper()
-	_, err := compiler.Check(t.Context(), path)
+	_, err := compiler.Check(t.Context(), compiler.Options{Model: path})
 	if err == nil {
 		t.Fatal("compiles, although it should be refused")
 	}
@@ -84,7 +84,7 @@ func TestBrokenFiles(t *testing.T) {
 	}
 	for _, f := range manifest {
 		t.Run(f.File, func(t *testing.T) {
-			_, err := compiler.Check(t.Context(), testfiles.Path(t, "broken", f.File))
+			_, err := compiler.Check(t.Context(), compiler.Options{Model: testfiles.Path(t, "broken", f.File)})
 			var refusal *onnx.Refusal
 			switch {
 			case err != nil && !errors.As(err, &refusal):

@@ -6,6 +6,7 @@ package program
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"nepcoc/ir"
@@ -46,6 +47,9 @@ func Lower(g *ir.Graph, info Info) (*bundle.Program, error) {
 		l.p.Plan.Tile = max(l.p.Plan.Tile, n.Int("tile", 0))
 	}
 	if err := l.p.Validate(); err != nil {
+		if limit := (*bundle.LimitError)(nil); errors.As(err, &limit) {
+			return nil, err // the model is too large, which only the program shows
+		}
 		return nil, fmt.Errorf("BUG: the compiler made an invalid program: %w", err)
 	}
 	return l.p, nil

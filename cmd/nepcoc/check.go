@@ -13,12 +13,15 @@ import (
 
 func newCheck() *cobra.Command {
 	var asJSON bool
+	var contract string
+	var labels []string
 	cmd := &cobra.Command{
 		Use:   "check MODEL.onnx",
 		Short: "Say whether a model compiles, and everything that stands against it",
-		Long: `check goes through all of a compile but calibration and writes nothing. What
-can't be taken is listed at once: the node, its operator and shapes, the
-reason, and what to change in PyTorch.
+		Long: `check goes through all of a compile but calibration and writes nothing: the model, the
+traffic contract and class names as compile finds them, the limits of a bundle. What
+can't be taken is listed at once, the most decisive first: the node, its operator and
+shapes, the reason, and what to change in PyTorch.
 
 Exit codes: 0 the model compiles; 1 it does not; 2 wrong command line.`,
 		Example: `  nepcoc check model.onnx
@@ -27,7 +30,9 @@ Exit codes: 0 the model compiles; 1 it does not; 2 wrong command line.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			progress := cli.NewProgress(cmd.ErrOrStderr())
 			progress.Update("checking", 0, 0)
-			res, err := compiler.Check(cmd.Context(), args[0])
+			o := compiler.Options{Model: args[0]}
+			o.Find(contract, labels)
+			res, err := compiler.Check(cmd.Context(), o)
 			progress.Done()
 			r := checkReport{Model: args[0], OK: err == nil}
 			if err != nil {
@@ -57,6 +62,7 @@ Exit codes: 0 the model compiles; 1 it does not; 2 wrong command line.`,
 			return nil
 		},
 	}
+	inputFlags(cmd.Flags(), &contract, &labels)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
 }

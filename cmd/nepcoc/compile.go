@@ -3,13 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"nepcoc/backends"
 	"nepcoc/compiler"
@@ -57,8 +56,7 @@ the model's outputs; MODEL.labels.txt beside the model is found by itself.
 	fl.StringVar(&f.calib, "calib", "", "capture or .npz to calibrate with (required)")
 	fl.StringVarP(&f.out, cli.OutputFlag, "o", "", "bundle to write (required); - is standard output, the report then goes to standard error")
 	fl.StringVar(&f.target, "target", "bf3", "machine to plan for: "+targetNames())
-	fl.StringVar(&f.contract, "contract", "", "traffic contract: a YAML file or a built-in ("+strings.Join(traffic.Names(), ", ")+")")
-	fl.StringArrayVar(&f.labels, "labels", nil, "file of class names, one per line; once per output of the model")
+	inputFlags(fl, &f.contract, &f.labels)
 	fl.StringVar(&f.calibLabels, "calib-labels", "", "CSV of the calibration capture's labels: calibrates the scores (temperature)")
 	fl.Float64Var(&f.unknown, "unknown-threshold", 0, "score below which the agent reports unknown")
 	fl.StringVar(&f.method, "method", "", "force a calibration method ("+strings.Join(quantize.Methods(), ", ")+") instead of the one that measures best")
@@ -72,6 +70,12 @@ the model's outputs; MODEL.labels.txt beside the model is found by itself.
 	cmd.MarkFlagRequired(cli.OutputFlag)
 	cmd.RegisterFlagCompletionFunc("target", cobra.FixedCompletions(strings.Split(targetNames(), ", "), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// inputFlags are the files that belong to a model; see compiler.Options.Find.
+func inputFlags(fl *pflag.FlagSet, contract *string, labels *[]string) {
+	fl.StringVar(contract, "contract", "", "traffic contract: a YAML file or a built-in ("+strings.Join(traffic.Names(), ", ")+")")
+	fl.StringArrayVar(labels, "labels", nil, "file of class names, one per line; once per output of the model")
 }
 
 func targetNames() string {
@@ -111,30 +115,7 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	if cmd.Flags().Changed("unknown-threshold") {
 		o.UnknownThreshold = &f.unknown
 	}
-	contract := f.contract
-	if contract == "" {
-		contract = beside(model, ".contract.yaml")
-	}
-	if contract != "" {
-		c, err := traffic.Load(contract)
-		if err != nil {
-			return err
-		}
-		o.Contract = &c
-	}
-	named := f.labels
-	if named == nil {
-		if l := beside(model, ".labels.txt"); l != "" {
-			named = []string{l}
-		}
-	}
-	for _, file := range named {
-		l, err := readClassNames(file)
-		if err != nil {
-			return err
-		}
-		o.Labels = append(o.Labels, l)
-	}
+	o.Find(f.contract, f.labels)
 	o.View, _ = f.view.Of(bundle.View{})
 	opts := bundle.Options{}
 	if f.sign != "" {
@@ -172,19 +153,6 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	}
 	r.print(report)
 	return nil
-}
-
-// beside is the file with the model's name and another ending, "" where there
-// is none.
-func beside(model, ext string) string {
-	if files.IsStdin(model) {
-		return ""
-	}
-	p := strings.TrimSuffix(model, filepath.Ext(model)) + ext
-	if _, err := os.Stat(p); err != nil {
-		return ""
-	}
-	return p
 }
 
 // compileReport is what compile says it did.

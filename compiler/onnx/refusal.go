@@ -30,7 +30,23 @@ const (
 	BatchSize     Kind = "batch-size"     // exported with a fixed batch of more than one
 	NonFinite     Kind = "non-finite"     // NaN or infinite weights
 	Shape         Kind = "shape"          // operands that don't fit
+	TooLarge      Kind = "too-large"      // beyond the limits of a bundle
+	WrongContract Kind = "contract"       // the traffic contract is not the model's
+	WrongLabels   Kind = "labels"         // the class names are not the model's
 )
+
+// ranks order kinds by what has to change: 0 the file itself, 1 the model's architecture,
+// 2 parts of it, 3 how it was exported, 4 what lies beside it.
+var ranks = map[Kind]int{
+	Damaged: 0, Structure: 0,
+	Attention: 1, Recurrence: 1, ControlFlow: 1, CustomDomain: 1, Quantized: 1, UnknownOp: 1,
+	Unsupported: 2, Shape: 2, NonFinite: 2, TooLarge: 2,
+	OpsetVersion: 3, ElementType: 3, ExternalData: 3, DynamicLength: 3, BatchSize: 3,
+	WrongContract: 4, WrongLabels: 4,
+}
+
+// Rank tells how decisive a kind of problem is; the lower, the more has to change.
+func (k Kind) Rank() int { return ranks[k] }
 
 // Problem is one thing that keeps a model from being compiled.
 type Problem struct {

@@ -42,6 +42,7 @@ var ErrSilent = errors.New("failed")
 // Run executes a command line and returns the exit code. Errors go to stderr,
 // as one message; that standard output did not take everything is one.
 func Run(root *cobra.Command, args []string, stdout, stderr io.Writer) int {
+	FlagsOnce(root)
 	out := &output{w: stdout}
 	root.SetArgs(args)
 	root.SetOut(out)

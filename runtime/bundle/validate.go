@@ -6,19 +6,6 @@ import (
 	"math"
 )
 
-// Limits of a program. They are far above any model that a card could run in
-// time, and keep what a small file can make an executor allocate small.
-const (
-	maxLength     = 1<<16 - 1
-	maxVocab      = 1 << 20
-	maxSteps      = 4096
-	maxValues     = 4096
-	maxTensors    = 1 << 14
-	maxCols       = 1 << 20
-	maxWindow     = 4096     // kernel size, dilation, stride, padding
-	maxValueBytes = 64 << 20 // all values together; also the arena
-)
-
 // Validate checks everything that the executors rely on: indices, types,
 // shapes and attributes of every step; that each value is computed once, before
 // it is read; and, from the weights themselves, the proofs behind the narrow
@@ -96,12 +83,12 @@ func (c *checker) declarations() error {
 		what     string
 		n, limit int
 	}{
-		{"length", p.Length, maxLength}, {"vocab", p.Vocab, maxVocab}, {"number of values", len(p.Values), maxValues},
-		{"number of tensors", len(p.Tensors), maxTensors}, {"number of steps", len(p.Steps), maxSteps},
-		{"number of outputs", len(p.Outputs), maxValues},
+		{"length", p.Length, MaxLength}, {"vocab", p.Vocab, MaxVocab}, {"number of values", len(p.Values), MaxValues},
+		{"number of tensors", len(p.Tensors), MaxTensors}, {"number of steps", len(p.Steps), MaxSteps},
+		{"number of outputs", len(p.Outputs), MaxValues},
 	} {
-		if l.n < 1 || l.n > l.limit {
-			return fmt.Errorf("%s %d is not in 1..%d", l.what, l.n, l.limit)
+		if err := upTo(l.what, int64(l.n), int64(l.limit)); err != nil {
+			return err
 		}
 	}
 	if p.Left < 0 || p.Left > p.Length || p.Right < 0 || p.Right > p.Length {
@@ -125,13 +112,15 @@ func (c *checker) declarations() error {
 		switch {
 		case v.DType != I8 && v.DType != I16 && v.DType != I32:
 			return fmt.Errorf("value %d (%q): element type %q is not i8, i16 or i32", i, v.Name, v.DType)
-		case v.Rows < 1 || v.Rows > maxLength || v.Cols < 1 || v.Cols > maxCols:
-			return fmt.Errorf("value %d (%q): [%d,%d] is not within [1..%d, 1..%d]", i, v.Name, v.Rows, v.Cols, maxLength, maxCols)
 		case !isFinite(v.Scale):
 			return fmt.Errorf("value %d (%q): scale %g", i, v.Name, v.Scale)
 		}
-		if total += v.size(); total > maxValueBytes {
-			return fmt.Errorf("value %d (%q): the values take more than %d bytes", i, v.Name, maxValueBytes)
+		if err := firstOf(upTo("number of positions", int64(v.Rows), MaxLength), upTo("number of channels", int64(v.Cols), MaxCols)); err != nil {
+			return fmt.Errorf("value %d (%q): %w", i, v.Name, err)
+		}
+		total += v.size()
+		if err := upTo("bytes of all values", int64(total), MaxValueBytes); err != nil {
+			return fmt.Errorf("value %d (%q): %w", i, v.Name, err)
 		}
 	}
 	return nil
@@ -158,7 +147,7 @@ var rules = map[string]rule{
 	OpAdd:        {2, 2, func(s *Step) bool { return s.Add != nil }, (*checker).add},
 	OpMul:        {2, 2, func(s *Step) bool { return s.Mul != nil }, (*checker).mul},
 	OpLayerNorm:  {1, 1, func(s *Step) bool { return s.LayerNorm != nil }, (*checker).layerNorm},
-	OpConcat:     {1, maxValues, func(s *Step) bool { return s.Concat != nil }, (*checker).concat},
+	OpConcat:     {1, MaxValues, func(s *Step) bool { return s.Concat != nil }, (*checker).concat},
 	OpSlice:      {1, 1, func(s *Step) bool { return s.Slice != nil }, (*checker).slice},
 	OpFlatten:    {1, 1, func(*Step) bool { return true }, (*checker).flatten},
 }

@@ -23,9 +23,9 @@ func (c *checker) conv(s *Step) error {
 		return fmt.Errorf("input %q is %s, expected i8 or i16", in.Name, in.DType)
 	}
 	if err := firstOf(
-		within("k", int64(k.K), 1, maxWindow), within("stride", int64(k.Stride), 1, maxWindow),
-		within("dilation", int64(k.Dilation), 1, maxWindow), within("groups", int64(k.Groups), 1, int64(in.Cols)),
-		within("pad_left", int64(k.PadLeft), 0, maxLength), within("pad_right", int64(k.PadRight), 0, maxLength),
+		upTo("k", int64(k.K), MaxWindow), upTo("stride", int64(k.Stride), MaxWindow),
+		upTo("dilation", int64(k.Dilation), MaxWindow), within("groups", int64(k.Groups), 1, int64(in.Cols)),
+		within("pad_left", int64(k.PadLeft), 0, MaxLength), within("pad_right", int64(k.PadRight), 0, MaxLength),
 	); err != nil {
 		return err
 	}
@@ -223,7 +223,7 @@ func (c *checker) windowPool(s *Step) error {
 		return fmt.Errorf("unknown kind %q", k.Kind)
 	}
 	// Padding below K keeps at least one position in every window.
-	if err := firstOf(within("k", int64(k.K), 1, maxWindow), within("stride", int64(k.Stride), 1, maxWindow),
+	if err := firstOf(upTo("k", int64(k.K), MaxWindow), upTo("stride", int64(k.Stride), MaxWindow),
 		within("pad_left", int64(k.PadLeft), 0, int64(k.K)-1), within("pad_right", int64(k.PadRight), 0, int64(k.K)-1)); err != nil {
 		return err
 	}
@@ -428,7 +428,7 @@ func (c *checker) slice(s *Step) error {
 		cols = out.Cols
 		c.field(s, 0, 0)
 	}
-	if err := firstOf(within("start", int64(k.Start), 0, int64(have)-1), within("step", int64(k.Step), 1, maxCols)); err != nil {
+	if err := firstOf(within("start", int64(k.Start), 0, int64(have)-1), within("step", int64(k.Step), 1, MaxCols)); err != nil {
 		return err
 	}
 	if last := k.Start + (want-1)*k.Step; last >= have {

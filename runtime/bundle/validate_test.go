@@ -63,14 +63,14 @@ func TestValidateRefuses(t *testing.T) {
 	}{
 		// Declarations.
 		{"length", func(p *Program) { p.Length = 0 }, "length 0 is not in 1..65535"},
-		{"vocab", func(p *Program) { p.Vocab = 1 << 30 }, "vocab 1073741824 is not in"},
+		{"vocab", func(p *Program) { p.Vocab = 1 << 30 }, "vocab 1073741824 is more than the 1048576 that a bundle may have"},
 		{"no steps", func(p *Program) { p.Steps = nil }, "number of steps 0"},
 		{"no outputs", func(p *Program) { p.Outputs = nil }, "number of outputs 0"},
 		{"left", func(p *Program) { p.Left = 7 }, "receptive field left 7, right 2: not in 0..6"},
 		{"value type", func(p *Program) { p.Values[1].DType = U8 }, `value 1 ("a"): element type "u8" is not i8, i16 or i32`},
-		{"value shape", func(p *Program) { p.Values[1].Rows = -1 }, `value 1 ("a"): [-1,4] is not within`},
+		{"value shape", func(p *Program) { p.Values[1].Rows = -1 }, `value 1 ("a"): number of positions -1 is not in 1..65535`},
 		{"value scale", func(p *Program) { p.Values[0].Scale = math.NaN() }, "scale NaN"},
-		{"values too large", func(p *Program) { p.Values[0].Rows, p.Values[0].Cols = 1<<15, 1<<15 }, "the values take more than 67108864 bytes"},
+		{"values too large", func(p *Program) { p.Values[0].Rows, p.Values[0].Cols = 1<<15, 1<<15 }, "bytes of all values 1073741824 is more than the 67108864"},
 		{"tensor type", func(p *Program) { p.Tensors[2].DType = "f32" }, `tensor 2 ("tc"): unknown element type "f32"`},
 		{"tensor rank", func(p *Program) { p.Tensors[2].Shape = nil }, "has not 1 to 3 dimensions"},
 		{"tensor dimension", func(p *Program) { p.Tensors[2].Shape = []int{-4} }, "dimension -4"},
@@ -244,7 +244,7 @@ func TestValidateAcceptsTheEdge(t *testing.T) {
 func TestValidateTakesBoundedTime(t *testing.T) {
 	p := small().Program
 	table := constant(p, I16, 1, 1<<16)
-	for len(p.Steps) < maxSteps {
+	for len(p.Steps) < MaxSteps {
 		extend(p, Step{Op: OpLut, Lut: &Lut{Table: table}}, I8, 1, 4)
 	}
 	start := time.Now()

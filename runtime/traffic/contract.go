@@ -40,9 +40,11 @@ const (
 	BlankChecksums Blank = "checksums" // IPv4 header, TCP and UDP checksum
 )
 
-// Limits keep a contract from asking for absurd memory per flow.
+// Limits keep a contract from asking for absurd memory per flow. A bundle's are the same: what
+// compiles runs.
 const (
-	MaxLength         = 8192
+	MaxLength         = 1<<16 - 1
+	MaxSequenceBytes  = 1<<16 - 1 // packet bytes in a flow's tokens
 	MaxPackets        = 255
 	MaxBytesPerPacket = 65535
 	MaxTimeout        = 24 * time.Hour
@@ -230,8 +232,11 @@ func (c *Contract) check() error {
 	default:
 		return bad("encoding", "%q is none of token, byte, byte/255", c.Encoding)
 	}
-	if c.PayloadTokens() < 1 {
+	switch n := c.PayloadTokens() * c.TokenBytes; {
+	case n < 1:
 		return bad("length", "%d leaves no room for a packet", c.Length)
+	case n > MaxSequenceBytes:
+		return bad("length", "%d tokens of %d bytes are more than %d bytes of a flow", c.Length, c.TokenBytes, MaxSequenceBytes)
 	}
 	for _, f := range []struct {
 		field string

@@ -1,4 +1,4 @@
-package main
+package compiler
 
 import (
 	"bytes"
@@ -16,9 +16,9 @@ import (
 // maxClassNames bounds a file of class names: a model has at most some thousand.
 const maxClassNames = 1 << 20
 
-// readClassNames reads class names, one per line, in UTF-8 or UTF-16. Empty lines may
+// ReadClassNames reads class names, one per line, in UTF-8 or UTF-16. Empty lines may
 // stand at the end only: anywhere else one would shift the classes after it.
-func readClassNames(path string) ([]string, error) {
+func ReadClassNames(path string) ([]string, error) {
 	data, err := files.All(path, maxClassNames)
 	if errors.Is(err, files.ErrTooLarge) {
 		return nil, fmt.Errorf("labels %w: a label file has one class name per line", err)
