@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -147,9 +150,13 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap string, speed float64) e
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-	sink, err := agent.OpenSink(c.Output.To, cli.Unchecked(cmd.OutOrStdout()))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	// The reader of a pipe does not come back, unlike a socket's: the agent ends.
+	stdout := &pipe{w: cli.Unchecked(cmd.OutOrStdout()), broken: stop}
+	sink, err := agent.OpenSink(c.Output.To, stdout)
 	if err != nil {
-		return err
+		return fmt.Errorf("--output %w", err)
 	}
 	src, note, err := sources(c, pcap, speed)
 	if err != nil {
@@ -163,8 +170,6 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap string, speed float64) e
 	}
 	defer a.Close()
 
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
 	again := make(chan os.Signal, 1)
 	signal.Notify(again, syscall.SIGHUP)
 	defer signal.Stop(again)
@@ -192,5 +197,23 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap string, speed float64) e
 		fmt.Fprintf(cmd.ErrOrStderr(), "nepcod: note: %s\n", s)
 	}
 	log.Info("ended: " + report.String())
+	if err == nil && (pcap != "" || stdout.isBroken.Load()) {
+		err = report.Lost()
+	}
 	return err
+}
+
+// pipe is standard output; broken is called when its reader has gone away.
+type pipe struct {
+	w        io.Writer
+	broken   func()
+	isBroken atomic.Bool
+}
+
+func (p *pipe) Write(b []byte) (int, error) {
+	n, err := p.w.Write(b)
+	if errors.Is(err, syscall.EPIPE) && !p.isBroken.Swap(true) {
+		p.broken()
+	}
+	return n, err
 }

@@ -6,10 +6,12 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"nepcoc/internal/files"
 	"nepcoc/runtime/verdict"
 )
 
@@ -25,8 +27,8 @@ var Formats = map[string]Format{
 
 // A chunk is the lines of some verdicts on their way out.
 type chunk struct {
-	buf     []byte
-	records int
+	buf  []byte
+	ends []int // of each record, in buf
 }
 
 const chunkBytes = 32 << 10
@@ -43,6 +45,7 @@ type output struct {
 	written atomic.Uint64 // records
 	failed  atomic.Uint64 // records that the sink did not take
 	bytes   atomic.Uint64
+	last    atomic.Pointer[error] // why the sink last failed
 }
 
 func newOutput(sink io.Writer, chunks int, hurry chan struct{}, complain func(string, error)) *output {
@@ -83,30 +86,61 @@ func (o *output) run() {
 	for c := range o.queue {
 		n, err := o.sink.Write(c.buf)
 		o.bytes.Add(uint64(n))
+		whole := len(c.ends)
 		if err != nil {
-			o.failed.Add(uint64(c.records))
+			whole, _ = slices.BinarySearch(c.ends, n+1)
+			o.last.Store(&err)
 			o.complain("output", err)
-		} else {
-			o.written.Add(uint64(c.records))
 		}
-		c.buf, c.records = c.buf[:0], 0
+		o.written.Add(uint64(whole))
+		o.failed.Add(uint64(len(c.ends) - whole))
+		c.buf, c.ends = c.buf[:0], c.ends[:0]
 		o.free <- c
 	}
 }
 
+// wholeLines ends a line that was cut, as a full disk does, before it writes on:
+// half a line is lost, but not the next one, too.
+type wholeLines struct {
+	w    io.Writer
+	name string // for messages
+	cut  bool   // within a line
+}
+
+func (l *wholeLines) Write(b []byte) (int, error) {
+	if l.cut {
+		if _, err := l.w.Write([]byte{'\n'}); err != nil {
+			return 0, l.failed(err)
+		}
+		l.cut = false
+	}
+	n, err := l.w.Write(b)
+	if n > 0 {
+		l.cut = b[n-1] != '\n'
+	}
+	return n, l.failed(err)
+}
+
+func (l *wholeLines) failed(err error) error {
+	if err != nil {
+		err = fmt.Errorf("%s: %w", l.name, files.Reason(err))
+	}
+	return err
+}
+
 // OpenSink opens where verdicts go: "-" is stdout, "unix:PATH" a listening
-// stream socket, anything else a file that is appended to.
+// stream socket, anything else a file that is appended to (a FIFO, a device: written to).
 func OpenSink(name string, stdout io.Writer) (io.Writer, error) {
 	switch path, socket := strings.CutPrefix(name, "unix:"); {
-	case name == "-" || name == "":
-		return stdout, nil
+	case name == "" || files.IsStdout(name):
+		return &wholeLines{w: stdout, name: "standard output"}, nil
 	case socket:
 		if path == "" {
 			return nil, errors.New("output unix: has no path")
 		}
 		return &socketSink{path: path}, nil
 	}
-	f := &fileSink{path: name}
+	f := &fileSink{path: name, lines: wholeLines{name: name}}
 	return f, f.open()
 }
 
@@ -116,6 +150,7 @@ func OpenSink(name string, stdout io.Writer) (io.Writer, error) {
 type fileSink struct {
 	path    string
 	f       *os.File
+	lines   wholeLines // to f
 	info    os.FileInfo
 	checked time.Time
 }
@@ -123,18 +158,36 @@ type fileSink struct {
 func (s *fileSink) open() error {
 	f, err := os.OpenFile(s.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
 	if err != nil {
-		return fmt.Errorf("output: %w", err)
+		return s.lines.failed(err)
 	}
 	info, err := f.Stat()
 	if err != nil {
 		f.Close()
-		return fmt.Errorf("output: %w", err)
+		return s.lines.failed(err)
 	}
 	if s.f != nil {
 		s.f.Close()
 	}
 	s.f, s.info, s.checked = f, info, time.Now()
+	s.lines.w, s.lines.cut = f, endsInLine(s.path)
 	return nil
+}
+
+// endsInLine says whether a file ends within a line, as one does whose writer was
+// killed or found the disk full.
+func endsInLine(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return false
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false // may be written to, but not read
+	}
+	defer f.Close()
+	var last [1]byte
+	_, err = f.ReadAt(last[:], info.Size()-1)
+	return err == nil && last[0] != '\n'
 }
 
 func (s *fileSink) Write(b []byte) (int, error) {
@@ -146,7 +199,12 @@ func (s *fileSink) Write(b []byte) (int, error) {
 			}
 		}
 	}
-	return s.f.Write(b)
+	if s.lines.cut {
+		if info, err := s.f.Stat(); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
+			s.lines.cut = false // rotation has taken the half line away
+		}
+	}
+	return s.lines.Write(b)
 }
 
 func (s *fileSink) Close() error { return s.f.Close() }

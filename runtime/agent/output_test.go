@@ -45,8 +45,15 @@ func TestRotation(t *testing.T) {
 		t.Error("a file below a file")
 	}
 	var stdout bytes.Buffer
-	if s, err := agent.OpenSink("-", &stdout); err != nil || s != &stdout {
-		t.Error("- is not standard output")
+	for _, name := range []string{"-", "/dev/stdout"} {
+		s, err := agent.OpenSink(name, &stdout)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Write([]byte("x\n")); stdout.String() != "x\n" {
+			t.Errorf("%s is not standard output", name)
+		}
+		stdout.Reset()
 	}
 }
 

@@ -36,6 +36,7 @@ type Report struct {
 	// full, OutputFailed were refused by it.
 	Records, Written, OutputDropped, OutputFailed uint64
 	OutputBytes                                   uint64
+	OutputError                                   error // why the sink last refused some
 	// Swaps counts changes of the model, SwapsRefused those that were not made.
 	Swaps, SwapsRefused uint64
 	// Models are those in use, in the worker that has most: the one that new
@@ -52,6 +53,9 @@ func (a *Agent) Report() *Report {
 		Labels: map[OutputLabel]uint64{}, Written: a.out.written.Load(), OutputFailed: a.out.failed.Load(),
 		OutputBytes: a.out.bytes.Load(), Swaps: a.swaps.Load(), SwapsRefused: a.refused.Load(),
 		chunks: len(a.out.queue),
+	}
+	if err := a.out.last.Load(); err != nil {
+		r.OutputError = *err
 	}
 	for _, rc := range a.receivers {
 		if rc.live != nil {
@@ -139,6 +143,19 @@ func (r *Report) Check() error {
 	law("verdicts", r.Verdicts, "%d named + %d unknown + %d without a label", r.Named, r.Unknown, r.None)
 	law("records", r.Records, "%d written + %d dropped + %d refused by the output", r.Written, r.OutputDropped, r.OutputFailed)
 	return errors.Join(errs...)
+}
+
+// Lost says how many verdicts were not written, nil where all were. An agent on an
+// interface counts them and goes on; who classifies a capture has asked for all.
+func (r *Report) Lost() error {
+	switch n := r.OutputFailed + r.OutputDropped; {
+	case n == 0:
+		return nil
+	case r.OutputError != nil:
+		return fmt.Errorf("%d of %d verdicts could not be written: %w", n, r.Records, r.OutputError)
+	default:
+		return fmt.Errorf("%d of %d verdicts could not be written: the output was too slow", n, r.Records)
+	}
 }
 
 // String is one line for the log.

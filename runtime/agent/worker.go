@@ -367,7 +367,7 @@ func (w *worker) emit() {
 		c.buf = make([]byte, 0, chunkBytes+chunkBytes/8) // full ones overshoot by a line
 	}
 	c.buf = append(w.a.opt.Format(&w.rec, c.buf), '\n')
-	c.records++
+	c.ends = append(c.ends, len(c.buf))
 	w.own.records++
 	w.own.alerts += uint64(w.rec.Alerts())
 	if len(c.buf) >= chunkBytes {
@@ -377,7 +377,7 @@ func (w *worker) emit() {
 
 // flush hands the lines made so far to the output.
 func (w *worker) flush() {
-	if w.lines != nil && w.lines.records > 0 {
+	if w.lines != nil && len(w.lines.ends) > 0 {
 		w.a.out.send(w.lines)
 		w.lines = nil
 	}
