@@ -14,10 +14,15 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"nepcoc/internal/cli"
+	"nepcoc/internal/files"
+	"nepcoc/internal/interrupt"
 	"nepcoc/runtime/bundle"
 )
 
@@ -39,6 +44,9 @@ must exist; without it the bundle goes to the home folder. nepcod is looked for 
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.bundle = args[0]
+			if files.IsStdin(s.bundle) {
+				return cli.UsageError("scp copies files: give the bundle's name")
+			}
 			if err := s.parse(args[1]); err != nil {
 				return err
 			}
@@ -130,10 +138,14 @@ const (
 	notProved    = 3
 )
 
+// removeTimeout bounds how long a copy that failed is tried to be removed.
+const removeTimeout = 15 * time.Second
+
 // remoteScript runs on the card, fed to sh on standard input so that the
 // user's login shell parses nothing. Its values are plainPath.
 const remoteScript = `dir=%s part=%s name=%s agent=%s
 trap 'rm -f "$dir/$part"' EXIT
+trap 'exit 1' HUP INT TERM
 if [ -z "$agent" ]; then
 	if [ -x "$dir/nepcod" ]; then agent=$dir/nepcod; else agent=nepcod; fi
 fi
@@ -163,15 +175,43 @@ func (s *shipment) ship(ctx context.Context) (*shipReport, error) {
 	// Named by its contents: two at a time do no harm, and what an
 	// interrupted copy leaves is overwritten by the next.
 	part := fmt.Sprintf(".%s.%.12s.part", filepath.Base(s.bundle), r.Digest)
-	copied := command(ctx, "", scp, append(s.common("-P"), "--", s.bundle, s.scpHost+":"+path.Join(s.dir, part))...)
+	// From here on a copy may be there. Whatever happens, none is left.
+	ctx, kill := context.WithCancel(ctx)
+	defer kill()
+	remove := func() error {
+		ctx, stop := context.WithTimeout(context.Background(), removeTimeout)
+		defer stop()
+		script := fmt.Sprintf("rm -f %s/%s\n", s.dir, part)
+		return command(ctx, script, ssh, append(s.common("-p"), "--", s.login, "sh -s")...).err
+	}
+	var running sync.Mutex // held while a program runs
+	on := func(stdin, name string, args ...string) result {
+		running.Lock()
+		defer running.Unlock()
+		return command(ctx, stdin, name, args...)
+	}
+	defer interrupt.Undo(func() {
+		kill()
+		running.Lock() // what still copies would copy again
+		remove()
+	})()
+	copied := on("", scp, append(s.common("-P"), "--", s.bundle, s.scpHost+":"+path.Join(s.dir, part))...)
 	if copied.err != nil {
-		return nil, fmt.Errorf("%s: scp to %s: %w: does the folder %s exist there, and does ssh log in by itself?", s.bundle, s.login, copied.why(), s.dir)
+		rest := ""
+		if remove() != nil {
+			rest = fmt.Sprintf(" (if a part of the copy is there, it is %s)", path.Join(s.dir, part))
+		}
+		return nil, fmt.Errorf("%s: scp to %s: %w: does the folder %s exist there, has it room, and does ssh log in by itself?%s", s.bundle, s.login, copied.why(), s.dir, rest)
 	}
 	script := fmt.Sprintf(remoteScript, s.dir, part, filepath.Base(s.bundle), s.agent)
-	proved := command(ctx, script, ssh, append(s.common("-p"), "--", s.login, "sh -s")...)
+	proved := on(script, ssh, append(s.common("-p"), "--", s.login, "sh -s")...)
 	switch {
 	case proved.code == sshFailed:
-		return nil, fmt.Errorf("%s: ssh to %s: %w; the copy %s was left there", s.bundle, s.login, proved.why(), path.Join(s.dir, part))
+		rest := ""
+		if remove() != nil {
+			rest = fmt.Sprintf("; the copy %s was left there", path.Join(s.dir, part))
+		}
+		return nil, fmt.Errorf("%s: ssh to %s: %w%s", s.bundle, s.login, proved.why(), rest)
 	case proved.code == agentMissing:
 		return nil, fmt.Errorf("%s: no nepcod on %s, neither in %s nor in PATH: copy it there (make dist; scp dist/arm64/nepcod %s:%s), or say where it is with --nepcod",
 			s.bundle, s.login, s.dir, s.scpHost, s.dir)
@@ -223,6 +263,9 @@ type result struct {
 
 func command(ctx context.Context, stdin, name string, args ...string) result {
 	cmd := exec.CommandContext(ctx, name, args...)
+	// Not killed: scp would leave its ssh behind.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 3 * time.Second
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if stdin != "" {

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -131,6 +133,46 @@ Subsystem sftp internal-sftp
 		"UserKnownHostsFile=" + file("known_hosts"), "GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes",
 		"IdentitiesOnly=yes", "IdentityAgent=none", "BatchMode=yes",
 	}}
+}
+
+// cutOnce is a way to a port on which the first connection meets end after the
+// client has sent so many bytes; later ones pass.
+func cutOnce(t *testing.T, port string, after int64, end func(net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for first := true; ; first = false {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", "127.0.0.1:"+port)
+			if err != nil {
+				client.Close()
+				return
+			}
+			go func() {
+				io.Copy(client, server)
+				client.Close()
+			}()
+			go func(first bool) {
+				if first {
+					io.CopyN(server, client, after)
+					end(client)
+					io.Copy(io.Discard, client) // until the client has gone away
+				} else {
+					io.Copy(server, client)
+				}
+				server.Close()
+			}(first)
+		}
+	}()
+	_, mine, _ := net.SplitHostPort(l.Addr().String())
+	return mine
 }
 
 // A bundle goes to a real SSH server and is proved there.
@@ -255,6 +297,52 @@ func TestShip(t *testing.T) {
 	ship(2, model, "a@b@c")
 	_, errs = ship(2, model, server.login+":/opt/a b")
 	contains(errs, "paths on the card")
+
+	// A disk that is too small for it, a connection that breaks and a signal
+	// leave nothing there, either.
+	if err := syscall.Mount("nepcoc-test", empty, "tmpfs", 0, "size=16k"); err == nil {
+		_, errs = ship(1, model, server.login+":"+empty, "--nepcod", agent)
+		contains(errs, "scp to "+server.login)
+		holds(empty)
+		syscall.Unmount(empty, syscall.MNT_DETACH)
+	} else {
+		t.Logf("no full disk: %v", err)
+	}
+	direct := server.port
+	alias := []string{"--ssh-option", "HostKeyAlias=[127.0.0.1]:" + direct}
+	stalled := make(chan bool, 1)
+	for name, end := range map[string]func(net.Conn){"cut": func(c net.Conn) { c.Close() }, "stalled": func(net.Conn) { stalled <- true }} {
+		server.port = cutOnce(t, direct, 30_000, end)
+		args := append(alias, model, server.login+":"+empty, "--nepcod", agent)
+		if name == "cut" {
+			_, errs = ship(1, args...)
+			contains(errs, "scp to "+server.login)
+			holds(empty)
+			continue
+		}
+		for _, o := range server.options {
+			args = append(args, "--ssh-option", o)
+		}
+		cmd := exec.Command("nepcoc", append([]string{"ship", "--identity", server.key, "--port", server.port}, args...)...)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-stalled:
+		case <-time.After(30 * time.Second):
+			t.Fatal("the copy does not begin")
+		}
+		if entries, _ := os.ReadDir(empty); len(entries) != 1 {
+			t.Errorf("nothing is being copied: %v", entries)
+		}
+		cmd.Process.Signal(syscall.SIGTERM)
+		cmd.Wait()
+		if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGTERM {
+			t.Errorf("ended by %v", cmd.ProcessState)
+		}
+		holds(empty)
+	}
+	server.port = direct
 
 	// The README's words for a real card.
 	for _, name := range []string{"nepcod", "model.nepco"} {
