@@ -3,14 +3,10 @@ package bundle
 import (
 	"bytes"
 	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 )
 
 const signatureSize = ed25519.PublicKeySize + ed25519.SignatureSize
@@ -93,70 +89,4 @@ func parseSignature(c *container) (*Signature, error) {
 		return nil, errors.New("section signature: it is not a signature of this bundle")
 	}
 	return &Signature{Key: key}, nil
-}
-
-// The PEM block types of key files, as other tools write them (openssl genpkey
-// -algorithm ed25519).
-const (
-	privatePEM = "PRIVATE KEY" // PKCS #8
-	publicPEM  = "PUBLIC KEY"  // PKIX
-)
-
-// GenerateKey makes a new key pair, as PEM files.
-func GenerateKey() (private, public []byte, err error) {
-	pub, priv, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
-	if private, err = x509.MarshalPKCS8PrivateKey(priv); err != nil {
-		return nil, nil, err
-	}
-	if public, err = x509.MarshalPKIXPublicKey(pub); err != nil {
-		return nil, nil, err
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: privatePEM, Bytes: private}),
-		pem.EncodeToMemory(&pem.Block{Type: publicPEM, Bytes: public}), nil
-}
-
-// ReadPrivateKey reads a PEM file with an Ed25519 private key (PKCS #8). name is
-// for messages.
-func ReadPrivateKey(name string, r io.Reader) (ed25519.PrivateKey, error) {
-	key, err := readPEM(name, r, privatePEM, x509.ParsePKCS8PrivateKey)
-	if err != nil {
-		return nil, err
-	}
-	if k, ok := key.(ed25519.PrivateKey); ok {
-		return k, nil
-	}
-	return nil, fmt.Errorf("%s: holds a %T, an Ed25519 key is needed", name, key)
-}
-
-// ReadPublicKey reads a PEM file with an Ed25519 public key (PKIX). name is for
-// messages.
-func ReadPublicKey(name string, r io.Reader) (ed25519.PublicKey, error) {
-	key, err := readPEM(name, r, publicPEM, x509.ParsePKIXPublicKey)
-	if err != nil {
-		return nil, err
-	}
-	if k, ok := key.(ed25519.PublicKey); ok {
-		return k, nil
-	}
-	return nil, fmt.Errorf("%s: holds a %T, an Ed25519 key is needed", name, key)
-}
-
-// readPEM reads a file of one PEM block.
-func readPEM(name string, r io.Reader, kind string, parse func([]byte) (any, error)) (any, error) {
-	raw, err := readAligned(name, r, 1<<16)
-	if err != nil {
-		return nil, err
-	}
-	block, _ := pem.Decode(raw)
-	if block == nil || block.Type != kind {
-		return nil, fmt.Errorf("%s: no PEM block %q in it", name, kind)
-	}
-	key, err := parse(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return key, nil
 }

@@ -23,7 +23,7 @@ func TestSign(t *testing.T) {
 		t.Error("the keys are no pair")
 	}
 	_, err = ReadPublicKey("key.pem", bytes.NewReader(pemPrivate))
-	wantError(t, err, `no PEM block "PUBLIC KEY"`)
+	wantError(t, err, "a private key, and the public key belongs here")
 
 	other := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 	otherPublic := other.Public().(ed25519.PublicKey)
