@@ -1,8 +1,10 @@
 package agent_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"nepcoc/runtime/agent"
+	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 )
 
@@ -104,6 +107,42 @@ func TestMetrics(t *testing.T) {
 				t.Errorf("no %s quantile of %s", q, name)
 			}
 		}
+	}
+}
+
+// Whatever class names hold, events are JSON and metrics are in Prometheus' form.
+func TestOddClassNames(t *testing.T) {
+	mem, _ := load(captures(t)[0])
+	b := testBundle(t, 0, "class")
+	names := b.Manifest.Outputs[0].Labels
+	for i := range names {
+		names[i] = fmt.Sprintf("a\"b\\c{x=%q} ü%d", "1", i)
+		if err := bundle.CheckClassName(names[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := agent.NewModel(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events bytes.Buffer
+	a, err := agent.New(agent.Options{Sources: []capture.Source{mem}, Model: m, Lossless: true, Sink: &events})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for line := range strings.Lines(events.String()) {
+		if !json.Valid([]byte(line)) {
+			t.Fatalf("not JSON: %s", line)
+		}
+		found = found || strings.Contains(line, `"a\"b\\c{x=\"1\"} ü`)
+	}
+	_, text := get(t, a.Handler(), "/metrics")
+	if !found || !strings.Contains(text, `label="a\"b\\c{x=\"1\"} ü`) {
+		t.Errorf("the names are not in the events (%v) or metrics:\n%.2000s", found, text)
 	}
 }
 
