@@ -14,10 +14,6 @@ import (
 
 // assemble makes the bundle around a program: golden vectors and manifest.
 func (c *compilation) assemble(p *bundle.Program) error {
-	labels := c.Labels
-	if labels == nil {
-		labels = make([][]string, len(p.Outputs)) // numbers
-	}
 	golden, err := c.golden(p)
 	if err != nil {
 		return err
@@ -40,11 +36,9 @@ func (c *compilation) assemble(p *bundle.Program) error {
 		m.Contract = bundle.Contract{YAML: string(c.contract.YAML()), Hash: c.contract.Hash()}
 	}
 	m.View = c.View
-	for i, o := range p.Outputs {
-		m.Outputs = append(m.Outputs, bundle.OutputInfo{Name: o.Name, Labels: labels[i], UnknownThreshold: c.UnknownThreshold})
-	}
+	m.Outputs = c.outputs
 	if c.CalibLabels != "" {
-		if m.Outputs[0].Temperature, err = c.calibrateScores(p, labels[0]); err != nil {
+		if err := c.calibrateScores(p); err != nil {
 			return err
 		}
 	}

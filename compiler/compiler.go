@@ -42,13 +42,16 @@ type Options struct {
 	Contract *traffic.Contract
 	// View is what is read of captures, for calibration here and wherever the bundle runs.
 	View bundle.View
-	// Labels are the class names per output; one list serves a model with one output.
-	Labels [][]string
+	// Outputs say what the model's outputs mean; those that aren't named here are what the
+	// graph says (see Output). Labels are names, one list per output that makes verdicts and has
+	// none in Outputs, in the model's order.
+	Outputs []Output
+	Labels  [][]string
 	// CalibLabels is a CSV of the calibration capture's labels: scores are
-	// then calibrated (see scores.go). UnknownThreshold, where set, is the score
-	// below which the agent calls a verdict unknown.
-	CalibLabels      string
-	UnknownThreshold *float64
+	// then calibrated (see scores.go). Unknown are the scores below which verdicts are
+	// unknown, by output; "" stands for all outputs that aren't named.
+	CalibLabels string
+	Unknown     map[string]float64
 	// ByteEncoding, Method, TableStep, MaxDisagreement: see passes.Options;
 	// DefaultMaxDisagreement is what the command line uses.
 	// TableStep 0 leaves the choice to the quantize pass.
@@ -90,11 +93,13 @@ type Result struct {
 	Bundle *bundle.Bundle
 	Graph  *ir.Graph // integer graph, as planned
 	Info   *onnx.Info
-	Report passes.Report
-	Target *backends.Target
-	Cost   []backends.StepCost // of a full input
-	Notes  []string
-	Time   time.Duration
+	// Outputs say what the model's outputs mean.
+	Outputs []bundle.OutputInfo
+	Report  passes.Report
+	Target  *backends.Target
+	Cost    []backends.StepCost // of a full input
+	Notes   []string
+	Time    time.Duration
 }
 
 // frontTable is the float half of the compiler. The order: canonical comes
@@ -145,6 +150,7 @@ type compilation struct {
 	ctx      context.Context
 	res      Result
 	contract traffic.Contract
+	outputs  []bundle.OutputInfo
 	// noContract: the bundle can't be fed packets.
 	noContract bool
 	arrays     bool // the calibration data are arrays, not a capture
@@ -269,7 +275,7 @@ func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(
 	if err != nil {
 		return err
 	}
-	c.meter = &meter{inputs: inputs, float: float}
+	c.meter = &meter{inputs: inputs, float: float, outputs: c.outputs}
 	return calibrate.Observe(g, c.calib.Spread(observeInputs), observe)
 }
 

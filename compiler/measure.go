@@ -15,6 +15,8 @@ import (
 type meter struct {
 	inputs []calibrate.Input
 	float  [][][]float32 // [output][input]
+	// outputs say what verdicts are made of them.
+	outputs []bundle.OutputInfo
 }
 
 // measure lowers an integer graph and runs it.
@@ -37,7 +39,7 @@ func (m *meter) compare(p *bundle.Program) (passes.Fidelity, error) {
 	}
 	f := passes.Fidelity{Samples: len(m.inputs), Cosine: 1}
 	for o := range p.Outputs {
-		c := calibrate.Compare(m.float[o], ints[o], &p.Outputs[o])
+		c := calibrate.Compare(m.float[o], ints[o], calibrate.NewJudge(p, o, &m.outputs[o]))
 		// A model with several outputs is as good as its worst.
 		f.Verdicts = max(f.Verdicts, c.Verdicts)
 		f.Changed, f.Cosine = max(f.Changed, len(c.Differing)), min(f.Cosine, c.Cosine)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"nepcoc/compiler/calibrate"
 	"nepcoc/internal/exact"
@@ -11,57 +12,105 @@ import (
 	"nepcoc/runtime/engine"
 )
 
-// calibrateScores fits the temperature of the first output's probabilities to
-// the labels of the calibration flows: the divisor of the logits that makes
-// their negative log-likelihood least (Guo et al., "On calibration of modern
-// neural networks", 2017). It changes scores, never verdicts, and costs nothing
-// at run time: it goes into the scale of the table of exp.
-func (c *compilation) calibrateScores(p *bundle.Program, classes []string) (float64, error) {
+// calibrateScores fits a temperature to the probabilities of each output that the calibration flows have
+// labels of: the divisor of the logits that makes their negative log-likelihood least (Guo et al., "On
+// calibration of modern neural networks", 2017). It changes scores, never verdicts: thresholds
+// move with the scores. At run time it costs nothing, since it goes into the scale of the table of exp.
+func (c *compilation) calibrateScores(p *bundle.Program) error {
 	if c.arrays {
-		return 0, errors.New("labels of calibration flows go with a capture, not with arrays")
+		return errors.New("labels of calibration flows go with a capture, not with arrays")
 	}
-	o := &p.Outputs[0]
-	found, err := c.calib.Label(c.CalibLabels, []bundle.OutputInfo{{Name: o.Name, Labels: classes}})
+	found, err := c.calib.Label(c.CalibLabels, c.outputs)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	c.res.Notes = append(append(c.res.Notes, found[0].Notes...), found[0].Why...)
-	if l := &found[0]; 2*l.Labelled < l.Flows {
-		c.res.Notes = append(c.res.Notes, fmt.Sprintf("scores are calibrated by %d of %d flows only: %s labels no more", l.Labelled, l.Flows, c.CalibLabels))
+	for i := range found {
+		l := &found[i]
+		c.res.Notes = append(append(c.res.Notes, l.Notes...), l.Why...)
+		if 2*l.Labelled < l.Flows {
+			c.res.Notes = append(c.res.Notes, fmt.Sprintf("scores are calibrated by %d of %d flows only: %s labels no more", l.Labelled, l.Flows, c.CalibLabels))
+		}
 	}
 	e, err := engine.Bind(p, engine.Options{})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	ints, err := calibrate.Integers(e, p, c.calib.Inputs)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	t := rounded(temperature(ints[0], c.calib.LabelsOf(o.Name, true), o.Scale))
-	// The mantissa keeps 30 bits: the quotient only moves it.
-	ratio := math.Ldexp(float64(o.ExpMult), -o.ExpShift) / t
-	_, exp := math.Frexp(ratio)
-	o.ExpShift = min(max(30-exp, 0), 62)
-	o.ExpMult = int32(min(math.RoundToEven(math.Ldexp(ratio, o.ExpShift)), math.MaxInt32))
-	return t, nil
+	for i := range c.outputs {
+		o, info := &p.Outputs[i], &c.outputs[i]
+		truth := c.calib.LabelsOf(o.Name, i == 0)
+		of := likelihoods[info.Kind]
+		if truth == nil || of == nil {
+			continue
+		}
+		info.Temperature = rounded(temperature(ints[i], truth, o.Scale, of))
+		// The mantissa keeps 30 bits: the quotient only moves it.
+		ratio := math.Ldexp(float64(o.ExpMult), -o.ExpShift) / info.Temperature
+		_, exp := math.Frexp(ratio)
+		o.ExpShift = min(max(30-exp, 0), 62)
+		o.ExpMult = int32(min(math.RoundToEven(math.Ldexp(ratio, o.ExpShift)), math.MaxInt32))
+		for k, t := range info.Thresholds {
+			info.Thresholds[k] = atTemperature(t, info.Temperature)
+		}
+		if info.Thresholds != nil && slices.ContainsFunc(info.Thresholds, func(t float64) bool { return t != DefaultThreshold }) {
+			c.res.Notes = append(c.res.Notes, fmt.Sprintf("output %s: thresholds are of calibrated scores now (%g), for the same verdicts", o.Name, info.Thresholds))
+		}
+	}
+	return nil
+}
+
+// atTemperature is the threshold of scores at a temperature that gives the same verdicts
+// as t of the model's own, to 1e-9: as far as all CPUs agree.
+func atTemperature(t, temperature float64) float64 {
+	if t == 0 || t == 0.5 || t == 1 {
+		return t
+	}
+	const digits = 1e9
+	moved := math.Round(digits / (1 + exact.Pow((1-t)/t, 1/temperature)))
+	return min(max(moved, 1), digits-1) / digits // neither always nor never
+}
+
+// A likelihood is the negative log-likelihood of a sample's labels: of the logits times k.
+type likelihood func(logits []int32, labels []int, k float64) float64
+
+var likelihoods = map[bundle.OutputKind]likelihood{
+	bundle.KindClasses: func(logits []int32, labels []int, k float64) float64 {
+		top := float64(logits[calibrate.ArgMax(logits)])
+		z := 0.0
+		for _, x := range logits {
+			z += exact.Exp((float64(x) - top) * k)
+		}
+		return exact.Log(z) - float64((float64(logits[labels[0]])-top)*k)
+	},
+	bundle.KindBinary: func(logits []int32, labels []int, k float64) float64 {
+		return exact.Softplus(float64(1-2*labels[0]) * float64(logits[0]) * k)
+	},
+	bundle.KindLabels: func(logits []int32, labels []int, k float64) float64 {
+		sum := 0.0
+		for i, x := range logits {
+			sign := 1.0
+			if slices.Contains(labels, i) {
+				sign = -1
+			}
+			sum += exact.Softplus(sign * float64(x) * k)
+		}
+		return sum
+	},
 }
 
 // temperature minimises the mean negative log-likelihood over log T by golden
-// section; it has one minimum.
-func temperature(logits [][]int32, labels []int, scale float64) float64 {
+// section; it has one minimum. Samples without labels (nil) are left out.
+func temperature(logits [][]int32, labels [][]int, scale float64, of likelihood) float64 {
 	loss := func(logT float64) float64 {
-		t := exact.Exp(logT)
+		k := scale / exact.Exp(logT)
 		sum := 0.0
 		for i, l := range logits {
-			if labels[i] < 0 {
-				continue
+			if labels[i] != nil {
+				sum += of(l, labels[i], k)
 			}
-			top := float64(l[calibrate.ArgMax(l)])
-			z := 0.0
-			for _, x := range l {
-				z += exact.Exp((float64(x) - top) * scale / t)
-			}
-			sum += exact.Log(z) - (float64(l[labels[i]])-top)*scale/t
 		}
 		return sum
 	}

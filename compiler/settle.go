@@ -3,7 +3,6 @@ package compiler
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -59,7 +58,7 @@ func beside(model, ext string) string {
 }
 
 // settle decides, once the model is understood, whether all that belongs together fits: the model and a bundle's
-// limits, traffic contract, class names. Everything that doesn't is in the error.
+// limits, traffic contract, outputs and their names. Everything that doesn't is in the error.
 func (c *compilation) settle(g *ir.Graph, l passes.Local) error {
 	problems := slices.Clone(c.wrong)
 	add := func(kind onnx.Kind, err error, wayOut string) {
@@ -73,8 +72,15 @@ func (c *compilation) settle(g *ir.Graph, l passes.Local) error {
 	if len(problems) == len(c.wrong) && !slices.ContainsFunc(c.wrong, func(p onnx.Problem) bool { return p.Kind == onnx.WrongContract }) {
 		add(onnx.WrongContract, c.chooseContract(l), "")
 	}
-	if !slices.ContainsFunc(c.wrong, func(p onnx.Problem) bool { return p.Kind == onnx.WrongLabels }) {
-		add(onnx.WrongLabels, c.checkLabels(g), "")
+	forms, ps := outputForms(g)
+	for _, p := range ps {
+		problems = append(problems, c.src.problem(p))
+	}
+	if slices.ContainsFunc(c.wrong, func(p onnx.Problem) bool { return p.Kind == onnx.WrongLabels }) {
+		c.Labels = nil
+	}
+	for _, err := range c.describeOutputs(forms) {
+		add(onnx.WrongLabels, err, "")
 	}
 	if problems == nil {
 		return nil
@@ -117,28 +123,6 @@ func (c *compilation) tooLargeErr(err error) error {
 	}
 	return &onnx.Refusal{File: c.Model, Problems: []onnx.Problem{{Kind: onnx.TooLarge, File: c.Model, Reason: "as integers, " + strings.TrimPrefix(err.Error(), c.Model+": "),
 		WayOut: "make the model smaller: fewer or narrower layers, shorter inputs, smaller kernels"}}}
-}
-
-// checkLabels compares the numbers of classes with those of the model's outputs.
-func (c *compilation) checkLabels(g *ir.Graph) error {
-	if len(c.Labels) == 0 {
-		return nil
-	}
-	if len(c.Labels) != len(g.Outputs) {
-		return fmt.Errorf("labels for %d outputs, the model has %d: give one label file per output, in the model's order", len(c.Labels), len(g.Outputs))
-	}
-	var errs []error
-	for i, v := range g.Outputs {
-		if n := v.Type.Shape[len(v.Type.Shape)-1]; len(c.Labels[i]) != n {
-			errs = append(errs, fmt.Errorf("output %q has %d classes, its label file %d lines: one class name per line, in the order of the model's outputs", g.OutputNames[i], n, len(c.Labels[i])))
-		}
-		for _, name := range c.Labels[i] {
-			if err := bundle.CheckClassName(name); err != nil {
-				errs = append(errs, fmt.Errorf("output %q: class name %w", g.OutputNames[i], err))
-			}
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // decisive orders problems by what has to change: another model first, then another export, then the

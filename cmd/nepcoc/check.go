@@ -9,12 +9,14 @@ import (
 	"nepcoc/compiler"
 	"nepcoc/compiler/onnx"
 	"nepcoc/internal/cli"
+	"nepcoc/runtime/bundle"
 )
 
 func newCheck() *cobra.Command {
 	var asJSON bool
 	var contract string
 	var labels []string
+	var output outputFlag
 	cmd := &cobra.Command{
 		Use:   "check MODEL.onnx",
 		Short: "Say whether a model compiles, and everything that stands against it",
@@ -28,9 +30,12 @@ Exit codes: 0 the model compiles; 1 it does not; 2 wrong command line.`,
   nepcoc check model.onnx --json | jq '.problems[].reason'`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if output.file != "" {
+				return cli.UsageError("--output %s: check writes nothing; what an output of the model means is written NAME=KIND", output.file)
+			}
 			progress := cli.NewProgress(cmd.ErrOrStderr())
 			progress.Update("checking", 0, 0)
-			o := compiler.Options{Model: args[0]}
+			o := compiler.Options{Model: args[0], Outputs: output.outputs}
 			o.Find(contract, labels)
 			res, err := compiler.Check(cmd.Context(), o)
 			progress.Done()
@@ -41,6 +46,7 @@ Exit codes: 0 the model compiles; 1 it does not; 2 wrong command line.`,
 				}
 			} else {
 				r.Opset, r.Producer = res.Info.Opset, res.Info.Producer+" "+res.Info.ProducerVersion
+				r.Outputs = res.Outputs
 				for _, s := range res.Cost {
 					r.Steps++
 					r.MACs += s.MACs
@@ -63,20 +69,25 @@ Exit codes: 0 the model compiles; 1 it does not; 2 wrong command line.`,
 		},
 	}
 	inputFlags(cmd.Flags(), &contract, &labels)
+	cmd.Flags().Var(&output, cli.OutputFlag, "NAME=KIND[:LABEL,...][@THRESHOLD,...], what an output of the model means (see compile)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
 }
 
 type checkReport struct {
-	Model    string         `json:"model"`
-	OK       bool           `json:"ok"`
-	Opset    int            `json:"opset,omitempty"`
-	Producer string         `json:"producer,omitempty"`
-	Steps    int            `json:"steps,omitempty"`
-	MACs     int64          `json:"macs,omitempty"`
-	Problems []onnx.Problem `json:"problems,omitempty"`
+	Model    string              `json:"model"`
+	OK       bool                `json:"ok"`
+	Opset    int                 `json:"opset,omitempty"`
+	Producer string              `json:"producer,omitempty"`
+	Outputs  []bundle.OutputInfo `json:"outputs,omitempty"`
+	Steps    int                 `json:"steps,omitempty"`
+	MACs     int64               `json:"macs,omitempty"`
+	Problems []onnx.Problem      `json:"problems,omitempty"`
 }
 
 func (r *checkReport) print(w io.Writer) {
 	fmt.Fprintf(w, "%s: compiles (opset %d, %s): %d steps, %d multiply-adds per full input\n", r.Model, r.Opset, r.Producer, r.Steps, r.MACs)
+	for i := range r.Outputs {
+		fmt.Fprintf(w, "  output  %s\n", outputText(&r.Outputs[i]))
+	}
 }

@@ -20,12 +20,13 @@ import (
 )
 
 type compileFlags struct {
-	calib, calibLabels, out, target, contract, dumpIR, method, sign string
-	labels                                                          []string
-	maxDisagreement, unknown                                        float64
-	tableStep                                                       int
-	json                                                            bool
-	view                                                            bundle.ViewOverride
+	calib, calibLabels, target, contract, dumpIR, method, sign string
+	outputFlag
+	labels, unknown []string
+	maxDisagreement float64
+	tableStep       int
+	json            bool
+	view            bundle.ViewOverride
 }
 
 func newCompile() *cobra.Command {
@@ -45,20 +46,27 @@ The traffic contract says which bytes of a flow the model sees. Without
 --contract, MODEL.contract.yaml beside the model is used, else the built-in whose
 vocabulary is the model's. Labels: one class name per line, in the order of
 the model's outputs; MODEL.labels.txt beside the model is found by itself.
+
+An output's kind follows from the model: several logits or a softmax are classes, one of which is given;
+one logit or a sigmoid of it is binary, the second of two names given from a threshold
+on; several sigmoids are labels, any number of them. --output NAME=KIND says otherwise, or names and thresholds
+(0.5 where there are none): --output score=binary:benign,malicious@0.9,
+--output tags=labels:scan,tunnel@0.5,0.7. values are numbers without a verdict, for arrays only.
 ` + exitCodes,
 		Example: `  nepcoc compile model.onnx --calib traffic.pcap -o model.nepco
   nepcoc compile model.onnx --calib arrays.npz --labels classes.txt --target host -o m.nepco
+  nepcoc compile model.onnx --calib traffic.pcap -o m.nepco --output score=binary:benign,malicious@0.9
   nepcoc compile model.onnx --calib traffic.pcap -o m.nepco --max-disagreement 0.001 --dump-ir ir/`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runCompile(cmd, args[0], &f) },
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.calib, "calib", "", "capture or .npz to calibrate with (required)")
-	fl.StringVarP(&f.out, cli.OutputFlag, "o", "", "bundle to write (required); - is standard output, the report then goes to standard error")
+	fl.VarP(&f.outputFlag, cli.OutputFlag, "o", "bundle to write (required); - is standard output, the report then goes to standard error.\nAlso NAME=KIND[:LABEL,...][@THRESHOLD,...], once per output of the model: see above")
 	fl.StringVar(&f.target, "target", "bf3", "machine to plan for: "+targetNames())
 	inputFlags(fl, &f.contract, &f.labels)
 	fl.StringVar(&f.calibLabels, "calib-labels", "", "CSV of the calibration capture's labels: calibrates the scores (temperature)")
-	fl.Float64Var(&f.unknown, "unknown-threshold", 0, "score below which the agent reports unknown")
+	fl.StringArrayVar(&f.unknown, "unknown-threshold", nil, "score below which verdicts are unknown; NAME=SCORE for one output of several")
 	fl.StringVar(&f.method, "method", "", "force a calibration method ("+strings.Join(quantize.Methods(), ", ")+") instead of the one that measures best")
 	fl.Float64Var(&f.maxDisagreement, "max-disagreement", compiler.DefaultMaxDisagreement, "share of calibration inputs whose verdict may change before values are kept at 16 bits")
 	fl.IntVar(&f.tableStep, "table-step", 0, "make elements of the token table multiples of this, 1 to 64: a coarser table makes a smaller bundle (default: 1; of a table over 1 MiB the narrow rows that it is a product of, else 5)")
@@ -101,19 +109,21 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 		return cli.UsageError("--table-step %d is not within 1..64", f.tableStep)
 	case !(f.maxDisagreement >= 0 && f.maxDisagreement <= 1):
 		return cli.UsageError("--max-disagreement %g is not within 0..1", f.maxDisagreement)
-	case !(f.unknown >= 0 && f.unknown <= 1):
-		return cli.UsageError("--unknown-threshold %g is not within 0..1", f.unknown)
+	case f.file == "":
+		return cli.UsageError("required flag \"output\" has no file: -o OUT.nepco")
 	}
+	unknown, err := parseUnknown(f.unknown)
+	if err != nil {
+		return cli.UsageError("--unknown-threshold %w", err)
+	}
+	o.Unknown, o.Outputs = unknown, f.outputs
 	for _, input := range append([]string{model, f.calib, f.contract, f.calibLabels, f.sign}, f.labels...) {
-		if f.out == input && !files.IsStdin(input) || files.Same(f.out, input) {
-			return cli.UsageError("--output %s would overwrite an input", f.out)
+		if f.file == input && !files.IsStdin(input) || files.Same(f.file, input) {
+			return cli.UsageError("--output %s would overwrite an input", f.file)
 		}
 	}
-	if err := files.Writable(f.out); err != nil {
+	if err := files.Writable(f.file); err != nil {
 		return fmt.Errorf("--output %w", err)
-	}
-	if cmd.Flags().Changed("unknown-threshold") {
-		o.UnknownThreshold = &f.unknown
 	}
 	o.Find(f.contract, f.labels)
 	o.View, _ = f.view.Of(bundle.View{})
@@ -141,13 +151,13 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	}
 	// The bundle's report must not get into it.
 	report := cmd.OutOrStdout()
-	if files.IsStdout(f.out) {
+	if files.IsStdout(f.file) {
 		report = cmd.ErrOrStderr()
 	}
-	if err := files.Output(f.out, data, cmd.OutOrStdout()); err != nil {
+	if err := files.Output(f.file, data, cmd.OutOrStdout()); err != nil {
 		return err
 	}
-	r := newCompileReport(res, f.out, len(data))
+	r := newCompileReport(res, f.file, len(data))
 	if f.json {
 		return cli.JSON(report, r)
 	}
@@ -162,6 +172,7 @@ type compileReport struct {
 	Model       bundle.Model        `json:"model"`
 	Target      string              `json:"target"`
 	Contract    string              `json:"contract"`
+	Outputs     []bundle.OutputInfo `json:"outputs"`
 	Region      region              `json:"region"`
 	Method      string              `json:"calibration_method"`
 	Samples     int                 `json:"calibration_samples"`
@@ -200,7 +211,7 @@ type passTime struct {
 func newCompileReport(res *compiler.Result, out string, size int) *compileReport {
 	m, q, l := &res.Bundle.Manifest, &res.Report.Quantize, &res.Report.Local
 	r := &compileReport{
-		Output: out, Bytes: size, Model: m.Model, Target: res.Target.Name, Contract: contractText(m.Contract.Hash),
+		Output: out, Bytes: size, Model: m.Model, Target: res.Target.Name, Contract: contractText(m.Contract.Hash), Outputs: m.Outputs,
 		Region: region{l.Left, l.Right, l.Whole}, Method: q.Method, Samples: m.Calibration.Samples,
 		Agreement: q.Fidelity.Agreement(), Cosine: q.Fidelity.Cosine, RelError: q.Fidelity.RelError, Wide: q.Wide,
 		Steps: res.Cost, Notes: append(res.Notes, res.Report.Notes...), Seconds: res.Time.Seconds(), targetDescr: res.Target.Doc,
@@ -220,6 +231,9 @@ func newCompileReport(res *compiler.Result, out string, size int) *compileReport
 func (r *compileReport) print(w io.Writer) {
 	fmt.Fprintf(w, "%s: %s for %s (%s)\n", r.Output, cli.Bytes(int64(r.Bytes)), r.Target, r.targetDescr)
 	fmt.Fprintf(w, "  local region    %d positions to the left, %d to the right\n", r.Region.Left, r.Region.Right)
+	for i := range r.Outputs {
+		fmt.Fprintf(w, "  output          %s\n", outputText(&r.Outputs[i]))
+	}
 	fmt.Fprintf(w, "  calibration     %s, chosen among %d plans on %d samples\n", r.Method, len(r.Tried), r.Samples)
 	fmt.Fprintf(w, "  float = integer %s of verdicts, logits cosine %.5f, error %s of their spread\n", cli.Percent(r.Agreement), r.Cosine, cli.Percent(r.RelError))
 	if len(r.Wide) > 0 {

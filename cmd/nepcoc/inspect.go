@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -129,7 +128,7 @@ func (r *inspection) print(w io.Writer) {
 		rows = append(rows, []string{"signed by", r.Signer})
 	}
 	for _, o := range m.Outputs {
-		rows = append(rows, []string{"output", o.Name + ": " + labelText(o.Labels)})
+		rows = append(rows, []string{"output", outputText(&o)})
 	}
 	cli.Table(w, rows)
 	fmt.Fprintf(w, "\nsteps, estimated on %s for %d tokens (just estimates):\n", r.Target, r.Tokens)
@@ -164,11 +163,4 @@ func tileText(t int) string {
 		return "all positions"
 	}
 	return fmt.Sprintf("%d positions", t)
-}
-
-func labelText(l []string) string {
-	if len(l) == 0 {
-		return "no class names"
-	}
-	return strings.Join(l, " ")
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -51,8 +52,18 @@ func TestFromArrays(t *testing.T) {
 	if len(s.Inputs) != 2 || s.Inputs[0].Valid != 3 || s.Inputs[1].Valid != 1 || !slices.Equal(s.Inputs[1].Tokens, []int32{9, 0, 0}) {
 		t.Errorf("inputs %+v", s.Inputs)
 	}
-	if !slices.Equal(s.LabelsOf("logits", true), []int{1, -1}) || len(s.Expect["logits"]) != 2 || s.Expect["logits"][1][0] != 2 || len(s.SHA256) != 64 {
+	if !reflect.DeepEqual(s.LabelsOf("logits", true), [][]int{{1}, nil}) || len(s.Expect["logits"]) != 2 || s.Expect["logits"][1][0] != 2 || len(s.SHA256) != 64 {
 		t.Errorf("%+v", s)
+	}
+	// Labels may be rows of ones and zeros.
+	many := good()
+	many["label.tags"] = i64([]int{2, 3}, 0, 0, 0, 1, 0, 1)
+	if m, err := calibrate.FromArrays(write(t, many), tokens); err != nil || !reflect.DeepEqual(m.LabelsOf("tags", false), [][]int{{}, {0, 2}}) {
+		t.Errorf("%v, %+v", err, m)
+	}
+	many["label.tags"] = i64([]int{2, 3}, 0, 0, 0, 1, 2, 1)
+	if _, err := calibrate.FromArrays(write(t, many), tokens); err == nil || !strings.Contains(err.Error(), "label.tags[1,1] is 2: want 1 where the sample has the label") {
+		t.Error(err)
 	}
 	// Any number type will do; a mask may be of truth values.
 	a := good()
@@ -164,7 +175,7 @@ func TestSpread(t *testing.T) {
 func TestCompare(t *testing.T) {
 	float := [][]float32{{1, 0}, {0, 2}}
 	ints := [][]int32{{2, 0}, {4, 2}} // 1,0 and 2,1
-	o := &bundle.Output{Kind: "logits", Scale: 0.5}
+	o := judgeOf("logits", 2, bundle.OutputInfo{})
 	c := calibrate.Compare(float, ints, o)
 	// Means 0.5 and 1; spread 0.25*2+1*2 = 2.5; errors 0, 0, 4, 1.
 	if c.Samples != 2 || c.Agreement != 0.5 || !slices.Equal(c.Differing, []int{1}) || c.MaxError != 2 {
@@ -177,12 +188,67 @@ func TestCompare(t *testing.T) {
 		t.Errorf("cosine %g, want %g", c.Cosine, want)
 	}
 	// A model that ends in ArgMax: labels against logits.
-	c = calibrate.Compare([][]float32{{0}, {1}}, ints, &bundle.Output{Kind: "argmax", Scale: 0.5})
+	c = calibrate.Compare([][]float32{{0}, {1}}, ints, judgeOf("argmax", 2, bundle.OutputInfo{}))
 	if c.Agreement != 0.5 || c.Cosine != 1 || c.RelError != 0 || !slices.Equal(c.Differing, []int{1}) {
 		t.Errorf("argmax: %+v", c)
 	}
 	if c := calibrate.Compare(nil, nil, o); c.Samples != 0 || c.RelError != 0 {
 		t.Errorf("nothing: %+v", c)
+	}
+}
+
+// judgeOf is a judge of an output with n logits of scale 0.5, and a table of exp.
+func judgeOf(ending string, n int, info bundle.OutputInfo) *calibrate.Judge {
+	exp := make([]byte, 4*2048)
+	for i := range 2048 {
+		binary.LittleEndian.PutUint32(exp[4*i:], uint32(math.Round(math.Exp(-float64(i)/128)*(1<<24))))
+	}
+	mult := 64.0 // 128 entries per unit
+	if info.Temperature != 0 {
+		mult /= info.Temperature // as the compiler scales it
+	}
+	p := &bundle.Program{
+		Values:  []bundle.Value{{Rows: 1, Cols: n, DType: bundle.I32}},
+		Tensors: []bundle.Tensor{{Name: "exp", DType: bundle.I32, Shape: []int{2048}, Data: exp}},
+		Outputs: []bundle.Output{{Kind: ending, Scale: 0.5, ExpMult: int32(mult)}},
+	}
+	return calibrate.NewJudge(p, 0, &info)
+}
+
+// Float and integer verdicts of the same logits are the same, whatever the model makes of them, at every
+// threshold and temperature: one logit is never one class for all inputs.
+func TestJudge(t *testing.T) {
+	sigmoid := func(x float64) float32 { return float32(1 / (1 + math.Exp(-x))) }
+	for _, threshold := range []float64{0.1, 0.5, 0.9} {
+		for _, temperature := range []float64{0, 2} {
+			binary := bundle.OutputInfo{Kind: bundle.KindBinary, Thresholds: []float64{threshold}, Temperature: temperature}
+			labels := bundle.OutputInfo{Kind: bundle.KindLabels, Thresholds: []float64{threshold, 0.5}, Temperature: temperature}
+			for _, ending := range []string{"logits", "sigmoid"} {
+				one, two := judgeOf(ending, 1, binary), judgeOf(ending, 2, labels)
+				seen := map[int]bool{}
+				for q := int32(-40); q <= 40; q++ {
+					value := float32(q) / 2
+					other := float32(-q) / 2
+					if ending == "sigmoid" {
+						value, other = sigmoid(float64(q)/2), sigmoid(-float64(q)/2)
+					}
+					f, i := one.Float([]float32{value}), one.Integer([]int32{q})
+					if !slices.Equal(f, i) || len(i) != 1 {
+						t.Errorf("%s, threshold %g, temperature %g: logit %d: float %d, integer %d", ending, threshold, temperature, q, f, i)
+					}
+					seen[i[0]] = true
+					if f, i := two.Float([]float32{value, other}), two.Integer([]int32{q, -q}); !slices.Equal(f, i) {
+						t.Errorf("%s, threshold %g, temperature %g: logits %d, %d: float %d, integer %d", ending, threshold, temperature, q, -q, f, i)
+					}
+				}
+				if len(seen) != 2 {
+					t.Errorf("%s, threshold %g: verdicts %v of all logits", ending, threshold, seen)
+				}
+			}
+		}
+	}
+	if v := judgeOf("logits", 3, bundle.OutputInfo{Kind: bundle.KindValues}); v.Float([]float32{1, 2, 3}) != nil || v.Integer([]int32{1, 2, 3}) != nil {
+		t.Error("values have a verdict")
 	}
 }
 

@@ -1,7 +1,9 @@
 package calibrate
 
 import (
+	"fmt"
 	"math"
+	"slices"
 
 	"nepcoc/internal/exact"
 	"nepcoc/runtime/arith"
@@ -34,10 +36,10 @@ func Integers(e *engine.Engine, p *bundle.Program, inputs []Input) ([][][]int32,
 // Comparison says how far integer logits are from the float model's.
 type Comparison struct {
 	Samples int `json:"samples"`
-	// Agreement is the share of equal argmax (of equal labels where the model
-	// itself ends in ArgMax).
+	// Agreement is the share of equal verdicts: the same class, the same side of the
+	// threshold, all the same labels. Values have no verdicts: it is 1.
 	Agreement float64 `json:"agreement"`
-	// Verdicts is the number of different verdicts of the float model: where it
+	// Verdicts is the number of different verdicts (or values) of the float model: where it
 	// is 1, an integer program that computes nothing at all would agree as well.
 	Verdicts int `json:"verdicts"`
 	// Cosine is the mean cosine, MaxError the largest error, RelError the root
@@ -54,11 +56,12 @@ type Comparison struct {
 }
 
 // Compare compares one output over all samples.
-func Compare(float [][]float32, ints [][]int32, o *bundle.Output) Comparison {
+func Compare(float [][]float32, ints [][]int32, j *Judge) Comparison {
+	o := j.Output
 	c := Comparison{Samples: len(float), Cosine: 1}
 	agree, cosine := 0, 0.0
 	var errs, spread, size float64
-	verdicts := make(map[int]bool)
+	verdicts := make(map[string]bool)
 	var mean []float64
 	if o.Kind != "argmax" && len(float) > 0 {
 		mean = make([]float64, len(float[0]))
@@ -69,22 +72,21 @@ func Compare(float [][]float32, ints [][]int32, o *bundle.Output) Comparison {
 		}
 	}
 	for i, f := range float {
-		if o.Kind == "argmax" {
-			verdicts[int(f[0])] = true
-			if int(f[0]) == ArgMax(ints[i]) {
-				agree++
-			} else {
-				c.Differing = append(c.Differing, i)
-			}
-			continue
+		verdict := j.Float(f)
+		if j.Kind() == bundle.KindValues {
+			verdicts[fmt.Sprint(f)] = true
+		} else {
+			verdicts[fmt.Sprint(verdict)] = true
 		}
-		real := Real(ints[i], o)
-		verdicts[ArgMax(f)] = true
-		if ArgMax(f) == ArgMax(ints[i]) {
+		if slices.Equal(verdict, j.Integer(ints[i])) {
 			agree++
 		} else {
 			c.Differing = append(c.Differing, i)
 		}
+		if o.Kind == "argmax" {
+			continue
+		}
+		real := Real(ints[i], o)
 		cosine += Cosine(f, real)
 		for k, x := range f {
 			d := float64(x) - real[k]

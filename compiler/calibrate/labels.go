@@ -58,7 +58,7 @@ func (s *Set) Label(path string, outputs []bundle.OutputInfo) ([]Labelling, erro
 	if l.Step >= int64(time.Millisecond) {
 		notes = append(notes, fmt.Sprintf("%s: times in steps of %v: a flow has the label whose time is that near", path, time.Duration(l.Step)))
 	}
-	s.Labels = make(map[string][]int)
+	s.Labels = make(map[string][][]int)
 	var all []Labelling
 	for c, output := range l.Outputs {
 		o, err := outputOf(path, l.Outputs, output, outputs)
@@ -68,16 +68,15 @@ func (s *Set) Label(path string, outputs []bundle.OutputInfo) ([]Labelling, erro
 		r := Labelling{Output: output, Flows: len(s.Flows), Why: slices.Clone(why), Notes: notes}
 		notes = nil // once
 		names := newClassNames(o.Labels)
-		labels := make([]int, len(s.Flows))
+		labels := make([][]int, len(s.Flows))
 		for i := range labels {
-			labels[i] = -1
 			if matches[i] != verdict.Fits {
 				continue
 			}
 			if name := l.Rows[rows[i]].Names[c]; name != "" {
-				labels[i] = names.find(name)
+				labels[i] = names.all(name, o.EffectiveKind())
 			}
-			if labels[i] >= 0 {
+			if labels[i] != nil {
 				r.Labelled++
 			}
 		}
@@ -227,6 +226,34 @@ func (c *classNames) find(name string) int {
 	}
 	c.unknown[name]++
 	return -1
+}
+
+// Of an output that gives any number of labels, a label file has several in one column,
+// separated, or says that there are none.
+const (
+	labelSeparator = "|"
+	noLabel        = "-"
+)
+
+// all are the indices of the classes that a column names, nil where one does not fit.
+func (c *classNames) all(text string, kind bundle.OutputKind) []int {
+	list := []string{text}
+	if kind == bundle.KindLabels {
+		list = strings.Split(text, labelSeparator)
+		if text == noLabel {
+			list = nil
+		}
+	}
+	found := []int{}
+	for _, name := range list {
+		i := c.find(strings.TrimSpace(name))
+		if i < 0 {
+			return nil
+		}
+		found = append(found, i)
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
 }
 
 const shownNames = 5

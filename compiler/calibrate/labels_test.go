@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -55,7 +56,7 @@ func TestLabelFiles(t *testing.T) {
 			if l := found[0]; l.Labelled != 441 || l.Flows != 441 || len(l.Why) != 0 {
 				t.Errorf("%+v", l)
 			}
-			if !slices.Equal(s.LabelsOf("logits", true), want) {
+			if !reflect.DeepEqual(s.LabelsOf("logits", true), want) {
 				t.Error("other classes than in plain.csv")
 			}
 		})
@@ -63,6 +64,45 @@ func TestLabelFiles(t *testing.T) {
 	for _, name := range []string{"time-plus3h", "label-index", "empty", "header-only"} {
 		if found, err := s.Label(plain(name), outputs); err == nil {
 			t.Errorf("%s: %+v", name, found)
+		}
+	}
+}
+
+// A column of an output that gives any number of labels has several of them, or says that there
+// are none.
+func TestSeveralLabels(t *testing.T) {
+	s, csv, outputs := testbed(t)
+	outputs = append(outputs, bundle.OutputInfo{Name: "tags", Kind: bundle.KindLabels, Labels: []string{"mail", "login", "udp"}})
+	tags := []string{"udp|mail", "-", "login", "Mail | login", "mail|x"}
+	want := [][]int{{0, 2}, {}, {1}, {0, 1}, nil}
+	var b strings.Builder
+	b.WriteString("proto,src,sport,dst,dport,time,label.tags\n")
+	for i, r := range strings.Split(strings.TrimSpace(csv), "\n")[1:] {
+		b.WriteString(strings.Join(strings.Split(r, ",")[:6], ",") + "," + tags[i%len(tags)] + "\n")
+	}
+	path := filepath.Join(t.TempDir(), "labels.csv")
+	if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	found, err := s.Label(path, outputs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := func(all [][]int, l []int) (n int) {
+		for _, x := range all {
+			if reflect.DeepEqual(x, l) {
+				n++
+			}
+		}
+		return n
+	}
+	labels := s.LabelsOf("tags", false)
+	if len(found) != 1 || found[0].Labelled != 441-count(labels, nil) || len(found[0].Why) != 1 || !strings.Contains(found[0].Why[0], `"x"`) {
+		t.Errorf("%+v", found)
+	}
+	for _, l := range want {
+		if n := count(labels, l); n != 441/len(tags) && n != 441/len(tags)+1 {
+			t.Errorf("%d flows have the labels %d", n, l)
 		}
 	}
 }
@@ -184,7 +224,7 @@ func TestLabelColumns(t *testing.T) {
 	if err != nil || len(found) != 2 || found[1].Output != "other" || found[1].Labelled != 441 {
 		t.Fatalf("%+v, %v", found, err)
 	}
-	if l := s.LabelsOf("other", false); len(l) != 441 || slices.Max(l) != 0 || slices.Max(s.LabelsOf("logits", true)) != 21 {
+	if l := s.LabelsOf("other", false); len(l) != 441 || !reflect.DeepEqual(l, slices.Repeat([][]int{{0}}, 441)) || slices.MaxFunc(s.LabelsOf("logits", true), slices.Compare)[0] != 21 {
 		t.Errorf("%v", l)
 	}
 	for head, want := range map[string]string{

@@ -39,9 +39,9 @@ type Set struct {
 	Inputs []Input
 	// Flows has, for a capture, what is known of input i besides its tokens.
 	Flows []verdict.Record
-	// Labels has, where the source knows it, the class index of input i, or -1, by
-	// output name; "" stands for the first output.
-	Labels map[string][]int
+	// Labels has, where the source knows it, the right verdict of input i (see Judge), nil where it
+	// has no label, by output name; "" stands for the first output.
+	Labels map[string][][]int
 	// Expect has, for arrays, the outputs that another runtime computed, by output name:
 	// one row per input.
 	Expect map[string][][]float64
@@ -53,7 +53,7 @@ type Set struct {
 }
 
 // LabelsOf are the labels of one output, nil where there are none.
-func (s *Set) LabelsOf(output string, first bool) []int {
+func (s *Set) LabelsOf(output string, first bool) [][]int {
 	if l := s.Labels[output]; l != nil || !first {
 		return l
 	}
@@ -104,8 +104,8 @@ func FromCapture(path string, c traffic.Contract, view bundle.View) (*Set, error
 
 // FromArrays reads an .npz of named arrays whose first axis counts samples:
 // the model's inputs by their names, and optionally `label` (`label.OUTPUT` for
-// an output that is not the first), the index of each sample's class, and
-// `expect.OUTPUT`, what another runtime computed.
+// an output that is not the first), the index of each sample's class or a row of
+// ones and zeros (see labelRows), and `expect.OUTPUT`, what another runtime computed.
 func FromArrays(path string, local passes.Local) (*Set, error) {
 	f, err := npz.Open(path)
 	if err != nil {
@@ -113,7 +113,7 @@ func FromArrays(path string, local passes.Local) (*Set, error) {
 	}
 	path = files.Show(path)
 	digest := f.SHA256()
-	s := &Set{Name: path, SHA256: hex.EncodeToString(digest[:]), Expect: make(map[string][][]float64), Labels: make(map[string][]int)}
+	s := &Set{Name: path, SHA256: hex.EncodeToString(digest[:]), Expect: make(map[string][][]float64), Labels: make(map[string][][]int)}
 	rows, err := samples(path, f, local.TokenInput, "the model's input", local.Length)
 	if err != nil {
 		return nil, err
@@ -180,27 +180,52 @@ func (s *Set) extras(f *npz.File, n int) error {
 		if err != nil {
 			return err
 		}
-		if len(shape) == 0 || shape[0] != n || len(data) == 0 || label && len(data) != n {
-			want := ""
+		if len(shape) == 0 || shape[0] != n || len(data) == 0 {
+			each := ""
 			if label {
-				want = ", one class each"
+				each = ", one class each"
 			}
-			return fmt.Errorf("%s: array %q has the shape %v: its first axis must count the %d samples%s", s.Name, name, shape, n, want)
+			return fmt.Errorf("%s: array %q has the shape %v: its first axis must count the %d samples%s", s.Name, name, shape, n, each)
 		}
 		if expected {
 			s.Expect[output] = split(data, n)
 			continue
 		}
-		labels := make([]int, n)
-		for i, x := range data {
-			if x != math.Trunc(x) || math.Abs(x) > 1<<30 {
-				return fmt.Errorf("%s: %s[%d] is %g: want the index of a class, or -1", s.Name, name, i, x)
-			}
-			labels[i] = int(x)
+		if s.Labels[labelled], err = labelRows(data, n); err != nil {
+			return fmt.Errorf("%s: %s%w", s.Name, name, err)
 		}
-		s.Labels[labelled] = labels
 	}
 	return nil
+}
+
+// labelRows are the labels of n samples: the index of a class each, or -1 where there is none; or rows
+// of ones and zeros, one column per label that a sample has or not, of an output of any number of labels.
+func labelRows(data []float64, n int) ([][]int, error) {
+	labels := make([][]int, n)
+	if len(data) == n {
+		for i, x := range data {
+			if x != math.Trunc(x) || x < -1 || x > 1<<30 {
+				return nil, fmt.Errorf("[%d] is %g: want the index of a class, or -1", i, x)
+			}
+			if x >= 0 {
+				labels[i] = []int{int(x)}
+			}
+		}
+		return labels, nil
+	}
+	for i, row := range split(data, n) {
+		labels[i] = []int{}
+		for k, x := range row {
+			switch x {
+			case 1:
+				labels[i] = append(labels[i], k)
+			case 0:
+			default:
+				return nil, fmt.Errorf("[%d,%d] is %g: want 1 where the sample has the label, 0 where not", i, k, x)
+			}
+		}
+	}
+	return labels, nil
 }
 
 // numbers reads an array as float64, whatever its type, and its shape.

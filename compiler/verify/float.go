@@ -54,88 +54,46 @@ func (v *verifier) of(output string) string {
 // output judges one output by all that there is to judge it by: the float model's values
 // (nil without a model), values that another runtime stored, labels.
 func (v *verifier) output(o int, ints [][]int32, float [][]float32) error {
-	out := &v.b.Program.Outputs[o]
-	classes := v.b.Program.Values[out.Value].Cols
-	s := OutputStats{Name: out.Name}
-	labels := v.set.LabelsOf(out.Name, o == 0)
-	if s.Integer = judge(argmaxes(ints), labels, classes); s.Integer == nil {
+	judge := calibrate.NewJudge(v.b.Program, o, &v.b.Manifest.Outputs[o])
+	s := OutputStats{Name: judge.Output.Name, Kind: judge.Kind()}
+	labels := v.set.LabelsOf(s.Name, o == 0)
+	if s.Integer = score(judge, calibrate.Verdicts(ints, judge.Integer), labels); s.Integer == nil && s.Kind != bundle.KindValues {
 		reason := "no labels given"
 		if labels != nil {
 			reason = "no sample has a label"
 		}
-		v.missing("accuracy"+v.of(out.Name), reason)
+		v.missing("accuracy"+v.of(s.Name), reason)
 	}
 	if float != nil {
 		for i, f := range float {
 			if k := notFinite(f); k >= 0 {
-				return fmt.Errorf("%s: output %q is %g for input %d of %s: nothing can be compared with it", v.Model, out.Name, f[k], i, v.set.Name)
+				return fmt.Errorf("%s: output %q is %g for input %d of %s: nothing can be compared with it", v.Model, s.Name, f[k], i, v.set.Name)
 			}
 		}
-		s.Comparison = calibrate.Compare(float, ints, out)
-		v.agree("float = integer"+v.of(out.Name), &s.Comparison)
-		verdicts := argmaxes(float)
-		if out.Kind == "argmax" {
-			for i, f := range float {
-				verdicts[i] = int(f[0])
-			}
-		}
-		s.Float = judge(verdicts, labels, classes)
+		s.Comparison = calibrate.Compare(float, ints, judge)
+		v.agree("float = integer"+v.of(s.Name), s.Kind, &s.Comparison)
+		s.Float = score(judge, calibrate.Verdicts(float, judge.Float), labels)
 	}
-	err := v.stored(&s, out, ints, float)
+	err := v.stored(&s, judge, ints, float)
 	v.report.Output = append(v.report.Output, s)
 	return err
 }
 
-// agree holds equal verdicts to their least share.
-func (v *verifier) agree(name string, c *calibrate.Comparison) {
-	v.check(Check{Name: name, Cases: c.Samples, Held: c.Samples - len(c.Differing), Unit: "verdicts", OK: c.Agreement >= v.MinAgreement,
-		Detail: fmt.Sprintf("%.2f %% (at least %.2f %%)", 100*c.Agreement, 100*v.MinAgreement)})
-}
+// maxValueError bounds the error of values, which have no verdicts to compare, relative to their spread.
+const maxValueError = 0.05
 
-func argmaxes[T int32 | float32](rows [][]T) []int {
-	classes := make([]int, len(rows))
-	for i, row := range rows {
-		classes[i] = calibrate.ArgMax(row)
-	}
-	return classes
-}
-
-// judge scores classes against labels (-1: not labelled); nil without labels.
-func judge(classes, labels []int, n int) *Score {
-	if len(labels) != len(classes) {
-		return nil
-	}
-	hit, predicted, actual := make([]int, n), make([]int, n), make([]int, n)
-	s := &Score{}
-	right := 0
-	for i, want := range labels {
-		if want < 0 || want >= n {
-			continue
-		}
-		s.Labelled++
-		actual[want]++
-		if c := classes[i]; c >= 0 && c < n {
-			predicted[c]++
-			if c == want {
-				hit[c]++
-				right++
-			}
+// agree holds equal verdicts to their least share, values to their error.
+func (v *verifier) agree(name string, kind bundle.OutputKind, c *calibrate.Comparison) {
+	check := Check{Name: name, Cases: c.Samples, Held: c.Samples - len(c.Differing), Unit: "verdicts", OK: c.Agreement >= v.MinAgreement,
+		Detail: fmt.Sprintf("%.2f %% (at least %.2f %%)", 100*c.Agreement, 100*v.MinAgreement)}
+	if kind == bundle.KindValues {
+		check.Unit, check.OK = "samples", c.RelError <= maxValueError
+		check.Detail = fmt.Sprintf("values' error %.2f %% of their spread (at most %.0f %%)", 100*c.RelError, 100*maxValueError)
+		if !check.OK {
+			check.Held = 0
 		}
 	}
-	if s.Labelled == 0 {
-		return nil
-	}
-	present := 0
-	for c := range n {
-		if actual[c] == 0 {
-			continue
-		}
-		present++
-		s.MacroF1 += 2 * float64(hit[c]) / float64(predicted[c]+actual[c])
-	}
-	s.MacroF1 /= float64(present)
-	s.Accuracy = float64(right) / float64(s.Labelled)
-	return s
+	v.check(check)
 }
 
 // StepError is how far a step's integers are from the float values they stand

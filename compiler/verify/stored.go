@@ -61,18 +61,36 @@ func (v *verifier) checkNames() error {
 		if o < 0 {
 			return none(array)
 		}
-		classes := v.b.Program.Values[v.b.Program.Outputs[o].Value].Cols
-		for i, l := range v.set.Labels[name] {
-			if l < -1 || l >= classes {
-				return fmt.Errorf("%s: %s[%d] is %d: output %s has %d classes, 0 to %d, and -1 is no label", v.set.Name, array, i, l, names[o], classes, classes-1)
+		if err := v.checkLabels(o, array, v.set.Labels[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkLabels refuses labels that an output can't give.
+func (v *verifier) checkLabels(o int, array string, labels [][]int) error {
+	out := &v.b.Program.Outputs[o]
+	kind := v.b.Manifest.Outputs[o].EffectiveKind()
+	n := kind.NumLabels(v.b.Program.Values[out.Value].Cols)
+	if kind == bundle.KindValues {
+		return fmt.Errorf("%s: array %q labels output %s, which gives values and no verdict", v.set.Name, array, out.Name)
+	}
+	for i, l := range labels {
+		for _, k := range l {
+			if k >= n {
+				return fmt.Errorf("%s: %s[%d] is %d: output %s has %d classes, 0 to %d, and -1 is no label", v.set.Name, array, i, k, out.Name, n, n-1)
 			}
+		}
+		if l != nil && len(l) != 1 && kind != bundle.KindLabels {
+			return fmt.Errorf("%s: %s[%d] has %d labels: output %s gives one of %d classes: want the index of one, or -1", v.set.Name, array, i, len(l), out.Name, n)
 		}
 	}
 	return nil
 }
 
 // stored compares an output with the values stored for it.
-func (v *verifier) stored(s *OutputStats, out *bundle.Output, ints [][]int32, float [][]float32) error {
+func (v *verifier) stored(s *OutputStats, judge *calibrate.Judge, ints [][]int32, float [][]float32) error {
 	array := "expect." + s.Name
 	want := v.set.Expect[s.Name]
 	if want == nil {
@@ -82,7 +100,7 @@ func (v *verifier) stored(s *OutputStats, out *bundle.Output, ints [][]int32, fl
 		return nil
 	}
 	width := len(ints[0])
-	if out.Kind == "argmax" {
+	if judge.Output.Kind == "argmax" {
 		width = 1
 	}
 	if len(want[0]) != width {
@@ -103,9 +121,9 @@ func (v *verifier) stored(s *OutputStats, out *bundle.Output, ints [][]int32, fl
 				rows[i] = append(rows[i], float32(x))
 			}
 		}
-		c := calibrate.Compare(rows, ints, out)
+		c := calibrate.Compare(rows, ints, judge)
 		s.Stored.Agreement = &c.Agreement
-		v.agree("stored outputs = integer"+v.of(s.Name), &c)
+		v.agree("stored outputs = integer"+v.of(s.Name), s.Kind, &c)
 		return nil
 	}
 	allowed := float64(v.Tolerance*(hi-lo)) + float64(storedRounding*max(math.Abs(hi), math.Abs(lo)))

@@ -77,21 +77,14 @@ type Check struct {
 
 // OutputStats compares float and integer for one output.
 type OutputStats struct {
-	Name string `json:"name"`
+	Name string            `json:"name"`
+	Kind bundle.OutputKind `json:"kind"`
 	calibrate.Comparison
 	// Stored compares with the outputs stored in an .npz, where there are any.
 	Stored *Stored `json:"stored,omitempty"`
 	// Float and Integer are judged against labels, where there are any.
 	Float   *Score `json:"float,omitempty"`
 	Integer *Score `json:"integer,omitempty"`
-}
-
-// Score is agreement with labels. MacroF1 averages over the classes that
-// occur among the labels.
-type Score struct {
-	Labelled int     `json:"labelled"`
-	Accuracy float64 `json:"accuracy"`
-	MacroF1  float64 `json:"macro_f1"`
 }
 
 // OK says that every check held.

@@ -17,6 +17,10 @@ const (
 	expReach = 16
 )
 
+// Logits are what an output of a fused graph is made of, and what the model itself made of
+// them: see bundle.Output.Kind.
+func Logits(output *ir.Value) (logits *ir.Value, kind string) { return edit.Logits(output) }
+
 // output emits the end of output i: the 32-bit logits, what the model itself
 // made of them, and the table that turns their distances into probabilities.
 func (q *quantizer) output(i int) error {

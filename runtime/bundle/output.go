@@ -57,8 +57,8 @@ func (k OutputKind) NumLabels(n int) int {
 	return n
 }
 
-// numThresholds is the number of thresholds of an output of n logits.
-func (k OutputKind) numThresholds(n int) int {
+// NumThresholds is the number of thresholds of an output of n logits.
+func (k OutputKind) NumThresholds(n int) int {
 	switch k {
 	case KindBinary:
 		return 1
@@ -75,26 +75,29 @@ const ProbabilityOne = 1 << 24
 // where p >= Probability(t), since a product by 2^24 and a ceiling round nothing.
 func Probability(t float64) int32 { return int32(math.Ceil(t * ProbabilityOne)) }
 
-// Signature ids of alerts: ids from 1,000,000 on are for local use. An output's begin at a multiple of
-// alertIDStep, so that one that gains a class moves no other's.
-const (
-	firstAlertID = 1_900_000
-	alertIDStep  = 1_000
-	maxAlertID   = math.MaxInt32
-)
+// FirstAlertID is the signature id of a bundle's first label: ids from 1,000,000 on are for local use.
+const FirstAlertID = 1_900_000
+
+const maxAlertID = math.MaxInt32
+
+// NextAlertID is the first id of the output that follows one of n labels with ids from first
+// on: by thousands, so that an output that gains a class moves no other's.
+func NextAlertID(first, n int) int {
+	const step = 1_000
+	return first + max(1, (n+step-1)/step)*step
+}
 
 // AlertIDs are the signature ids of the outputs' first labels. Those that the
 // manifest doesn't say follow the output before them.
 func (b *Bundle) AlertIDs() []int {
 	ids := make([]int, len(b.Manifest.Outputs))
-	next := firstAlertID
+	next := FirstAlertID
 	for i := range b.Manifest.Outputs {
 		o := &b.Manifest.Outputs[i]
 		if ids[i] = o.FirstAlertID; ids[i] == 0 {
 			ids[i] = next
 		}
-		n := o.EffectiveKind().NumLabels(b.Program.Values[b.Program.Outputs[i].Value].Cols)
-		next = ids[i] + max(1, (n+alertIDStep-1)/alertIDStep)*alertIDStep
+		next = NextAlertID(ids[i], o.EffectiveKind().NumLabels(b.Program.Values[b.Program.Outputs[i].Value].Cols))
 	}
 	return ids
 }
@@ -122,7 +125,7 @@ func (o *OutputInfo) validate(out *Output, cols int) error {
 	if n := kind.NumLabels(cols); len(o.Labels) != 0 && len(o.Labels) != n {
 		return fmt.Errorf("%d labels for %d logits (%s)", len(o.Labels), cols, kind)
 	}
-	if n := kind.numThresholds(cols); len(o.Thresholds) != n {
+	if n := kind.NumThresholds(cols); len(o.Thresholds) != n {
 		return fmt.Errorf("%d thresholds for %d logits (%s)", len(o.Thresholds), cols, kind)
 	}
 	for _, t := range o.Thresholds {
