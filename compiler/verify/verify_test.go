@@ -149,6 +149,19 @@ func TestBundleAlone(t *testing.T) {
 	}
 }
 
+// Without golden vectors nothing says what the bundle was compiled to compute.
+func TestNoGolden(t *testing.T) {
+	b := demoBundle(t)
+	b.Golden = nil
+	r, err := verify.Run(verify.Options{Bundle: write(t, b), Random: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := checks(r)["golden vectors"]; r.OK() || c.OK || !strings.Contains(c.Detail, "compile the model again") {
+		t.Errorf("%+v", c)
+	}
+}
+
 // A golden vector that the program does not compute is found, and named.
 func TestTamperedGolden(t *testing.T) {
 	b := demoBundle(t)
