@@ -116,7 +116,7 @@ func (c *checker) node(i int, n *Node) {
 	}
 	types, err := Infer(n)
 	switch {
-	case errors.Is(err, ErrDeclared), errors.Is(err, ErrNotConst):
+	case errors.Is(err, ErrNotConst):
 	case err != nil:
 		c.report(where, "%v", err)
 	default:

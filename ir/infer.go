@@ -12,7 +12,7 @@ import (
 // constants of its inputs, its attributes and the number of its outputs. It
 // checks arity and attributes first, and never panics on a bad node.
 //
-// errors.Is(err, ErrDeclared): the operator's output types can't be inferred.
+// errors.Is(err, ErrDeclared): the element type can't be inferred, and none is declared.
 // errors.Is(err, ErrNotConst): they depend on an input that is not constant.
 func Infer(n *Node) ([]Type, error) {
 	op := LookupOp(n.Op)
@@ -213,8 +213,6 @@ func broadcastAll(n *Node) ([]int, error) {
 func one(t Type) []Type { return []Type{{t.DType, slices.Clone(t.Shape)}} }
 
 func typed(d DType, shape ...int) []Type { return []Type{{d, shape}} }
-
-func inferDeclared(*Node) ([]Type, error) { return nil, ErrDeclared }
 
 // inferSame is the rule of operators that keep type and shape of input 0.
 func inferSame(allowed []DType) func(*Node) ([]Type, error) {

@@ -148,8 +148,14 @@ var rules = []struct {
 	{"argmax", nil, in{f(9)}, 1, "i64[]"},
 	{"gated_conv", attrs{"k": 4, "pad_left": 1, "pad_right": 2}, in{f(9, 3), nil, of(ir.I32, 6), of(ir.I32, 6), f(6, 4), f(6, 4), f(6), f(6)}, 1, "f32[9,6]"},
 	{"gated_conv", attrs{"k": 4, "pad_left": 1, "pad_right": 2}, in{f(9, 3), nil, of(ir.I32, 6), of(ir.I32, 6), f(6, 4), f(6, 4), f(6), f(6), f(6)}, 1, "come together"},
-	{"int_conv", attrs{"anything": 3}, in{of(ir.I8, 9, 3)}, 1, ir.ErrDeclared.Error()},
+	{"int_conv", attrs{"anything": 3}, in{of(ir.I8, 9, 3)}, 1, `attribute "anything" is not known here`},
+	{"int_conv", nil, in{of(ir.I8, 9, 3), of(ir.I8, 4, 2, 3), of(ir.I32, 4), of(ir.I32, 4)}, 1, ir.ErrDeclared.Error()},
+	{"int_conv", nil, in{of(ir.I8, 9, 3), of(ir.I8, 4, 2, 2), of(ir.I32, 4)}, 1, "don't fit"},
 	{"int_conv", nil, nil, 1, "has 0 inputs"},
+	{"int_window_pool", attrs{"kind": "max", "k": 2, "stride": 2}, in{of(ir.I16, 9, 2)}, 1, "i16[4,2]"},
+	{"int_flatten", nil, in{of(ir.I8, 9, 2)}, 1, "i8[18]"},
+	{"int_lut", attrs{"mult": 1 << 31, "shift": 1}, in{of(ir.I8, 9, 2), of(ir.I16, 4)}, 1, "2147483648 is out of range"},
+	{"int_lut", attrs{"mult": 1, "shift": 63}, in{of(ir.I8, 9, 2), of(ir.I16, 4)}, 1, "63 is out of range"},
 }
 
 func TestInfer(t *testing.T) {

@@ -39,7 +39,9 @@ type Attr struct {
 	Required bool
 	// Enum lists the allowed values of a string attribute; nil allows any.
 	Enum []string
-	Doc  string
+	// Lo and Hi bound an int or each of ints; both 0: as far as shape rules can compute.
+	Lo, Hi int
+	Doc    string
 }
 
 // Many as MaxIn or MaxOut stands for "any number".
@@ -58,8 +60,6 @@ type Op struct {
 	// In names the inputs, for messages and documentation.
 	In    []string
 	Attrs []Attr
-	// AnyAttrs takes attributes that Attrs doesn't list.
-	AnyAttrs bool
 	// Doc is one line; Limits says, in the user's words, what of the
 	// standard's operator is not taken ("" : all of it).
 	Doc    string
@@ -99,9 +99,9 @@ const (
 )
 
 var (
-	// ErrDeclared is returned by Infer for operators whose result types are
-	// not implied by their inputs: the declared types stand.
-	ErrDeclared = errors.New("result type is declared, not inferred")
+	// ErrDeclared is returned by Infer for integer steps without a declared result: its element
+	// type, which inputs don't imply, is the quantize pass's choice.
+	ErrDeclared = errors.New("result type must be declared")
 	// ErrNotConst is returned (wrapped) by Infer where the shape of the
 	// result depends on an input that is not a constant of the graph.
 	ErrNotConst = errors.New("not known at compile time")
@@ -185,9 +185,6 @@ func (op *Op) form(n *Node) []string {
 	sort.Strings(keys)
 	for _, k := range keys {
 		a := op.Attr(k)
-		if a == nil && op.AnyAttrs && printable(n.Attrs[k]) {
-			continue
-		}
 		if a == nil {
 			report("attribute %q is not known here", k)
 			continue
@@ -209,15 +206,6 @@ func (op *Op) Required(i int) bool {
 	return (i < op.MinIn || op.MaxIn == Many) && !slices.Contains(op.Optional, i)
 }
 
-// printable says whether a value is of one of the types that Attrs allows.
-func printable(v any) bool {
-	switch v.(type) {
-	case int, float64, string, []int, []float64:
-		return true
-	}
-	return false
-}
-
 func arity(lo, hi int) string {
 	switch {
 	case hi == Many:
@@ -229,21 +217,19 @@ func arity(lo, hi int) string {
 }
 
 // accept says why a value doesn't suit the attribute, "" where it does.
-// Integers are bounded so that shape rules can add and multiply two of them
-// without overflow.
 func (a *Attr) accept(v any) string {
 	var ok bool
 	switch a.Kind {
 	case AttrInt:
 		i, isInt := v.(int)
-		if isInt && !smallInt(i) {
+		if isInt && !a.inRange(i) {
 			return fmt.Sprintf("%d is out of range", i)
 		}
 		ok = isInt
 	case AttrInts:
 		l, isInts := v.([]int)
 		for _, i := range l {
-			if !smallInt(i) {
+			if !a.inRange(i) {
 				return fmt.Sprintf("%d is out of range", i)
 			}
 		}
@@ -267,6 +253,15 @@ func (a *Attr) accept(v any) string {
 		return fmt.Sprintf("wants %s, has %T", a.Kind, v)
 	}
 	return ""
+}
+
+// inRange bounds integers, by default so that shape rules can add and multiply two of them without
+// overflow.
+func (a *Attr) inRange(i int) bool {
+	if a.Lo == 0 && a.Hi == 0 {
+		return smallInt(i)
+	}
+	return i >= a.Lo && i <= a.Hi
 }
 
 func smallInt(i int) bool { return i >= -MaxElements && i <= MaxElements }

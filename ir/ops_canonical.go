@@ -63,31 +63,6 @@ func fusedOps() []Op {
 	})
 }
 
-// integerOps mirror the steps of a bundle's program; the quantize pass
-// declares their types and package bundle validates what they become.
-func integerOps() []Op {
-	step := func(name, doc string) Op {
-		return Op{Name: name, MinIn: 1, MaxIn: Many, Optional: anyOf(16), AnyAttrs: true, Doc: doc, infer: inferDeclared}
-	}
-	return inGroup(GroupInteger, []Op{
-		step("token_table", "look-up of each token"), step("int_gated_conv", "fused gated layer"), step("int_conv", "convolution or linear layer with requantisation"),
-		step("int_pool", "reduction over positions"), step("int_window_pool", "pooling with a window"), step("int_lut", "table of any function"),
-		step("int_add", "rescaling addition"), step("int_mul", "rescaling product"), step("int_layer_norm", "layer norm"),
-		step("int_concat", "rescaling concatenation"), step("int_slice", "range of positions or channels"), step("int_flatten", "positions joined into one vector"),
-		step("int_output", "model output: logits and what scores are computed with"),
-	})
-}
-
-// anyOf lists the inputs from the second to the n-th: those that mirror a
-// step's "none".
-func anyOf(n int) []int {
-	var all []int
-	for i := 1; i < n; i++ {
-		all = append(all, i)
-	}
-	return all
-}
-
 func integer(steps string, constants int) *IntegerForm { return &IntegerForm{steps, constants} }
 
 func until(pass string, op Op) Op { op.Until = pass; return op }
