@@ -19,14 +19,10 @@ type Target struct {
 	// Kernel is the kernel path that its cores run, by runtime/kernels/cpu's names: memory
 	// and state per flow differ by path.
 	Kernel string
-	// Requires lists CPU features without which a bundle for this target must
-	// not run. Both Arm targets require none: the kernels without dot product
-	// compute the same bits.
-	Requires []string
-	GHz      float64
-	Cores    int
-	L2       int // bytes per core
-	L3       int // bytes, shared
+	GHz    float64
+	Cores  int
+	L2     int // bytes per core
+	L3     int // bytes, shared
 	// Cost per core.
 	Cost Cost
 }

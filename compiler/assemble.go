@@ -24,7 +24,7 @@ func (c *compilation) assemble(p *bundle.Program) error {
 		Model: bundle.Model{File: fileName(c.Model), SHA256: c.res.Info.SHA256,
 			Producer: strings.TrimSpace(c.res.Info.Producer + " " + c.res.Info.ProducerVersion), Opset: c.res.Info.Opset,
 			TokenInput: c.res.Report.Local.TokenInput, MaskInput: c.res.Report.Local.MaskInput},
-		Target:      bundle.Target{Name: c.res.Target.Name, Requires: c.res.Target.Requires},
+		Target:      bundle.Target{Name: c.res.Target.Name},
 		Calibration: bundle.Calibration{Method: q.Method, Samples: len(c.calib.Inputs), SourceSHA256: c.calib.SHA256},
 		Accuracy: bundle.Accuracy{Samples: q.Fidelity.Samples, Agreement: rounded(q.Fidelity.Agreement()),
 			Cosine: rounded(q.Fidelity.Cosine), MaxError: rounded(q.Fidelity.MaxError)},

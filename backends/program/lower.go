@@ -75,9 +75,6 @@ func (l *lowerer) value(v *ir.Value) int {
 	}
 	id := len(l.p.Values)
 	l.p.Values = append(l.p.Values, bundle.Value{Name: v.Name, DType: dtypes[v.Type.DType], Rows: rows, Cols: cols})
-	if v.Def != nil {
-		l.p.Values[id].Scale = v.Def.Float("scale", 0)
-	}
 	l.values[v] = id
 	return id
 }

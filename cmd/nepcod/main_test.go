@@ -45,8 +45,7 @@ func TestScripts(t *testing.T) {
 
 // mkbundle FILE SEED [KIND]: a bundle of a random program. KIND is "flows" (one
 // that classifies flows; SEED is its number, see testbundle), "wrong" (a
-// golden logit is off by one), "foreign" (needs a feature that no CPU has),
-// "unproved" (no golden vectors) or "signed" (by a new key, FILE.key).
+// golden logit is off by one), "unproved" (no golden vectors) or "signed" (by a new key, FILE.key).
 func mkbundle(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: mkbundle FILE SEED [KIND]")
@@ -81,8 +80,6 @@ func mkbundle(ts *testscript.TestScript, _ bool, args []string) {
 		switch kind {
 		case "wrong":
 			b.Golden[3].Logits[0][0] ^= 1
-		case "foreign":
-			b.Manifest.Target = bundle.Target{Name: "mars", Requires: []string{"purego", "warp"}}
 		case "unproved":
 			b.Golden = nil
 		case "signed":

@@ -11,7 +11,6 @@ import (
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/engine"
-	"nepcoc/runtime/kernels/cpu"
 	"nepcoc/runtime/traffic"
 )
 
@@ -59,13 +58,6 @@ func NewModel(b *bundle.Bundle, keys ...ed25519.PublicKey) (*Model, error) {
 		if err := b.VerifySigner(keys...); err != nil {
 			return nil, err
 		}
-	}
-	var have []string
-	for _, p := range cpu.Available() {
-		have = append(have, p.String())
-	}
-	if err := b.Manifest.CheckCPU(have); err != nil {
-		return nil, err
 	}
 	if err := classify.CheckPackets(b); err != nil {
 		return nil, err

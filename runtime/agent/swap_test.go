@@ -189,8 +189,6 @@ func TestRefused(t *testing.T) {
 	}
 	wrong := testBundle(t, 0, "a")
 	wrong.Golden[1].Logits[0][0] ^= 1
-	foreign := testBundle(t, 0, "a")
-	foreign.Manifest.Target.Requires = []string{"warp"}
 	encode := func(b *bundle.Bundle) []byte {
 		data, err := bundle.Encode(b, bundle.Options{})
 		if err != nil {
@@ -210,7 +208,6 @@ func TestRefused(t *testing.T) {
 		{"one bit", flipped, file},
 		{"empty", nil, file},
 		{"wrong logits", encode(wrong), "golden vector 1"},
-		{"another CPU's", encode(foreign), "warp"},
 		{"other labels", encode(testBundle(t, 1, "b")), `no label "a0"`},
 	} {
 		if err := os.WriteFile(file, tc.data, 0o644); err != nil {

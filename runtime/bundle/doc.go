@@ -42,8 +42,9 @@
 // What changes otherwise, and what a new version takes, is said at formats.
 //
 //	1 the first
-//	2 sizes.parameters and notes.error, which were always 0, are gone; so are the plan's
-//	  arena and offsets, which no engine followed, while it now follows the tile
+//	2 sizes.parameters, notes.error, target.requires and the values' scale, which no
+//	  compiler ever set, are gone; so are the plan's arena and offsets, which no engine followed, while
+//	  it now follows the tile
 //
 // # Trust
 //

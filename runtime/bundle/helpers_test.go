@@ -22,7 +22,7 @@ func small() *Bundle {
 		return len(p.Tensors) - 1
 	}
 	value := func(name string, d DType, rows, cols int) int {
-		p.Values = append(p.Values, Value{Name: name, DType: d, Rows: rows, Cols: cols, Scale: 0.25})
+		p.Values = append(p.Values, Value{Name: name, DType: d, Rows: rows, Cols: cols})
 		return len(p.Values) - 1
 	}
 	same := func(x int32) func(int) int32 { return func(int) int32 { return x } }
@@ -73,7 +73,7 @@ func small() *Bundle {
 		Manifest: Manifest{
 			Format: FormatVersion, Tool: "nepcoc 0.0.0-test",
 			Model:       Model{File: "small.onnx", SHA256: strings.Repeat("ab", 32), Producer: "by hand", Opset: 17},
-			Target:      Target{Name: "bf3", Requires: []string{"neon", "dotprod"}},
+			Target:      Target{Name: "bf3"},
 			Contract:    Contract{YAML: "name: test\nlength: 6\n", Hash: "00"},
 			Outputs:     []OutputInfo{{Name: "logits", Labels: []string{"web <&>", "dns"}, UnknownThreshold: &threshold}},
 			Calibration: Calibration{Method: "minmax", Samples: 3, SourceSHA256: strings.Repeat("cd", 32)},

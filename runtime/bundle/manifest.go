@@ -3,7 +3,6 @@ package bundle
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -46,12 +45,9 @@ type Model struct {
 	PadToken   *int   `json:"pad_token,omitempty"`
 }
 
-// Target is what the bundle was tuned for; Requires are the CPU features
-// without which it must not run, by the names of runtime/kernels/cpu (avx2,
-// neon, dotprod). A bundle that runs anywhere requires none.
+// Target is what the bundle was tuned for. It runs anywhere: all kernels compute the same bits.
 type Target struct {
-	Name     string   `json:"name"`
-	Requires []string `json:"requires,omitempty"`
+	Name string `json:"name"`
 }
 
 // Contract is the traffic contract: the canonical YAML and its hash.
@@ -90,21 +86,6 @@ type StepNote struct {
 	Note string `json:"note"`
 }
 
-// CheckCPU reports the required CPU features that are not among have.
-func (m *Manifest) CheckCPU(have []string) error {
-	var missing []string
-	for _, f := range m.Target.Requires {
-		if !slices.Contains(have, f) {
-			missing = append(missing, f)
-		}
-	}
-	if missing != nil {
-		return fmt.Errorf("bundle for target %s needs CPU features that this machine or build lacks: %s; compile it for this machine",
-			m.Target.Name, strings.Join(missing, ", "))
-	}
-	return nil
-}
-
 // validate checks the manifest by itself and against its program.
 func (m *Manifest) validate(p *Program) error {
 	if len(m.Outputs) != len(p.Outputs) {
@@ -118,7 +99,7 @@ func (m *Manifest) validate(p *Program) error {
 			return fmt.Errorf("output %q: %w", o.Name, err)
 		}
 	}
-	for _, s := range append([]string{m.Tool, m.Model.File, m.Target.Name, m.Contract.Hash, m.Calibration.Method}, m.Target.Requires...) {
+	for _, s := range []string{m.Tool, m.Model.File, m.Target.Name, m.Contract.Hash, m.Calibration.Method} {
 		if !printable(s) {
 			return fmt.Errorf("%q holds characters that can't be printed", s)
 		}
@@ -128,9 +109,6 @@ func (m *Manifest) validate(p *Program) error {
 	}
 	if err := m.View.Validate(); err != nil {
 		return fmt.Errorf("view: %w", err)
-	}
-	if slices.Contains(m.Target.Requires, "") {
-		return errors.New("target requires a feature without a name")
 	}
 	return nil
 }

@@ -50,14 +50,12 @@ type Program struct {
 }
 
 // Value is an intermediate result: Rows positions of Cols channels. Vectors
-// have one row. Scale is for people only: real value = Scale * integer, 0
-// where channels have scales of their own.
+// have one row.
 type Value struct {
-	Name  string  `json:"name"`
-	DType DType   `json:"dtype"`
-	Rows  int     `json:"rows"`
-	Cols  int     `json:"cols"`
-	Scale float64 `json:"scale,omitempty"`
+	Name  string `json:"name"`
+	DType DType  `json:"dtype"`
+	Rows  int    `json:"rows"`
+	Cols  int    `json:"cols"`
 }
 
 // Tensor is constant data: little endian, row-major, in the weights section.

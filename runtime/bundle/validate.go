@@ -109,11 +109,8 @@ func (c *checker) declarations() error {
 	total := 0
 	for i := range p.Values {
 		v := &p.Values[i]
-		switch {
-		case v.DType != I8 && v.DType != I16 && v.DType != I32:
+		if v.DType != I8 && v.DType != I16 && v.DType != I32 {
 			return fmt.Errorf("value %d (%q): element type %q is not i8, i16 or i32", i, v.Name, v.DType)
-		case !isFinite(v.Scale):
-			return fmt.Errorf("value %d (%q): scale %g", i, v.Name, v.Scale)
 		}
 		if err := firstOf(upTo("number of positions", int64(v.Rows), MaxLength), upTo("number of channels", int64(v.Cols), MaxCols)); err != nil {
 			return fmt.Errorf("value %d (%q): %w", i, v.Name, err)
