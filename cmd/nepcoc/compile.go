@@ -20,7 +20,7 @@ import (
 )
 
 type compileFlags struct {
-	calib, calibLabels, target, contract, dumpIR, method, sign string
+	calib, calibLabels, target, contract, dumpIR, method, sign, artifact string
 	outputFlag
 	labels, unknown []string
 	maxDisagreement float64
@@ -72,6 +72,7 @@ on; several sigmoids are labels, any number of them. --output NAME=KIND says oth
 	fl.IntVar(&f.tableStep, "table-step", 0, "make elements of the token table multiples of this, 1 to 64: a coarser table makes a smaller bundle (default: 1; of a table over 1 MiB the narrow rows that it is a product of, else 5)")
 	cli.ViewFlags(fl, &f.view, cli.AsOff)
 	fl.StringVar(&f.dumpIR, "dump-ir", "", "write the graph after each pass to this folder")
+	fl.StringVar(&f.artifact, "artifact", compiler.Artifacts()[0].Name, "what to write: "+artifactText())
 	fl.StringVar(&f.sign, "sign", "", "sign the bundle with this Ed25519 private key (PEM)")
 	fl.BoolVar(&f.json, "json", false, "print the report as JSON")
 	cmd.MarkFlagRequired("calib")
@@ -94,6 +95,14 @@ func targetNames() string {
 	return strings.Join(names, ", ")
 }
 
+func artifactText() string {
+	var kinds []string
+	for _, a := range compiler.Artifacts() {
+		kinds = append(kinds, a.Name+", "+a.Doc)
+	}
+	return strings.Join(kinds, "; ")
+}
+
 func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	o := compiler.Options{
 		Model: model, Calib: f.calib, Target: f.target, Method: f.method, TableStep: f.tableStep,
@@ -101,6 +110,10 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	}
 	if _, err := backends.LookupTarget(f.target); err != nil {
 		return cli.UsageError("--target: %w", err)
+	}
+	artifact, err := compiler.LookupArtifact(f.artifact)
+	if err != nil {
+		return cli.UsageError("--artifact: %w", err)
 	}
 	switch {
 	case f.method != "" && !slices.Contains(quantize.Methods(), f.method):
@@ -127,7 +140,7 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	}
 	o.Find(f.contract, f.labels)
 	o.View, _ = f.view.Of(bundle.View{})
-	opts := bundle.Options{}
+	opts := backends.ArtifactOptions{}
 	if f.sign != "" {
 		key, err := files.Read(f.sign, bundle.ReadPrivateKey)
 		if err != nil {
@@ -142,12 +155,9 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	if err != nil {
 		return err
 	}
-	data, err := bundle.Encode(res.Bundle, opts)
+	data, err := artifact.Build(res.Bundle, opts)
 	if err != nil {
-		return err
-	}
-	if _, err := bundle.Decode(data); err != nil { // before it takes the place of one that can be read
-		return fmt.Errorf("%s: what it compiles to can't be read again, so nothing was written: %w; please report this with the model", model, err)
+		return fmt.Errorf("%s: %w", model, err)
 	}
 	// The bundle's report must not get into it.
 	report := cmd.OutOrStdout()

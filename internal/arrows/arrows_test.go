@@ -115,6 +115,25 @@ func TestHeavyDependencies(t *testing.T) {
 	}
 }
 
+// Kinds of artifacts are folders of backends that know no other; program, which lowers, serves all.
+func TestArtifactsAreApart(t *testing.T) {
+	kinds := 0
+	for _, line := range goList(t, "-f", `{{.ImportPath}} {{join .Deps " "}}`, "./backends/...") {
+		if line[0] == module+"backends" || line[0] == module+"backends/program" {
+			continue
+		}
+		kinds++
+		for _, d := range line[1:] {
+			if strings.HasPrefix(d, module+"backends/") && d != module+"backends/program" && !strings.HasPrefix(d, line[0]+"/") {
+				t.Errorf("%s depends on %s: a kind of artifact knows no other", line[0], d)
+			}
+		}
+	}
+	if kinds == 0 {
+		t.Error("no kind of artifact")
+	}
+}
+
 // Every package is in a house that the rules know.
 func TestHouses(t *testing.T) {
 	for _, line := range goList(t, "./...") {

@@ -1,0 +1,25 @@
+package backends
+
+import (
+	"crypto/ed25519"
+
+	"nepcoc/runtime/bundle"
+)
+
+// Artifact is a kind of thing that a compiled model is written as. Each is a package of its own below
+// this one, which exports its Artifact and knows no other; compiler.Artifacts is the table of all.
+type Artifact struct {
+	Name string // also the package's, and what --artifact takes
+	Doc  string // one line
+	// Ending is the usual one of its files, with the dot.
+	Ending string
+	// Build makes the artifact of a validated program and what is known of it. The same bundle and options
+	// give the same bytes on every machine. What it can't make it refuses with the reason.
+	Build func(b *bundle.Bundle, o ArtifactOptions) ([]byte, error)
+}
+
+// ArtifactOptions are what an artifact may be asked for.
+type ArtifactOptions struct {
+	// Key signs the artifact, where it is set; a kind that can't be signed refuses it.
+	Key ed25519.PrivateKey
+}
