@@ -33,7 +33,7 @@ func newShip() *cobra.Command {
 		Use:   "ship BUNDLE USER@HOST[:DIR]",
 		Short: "Copy a bundle to a card and prove it there",
 		Long: `ship copies a bundle with the system's scp under a temporary name, has nepcod
-prove its golden vectors on the card, and only then gives it its name: a running
+prove on the card that it runs there and that the service accepts it, and only then gives it its name: a running
 agent's bundle is replaced by one that works there, or not at all.
 
 It uses the system's scp and ssh, so your keys, agent and ssh_config hold. DIR
@@ -65,6 +65,7 @@ must exist; without it the bundle goes to the home folder. nepcod is looked for 
 	fl.IntVar(&s.port, "port", 0, "port of the SSH server (default: what ssh uses)")
 	fl.StringVar(&s.identity, "identity", "", "private key to log in with (default: what ssh uses)")
 	fl.StringVar(&s.agent, "nepcod", "", "path of nepcod on the card")
+	fl.StringVar(&s.config, "config", "", "configuration of the service on the card, which has to accept the bundle (default: /etc/nepcod/nepcod.yaml where that names the bundle's path)")
 	fl.StringArrayVar(&s.options, "ssh-option", nil, "option for ssh and scp, as after their -o, such as ProxyJump=host; may be repeated")
 	fl.BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
@@ -73,6 +74,7 @@ must exist; without it the bundle goes to the home folder. nepcod is looked for 
 // shipment is one bundle on its way.
 type shipment struct {
 	bundle, identity, agent string
+	config                  string
 	login                   string // user@host, as ssh takes it
 	scpHost                 string // the same, as it stands before scp's colon
 	dir                     string
@@ -96,7 +98,7 @@ func (s *shipment) parse(to string) error {
 	if s.dir == "" {
 		s.dir = "."
 	}
-	for _, p := range []string{s.dir, s.agent, filepath.Base(s.bundle)} {
+	for _, p := range []string{s.dir, s.agent, s.config, filepath.Base(s.bundle)} {
 		if !plainPath.MatchString(p) || strings.HasPrefix(p, "-") {
 			return cli.UsageError("%q: paths on the card may hold letters, digits and ._/+,@%%=- only", p)
 		}
@@ -121,6 +123,7 @@ type shipReport struct {
 // selfTest is the part of nepcod's report that is shown.
 type selfTest struct {
 	Digest    string `json:"digest"`
+	Config    string `json:"config,omitempty"` // that accepts it
 	Kernels   string `json:"kernels"`
 	Vectors   int    `json:"golden_vectors"`
 	OK        bool   `json:"ok"`
@@ -143,14 +146,17 @@ const removeTimeout = 15 * time.Second
 
 // remoteScript runs on the card, fed to sh on standard input so that the
 // user's login shell parses nothing. Its values are plainPath.
-const remoteScript = `dir=%s part=%s name=%s agent=%s
+const remoteScript = `dir=%s part=%s name=%s agent=%s config=%s
 trap 'rm -f "$dir/$part"' EXIT
 trap 'exit 1' HUP INT TERM
 if [ -z "$agent" ]; then
 	if [ -x "$dir/nepcod" ]; then agent=$dir/nepcod; else agent=nepcod; fi
 fi
 command -v "$agent" > /dev/null || exit 127
-"$agent" selftest --json "$dir/$part" < /dev/null || exit 3
+if [ -z "$config" ] && grep -qs "^bundle: *[\"']\{0,1\}$dir/$name[\"']\{0,1\} *\(#.*\)\{0,1\}$" /etc/nepcod/nepcod.yaml; then
+	config=/etc/nepcod/nepcod.yaml
+fi
+"$agent" selftest --json ${config:+--config "$config"} "$dir/$part" < /dev/null || exit 3
 mv -f "$dir/$part" "$dir/$name"
 `
 
@@ -203,7 +209,7 @@ func (s *shipment) ship(ctx context.Context) (*shipReport, error) {
 		}
 		return nil, fmt.Errorf("%s: scp to %s: %w: does the folder %s exist there, has it room, and does ssh log in by itself?%s", s.bundle, s.login, copied.why(), s.dir, rest)
 	}
-	script := fmt.Sprintf(remoteScript, s.dir, part, filepath.Base(s.bundle), s.agent)
+	script := fmt.Sprintf(remoteScript, s.dir, part, filepath.Base(s.bundle), s.agent, s.config)
 	proved := on(script, ssh, append(s.common("-p"), "--", s.login, "sh -s")...)
 	switch {
 	case proved.code == sshFailed:
@@ -297,4 +303,7 @@ func (r *shipReport) print(w io.Writer) {
 		fmt.Fprintf(w, "  %-10s %d of %d golden vectors equal there, median %.1f us\n", e.Name, e.Equal, r.SelfTest.Vectors, e.P50US)
 	}
 	fmt.Fprintf(w, "  kernels    %s\n", r.SelfTest.Kernels)
+	if r.SelfTest.Config != "" {
+		fmt.Fprintf(w, "  accepted   by the service of %s\n", r.SelfTest.Config)
+	}
 }

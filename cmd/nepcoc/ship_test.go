@@ -263,6 +263,17 @@ func TestShip(t *testing.T) {
 	holds(empty, "model.nepco")
 	os.Remove(filepath.Join(empty, "model.nepco"))
 
+	// What the service there would not accept is not shipped to it.
+	config := filepath.Join(t.TempDir(), "nepcod.yaml")
+	for text, want := range map[string]int{"alerts: [Tor]": 1, "alerts: [TLS]": 0} {
+		if err := os.WriteFile(config, []byte("bundle: "+card+"/model.nepco\n"+text+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out, errs := ship(want, model, server.login+":"+card, "--config", config)
+		contains(out+errs, []string{"accepted   by the service of " + config, `alerts: ` + card + `/.model.nepco.`}[want])
+		holds(card, "model.nepco", "nepcod")
+	}
+
 	// A bundle that computes other logits there than its compiler did does
 	// not replace the one that works.
 	b, err := bundle.Decode(data)

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -11,9 +13,11 @@ import (
 func newCheckConfig() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check-config FILE",
-		Short: "Check a configuration file and the bundle that it names",
-		Long: "Check-config reads a configuration as run does, and loads and proves its bundle. It opens no interface\n" +
-			"and writes nothing, so it can be used beside a running agent, before SIGHUP or a restart.",
+		Short: "Check a configuration file and all that it names",
+		Long: "Check-config answers as run --config FILE would: it reads the configuration, loads and proves its bundle (signature,\n" +
+			"traffic contract), looks whether the interface can be captured from, the output written and the metrics\n" +
+			"served, and says all that is wrong at once. It captures nothing and writes nothing, so it can be used beside a\n" +
+			"running agent, before SIGHUP or a restart.",
 		Args: exactArgs("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := agent.ReadConfig(args[0])
@@ -23,13 +27,36 @@ func newCheckConfig() *cobra.Command {
 			if c.Bundle == "" {
 				return fmt.Errorf("%s: bundle: is missing", args[0])
 			}
-			m, err := c.Load()
+			m, notes, err := c.Preflight()
 			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
+				return allWrong(args[0], err)
+			}
+			if c.Interface == "" {
+				notes = append(notes, "interface: is missing: run needs --iface or --pcap")
+			}
+			for _, s := range notes {
+				fmt.Fprintf(cmd.ErrOrStderr(), "nepcod: note: %s: %s\n", args[0], s)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: good; bundle %s, %s, %d golden vectors equal\n",
 				args[0], c.Bundle, m.Digest(), len(m.Bundle.Golden))
 			return err
 		},
 	}
+}
+
+// allWrong is one message of all that is wrong. The file, where there is one, is its subject.
+func allWrong(file string, err error) error {
+	errs := agent.Errors(err)
+	if file != "" {
+		file += ": "
+	}
+	if len(errs) == 1 {
+		return fmt.Errorf("%s%w", file, errs[0])
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s%d things are wrong:", file, len(errs))
+	for _, e := range errs {
+		fmt.Fprintf(&b, "\n  %v", e)
+	}
+	return errors.New(b.String())
 }

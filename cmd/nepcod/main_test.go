@@ -12,11 +12,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"nepcoc/internal/files"
-	"nepcoc/internal/randprog"
 	"nepcoc/internal/testbundle"
 	"nepcoc/internal/testfiles"
 	"nepcoc/runtime/bundle"
-	"nepcoc/runtime/refexec"
 )
 
 func TestMain(m *testing.M) {
@@ -43,43 +41,23 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// mkbundle FILE SEED [KIND]: a bundle of a random program. KIND is "flows" (one
-// that classifies flows; SEED is its number, see testbundle), "wrong" (a
-// golden logit is off by one), "unproved" (no golden vectors) or "signed" (by a new key, FILE.key).
+// mkbundle FILE NUMBER [KIND...]: a bundle that classifies flows with a random program; see testbundle.
+// KIND is "wrong" (a golden logit is off by one), "unproved" (no golden vectors), "arrays" (no traffic contract) or "signed" (by a new key, FILE.key).
 func mkbundle(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 2 {
-		ts.Fatalf("usage: mkbundle FILE SEED [KIND]")
+		ts.Fatalf("usage: mkbundle FILE NUMBER [KIND...]")
 	}
-	seed, err := strconv.ParseUint(args[1], 10, 64)
+	number, err := strconv.Atoi(args[1])
 	ts.Check(err)
-	if len(args) == 3 && args[2] == "flows" {
-		b, err := testbundle.New(int(seed), "class")
-		ts.Check(err)
-		ts.Check(testbundle.Write(ts.MkAbs(args[0]), b, bundle.Options{}))
-		return
-	}
-	p := randprog.New(seed)
-	b := &bundle.Bundle{Program: p, Manifest: bundle.Manifest{
-		Format: bundle.FormatVersion, Tool: "test",
-		Model: bundle.Model{File: "random.onnx"}, Target: bundle.Target{Name: "host"},
-	}}
-	for _, o := range p.Outputs {
-		b.Manifest.Outputs = append(b.Manifest.Outputs, bundle.OutputInfo{Name: o.Name})
-	}
-	x, err := refexec.New(p)
+	b, err := testbundle.New(number, "class")
 	ts.Check(err)
-	for i := range uint64(5) {
-		g := bundle.Golden{}
-		g.Tokens, g.Valid = randprog.Input(p, i)
-		g.Logits, err = x.Run(g.Tokens, g.Valid)
-		ts.Check(err)
-		b.Golden = append(b.Golden, g)
-	}
 	file, opts := ts.MkAbs(args[0]), bundle.Options{}
 	for _, kind := range args[2:] {
 		switch kind {
 		case "wrong":
 			b.Golden[3].Logits[0][0] ^= 1
+		case "arrays":
+			b.Manifest.Contract = bundle.Contract{}
 		case "unproved":
 			b.Golden = nil
 		case "signed":

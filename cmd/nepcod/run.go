@@ -115,6 +115,9 @@ func (f *runFlags) resolve(cmd *cobra.Command) (*agent.Config, error) {
 	case f.speed < 0 || f.speed > 0 && f.pcap == "":
 		return nil, cli.UsageError("run: --speed wants a positive number, and --pcap")
 	}
+	if f.pcap != "" {
+		c.Interface = ""
+	}
 	return &c, nil
 }
 
@@ -145,9 +148,12 @@ func sources(c *agent.Config, pcap string, speed float64) (list []capture.Source
 }
 
 func runAgent(cmd *cobra.Command, c *agent.Config, pcap string, speed float64) error {
-	model, err := c.Load()
+	model, notes, err := c.Preflight()
 	if err != nil {
-		return err
+		return allWrong("", err)
+	}
+	for _, s := range notes {
+		fmt.Fprintf(cmd.ErrOrStderr(), "nepcod: note: %s\n", s)
 	}
 	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)

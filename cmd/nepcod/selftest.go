@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nepcoc/internal/files"
+	"nepcoc/runtime/agent"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/engine"
 	"nepcoc/runtime/kernels/cpu"
@@ -20,18 +20,30 @@ import (
 
 func newSelftest() *cobra.Command {
 	var asJSON bool
+	var config string
 	var trusted []string
 	cmd := &cobra.Command{
 		Use:   "selftest BUNDLE",
 		Short: "Prove a bundle on this machine",
-		Long: "Selftest reads and checks a bundle, checks this CPU against what the bundle needs, and runs the bundle's\n" +
-			"golden vectors through every executor: the logits must be those that the compiler stored, to the bit.",
+		Long: "Selftest proves what run accepts: it reads and checks a bundle, its signature where keys are given, its traffic\n" +
+			"contract, and runs the bundle's golden vectors through every executor: the logits\n" +
+			"must be those that the compiler stored, to the bit. With --config it takes trusted keys, alerts and snap length\n" +
+			"from the configuration of the service, which then accepts the bundle, too.",
 		Args: exactArgs("BUNDLE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := selftest(args[0], trusted)
-			if err != nil {
-				return err
+			c := agent.DefaultConfig()
+			if config != "" {
+				var err error
+				if c, err = agent.ReadConfig(config); err != nil {
+					return err
+				}
 			}
+			c.TrustedKeys = append(c.TrustedKeys, trusted...)
+			r, err := selftest(args[0], &c)
+			if err != nil {
+				return allWrong("", err)
+			}
+			r.Config = config
 			if asJSON {
 				err = json.NewEncoder(cmd.OutOrStdout()).Encode(r)
 			} else {
@@ -44,6 +56,7 @@ func newSelftest() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().StringVar(&config, "config", "", "configuration of the service that is to run the bundle")
 	cmd.Flags().StringArrayVar(&trusted, "trusted-key", nil, "refuse a bundle not signed by this public key (PEM file; may be repeated)")
 	return cmd
 }
@@ -55,6 +68,7 @@ type selftestReport struct {
 	Model     string           `json:"model"`
 	Target    string           `json:"target"`
 	SignedBy  string           `json:"signed_by,omitempty"`
+	Config    string           `json:"config,omitempty"` // that accepts it
 	Features  []string         `json:"cpu_features"`
 	Kernels   string           `json:"kernels"`
 	LoadUS    int64            `json:"load_us"`
@@ -106,15 +120,7 @@ var executors = []struct {
 
 // selftest reads the bundle and runs its golden vectors. Differences are in
 // the report; an error means that it could not be run at all.
-func selftest(path string, trusted []string) (*selftestReport, error) {
-	var keys []ed25519.PublicKey
-	for _, file := range trusted {
-		k, err := files.Read(file, bundle.ReadPublicKey)
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, k)
-	}
+func selftest(path string, c *agent.Config) (*selftestReport, error) {
 	start := time.Now()
 	b, err := files.Read(path, bundle.Read)
 	if err != nil {
@@ -125,10 +131,8 @@ func selftest(path string, trusted []string) (*selftestReport, error) {
 		LoadUS: time.Since(start).Microseconds(), Vectors: len(b.Golden), OK: true,
 	}
 	debug.FreeOSMemory() // as the agent does
-	if keys != nil {
-		if err := b.VerifySigner(keys...); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
+	if err := c.Accept(path, b); err != nil {
+		return nil, err
 	}
 	if b.Signature != nil {
 		r.SignedBy = bundle.Fingerprint(b.Signature.Key)

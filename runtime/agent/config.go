@@ -190,27 +190,30 @@ func (c *Config) Rings() ([]*afpacket.Ring, error) {
 
 // Keys reads the trusted keys.
 func (c *Config) Keys() (keys []ed25519.PublicKey, err error) {
+	var errs []error
 	for _, file := range c.TrustedKeys {
 		k, err := files.Read(file, bundle.ReadPublicKey)
 		if err != nil {
-			return nil, fmt.Errorf("trusted_keys: %w", err)
+			errs = append(errs, fmt.Errorf("trusted_keys: %w", err))
 		}
 		keys = append(keys, k)
 	}
-	return keys, nil
+	return keys, errors.Join(errs...)
 }
 
-// Load loads the bundle, and checks that the labels to alert on are its.
+// Load loads the bundle, and checks that this configuration takes it. All that is wrong is in
+// the error.
 func (c *Config) Load() (*Model, error) {
-	keys, err := c.Keys()
-	if err != nil {
-		return nil, err
+	asked := false
+	m, err := loadModel(c.Bundle, func(b *bundle.Bundle) error {
+		asked = true
+		return c.Accept(c.Bundle, b)
+	})
+	if err != nil && !asked { // the bundle can't be read; the keys are looked at all the same
+		_, keys := c.Keys()
+		err = errors.Join(append(Errors(keys), err)...)
 	}
-	m, err := LoadModel(c.Bundle, keys...)
-	if err != nil {
-		return nil, err
-	}
-	return m, c.CheckAlerts(m)
+	return m, err
 }
 
 // CheckAlerts says which labels to alert on the model does not know: an alert

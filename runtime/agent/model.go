@@ -2,6 +2,7 @@ package agent
 
 import (
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -26,10 +27,9 @@ type Model struct {
 	file     os.FileInfo
 }
 
-// LoadModel reads a bundle, checks it, its signature where keys are given, and
-// what it needs of the CPU, binds it, and runs its golden vectors: what comes
-// back computes what the compiler saw it compute.
-func LoadModel(path string, keys ...ed25519.PublicKey) (*Model, error) {
+// loadModel reads a bundle, checks it, asks whether it is accepted, binds it, and runs
+// its golden vectors: what comes back computes what the compiler saw it compute.
+func loadModel(path string, accept func(*bundle.Bundle) error) (*Model, error) {
 	var info os.FileInfo
 	if !files.IsStdin(path) {
 		var err error
@@ -41,9 +41,12 @@ func LoadModel(path string, keys ...ed25519.PublicKey) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := NewModel(b, keys...)
+	if err := accept(b); err != nil {
+		return nil, err
+	}
+	m, err := NewModel(b)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, inBundle(path, err)
 	}
 	m.Path, m.file = path, info
 	// Reading took as much memory again as the model, in steps that a heap of this size does not
@@ -52,28 +55,41 @@ func LoadModel(path string, keys ...ed25519.PublicKey) (*Model, error) {
 	return m, nil
 }
 
-// NewModel does for a bundle in memory what LoadModel does for a file.
+// NewModel does for a bundle in memory what loadModel does for a file.
 func NewModel(b *bundle.Bundle, keys ...ed25519.PublicKey) (*Model, error) {
-	if len(keys) > 0 {
-		if err := b.VerifySigner(keys...); err != nil {
-			return nil, err
-		}
-	}
-	if err := classify.CheckPackets(b); err != nil {
+	if err := Accept(b, keys...); err != nil {
 		return nil, err
 	}
-	contract, err := classify.Contract(b)
+	opt, err := classify.FlowOptions(b)
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{Bundle: b, contract: contract.Hash()}
-	if m.encoder, err = traffic.NewEncoder(contract); err != nil {
-		return nil, err
-	}
+	contract := opt.Encoder.Contract()
+	m := &Model{Bundle: b, encoder: opt.Encoder, contract: contract.Hash()}
 	if m.engine, err = engine.Bind(b.Program, engine.Options{}); err != nil {
 		return nil, err
 	}
 	return m, m.prove()
+}
+
+// Accept says all that keeps this machine from running a bundle, before it computes anything:
+// its signature where keys are given, its outputs, its traffic contract.
+func Accept(b *bundle.Bundle, keys ...ed25519.PublicKey) error {
+	var errs []error
+	if len(keys) > 0 {
+		errs = append(errs, b.VerifySigner(keys...))
+	}
+	_, err := classify.FlowOptions(b)
+	return errors.Join(append(errs, err)...)
+}
+
+// inBundle puts a bundle's name in front of each of the errors.
+func inBundle(path string, err error) error {
+	errs := Errors(err)
+	for i := range errs {
+		errs[i] = fmt.Errorf("%s: %w", path, errs[i])
+	}
+	return errors.Join(errs...)
 }
 
 // prove runs the golden vectors.

@@ -134,12 +134,44 @@ func Open(name string, threads int, o Options) ([]*Ring, error) {
 	return rings, nil
 }
 
-func open(name string, threads int, o Options) (rings []*Ring, err error) {
+// Check tells whether Open would find the interface, and has the right to capture
+// from it. It captures nothing.
+func Check(name string, threads int, o Options) error {
+	_, err := lookup(name, threads, o)
+	if err == nil {
+		var fd int
+		if fd, err = socket(); err == nil {
+			err = unix.Close(fd)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("capture from %s: %w", name, err)
+	}
+	return nil
+}
+
+// lookup finds an interface that is up.
+func lookup(name string, threads int, o Options) (*net.Interface, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	if threads < 1 || threads > 256 {
 		return nil, fmt.Errorf("%d receive threads: must be within 1..256", threads)
+	}
+	iface, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("%w: `ip link` lists the interfaces", err)
+	}
+	if iface.Flags&net.FlagUp == 0 {
+		return nil, fmt.Errorf("the interface is down: ip link set %s up", name)
+	}
+	return iface, nil
+}
+
+func open(name string, threads int, o Options) (rings []*Ring, err error) {
+	iface, err := lookup(name, threads, o)
+	if err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -148,13 +180,6 @@ func open(name string, threads int, o Options) (rings []*Ring, err error) {
 			}
 		}
 	}()
-	iface, err := net.InterfaceByName(name)
-	if err != nil {
-		return nil, fmt.Errorf("%w: `ip link` lists the interfaces", err)
-	}
-	if iface.Flags&net.FlagUp == 0 {
-		return nil, fmt.Errorf("the interface is down: ip link set %s up", name)
-	}
 	group := newGroup
 	for range threads {
 		r, err := newRing(iface, o)
@@ -176,13 +201,19 @@ func open(name string, threads int, o Options) (rings []*Ring, err error) {
 	return rings, nil
 }
 
-func newRing(iface *net.Interface, o Options) (r *Ring, err error) {
-	// Protocol 0: nothing is received before bind.
+// socket makes a socket for packets. Of protocol 0: nothing is received before bind.
+func socket() (int, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if errors.Is(err, unix.EPERM) {
-		return nil, fmt.Errorf("socket: %w: capturing needs CAP_NET_RAW (run as root, or setcap cap_net_raw+ep on the program, or by the systemd unit)", err)
-	} else if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+		return 0, fmt.Errorf("socket: %w: capturing needs CAP_NET_RAW (run as root, or setcap cap_net_raw+ep on the program, or by the systemd unit)", err)
+	}
+	return fd, os.NewSyscallError("socket", err)
+}
+
+func newRing(iface *net.Interface, o Options) (r *Ring, err error) {
+	fd, err := socket()
+	if err != nil {
+		return nil, err
 	}
 	r = &Ring{name: iface.Name, index: iface.Index, opt: o, fd: fd}
 	r.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN | unix.POLLERR}

@@ -1,0 +1,153 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nepcoc/internal/files"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/capture/afpacket"
+	"nepcoc/runtime/classify"
+	"nepcoc/runtime/flow"
+)
+
+// Preflight does all of a start that can be done beside an agent that runs: it
+// loads and proves the bundle, looks whether the interface can be captured from,
+// the output written and the metrics served, and says all that is wrong at once (see Errors).
+// It captures nothing and writes nothing. Both run and check-config begin with it, so that one answers as
+// the other. The notes are no reason not to start.
+func (c *Config) Preflight() (m *Model, notes []string, err error) {
+	m, err = c.Load()
+	errs := Errors(err)
+	add := func(field string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", field, err))
+		}
+	}
+	if c.Interface != "" {
+		if err := afpacket.Check(c.Interface, c.Receive.Threads, c.ring()); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	note, err := c.checkOutput()
+	add("output", err)
+	if note != "" {
+		notes = append(notes, note)
+	}
+	if c.Metrics.Listen != "" {
+		note, err := c.checkMetrics()
+		add("metrics", err)
+		if note != "" {
+			notes = append(notes, note)
+		}
+	}
+	return m, notes, errors.Join(errs...)
+}
+
+// Errors are those that errors.Join made one of.
+func Errors(err error) []error {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		return many.Unwrap()
+	}
+	if err != nil {
+		return []error{err}
+	}
+	return nil
+}
+
+// checkOutput asks whether OpenSink and the first write would succeed.
+func (c *Config) checkOutput() (note string, err error) {
+	name := c.Output.To
+	path, socket := strings.CutPrefix(name, "unix:")
+	info, err := os.Stat(path)
+	missing := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case name == "-" || name == "":
+		return "", nil
+	case socket && path == "":
+		return "", errors.New("unix: has no path")
+	case socket && missing:
+		// Not refused: the reader may come later, and the agent connects again.
+		if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
+			return "", fmt.Errorf("%s: there is no folder %s", name, filepath.Dir(path))
+		}
+		return fmt.Sprintf("output: %s: nobody listens there yet: verdicts are lost, and counted, until somebody does", name), nil
+	case missing:
+		return "", files.Writable(name)
+	case err != nil:
+		return "", fmt.Errorf("%s: %w", name, files.Reason(err))
+	case socket && info.Mode().Type() != fs.ModeSocket:
+		return "", fmt.Errorf("%s: is no socket", name)
+	case !socket && info.IsDir():
+		return "", fmt.Errorf("%s: is a folder, not a file", name)
+	}
+	if err := unix.Access(path, unix.W_OK); err != nil {
+		return "", fmt.Errorf("%s: can't be written to: %w", name, err)
+	}
+	return "", nil
+}
+
+// checkMetrics asks whether Listen would succeed. An address that a running
+// agent holds is free once that ends.
+func (c *Config) checkMetrics() (note string, err error) {
+	l, err := Listen(c.Metrics.Listen)
+	if err == nil {
+		return "", l.Close()
+	}
+	if errors.Is(err, syscall.EADDRINUSE) && servesHealth(c.Metrics.Listen) {
+		return fmt.Sprintf("metrics: an agent that runs serves %s", c.Metrics.Listen), nil
+	}
+	return "", err
+}
+
+// servesHealth tells whether an agent answers at an address.
+func servesHealth(address string) bool {
+	if strings.HasPrefix(address, ":") {
+		address = "127.0.0.1" + address
+	}
+	client := http.Client{Timeout: time.Second}
+	res, err := client.Get("http://" + address + "/healthz")
+	if err != nil {
+		return false
+	}
+	defer res.Body.Close()
+	var h Health
+	return json.NewDecoder(http.MaxBytesReader(nil, res.Body, 1<<16)).Decode(&h) == nil && h.Digest != ""
+}
+
+// Accept says all that keeps an agent with this configuration from running a bundle, but for its golden vectors.
+func (c *Config) Accept(path string, b *bundle.Bundle) error {
+	keys, err := c.Keys()
+	if err != nil {
+		keys = nil // whether one of them signed can't be said
+	}
+	errs := append(Errors(err), Errors(inBundle(path, Accept(b, keys...)))...)
+	if opt, err := classify.FlowOptions(b); err == nil {
+		errs = append(errs, Errors(c.Accepts(&Model{Path: path, Bundle: b, encoder: opt.Encoder}))...)
+	}
+	return errors.Join(errs...)
+}
+
+// Accepts says why an agent with this configuration would not take a model: alerts that can never
+// come, and, where packets come from an interface, a snap length that cuts them below what the traffic
+// contract takes.
+func (c *Config) Accepts(m *Model) error {
+	err := c.CheckAlerts(m)
+	contract := m.encoder.Contract()
+	view, _ := c.View().Of(m.Bundle.Manifest.View)
+	if want := flow.SnapLength(&contract, view.Tunnels); c.Interface != "" && c.Receive.SnapLen < want {
+		err = errors.Join(err, fmt.Errorf("receive.snaplen: %d cuts packets below the %d bytes that the traffic contract of %s takes, behind the link's header: at least %d",
+			c.Receive.SnapLen, contract.BytesPerPacket, m.Path, want))
+	}
+	return err
+}
