@@ -93,7 +93,8 @@ type Result struct {
 	Bundle *bundle.Bundle
 	Graph  *ir.Graph // integer graph, as planned
 	Info   *onnx.Info
-	// Outputs say what the model's outputs mean.
+	// Inputs say how the model's inputs are read, Outputs what its outputs mean.
+	Inputs  []Input
 	Outputs []bundle.OutputInfo
 	Report  passes.Report
 	Target  *backends.Target
@@ -192,8 +193,12 @@ func (c *compilation) compile() error {
 		return err
 	}
 	c.res.Info, c.src = info, src
+	encoding, err := c.inputEncoding(g)
+	if err != nil {
+		return err
+	}
 	pctx := &passes.Context{Options: passes.Options{
-		ByteEncoding: c.ByteEncoding, Method: c.Method, TableStep: c.TableStep,
+		ByteEncoding: encoding, Method: c.Method, TableStep: c.TableStep,
 		MaxDisagreement: c.MaxDisagreement, MaxRelError: maxRelError,
 		Target: passes.Machine{L2: c.res.Target.L2, Share: c.res.Target.Share()},
 	}}
@@ -253,6 +258,7 @@ func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(
 		c.arrays, err = calibrate.IsArrays(c.Calib)
 	}
 	c.settled = true
+	c.res.Inputs = inputs(local, c.Contract != nil)
 	if refused := c.settle(g, local); refused != nil || err != nil {
 		return cmp.Or(refused, err)
 	}

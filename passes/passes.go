@@ -52,8 +52,8 @@ type Context struct {
 
 // Options are the user's choices that passes honour.
 type Options struct {
-	// ByteEncoding says how a numeric input stands for bytes: "byte" (0..255)
-	// or "byte/255". Empty: "byte" for integer inputs, "byte/255" for float.
+	// ByteEncoding says how a numeric input stands for bytes: see traffic.Encoding.
+	// Empty: "byte" for integer inputs, "byte/255" for float.
 	ByteEncoding string
 	// Method forces one calibration method; empty: the one that measures best.
 	Method string
@@ -139,7 +139,7 @@ type Local struct {
 	Masked   bool
 	Length   int    // tokens of a full input
 	Vocab    int    // token ids
-	Encoding string // "token", "byte" or "byte/255"
+	Encoding string // see traffic.Encoding
 	// PadToken is, of a model that is masked but has no mask input, the token
 	// that it masks.
 	PadToken int

@@ -46,7 +46,7 @@ Exit codes: 0 the model compiles; 1 it does not; 2 wrong command line.`,
 				}
 			} else {
 				r.Opset, r.Producer = res.Info.Opset, res.Info.Producer+" "+res.Info.ProducerVersion
-				r.Outputs = res.Outputs
+				r.Inputs, r.Outputs = res.Inputs, res.Outputs
 				for _, s := range res.Cost {
 					r.Steps++
 					r.MACs += s.MACs
@@ -79,6 +79,7 @@ type checkReport struct {
 	OK       bool                `json:"ok"`
 	Opset    int                 `json:"opset,omitempty"`
 	Producer string              `json:"producer,omitempty"`
+	Inputs   []compiler.Input    `json:"inputs,omitempty"`
 	Outputs  []bundle.OutputInfo `json:"outputs,omitempty"`
 	Steps    int                 `json:"steps,omitempty"`
 	MACs     int64               `json:"macs,omitempty"`
@@ -87,6 +88,9 @@ type checkReport struct {
 
 func (r *checkReport) print(w io.Writer) {
 	fmt.Fprintf(w, "%s: compiles (opset %d, %s): %d steps, %d multiply-adds per full input\n", r.Model, r.Opset, r.Producer, r.Steps, r.MACs)
+	for _, in := range r.Inputs {
+		fmt.Fprintf(w, "  input   %s: %s\n", in.Name, in.Means)
+	}
 	for i := range r.Outputs {
 		fmt.Fprintf(w, "  output  %s\n", outputText(&r.Outputs[i]))
 	}

@@ -182,6 +182,7 @@ type compileReport struct {
 	Model       bundle.Model        `json:"model"`
 	Target      string              `json:"target"`
 	Contract    string              `json:"contract"`
+	Inputs      []compiler.Input    `json:"inputs"`
 	Outputs     []bundle.OutputInfo `json:"outputs"`
 	Region      region              `json:"region"`
 	Method      string              `json:"calibration_method"`
@@ -221,7 +222,7 @@ type passTime struct {
 func newCompileReport(res *compiler.Result, out string, size int) *compileReport {
 	m, q, l := &res.Bundle.Manifest, &res.Report.Quantize, &res.Report.Local
 	r := &compileReport{
-		Output: out, Bytes: size, Model: m.Model, Target: res.Target.Name, Contract: contractText(m.Contract.Hash), Outputs: m.Outputs,
+		Output: out, Bytes: size, Model: m.Model, Target: res.Target.Name, Contract: contractText(m.Contract.Hash), Inputs: res.Inputs, Outputs: m.Outputs,
 		Region: region{l.Left, l.Right, l.Whole}, Method: q.Method, Samples: m.Calibration.Samples,
 		Agreement: q.Fidelity.Agreement(), Cosine: q.Fidelity.Cosine, RelError: q.Fidelity.RelError, Wide: q.Wide,
 		Steps: res.Cost, Notes: append(res.Notes, res.Report.Notes...), Seconds: res.Time.Seconds(), targetDescr: res.Target.Doc,
@@ -241,6 +242,9 @@ func newCompileReport(res *compiler.Result, out string, size int) *compileReport
 func (r *compileReport) print(w io.Writer) {
 	fmt.Fprintf(w, "%s: %s for %s (%s)\n", r.Output, cli.Bytes(int64(r.Bytes)), r.Target, r.targetDescr)
 	fmt.Fprintf(w, "  local region    %d positions to the left, %d to the right\n", r.Region.Left, r.Region.Right)
+	for _, in := range r.Inputs {
+		fmt.Fprintf(w, "  input           %s: %s\n", in.Name, in.Means)
+	}
 	for i := range r.Outputs {
 		fmt.Fprintf(w, "  output          %s\n", outputText(&r.Outputs[i]))
 	}

@@ -304,12 +304,12 @@ func split(data []float64, n int) [][]float64 {
 
 // tokenOf is the token id that an input element stands for.
 func tokenOf(x float64, local passes.Local) (int32, error) {
-	if local.Encoding == "byte/255" {
-		r := math.Round(x * 255)
-		if !(math.Abs(float64(x*255)-r) <= 1e-3 && r >= 0 && r <= 255) {
-			return 0, fmt.Errorf("%g is not a byte value divided by 255", x)
+	if e := traffic.Encoding(local.Encoding); e != "" && e != traffic.EncodingToken {
+		b, ok := e.Byte(x)
+		if !ok {
+			return 0, fmt.Errorf("%g is not a byte value, as %s", x, e)
 		}
-		return int32(r), nil
+		return int32(b), nil
 	}
 	if x != math.Trunc(x) || x < 0 || x >= float64(local.Vocab) {
 		return 0, fmt.Errorf("token id %g is not in 0..%d", x, local.Vocab-1)

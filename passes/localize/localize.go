@@ -36,6 +36,7 @@ import (
 	"nepcoc/ir"
 	"nepcoc/passes"
 	"nepcoc/passes/internal/edit"
+	"nepcoc/runtime/traffic"
 )
 
 // Pass is the pass of this package.
@@ -247,12 +248,11 @@ func (r *region) findInputs(ctx *passes.Context) error {
 		if r.data.Type.DType == ir.F32 {
 			r.encoding = "byte/255"
 		}
-		switch e := ctx.Options.ByteEncoding; e {
-		case "":
-		case "byte", "byte/255":
+		if e := ctx.Options.ByteEncoding; e != "" {
+			if _, _, ok := traffic.Encoding(e).Affine(); !ok {
+				return bad(fmt.Sprintf("input %q holds numbers, and %q is no encoding of bytes as numbers", r.data.Name, e), `say byte, byte/255 or (byte-MEAN)/DEVIATION in the traffic contract`)
+			}
 			r.encoding = e
-		default:
-			return bad(fmt.Sprintf("byte encoding %q is not known", e), `use "byte" or "byte/255"`)
 		}
 	}
 	if m := r.mask; m != nil && (m.Type.Len() != r.data.Type.Shape[0]) {

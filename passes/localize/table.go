@@ -6,6 +6,7 @@ import (
 	"nepcoc/ir"
 	"nepcoc/ir/eval"
 	"nepcoc/passes/internal/edit"
+	"nepcoc/runtime/traffic"
 )
 
 const (
@@ -259,10 +260,7 @@ func (r *region) block(t ir.Type, first int) *ir.Tensor {
 	switch d := x.Data.(type) {
 	case []float32:
 		for i := range d {
-			d[i] = float32(first + i)
-			if r.encoding == "byte/255" {
-				d[i] /= 255
-			}
+			d[i] = traffic.Encoding(r.encoding).Value(first + i)
 		}
 	case []int64:
 		count(d, first)

@@ -27,7 +27,7 @@ type Encoding string
 const (
 	EncodingToken   Encoding = "token"    // the id itself
 	EncodingByte    Encoding = "byte"     // the raw byte value, 0..255
-	EncodingByte255 Encoding = "byte/255" // the raw byte value / 255, as float
+	EncodingByte255 Encoding = "byte/255" // the raw byte value / 255, as float; see Normalized, too
 )
 
 // Blank names a group of header fields that are set to zero.
@@ -225,12 +225,13 @@ func (c *Contract) check() error {
 	}
 	switch c.Encoding {
 	case EncodingToken:
-	case EncodingByte, EncodingByte255:
+	default:
+		if _, _, ok := c.Encoding.Affine(); !ok {
+			return bad("encoding", "%q is none of token, byte, byte/255, (byte-MEAN)/DEVIATION, like (byte-127.5)/127.5 with numbers in their shortest form", c.Encoding)
+		}
 		if c.TokenBytes != 1 || c.ValueOffset != 0 || c.UseCLS || c.UseSEP || c.Pad > 255 {
 			return bad("encoding", "%s takes raw bytes: token_bytes 1, value_offset 0, no cls, no sep, pad below 256", c.Encoding)
 		}
-	default:
-		return bad("encoding", "%q is none of token, byte, byte/255", c.Encoding)
 	}
 	switch n := c.PayloadTokens() * c.TokenBytes; {
 	case n < 1:

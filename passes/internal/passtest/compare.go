@@ -9,6 +9,7 @@ import (
 	"nepcoc/ir"
 	"nepcoc/ir/eval"
 	"nepcoc/passes"
+	"nepcoc/runtime/traffic"
 )
 
 // RandomInputs makes samples for a graph: floats are bytes divided by 255,
@@ -77,8 +78,8 @@ func Adapt(t testing.TB, g *ir.Graph, sample map[string]*ir.Tensor, l passes.Loc
 			}
 			tokens := make([]int64, len(x))
 			for i := range x {
-				if l.Encoding == "byte/255" {
-					x[i] *= 255
+				if b, ok := traffic.Encoding(l.Encoding).Byte(x[i]); ok {
+					x[i] = float64(b)
 				}
 				tokens[i] = int64(math.Round(x[i]))
 			}
