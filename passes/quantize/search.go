@@ -18,6 +18,7 @@ import (
 // A stage yields plans until it has no more or the best is good enough.
 var stages = []func(*search) error{
 	(*search).methods, // how ranges are found
+	(*search).rows,    // token tables that are not made small
 	(*search).widen,   // which values keep 16 bits
 	(*search).widest,  // all of them, by each method: where nothing else keeps the bound
 }
@@ -73,6 +74,9 @@ func find(ctx *passes.Context, g *ir.Graph, obs *Observations) (*ir.Graph, error
 	}
 	r, b := &ctx.Report.Quantize, s.best
 	r.Method, r.Fidelity, r.Wide = b.Method, b.fid, sortedKeys(b.Wide)
+	if b.TableStep > ctx.Options.TableStep {
+		ctx.Report.Note("the token table keeps all 8 bits of its rows: stored smaller, it changed too many verdicts")
+	}
 	if s.rank(b.fid) == missed {
 		return nil, &Missed{Method: r.Method, Wide: r.Wide, Fidelity: b.fid, Allowed: allowed(ctx.Options.MaxDisagreement, b.fid.Samples), Plans: len(r.Tried)}
 	}
@@ -187,6 +191,23 @@ func (s *search) methods() error {
 		}
 	}
 	return nil
+}
+
+// rows gives token tables all of their 8 bits, if making them small costs verdicts.
+func (s *search) rows() error {
+	if s.rank(s.best.fid) == kept || s.ctx.Options.TableStep != 0 || !slices.ContainsFunc(s.g.Nodes, madeSmall) {
+		return nil
+	}
+	o := s.closest.Options
+	o.TableStep = 1
+	_, err := s.try(o)
+	return err
+}
+
+// madeSmall says that n is a token table that is stored narrow or coarse unless a step
+// is asked for.
+func madeSmall(n *ir.Node) bool {
+	return n.Op == "embed" && (n.Input(2) != nil || n.Inputs[1].Type.Len() > largeTable)
 }
 
 // widen gives 16 bits to the values that gain most by it, one after the other in the

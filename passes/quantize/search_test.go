@@ -212,3 +212,36 @@ func TestSearchOneVerdict(t *testing.T) {
 		}
 	}
 }
+
+// A large token table is small at first, narrow or coarse; where that costs verdicts, its rows
+// get all of their 8 bits before anything else gets 16.
+func TestSearchWidensTable(t *testing.T) {
+	narrow := strings.Replace(twoLayers, "embed(%tokens, %table)", "embed(%tokens, %table, %table, %w)", 1)
+	missing := slices.Repeat([]plan{{5, 0.02}}, len(Methods()))
+	for name, c := range map[string]struct {
+		text  string
+		step  int
+		plans []plan
+		tried int
+		noted bool
+	}{
+		"narrow rows keep the bound": {narrow, 0, []plan{{0, 0.02}}, 4, false},
+		"rows of 8 bits do":          {narrow, 0, append(missing, plan{0, 0.01}), 5, true},
+		"a step was asked for":       {narrow, 2, append(missing, plan{0, 0.01}), 5, false}, // the fifth keeps 16 bits
+		"a small table":              {twoLayers, 0, append(missing, plan{0, 0.01}), 5, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := bound
+			o.TableStep = c.step
+			ctx, err := searched(t, c.text, o, c.plans, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q := ctx.Report.Quantize
+			noted := slices.ContainsFunc(ctx.Report.Notes, func(s string) bool { return strings.Contains(s, "token table") })
+			if len(q.Tried) != c.tried && c.noted || noted != c.noted || c.noted && len(q.Wide) != 0 {
+				t.Errorf("%d plans, 16 bits for %v, notes %q; want %d plans and a note: %v", len(q.Tried), q.Wide, ctx.Report.Notes, c.tried, c.noted)
+			}
+		})
+	}
+}
