@@ -125,7 +125,8 @@ const (
 // TokenTable looks each token up: out[t] = Table[token[t]]. In is empty: the
 // tokens are the program's input. Table is i8 or i16 [Vocab, Cols]. Positions
 // at or beyond the number of valid tokens hold the token that the caller put
-// there (the contract's padding id).
+// there (the contract's padding id). A large table may be stored narrow, with a convolution of
+// window 1 after it: see Folds.
 type TokenTable struct {
 	Table int `json:"table"`
 }

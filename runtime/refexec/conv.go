@@ -24,7 +24,7 @@ func conv(p program, s *bundle.Step) step {
 					if pos := t*k.Stride - k.PadLeft + j*k.Dilation; pos >= 0 && pos < in.Rows {
 						src = x[pos*in.Cols : (pos+1)*in.Cols]
 					}
-					weights := w[(c*k.K+j)*perIn:]
+					weights := w[(c*k.K+j)*perIn:][:perIn]
 					for i, v := range src[first : first+perIn] {
 						acc += int64(weights[i]) * int64(v)
 					}
