@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,4 +99,18 @@ func firstLine(got, want string) string {
 		}
 	}
 	return "one has more lines"
+}
+
+// exitOf runs a command and returns what it printed and its exit code.
+func exitOf(t *testing.T, name string, args ...string) (output string, code int) {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	if exit != nil {
+		code = exit.ExitCode()
+	}
+	return string(out), code
 }
