@@ -21,7 +21,10 @@ func TestTiles(t *testing.T) {
 		{261, 300, 64, 5, []bool{true, false, true}}, {300, 90, 48, 3, []bool{false, true, true}}, {300, 7, 6, 3, []bool{false, true}},
 	} {
 		p := k.program(1)
-		ref, r := reference(t, p), rand.New(rand.NewPCG(4, 4))
+		ref, r, few := reference(t, p), rand.New(rand.NewPCG(4, 4)), 20
+		if testing.Short() {
+			few = 90
+		}
 		for _, tile := range []int{1, 3, 32, 64, 100, 299} {
 			for _, path := range paths() {
 				e := bind(t, planned(p, tile), path)
@@ -29,7 +32,7 @@ func TestTiles(t *testing.T) {
 					t.Fatalf("tile %d, %s: runs in tiles of %d", tile, path, e.Tile())
 				}
 				c, s, out := e.NewContext(), e.NewStream(), e.NewOutput()
-				for valid := 1; valid <= k.length; valid += 1 + r.IntN(20) {
+				for valid := 1; valid <= k.length; valid += 1 + r.IntN(few) {
 					tokens := flow(p, r)
 					for i := valid; i < p.Length; i++ {
 						tokens[i] = 0
