@@ -70,7 +70,7 @@ func factorize(n *ir.Node, scale []float64) (*factors, error) {
 		x.scale[i] = nonZero(x.scale[i])
 	}
 	// 16 bits of weights add no error to that of the rows, and cost nothing but 32 KiB: 8 bits would
-	// raise the error of the published table from 1.5 % of its spread to 1.7.
+	// raise the error of the published table by a tenth.
 	lo, hi := limits(ir.I8)
 	levels := math.Floor(min(0.875*(1<<31)/(128*float64(d)), 32767))
 	f := &factors{rows: roundRows(data, x.scale, gram(w.w, x.scale, scale))}
