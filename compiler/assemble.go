@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode"
 
+	"nepcoc/internal/version"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/refexec"
 )
@@ -20,7 +21,7 @@ func (c *compilation) assemble(p *bundle.Program) error {
 	}
 	q := c.res.Report.Quantize
 	m := bundle.Manifest{
-		Format: bundle.FormatVersion, Tool: "nepcoc " + Version,
+		Format: bundle.FormatVersion, Tool: "nepcoc " + version.Version, Name: c.Name,
 		Model: bundle.Model{File: fileName(c.Model), SHA256: c.res.Info.SHA256,
 			Producer: strings.TrimSpace(c.res.Info.Producer + " " + c.res.Info.ProducerVersion), Opset: c.res.Info.Opset,
 			TokenInput: c.res.Report.Local.TokenInput, MaskInput: c.res.Report.Local.MaskInput},
@@ -28,6 +29,16 @@ func (c *compilation) assemble(p *bundle.Program) error {
 		Calibration: bundle.Calibration{Method: q.Method, Samples: len(c.calib.Inputs), SourceSHA256: c.calib.SHA256},
 		Accuracy: bundle.Accuracy{Samples: q.Fidelity.Samples, Agreement: rounded(q.Fidelity.Agreement()),
 			Cosine: rounded(q.Fidelity.Cosine), MaxError: rounded(q.Fidelity.MaxError)},
+	}
+	if m.Name == "" {
+		m.Name = strings.TrimSuffix(m.Model.File, ".onnx")
+	}
+	if m.Model.Version = c.ModelVersion; m.Model.Version == "" {
+		m.Model.Version = c.res.Info.ModelVersion
+		if err := bundle.CheckName(m.Model.Version); err != nil {
+			m.Model.Version = ""
+			c.res.Notes = append(c.res.Notes, fmt.Sprintf("the model's own version is left out: %v; give one (--model-version)", err))
+		}
 	}
 	if l := c.res.Report.Local; l.Masked && l.MaskInput == "" {
 		m.Model.PadToken = &l.PadToken

@@ -29,14 +29,14 @@ import (
 	"nepcoc/runtime/traffic"
 )
 
-// Version is the version of the compiler and of the agent built with it.
-const Version = "0.1.0"
-
 // Options are what a compile is asked for.
 type Options struct {
 	Model  string // .onnx file
 	Calib  string // capture, or .npz of arrays
 	Target string // name of a target; empty: bf3
+	// Name is what events call the bundle; empty: the model's file. ModelVersion is whose version
+	// of the model it is; empty: what the model says of itself.
+	Name, ModelVersion string
 	// Contract is the traffic contract; nil picks the built-in that the
 	// model's vocabulary belongs to.
 	Contract *traffic.Contract

@@ -1,19 +1,17 @@
 #!/bin/sh
 # Builds the Debian packages of nepcod:
 #
-#	packaging/build-deb.sh [-o DIR] [-v VERSION] [ARCH ...]
+#	packaging/build-deb.sh [-o DIR] [ARCH ...]
 #
 # ARCH is arm64 (the card) or amd64 (its host); both if none is named. Needs go
-# and dpkg-deb. The same sources give the same bytes.
+# and dpkg-deb. The same sources give the same bytes, and the version that the program says.
 set -eu
 
 out=dist
-version=
-while getopts o:v: opt; do
+while getopts o: opt; do
 	case $opt in
 	o) out=$OPTARG ;;
-	v) version=$OPTARG ;;
-	*) echo "usage: $0 [-o DIR] [-v VERSION] [arm64|amd64 ...]" >&2; exit 2 ;;
+	*) echo "usage: $0 [-o DIR] [arm64|amd64 ...]" >&2; exit 2 ;;
 	esac
 done
 shift $((OPTIND - 1))
@@ -28,9 +26,8 @@ cd "$root"
 # The time of the last commit stands for all times in the package.
 : "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || echo 1700000000)}"
 export SOURCE_DATE_EPOCH
-if [ -z "$version" ]; then
-	version=0.0.$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d%H%M%S)
-fi
+version=$(sed -n 's/^const Version = "\(.*\)"$/\1/p' internal/version/version.go)
+[ -n "$version" ] || { echo "$0: internal/version/version.go has no version" >&2; exit 1; }
 umask 022
 
 work=$(mktemp -d)

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"nepcoc/internal/testfiles"
+	"nepcoc/internal/version"
 )
 
 func run(t *testing.T, name string, args ...string) string {
@@ -40,8 +41,8 @@ func TestDeb(t *testing.T) {
 			var files [2]string
 			for i := range files {
 				dir := t.TempDir()
-				out := strings.TrimSpace(run(t, "packaging/build-deb.sh", "-o", dir, "-v", "1.2.3", arch))
-				if want := filepath.Join(dir, "nepcod_1.2.3_"+arch+".deb"); out != want {
+				out := strings.TrimSpace(run(t, "packaging/build-deb.sh", "-o", dir, arch))
+				if want := filepath.Join(dir, "nepcod_"+version.Version+"_"+arch+".deb"); out != want {
 					t.Fatalf("%q, want %q", out, want)
 				}
 				files[i] = out
@@ -53,7 +54,7 @@ func TestDeb(t *testing.T) {
 			if b, err := os.ReadFile(files[1]); err != nil || !bytes.Equal(a, b) {
 				t.Errorf("two builds differ (%v)", err)
 			}
-			if got := run(t, deb, "-f", files[0], "Package", "Version", "Architecture"); got != "Package: nepcod\nVersion: 1.2.3\nArchitecture: "+arch+"\n" {
+			if got := run(t, deb, "-f", files[0], "Package", "Version", "Architecture"); got != "Package: nepcod\nVersion: "+version.Version+"\nArchitecture: "+arch+"\n" {
 				t.Error(got)
 			}
 			root := t.TempDir()

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +23,7 @@ import (
 
 type compileFlags struct {
 	calib, calibLabels, target, contract, dumpIR, method, sign, artifact string
+	name, modelVersion                                                   string
 	outputFlag
 	labels, unknown []string
 	maxDisagreement float64
@@ -63,6 +66,8 @@ on; several sigmoids are labels, any number of them. --output NAME=KIND says oth
 	fl := cmd.Flags()
 	fl.StringVar(&f.calib, "calib", "", "capture or .npz to calibrate with (required)")
 	fl.VarP(&f.outputFlag, cli.OutputFlag, "o", "bundle to write (required); - is standard output, the report then goes to standard error.\nAlso NAME=KIND[:LABEL,...][@THRESHOLD,...], once per output of the model: see above")
+	fl.StringVar(&f.name, "name", "", "what events and metrics call the bundle (default: the output's name without .nepco)")
+	fl.StringVar(&f.modelVersion, "model-version", "", "version of the model, for events and metrics (default: what the model says of itself)")
 	fl.StringVar(&f.target, "target", "bf3", "machine to plan for: "+targetNames())
 	inputFlags(fl, &f.contract, &f.labels)
 	fl.StringVar(&f.calibLabels, "calib-labels", "", "CSV of the calibration capture's labels: calibrates the scores (temperature)")
@@ -135,6 +140,11 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 			return cli.UsageError("--output %s would overwrite an input", f.file)
 		}
 	}
+	for _, v := range [][2]string{{"name", f.name}, {"model-version", f.modelVersion}} {
+		if err := bundle.CheckName(v[1]); err != nil {
+			return cli.UsageError("--%s: %w", v[0], err)
+		}
+	}
 	if err := files.Writable(f.file); err != nil {
 		return fmt.Errorf("--output %w", err)
 	}
@@ -147,6 +157,10 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 			return err
 		}
 		opts.Key = key
+	}
+	o.Name, o.ModelVersion = f.name, f.modelVersion
+	if o.Name == "" {
+		o.Name = nameFor(f.file)
 	}
 	progress := cli.NewProgress(cmd.ErrOrStderr())
 	o.Progress = progress.Update
@@ -173,6 +187,19 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	}
 	r.print(report)
 	return nil
+}
+
+// nameFor is the name of a bundle that is written to a file; "" where the file's says
+// nothing.
+func nameFor(out string) string {
+	if info, err := os.Stat(out); files.IsStdout(out) || err == nil && !info.Mode().IsRegular() {
+		return ""
+	}
+	name := strings.TrimSuffix(filepath.Base(out), ".nepco")
+	if bundle.CheckName(name) != nil {
+		return ""
+	}
+	return name
 }
 
 // compileReport is what compile says it did.

@@ -71,6 +71,7 @@ or contention: just estimates.
 
 // inspection is what inspect shows.
 type inspection struct {
+	Name      string              `json:"name"`
 	Digest    string              `json:"digest"`
 	Signer    string              `json:"signed_by,omitempty"`
 	Manifest  bundle.Manifest     `json:"manifest"`
@@ -95,7 +96,7 @@ func newInspection(b *bundle.Bundle, t *backends.Target, n int) (*inspection, er
 		return nil, err
 	}
 	r := &inspection{
-		Digest: b.Digest.String(), Manifest: b.Manifest, Length: p.Length, Vocab: p.Vocab, Left: p.Left, Right: p.Right,
+		Name: b.Name(), Digest: b.Digest.String(), Manifest: b.Manifest, Length: p.Length, Vocab: p.Vocab, Left: p.Left, Right: p.Right,
 		Target: t.Name, Tokens: n, Steps: backends.Estimate(p, t, n), Runs: runs, Golden: len(b.Golden),
 	}
 	if b.Signature != nil {
@@ -112,8 +113,9 @@ func newInspection(b *bundle.Bundle, t *backends.Target, n int) (*inspection, er
 func (r *inspection) print(w io.Writer) {
 	m := &r.Manifest
 	rows := [][]string{
+		{"bundle", r.Name},
 		{"digest", r.Digest},
-		{"model", fmt.Sprintf("%s (sha256 %.12s, %s, opset %d)", m.Model.File, m.Model.SHA256, m.Model.Producer, m.Model.Opset)},
+		{"model", fmt.Sprintf("%s%s (sha256 %.12s, %s, opset %d)", m.Model.File, versionText(m.Model.Version), m.Model.SHA256, m.Model.Producer, m.Model.Opset)},
 		{"compiled by", fmt.Sprintf("%s, format %d, for %s", m.Tool, m.Format, m.Target.Name)},
 		{"contract", fmt.Sprintf("%s, %d tokens of %d ids", contractText(m.Contract.Hash), r.Length, r.Vocab)},
 		{"local region", fmt.Sprintf("%d positions to the left, %d to the right", r.Left, r.Right)},
@@ -141,6 +143,13 @@ func (r *inspection) print(w io.Writer) {
 	}
 	rows = append(rows, []string{"all", "", "", fmt.Sprint(macs), cli.Bytes(bytes), fmt.Sprintf("%.0f", cycles), fmt.Sprintf("%.2f", r.Estimated)})
 	cli.Table(w, rows)
+}
+
+func versionText(v string) string {
+	if v == "" {
+		return ""
+	}
+	return ", version " + v
 }
 
 // contractText is a short form of the contract's hash.

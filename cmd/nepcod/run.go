@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nepcoc/internal/cli"
+	"nepcoc/internal/version"
 	"nepcoc/runtime/agent"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
@@ -195,7 +196,7 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap string, speed float64) e
 	go a.Supervise(watching)
 
 	if pcap == "" {
-		log.Info("started", "interface", c.Interface, "bundle", c.Bundle, "digest", model.Digest(), "kernels", model.Kernels(),
+		log.Info("started", "version", version.Version, "interface", c.Interface, "bundle", c.Bundle, "digest", model.Digest(), "kernels", model.Kernels(),
 			"threads", c.Receive.Threads, "workers", c.Workers)
 	}
 	report, err := a.Run(ctx)

@@ -55,6 +55,7 @@ type Info struct {
 	Opset           int               `json:"opset"`
 	Producer        string            `json:"producer"`
 	ProducerVersion string            `json:"producer_version"`
+	ModelVersion    string            `json:"model_version,omitempty"`
 	GraphName       string            `json:"graph_name"`
 	Doc             string            `json:"doc,omitempty"`
 	Metadata        map[string]string `json:"metadata,omitempty"`

@@ -3,6 +3,7 @@ package onnx
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 
 	"nepcoc/ir"
@@ -187,6 +188,7 @@ func (imp *importer) info() *Info {
 			in.Metadata[kv[0]] = kv[1]
 		}
 	}
+	in.ModelVersion = modelVersion(m, in.Metadata)
 	for _, v := range imp.g.Inputs {
 		in.Inputs = append(in.Inputs, port(imp.ports[v.Name]))
 	}
@@ -194,6 +196,20 @@ func (imp *importer) info() *Info {
 		in.Outputs = append(in.Outputs, port(&m.graph.outputs[i]))
 	}
 	return in
+}
+
+// modelVersion is the model's own version: what its metadata call so, which is any
+// text, before the standard's field, which is a number that exporters leave 0.
+func modelVersion(m *modelProto, metadata map[string]string) string {
+	for _, key := range []string{"model_version", "version"} {
+		if v := metadata[key]; v != "" {
+			return v
+		}
+	}
+	if m.modelVersion != 0 {
+		return strconv.FormatInt(m.modelVersion, 10)
+	}
+	return ""
 }
 
 func port(v *valueInfo) Port {

@@ -39,6 +39,7 @@ type modelProto struct {
 	irVersion       int64
 	producer        string
 	producerVersion string
+	modelVersion    int64
 	doc             string
 	opsets          []opsetImport
 	metadata        [][2]string
@@ -343,8 +344,8 @@ func readModel(data []byte) (*modelProto, error) {
 			return f.string(&m.producerVersion)
 		case 4: // domain of the model itself
 			return f.want(protowire.BytesType)
-		case 5: // model_version
-			return f.want(protowire.VarintType)
+		case 5:
+			return f.varint(&m.modelVersion)
 		case 6:
 			return f.string(&m.doc)
 		case 7:

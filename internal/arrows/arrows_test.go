@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -131,6 +133,32 @@ func TestArtifactsAreApart(t *testing.T) {
 	}
 	if kinds == 0 {
 		t.Error("no kind of artifact")
+	}
+}
+
+// writers may make files themselves: the one place that knows what a name can stand
+// for, a log that is appended to, and what makes files for developers.
+var writers = []string{
+	"internal/files", "runtime/agent", "internal/genops", "internal/golden", "internal/npzfile", "internal/testfiles", "internal/testnet",
+	"passes/internal/passtest", "runtime/kernels/internal/...", "examples/testbed/...", "bench/...",
+}
+
+var makesFiles = regexp.MustCompile(`\bos\.(Create|CreateTemp|WriteFile|OpenFile|Rename)\(`)
+
+func TestOnePlaceWritesFiles(t *testing.T) {
+	for _, line := range goList(t, "-f", `{{.ImportPath}} {{.Dir}} {{join .GoFiles " "}}`, "./...") {
+		if matches(line[0], writers) {
+			continue
+		}
+		for _, name := range line[2:] {
+			text, err := os.ReadFile(filepath.Join(line[1], name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m := makesFiles.Find(text); m != nil {
+				t.Errorf("%s/%s calls %s): internal/files writes what a user names", line[0], name, m)
+			}
+		}
 	}
 }
 

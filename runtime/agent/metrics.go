@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"nepcoc/internal/version"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/flow"
@@ -46,7 +48,8 @@ var (
 	descQueueCap = desc("queue_capacity_batches", "Batches that each worker's queue has room for.")
 	descOutQueue = desc("output_queue_chunks", "Chunks of lines waiting for the output.")
 	descSwaps    = desc("model_changes_total", "Changes of the model, by result.", "result")
-	descModel    = desc("model_info", "The model of new flows.", "digest", "file", "kernels")
+	descModel    = desc("model_info", "The model of new flows.", "digest", "bundle", "model_version", "file", "kernels")
+	descBuild    = desc("build_info", "The agent.", "version", "revision", "goversion")
 	descModels   = desc("models_in_use", "Models in use in the worker that has most: the current one, and those that undecided flows hold.")
 
 	descHists = []struct {
@@ -139,7 +142,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descSwaps, r.Swaps, "done")
 	count(descSwaps, r.SwapsRefused, "refused")
 	gauge(descModels, r.Models)
-	gauge(descModel, 1, m.Digest(), m.Bundle.Manifest.Model.File, m.Kernels())
+	gauge(descModel, 1, m.Digest(), m.Bundle.Name(), m.Bundle.Manifest.Model.Version, m.Bundle.Manifest.Model.File, m.Kernels())
+	gauge(descBuild, 1, version.Version, version.Revision(), runtime.Version())
 	for _, h := range descHists {
 		var d durations
 		for _, w := range c.a.workers {
@@ -199,6 +203,8 @@ type Health struct {
 	Status  string `json:"status"` // ok, stalled or draining
 	Problem string `json:"problem,omitempty"`
 	Digest  string `json:"bundle_digest"`
+	Bundle  string `json:"bundle"`
+	Version string `json:"version"` // of the agent
 	Uptime  int64  `json:"uptime_s"`
 }
 
@@ -208,7 +214,7 @@ const stalledAfter = 10 * time.Second
 
 // Health looks at every thread of the packet path.
 func (a *Agent) Health() Health {
-	h := Health{Status: "ok", Digest: a.Model().Digest(), Uptime: int64(time.Since(a.start).Seconds())}
+	h := Health{Status: "ok", Digest: a.Model().Digest(), Bundle: a.Model().Bundle.Name(), Version: version.Version, Uptime: int64(time.Since(a.start).Seconds())}
 	old := a.now() - int64(stalledAfter)
 	for i, w := range a.workers {
 		if len(w.in) > 0 && w.beat.Load() < old {

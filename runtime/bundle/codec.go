@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strings"
 )
 
 // Bundle is the content of a .nepco file.
@@ -20,10 +21,28 @@ type Bundle struct {
 	Signature *Signature
 }
 
+// Name is what events and metrics call the bundle: the manifest's name, or that of the
+// model's file, where the manifest is older than names.
+func (b *Bundle) Name() string {
+	if b.Manifest.Name != "" {
+		return b.Manifest.Name
+	}
+	return strings.TrimSuffix(b.Manifest.Model.File, ".onnx")
+}
+
 // Digest is the SHA-256 that stands in a bundle's header.
 type Digest [sha256.Size]byte
 
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// Short is enough of the digest to tell bundles apart, "" for one that was not read from
+// a file.
+func (d Digest) Short() string {
+	if d == (Digest{}) {
+		return ""
+	}
+	return hex.EncodeToString(d[:6])
+}
 
 // Options say how a bundle is written, never what it means.
 type Options struct {

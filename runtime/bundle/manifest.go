@@ -17,8 +17,10 @@ import (
 type Manifest struct {
 	// Format is the version of the file that this was read from, Tool the version of
 	// the compiler.
-	Format      int          `json:"format"`
-	Tool        string       `json:"tool"`
+	Format int    `json:"format"`
+	Tool   string `json:"tool"`
+	// Name is what events and metrics call the bundle; see Bundle.Name.
+	Name        string       `json:"name,omitempty"`
 	Model       Model        `json:"model"`
 	Target      Target       `json:"target"`
 	Contract    Contract     `json:"contract"`
@@ -37,6 +39,8 @@ type Model struct {
 	SHA256   string `json:"sha256"`
 	Producer string `json:"producer,omitempty"`
 	Opset    int    `json:"opset,omitempty"`
+	// Version is whoever trained the model's own; empty: it has none.
+	Version string `json:"version,omitempty"`
 	// TokenInput and MaskInput are the model's own names of its inputs: the
 	// arrays to look for in a file of arrays. No MaskInput: it has no mask, or
 	// makes it of the tokens: positions that hold PadToken don't count.
@@ -104,6 +108,11 @@ func (m *Manifest) validate(p *Program) error {
 			return fmt.Errorf("%q holds characters that can't be printed", s)
 		}
 	}
+	for _, s := range []string{m.Name, m.Model.Version} {
+		if err := CheckName(s); err != nil {
+			return err
+		}
+	}
 	if strings.ContainsAny(m.Model.File, `/\`) {
 		return fmt.Errorf("model file %q must be a name without folders", m.Model.File)
 	}
@@ -125,6 +134,19 @@ func CheckClassName(s string) error {
 		return fmt.Errorf("%q holds characters that can't be printed: name the class otherwise", s)
 	case s == "unknown":
 		return fmt.Errorf("%q is what the agent calls a verdict below its threshold: name the class otherwise", s)
+	}
+	return nil
+}
+
+// CheckName says what is wrong with a bundle's name or a model's version: they stand
+// in every event.
+func CheckName(s string) error {
+	const most = 255
+	switch {
+	case len(s) > most:
+		return fmt.Errorf("%.40q... is longer than %d bytes", s, most)
+	case !printable(s):
+		return fmt.Errorf("%q holds characters that can't be printed", s)
 	}
 	return nil
 }

@@ -56,6 +56,7 @@ type Classifier struct {
 	// Capacity is the number of flows that Flows holds at once; 0: the table's default.
 	Capacity int
 
+	source *verdict.Source
 	exec   Executor
 	logits [][]int32
 	res    []Result
@@ -63,7 +64,7 @@ type Classifier struct {
 
 // New prepares classification with an executor.
 func New(b *bundle.Bundle, exec Executor) *Classifier {
-	c := &Classifier{Heads: Heads(b), exec: exec}
+	c := &Classifier{Heads: Heads(b), exec: exec, source: verdict.NewSource(b.Name(), b.Digest.Short(), b.Manifest.Model.Version)}
 	for i := range c.Heads {
 		c.logits = append(c.logits, make([]int32, len(c.Heads[i].probs)))
 	}
@@ -97,7 +98,7 @@ func (c *Classifier) Logits() [][]int32 { return c.logits }
 // Fill writes the verdicts of the last Run into a record, one for each head that makes
 // some; with logits, they too.
 func (c *Classifier) Fill(r *verdict.Record, logits bool) {
-	r.Verdicts = r.Verdicts[:0]
+	r.Source, r.Verdicts = c.source, r.Verdicts[:0]
 	for i := range c.Heads {
 		h, res := &c.Heads[i], &c.res[i]
 		if h.Kind == bundle.KindValues {

@@ -110,6 +110,7 @@ func (r *Record) appendEVENepco(b []byte) []byte {
 	b = strconv.AppendInt(b, int64(r.UsedBytes), 10)
 	b = append(b, `,"tokens":`...)
 	b = strconv.AppendInt(b, int64(r.Valid), 10)
+	b = r.appendSource(b)
 	if r.Latency > 0 {
 		b = append(b, `,"latency_us":`...)
 		b = appendFloat(b, float64(r.Latency.Nanoseconds())/1e3)

@@ -27,11 +27,35 @@ type Record struct {
 	// UsedPackets and UsedBytes are the packets and bytes that the tokens hold.
 	UsedPackets, UsedBytes int
 
+	// Source is what the verdict came of; nil leaves it out.
+	Source *Source
 	// Verdicts are one per output of the model that makes some.
 	Verdicts []Verdict
 	// Latency is the time from the flow's last packet to the verdict; 0 leaves
 	// it out.
 	Latency time.Duration
+}
+
+// Source names the bundle that a verdict is of: its name, the first digits of its
+// digest and the version of its model, each left out where it is not known.
+type Source struct{ fields []byte } // of a JSON object, each with a comma before it: made once, since they stand in every event
+
+// NewSource makes a Source.
+func NewSource(bundle, digest, modelVersion string) *Source {
+	s := new(Source)
+	for _, f := range [][2]string{{"bundle", bundle}, {"digest", digest}, {"model_version", modelVersion}} {
+		if f[1] != "" {
+			s.fields = appendString(appendName(s.fields, f[0]), f[1])
+		}
+	}
+	return s
+}
+
+func (r *Record) appendSource(b []byte) []byte {
+	if r.Source == nil {
+		return b
+	}
+	return append(b, r.Source.fields...)
 }
 
 // Verdict is what one output of a model says of a flow.
@@ -127,6 +151,7 @@ func (r *Record) AppendJSON(b []byte) []byte {
 	b = strconv.AppendInt(b, int64(r.Valid), 10)
 	b = append(b, ',')
 	b = r.appendVerdicts(b)
+	b = r.appendSource(b)
 	b = append(b, `,"community_id":"`...)
 	b = AppendCommunityID(b, r.Key)
 	return append(b, `"}`...)

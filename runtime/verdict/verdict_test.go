@@ -165,6 +165,32 @@ func TestOutputs(t *testing.T) {
 	}
 }
 
+// What an event came of stands in it: the bundle, its digest and the version of the
+// model, as far as they are known, alerts included.
+func TestSource(t *testing.T) {
+	for _, c := range []struct{ bundle, digest, version, want string }{
+		{"edge \"7\"", "0123456789ab", "3", `"bundle":"edge \"7\"","digest":"0123456789ab","model_version":"3"`},
+		{"edge", "0123456789ab", "", `"bundle":"edge","digest":"0123456789ab"`},
+		{"edge", "", "", `"bundle":"edge"`},
+	} {
+		r := record(t)
+		r.Source = NewSource(c.bundle, c.digest, c.version)
+		r.Verdicts[0].Alert = true
+		eve := strings.Split(string(r.AppendEVE(nil)), "\n")
+		for _, line := range append(eve, string(r.AppendJSON(nil))) {
+			if !json.Valid([]byte(line)) || strings.Count(line, c.want) != 1 {
+				t.Errorf("%s is not in %s", c.want, line)
+			}
+			if c.version == "" && strings.Contains(line, "model_version") {
+				t.Errorf("a version in %s", line)
+			}
+		}
+		if len(eve) != 2 {
+			t.Errorf("%d events", len(eve))
+		}
+	}
+}
+
 func TestNoAllocation(t *testing.T) {
 	r := record(t)
 	r.Verdicts = append(r.Verdicts, Verdict{Multi: true, Given: []Given{{Label: "scan", Alert: true}}})
