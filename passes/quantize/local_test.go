@@ -77,6 +77,8 @@ type quantized struct {
 	p     *bundle.Program
 	ref   *refexec.Executor
 	value map[string]int // by name
+	// after, if set, may change a value once it is computed.
+	after func(value int, data []int32)
 }
 
 // quantizeGraph takes g through quantize and lowering. A refusal is an error;
@@ -116,7 +118,12 @@ func quantizeGraph(t testing.TB, g *ir.Graph, obs *Observations, opts Options) (
 func (x *quantized) trace(t testing.TB, s sample) [][]int32 {
 	t.Helper()
 	vals := make([][]int32, len(x.p.Values))
-	x.ref.Trace = func(i int, d []int32) { vals[i] = append([]int32(nil), d...) }
+	x.ref.Trace = func(i int, d []int32) {
+		if x.after != nil {
+			x.after(i, d)
+		}
+		vals[i] = append([]int32(nil), d...)
+	}
 	if _, err := x.ref.Run(s.tokens, s.valid); err != nil {
 		t.Fatal(err)
 	}
@@ -313,15 +320,29 @@ func (x *quantized) bound(n *ir.Node, in []*ir.Tensor, vals [][]int32) (func(i i
 		return none, nil
 	case "act":
 		if x.q.in(n.Inputs[0]).val.Type.DType == ir.I16 {
-			// Tables have 4096 entries for 65536 inputs.
-			f := x.q.in(n.Inputs[0])
-			g := slopeOf(n.Str("fn", ""), n)
-			if n.Str("fn", "") == "prelu" {
-				for _, y := range in[1].Data.([]float32) {
-					g = max(g, math.Abs(float64(y)))
+			// Tables have 4096 entries for 65536 inputs: the result may be that of
+			// an input 16 units away.
+			at := func(away float64) ([]float32, error) {
+				moved := append([]*ir.Tensor{ir.NewTensor(in[0].Type)}, in[1:]...)
+				for i, v := range in[0].Data.([]float32) {
+					moved[0].Data.([]float32)[i] = float32(float64(v) + away*x.q.in(n.Inputs[0]).scale[0])
+				}
+				y, err := eval.Node(n, moved)
+				if err != nil {
+					return nil, err
+				}
+				return y[0].Data.([]float32), nil
+			}
+			var y [3][]float32
+			for i, away := range []float64{-16, 0, 16} {
+				var err error
+				if y[i], err = at(away); err != nil {
+					return nil, err
 				}
 			}
-			return func(int) float64 { return 16.1 * f.scale[0] * max(g, 1) }, nil
+			return func(i int) float64 {
+				return max(math.Abs(float64(y[0][i]-y[1][i])), math.Abs(float64(y[2][i]-y[1][i])))
+			}, nil
 		}
 		return none, nil
 	case "pool":
