@@ -65,6 +65,11 @@ func batchNorm(c int) func(*m.Model, string) string {
 	}
 }
 
+// branch is a convolution of each channel by itself, with taps that are not negative.
+func branch(g *m.Model, x string) string {
+	return g.Op("Conv", attrs{"kernel_shape": []int{4}, "group": 8, "pads": []int{1, 2}}, x, g.Uniform(0.05, 0.5, 8, 1, 4), g.RandomScaled(0.3, 0, 8))
+}
+
 // two makes two different values of x and combines them.
 func two(op string) func(*m.Model, string) string {
 	return func(g *m.Model, x string) string { return g.Op(op, nil, same3(g, x), same3(g, x)) }
@@ -179,6 +184,18 @@ var opCases = []opCase{
 		return g.Squeeze(g.Op("GroupNormalization", attrs{"num_groups": 1}, x, g.Uniform(0.5, 1.5, 8), g.Random(8)), 2)
 	}},
 
+	// Gated layers.
+	{name: "gated layer", build: func(g *m.Model, x string) string {
+		return g.Op("Mul", nil, branch(g, x), g.Op("Sigmoid", nil, branch(g, x)))
+	}, loose: 0.2}, // a gate has seven bits
+	{name: "gated layer with residual and LayerNormalization", from: 17, build: func(g *m.Model, x string) string {
+		y := g.Op("Mul", nil, branch(g, x), g.Op("Sigmoid", nil, branch(g, x)))
+		y = g.Op("Add", nil, y, g.Op("Mul", nil, x, g.Scalar(0.5)))
+		y = g.Op("Transpose", attrs{"perm": []int{0, 2, 1}}, y)
+		y = g.Op("LayerNormalization", attrs{"axis": -1}, y, g.Uniform(0.5, 1.5, 8), g.RandomScaled(0.2, 0, 8))
+		return g.Op("Transpose", attrs{"perm": []int{0, 2, 1}}, y)
+	}},
+
 	// Arithmetic with constants.
 	{name: "Add constant", build: with("Add", perChannel(-1, 1))},
 	{name: "Sub constant", build: with("Sub", perChannel(-1, 1))},
@@ -218,6 +235,7 @@ var opCases = []opCase{
 		return g.Unsqueeze(g.Op("Mul", nil, x, g.Uniform(0.1, 1, 8*opLength)), 2)
 	}},
 	{name: "Floor", build: apply("Floor", nil), refused: []string{"Floor"}},
+	{name: "Ceil", build: apply("Ceil", nil), refused: []string{"Ceil"}},
 
 	// Arithmetic of two activations.
 	{name: "Add", build: two("Add")},
@@ -421,6 +439,10 @@ var opCases = []opCase{
 		shape := g.Op("Where", nil, g.Op("Equal", nil, want, minus), ones, want)
 		return g.Op("Add", nil, x, g.Op("Expand", nil, g.Random(1, 8, 1), shape))
 	}},
+	{name: "ConstantOfShape of a computed shape", build: func(g *m.Model, x string) string {
+		most := g.Op("Reshape", nil, g.Op("GlobalMaxPool", nil, x), g.Ints(8))
+		return g.Op("Mul", nil, x, g.Op("ConstantOfShape", nil, g.Op("Cast", attrs{"to": m.I64}, g.Op("Slice", nil, most, g.Ints(0), g.Ints(1)))))
+	}, refused: []string{"not known at compile time"}},
 	{name: "Range", build: func(g *m.Model, x string) string {
 		n := g.Op("Gather", attrs{"axis": 0}, g.Op("Shape", nil, x), g.Int(2))
 		p := g.Op("Cast", attrs{"to": m.F32}, g.Op("Range", nil, g.Int(0), n, g.Int(1)))

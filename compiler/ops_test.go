@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,8 +75,13 @@ func (c *opCase) opsets() []int {
 	return all
 }
 
-// model writes the whole model.
-func (c *opCase) model(opset int) []byte {
+// model is the file of the whole model.
+func (c *opCase) model(opset int) []byte { return c.write(opset).Bytes() }
+
+// ops are the operators in it.
+func (c *opCase) ops(opset int) []string { return c.write(opset).Ops() }
+
+func (c *opCase) write(opset int) *m.Model {
 	g := m.New(opset)
 	tokens := g.Input("tokens", m.I64, -1, opLength)
 	x := g.Op("Gather", nil, g.RandomScaled(1, 0, opVocab, opChannels), tokens)
@@ -109,12 +115,13 @@ func (c *opCase) model(opset int) []byte {
 		}
 	}
 	g.Output(x, dtype)
-	return g.Bytes()
+	return g
 }
 
 func TestOperators(t *testing.T) {
-	for i := range opCases {
-		c := &opCases[i]
+	all := slices.Concat(opCases, folded())
+	for i := range all {
+		c := &all[i]
 		for _, opset := range c.opsets() {
 			t.Run(fmt.Sprintf("%s/opset%d", c.name, opset), func(t *testing.T) {
 				if testing.Short() && opset != c.opsets()[0] {
@@ -132,6 +139,7 @@ func TestOperators(t *testing.T) {
 			})
 		}
 	}
+	allMade(t)
 }
 
 // refuses checks that a model is refused as a whole, with reason and way out.
@@ -193,7 +201,8 @@ func compiles(t *testing.T, path string, inputs arrays, agree, loose float64) *c
 	in := inputs(rng, 128)
 	expect(t, path, in, 128)
 	writeArrays(t, test, in)
-	b, _, res := compile(t, compiler.Options{Model: path, Calib: calib})
+	b, _, res := compile(t, compiler.Options{Model: path, Calib: calib, DumpIR: filepath.Join(dir, "ir")})
+	collect(t, filepath.Join(dir, "ir"))
 	r := holds(t, verify.Options{Bundle: b, Model: path, Tensors: test, Random: 32}, agree)
 	for _, out := range r.Output {
 		if !(out.RelError <= loose) {

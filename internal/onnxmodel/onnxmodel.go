@@ -41,6 +41,7 @@ type Model struct {
 	rng   *rand.Rand
 	// domains are operator sets besides the standard's.
 	domains []string
+	ops     []string
 }
 
 // New begins a model. Its random weights are always the same.
@@ -59,6 +60,9 @@ func (m *Model) Bytes() []byte {
 	}
 	return b
 }
+
+// Ops are the operators of the nodes so far, in their order.
+func (m *Model) Ops() []string { return m.ops }
 
 // Fresh returns a name that no other value has.
 func (m *Model) Fresh(base string) string {
@@ -145,6 +149,7 @@ func (m *Model) Op(op string, attrs Attrs, inputs ...string) string {
 
 // Node adds a node, named after its first result.
 func (m *Model) Node(domain, op string, attrs Attrs, inputs, outputs []string) {
+	m.ops = append(m.ops, op)
 	var b []byte
 	for _, s := range inputs {
 		b = str(b, 1, s)
