@@ -4,11 +4,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"nepcoc/compiler"
 	"nepcoc/compiler/onnx"
+	m "nepcoc/internal/onnxmodel"
 	"nepcoc/internal/testfiles"
 )
 
@@ -92,5 +94,23 @@ func TestAllWrongAtOnce(t *testing.T) {
 	}
 	if at[0] < 0 || at[1] < at[0] || at[2] < at[1] {
 		t.Error(err)
+	}
+}
+
+// A dynamic length hides nothing: the rest of the model is looked at with an assumed one.
+func TestBehindDynamicLength(t *testing.T) {
+	g := m.New(17)
+	x := g.Op("Gather", nil, g.RandomScaled(1, 0, 40, 8), g.Input("tokens", m.I64, -1, -1))
+	x = g.Op("Transpose", attrs{"perm": []int{0, 2, 1}}, x)
+	x = g.Op("Conv", attrs{"kernel_shape": []int{3}, "pads": []int{1, 1}}, x, g.Random(8, 8, 3))
+	x = g.Op("MaxPool", attrs{"kernel_shape": []int{3}, "dilations": []int{2}}, x)
+	g.Output(g.Reduce("ReduceMax", x, 0, 2), m.F32)
+	path := filepath.Join(t.TempDir(), "dynamic.onnx")
+	if err := os.WriteFile(path, g.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	got := problems(t, path)
+	if k := kinds(got); !slices.Equal(k, []onnx.Kind{onnx.Unsupported, onnx.DynamicLength}) || !strings.Contains(got[0].Reason, "dilat") {
+		t.Errorf("%v", got)
 	}
 }

@@ -198,6 +198,7 @@ func (imp *importer) run() {
 	imp.bindOutputs()
 	imp.reportTypes()
 	imp.fillShapes()
+	imp.forgetAssumed()
 	if len(imp.problems) > 0 {
 		return
 	}

@@ -3,6 +3,7 @@ package onnx
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -33,6 +34,17 @@ func (imp *importer) bindInputs() {
 	}
 }
 
+// forgetAssumed drops what may be wrong only because a length was assumed: operands that
+// don't fit each other.
+func (imp *importer) forgetAssumed() {
+	if slices.ContainsFunc(imp.problems, func(p Problem) bool { return p.Kind == DynamicLength }) {
+		imp.problems = slices.DeleteFunc(imp.problems, func(p Problem) bool { return p.Kind == Shape })
+	}
+}
+
+// assumedLength stands for a dynamic length, so that what else is wrong with the model shows at once.
+const assumedLength = 128
+
 // input types one graph input; nil where it can't be taken.
 func (imp *importer) input(p *valueInfo, dynamic *[]string) *ir.Value {
 	fail := func(k Kind, way, format string, args ...any) *ir.Value {
@@ -61,7 +73,7 @@ func (imp *importer) input(p *valueInfo, dynamic *[]string) *ir.Value {
 	for i, x := range p.dims[1:] {
 		if !x.Known {
 			*dynamic = append(*dynamic, fmt.Sprintf("input %q %v, dimension %d (%s)", p.name, p.dims, i+1, x))
-			return nil
+			x.Size = assumedLength
 		}
 		if x.Size == 0 {
 			return fail(Shape, "export with an example input that has elements", "has shape %v, without elements", p.dims)
