@@ -13,13 +13,16 @@ var fusedAct = []Attr{
 	attr("act_max", AttrFloat, "upper bound of clip"),
 }
 
+// attrEncoding is a text, not one of a list: a contract's mean and deviation are any numbers.
+var attrEncoding = attr("encoding", AttrString, "what a token is in the model's own terms: byte, byte/255, (byte-127.5)/127.5; default token")
+
 // canonicalOps work on sequences f32[T,C] (time-major) and vectors f32[C].
 func canonicalOps() []Op {
 	binary := func(name, doc, steps string) Op {
 		return Op{Name: name, MinIn: 2, MaxIn: 2, In: []string{"a", "b"}, Doc: doc, Pointwise: true, Integer: integer(steps, OneOf), infer: inferBroadcast(numericTypes, Invalid)}
 	}
 	ops := []Op{
-		{Name: "embed", MinIn: 2, MaxIn: 5, In: []string{"tokens", "table", "narrow", "w", "b"}, Attrs: []Attr{attr("encoding", AttrString, "what a token is in the model's own terms: byte, byte/255, (byte-127.5)/127.5; default token")},
+		{Name: "embed", MinIn: 2, MaxIn: 5, In: []string{"tokens", "table", "narrow", "w", "b"}, Attrs: []Attr{attrEncoding},
 			Doc: "row tokens[t] of the table, for each position; where given, the table is narrow*w^T + b", Integer: integer("token_table", 1), infer: inferEmbed},
 		until("localize: the mask's; legalize refuses others but at the end of an output", Op{Name: "cast", MinIn: 1, MaxIn: 1, In: []string{"x"}, Attrs: []Attr{required(attr("to", AttrString, "element type"))}, Doc: "x in another element type", Pointwise: true, infer: inferCast}),
 		until("localize: of tokens and masks", Op{Name: "reshape", MinIn: 1, MaxIn: 1, In: []string{"x"}, Attrs: []Attr{required(attr("shape", AttrInts, "the new shape"))}, Doc: "the same elements in another shape", Pointwise: true, infer: inferReshape}),

@@ -26,7 +26,7 @@ func integerOps() []Op {
 		return Op{Name: name, MinIn: 2, MaxIn: 2, In: []string{"a", "b"}, Attrs: append(attrs, attrShift, attrLo, attrHi), Doc: doc, infer: inferIntBinary}
 	}
 	return inGroup(GroupInteger, []Op{
-		{Name: "token_table", MinIn: 2, MaxIn: 2, In: []string{"tokens", "table"}, Attrs: []Attr{enum("encoding", "what a token is in the model's own terms; default token", "token", "byte", "byte/255"), attrTile},
+		{Name: "token_table", MinIn: 2, MaxIn: 2, In: []string{"tokens", "table"}, Attrs: []Attr{attrEncoding, attrTile},
 			Doc: "look-up of each token", infer: inferTokenTable},
 		{Name: "int_gated_conv", MinIn: 11, MaxIn: 14, Optional: []int{1},
 			In: []string{"x", "residual", "chan_h", "chan_g", "taps_h", "taps_g", "bias_h", "bias_g", "pad", "base", "slope", "rho", "cst", "flip"},
