@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -66,7 +64,7 @@ on; several sigmoids are labels, any number of them. --output NAME=KIND says oth
 	fl := cmd.Flags()
 	fl.StringVar(&f.calib, "calib", "", "capture or .npz to calibrate with (required)")
 	fl.VarP(&f.outputFlag, cli.OutputFlag, "o", "bundle to write (required); - is standard output, the report then goes to standard error.\nAlso NAME=KIND[:LABEL,...][@THRESHOLD,...], once per output of the model: see above")
-	fl.StringVar(&f.name, "name", "", "what events and metrics call the bundle (default: the output's name without .nepco)")
+	fl.StringVar(&f.name, "name", "", "what events and metrics call the bundle (default: the model's file name without its ending)")
 	fl.StringVar(&f.modelVersion, "model-version", "", "version of the model, for events and metrics (default: what the model says of itself)")
 	fl.StringVar(&f.target, "target", "bf3", "machine to plan for: "+targetNames())
 	inputFlags(fl, &f.contract, &f.labels)
@@ -159,9 +157,6 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 		opts.Key = key
 	}
 	o.Name, o.ModelVersion = f.name, f.modelVersion
-	if o.Name == "" {
-		o.Name = nameFor(f.file)
-	}
 	progress := cli.NewProgress(cmd.ErrOrStderr())
 	o.Progress = progress.Update
 	res, err := compiler.Compile(cmd.Context(), o)
@@ -187,19 +182,6 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	}
 	r.print(report)
 	return nil
-}
-
-// nameFor is the name of a bundle that is written to a file; "" where the file's says
-// nothing.
-func nameFor(out string) string {
-	if info, err := os.Stat(out); files.IsStdout(out) || err == nil && !info.Mode().IsRegular() {
-		return ""
-	}
-	name := strings.TrimSuffix(filepath.Base(out), ".nepco")
-	if bundle.CheckName(name) != nil {
-		return ""
-	}
-	return name
 }
 
 // compileReport is what compile says it did.

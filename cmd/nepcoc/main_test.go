@@ -18,7 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"nepcoc": main})
+	testscript.Main(m, map[string]func(){"nepcoc": main, "peak": peak})
 }
 
 // Whole command lines, as a user types them. Scripts see the example model and
