@@ -21,15 +21,13 @@ func newCheckConfig() *cobra.Command {
 		Args: exactArgs("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := agent.ReadConfig(args[0])
-			if err != nil {
+			var fields *agent.FieldErrors
+			if err != nil && !errors.As(err, &fields) {
 				return err
 			}
-			if c.Bundle == "" {
-				return fmt.Errorf("%s: bundle: is missing", args[0])
-			}
-			m, notes, err := c.Preflight()
-			if err != nil {
-				return allWrong(args[0], err)
+			m, notes, other := c.Preflight()
+			if wrong := append(agent.Errors(err), agent.Errors(other)...); len(wrong) > 0 {
+				return allWrong(args[0], errors.Join(wrong...))
 			}
 			if c.Interface == "" {
 				notes = append(notes, "interface: is missing: run needs --iface or --pcap")

@@ -104,7 +104,7 @@ func (f *runFlags) resolve(cmd *cobra.Command) (*agent.Config, error) {
 		}
 	}
 	if err := c.Validate(); err != nil {
-		return nil, cli.UsageError("%w", err)
+		return nil, cli.UsageError("%w", allWrong("", err))
 	}
 	switch {
 	case c.Bundle == "":

@@ -87,7 +87,25 @@ func DefaultConfig() Config {
 // maxConfig bounds a configuration file. A real one has under 2 kB.
 const maxConfig = 64 << 10
 
-// ReadConfig reads and checks a configuration file.
+// FieldErrors is what is wrong with a file that is a configuration: an error for each field. The
+// Config that comes with it holds what the other fields say.
+type FieldErrors struct {
+	Name   string
+	Fields []error
+}
+
+func (e *FieldErrors) Error() string {
+	var all []string
+	for _, f := range e.Fields {
+		all = append(all, f.Error())
+	}
+	return e.Name + ": " + strings.Join(all, "; ")
+}
+
+// Unwrap gives the errors of the fields, without the name.
+func (e *FieldErrors) Unwrap() []error { return e.Fields }
+
+// ReadConfig reads and checks a configuration file; see ParseConfig.
 func ReadConfig(path string) (Config, error) {
 	return files.Read(path, func(name string, r io.Reader) (Config, error) {
 		data, err := io.ReadAll(io.LimitReader(r, maxConfig+1))
@@ -101,7 +119,8 @@ func ReadConfig(path string) (Config, error) {
 // inType cuts a Go type's name out of the YAML reader's messages.
 var inType = regexp.MustCompile(`(not found) in type \S+`)
 
-// ParseConfig reads a configuration; name is for messages.
+// ParseConfig reads a configuration; name is for messages. The error is a *FieldErrors where
+// it is fields that are wrong, with all of them.
 func ParseConfig(name string, data []byte) (Config, error) {
 	c := DefaultConfig()
 	if len(data) > maxConfig {
@@ -109,26 +128,30 @@ func ParseConfig(name string, data []byte) (Config, error) {
 	}
 	d := yaml.NewDecoder(bytes.NewReader(data))
 	d.KnownFields(true)
+	var wrong []error
 	if err := d.Decode(&c); err != nil && err != io.EOF {
 		var many *yaml.TypeError
-		if errors.As(err, &many) {
-			return c, fmt.Errorf("%s: %s", name, inType.ReplaceAllString(strings.Join(many.Errors, "; "), "$1"))
+		if !errors.As(err, &many) {
+			return c, fmt.Errorf("%s: %w", name, err)
 		}
-		return c, fmt.Errorf("%s: %w", name, err)
+		for _, e := range many.Errors {
+			wrong = append(wrong, errors.New(inType.ReplaceAllString(e, "$1")))
+		}
 	}
 	if err := d.Decode(new(yaml.Node)); err != io.EOF {
 		return c, fmt.Errorf("%s: more than one document", name)
 	}
-	if err := c.Validate(); err != nil {
-		return c, fmt.Errorf("%s: %w", name, err)
+	if wrong = append(wrong, Errors(c.Validate())...); len(wrong) > 0 {
+		return c, &FieldErrors{name, wrong}
 	}
 	return c, nil
 }
 
-// Validate checks every field by itself; see Check for what they name.
+// Validate checks every field by itself and says all that are wrong (see Errors); Preflight looks at what they name.
 func (c *Config) Validate() error {
-	bad := func(field, format string, args ...any) error {
-		return fmt.Errorf(field+": "+format, args...)
+	var errs []error
+	bad := func(field, format string, args ...any) {
+		errs = append(errs, fmt.Errorf(field+": "+format, args...))
 	}
 	for _, f := range []struct {
 		field     string
@@ -140,38 +163,42 @@ func (c *Config) Validate() error {
 		{"queue", c.Queue, 2, 1 << 16},
 	} {
 		if f.v < f.lo || f.v > f.hi {
-			return bad(f.field, "%d is not within %d..%d", f.v, f.lo, f.hi)
+			bad(f.field, "%d is not within %d..%d", f.v, f.lo, f.hi)
 		}
 	}
 	o := c.ring()
-	if err := o.Validate(); err != nil {
-		return bad("receive", "%w", err)
+	for _, err := range Errors(o.Validate()) {
+		bad("receive", "%w", err)
 	}
 	for _, f := range []struct {
 		field string
 		v, lo time.Duration
 	}{{"watch", c.Watch, 0}, {"drain", c.Drain, 100 * time.Millisecond}} {
 		if f.v < f.lo || f.v > 24*time.Hour {
-			return bad(f.field, "%v is not within %v..24h", f.v, f.lo)
+			bad(f.field, "%v is not within %v..24h", f.v, f.lo)
 		}
 	}
 	if t := c.ActiveTimeout; t != nil {
 		if err := (bundle.View{ActiveTimeout: *t}).Validate(); err != nil {
-			return err
+			errs = append(errs, err)
 		}
 	}
 	if t := c.UnknownThreshold; t != nil && !(*t >= 0 && *t <= 1) {
-		return bad("unknown_threshold", "%g is not within 0..1", *t)
+		bad("unknown_threshold", "%g is not within 0..1", *t)
 	}
 	if Formats[c.Output.Format] == nil {
-		return bad("output.format", "%q is none of eve, json, text", c.Output.Format)
+		bad("output.format", "%q is none of eve, json, text", c.Output.Format)
 	}
-	if c.Metrics.Listen != "" {
-		if _, _, err := net.SplitHostPort(c.Metrics.Listen); err != nil {
-			return bad("metrics.listen", "%q: want host:port, or :port for the loopback", c.Metrics.Listen)
-		}
+	if !c.Metrics.valid() {
+		bad("metrics.listen", "%q: want host:port, or :port for the loopback", c.Metrics.Listen)
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// valid says whether the address, if there is one, has the form of one.
+func (m *MetricsConfig) valid() bool {
+	_, _, err := net.SplitHostPort(m.Listen)
+	return m.Listen == "" || err == nil
 }
 
 // ring are the options of the capture.
@@ -204,6 +231,10 @@ func (c *Config) Keys() (keys []ed25519.PublicKey, err error) {
 // Load loads the bundle, and checks that this configuration takes it. All that is wrong is in
 // the error.
 func (c *Config) Load() (*Model, error) {
+	if c.Bundle == "" {
+		_, err := c.Keys()
+		return nil, errors.Join(append(Errors(err), errors.New("bundle: is missing"))...)
+	}
 	asked := false
 	m, err := loadModel(c.Bundle, func(b *bundle.Bundle) error {
 		asked = true
@@ -216,7 +247,7 @@ func (c *Config) Load() (*Model, error) {
 	return m, err
 }
 
-// CheckAlerts says which labels to alert on the model does not know: an alert
+// CheckAlerts says which labels to alert on the model does not know, all of them: an alert
 // that can never come is a mistake.
 func (c *Config) CheckAlerts(m *Model) error {
 	heads := classify.Heads(m.Bundle)
@@ -224,14 +255,15 @@ func (c *Config) CheckAlerts(m *Model) error {
 	for i := range heads {
 		all = append(all, heads[i].Labels...)
 	}
+	var errs []error
 	for _, a := range c.Alerts {
 		if !slices.ContainsFunc(heads, func(h classify.Head) bool {
 			return slices.ContainsFunc(h.Labels, func(l string) bool { return alertsOn(a, h.Name, l) })
 		}) {
-			return fmt.Errorf("alerts: %s has no label %q; it has %s", m.Path, a, strings.Join(all, ", "))
+			errs = append(errs, fmt.Errorf("alerts: %s has no label %q; it has %s", m.Path, a, strings.Join(all, ", ")))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // View is what is to be read otherwise than the bundle says.

@@ -34,8 +34,13 @@ func (c *Config) Preflight() (m *Model, notes []string, err error) {
 			errs = append(errs, fmt.Errorf("%s: %w", field, err))
 		}
 	}
+	// What Validate refuses is not said again.
 	if c.Interface != "" {
-		if err := afpacket.Check(c.Interface, c.Receive.Threads, c.ring()); err != nil {
+		ring := c.ring()
+		if ring.Validate() != nil {
+			ring = afpacket.Options{}
+		}
+		if err := afpacket.Check(c.Interface, max(c.Receive.Threads, 1), ring); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -44,7 +49,7 @@ func (c *Config) Preflight() (m *Model, notes []string, err error) {
 	if note != "" {
 		notes = append(notes, note)
 	}
-	if c.Metrics.Listen != "" {
+	if c.Metrics.Listen != "" && c.Metrics.valid() {
 		note, err := c.checkMetrics()
 		add("metrics", err)
 		if note != "" {
@@ -142,12 +147,12 @@ func (c *Config) Accept(path string, b *bundle.Bundle) error {
 // come, and, where packets come from an interface, a snap length that cuts them below what the traffic
 // contract takes.
 func (c *Config) Accepts(m *Model) error {
-	err := c.CheckAlerts(m)
+	errs := Errors(c.CheckAlerts(m))
 	contract := m.encoder.Contract()
 	view, _ := c.View().Of(m.Bundle.Manifest.View)
 	if want := flow.SnapLength(&contract, view.Tunnels); c.Interface != "" && c.Receive.SnapLen < want {
-		err = errors.Join(err, fmt.Errorf("receive.snaplen: %d cuts packets below the %d bytes that the traffic contract of %s takes, behind the link's header: at least %d",
+		errs = append(errs, fmt.Errorf("receive.snaplen: %d cuts packets below the %d bytes that the traffic contract of %s takes, behind the link's header: at least %d",
 			c.Receive.SnapLen, contract.BytesPerPacket, m.Path, want))
 	}
-	return err
+	return errors.Join(errs...)
 }

@@ -81,19 +81,24 @@ func (o *Options) Validate() error {
 		o.Retire = DefaultRetire
 	}
 	page := os.Getpagesize()
-	switch {
-	case o.BlockSize < minBlock || o.BlockSize%minBlock != 0 || o.BlockSize%page != 0 || o.BlockSize > 1<<30:
-		return fmt.Errorf("block_size %d must be a multiple of 65536 and of this machine's page size, %d, up to 1 GiB", o.BlockSize, page)
-	case o.Blocks < 2 || o.Blocks > maxBlocks:
-		return fmt.Errorf("blocks %d must be within 2..%d", o.Blocks, maxBlocks)
-	case o.BlockSize*o.Blocks > maxRing:
-		return fmt.Errorf("a ring of %d blocks of %d bytes is larger than 4 GiB", o.Blocks, o.BlockSize)
-	case o.Retire < time.Millisecond || o.Retire > time.Second:
-		return fmt.Errorf("retire %v must be within 1ms..1s", o.Retire)
-	case o.SnapLen < 64 || o.SnapLen > 1<<16:
-		return fmt.Errorf("snaplen %d must be within 64..65536", o.SnapLen)
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if o.BlockSize < minBlock || o.BlockSize%minBlock != 0 || o.BlockSize%page != 0 || o.BlockSize > 1<<30 {
+		bad("block_size %d must be a multiple of 65536 and of this machine's page size, %d, up to 1 GiB", o.BlockSize, page)
 	}
-	return nil
+	if o.Blocks < 2 || o.Blocks > maxBlocks {
+		bad("blocks %d must be within 2..%d", o.Blocks, maxBlocks)
+	}
+	if len(errs) == 0 && o.BlockSize*o.Blocks > maxRing {
+		bad("a ring of %d blocks of %d bytes is larger than 4 GiB", o.Blocks, o.BlockSize)
+	}
+	if o.Retire < time.Millisecond || o.Retire > time.Second {
+		bad("retire %v must be within 1ms..1s", o.Retire)
+	}
+	if o.SnapLen < 64 || o.SnapLen > 1<<16 {
+		bad("snaplen %d must be within 64..65536", o.SnapLen)
+	}
+	return errors.Join(errs...)
 }
 
 // Ring is one AF_PACKET socket with its ring: a capture.Live.
