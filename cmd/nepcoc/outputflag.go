@@ -16,14 +16,25 @@ type outputFlag struct {
 	outputs []compiler.Output
 }
 
-// describesOutput tells the two apart.
-var describesOutput = regexp.MustCompile(`^[^=]+=(classes|binary|labels|values)([:@].*)?$`)
+// describesOutput tells the two apart by their form, whether the kind is one or not: a kind typed wrong
+// must not become a file's name. What the kinds are is compiler.ParseOutput's to say.
+var describesOutput = regexp.MustCompile(`^[^=]+=[\w-]*([:@].*)?$`)
+
+// isPath recognises a file whose name has the form of a description.
+var isPath = regexp.MustCompile(`^\.\.?/`)
 
 func (f *outputFlag) Set(s string) error {
-	if describesOutput.MatchString(s) {
+	if describesOutput.MatchString(s) && !isPath.MatchString(s) {
 		o, err := compiler.ParseOutput(s)
+		if err != nil {
+			way := "written ./" + s
+			if s[0] == '/' { // a name in a graph, too, may begin so
+				way = "given an ending: " + s + ".nepco"
+			}
+			return fmt.Errorf("%w (a file of this name is %s)", err, way)
+		}
 		f.outputs = append(f.outputs, o)
-		return err
+		return nil
 	}
 	if f.file != "" {
 		return fmt.Errorf("there is one file to write, %s; what an output of the model means is written NAME=classes, NAME=binary, NAME=labels or NAME=values", f.file)
