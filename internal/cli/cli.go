@@ -43,12 +43,13 @@ var ErrSilent = errors.New("failed")
 // as one message; that standard output did not take everything is one.
 func Run(root *cobra.Command, args []string, stdout, stderr io.Writer) int {
 	FlagsOnce(root)
+	began := false
+	onBegin(root, func() { began = true })
 	out := &output{w: stdout}
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(stderr)
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentPreRunE = stdinOnce
 	// A reader that goes away is an error of writing like others, not the end
 	// of the process without a word. Caught, not ignored: programs that we start
@@ -58,6 +59,8 @@ func Run(root *cobra.Command, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		out.close()
 	}
+	// Cobra's own complaints have no type, but come before the command does.
+	wrongLine := err != nil && !began && out.err == nil
 	if out.err != nil && (err == nil || errors.Is(err, ErrSilent)) {
 		err = out.err
 	}
@@ -65,7 +68,7 @@ func Run(root *cobra.Command, args []string, stdout, stderr io.Writer) int {
 		return OK
 	}
 	var usage usageError
-	if errors.As(err, &usage) || isCobraUsage(err) {
+	if wrongLine || errors.As(err, &usage) {
 		fmt.Fprintf(stderr, "%s: %v\nTry '%s --help'.\n", root.Name(), err, cmd.CommandPath())
 		return Usage
 	}
@@ -146,18 +149,20 @@ func stdinOnce(cmd *cobra.Command, args []string) error {
 // OutputFlag is the name of every command's flag for the file that it writes.
 const OutputFlag = "output"
 
-// isCobraUsage recognises cobra's own complaints, which have no type.
-func isCobraUsage(err error) bool {
-	for _, prefix := range []string{"unknown command", "accepts ", "requires at least", "required flag", "invalid argument", "if any flags in the group", "at least one of the flags"} {
-		if strings.HasPrefix(err.Error(), prefix) {
-			return true
+// onBegin has f called before a command's own code.
+func onBegin(cmd *cobra.Command, f func()) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			f()
+			return run(cmd, args)
 		}
 	}
-	return false
+	for _, sub := range cmd.Commands() {
+		onBegin(sub, f)
+	}
 }
 
-// Table writes rows with aligned columns; the first row is the head. Columns
-// listed in right are aligned to the right.
+// Table writes rows with aligned columns; the first row is the head.
 func Table(w io.Writer, rows [][]string) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, r := range rows {
