@@ -53,6 +53,14 @@ the scaled logits of each sample.
 			}
 			w := bufio.NewWriter(cmd.OutOrStdout())
 			arrays, err := calibrate.IsArrays(args[1])
+			switch {
+			case err != nil:
+				return err
+			case arrays:
+				err = meaningless(cmd, "for captures only; arrays have no packets, and their logits are printed anyway", "active-timeout", "flows", "logits", "tunnels")
+			case !asJSON:
+				err = meaningless(cmd, "goes with --json", "logits")
+			}
 			if err != nil {
 				return err
 			}
@@ -79,6 +87,20 @@ the scaled logits of each sample.
 	fl.IntVar(&r.capacity, "flows", flow.DefaultCapacity, "flows held at once")
 	cli.ViewFlags(fl, &r.view, cli.AsBundle)
 	return cmd
+}
+
+// meaningless refuses those of the flags that were given, and says why: a line must not seem to do more than it does.
+func meaningless(cmd *cobra.Command, why string, flags ...string) error {
+	var given []string
+	for _, name := range flags {
+		if cmd.Flags().Changed(name) {
+			given = append(given, "--"+name)
+		}
+	}
+	if given == nil {
+		return nil
+	}
+	return cli.UsageError("%s: %s", strings.Join(given, ", "), why)
 }
 
 func newClassifier(b *bundle.Bundle, executor string) (*classify.Classifier, error) {

@@ -42,6 +42,11 @@ Fewer than half of the flows labelled is a failure unless --partial-labels is gi
 			if o.Labels != "" && o.Pcap == "" {
 				return cli.UsageError("--labels goes with --pcap")
 			}
+			if o.Pcap == "" {
+				if err := meaningless(cmd, "goes with --pcap", "tunnels", "active-timeout"); err != nil {
+					return err
+				}
+			}
 			if o.PartialLabels && o.Labels == "" {
 				return cli.UsageError("--partial-labels goes with --labels")
 			}
