@@ -142,7 +142,7 @@ func Open(name string, threads int, o Options) ([]*Ring, error) {
 // Check tells whether Open would find the interface, and has the right to capture
 // from it. It captures nothing.
 func Check(name string, threads int, o Options) error {
-	_, err := lookup(name, threads, o)
+	_, err := lookup(name, threads, &o)
 	if err == nil {
 		var fd int
 		if fd, err = socket(); err == nil {
@@ -155,8 +155,8 @@ func Check(name string, threads int, o Options) error {
 	return nil
 }
 
-// lookup finds an interface that is up.
-func lookup(name string, threads int, o Options) (*net.Interface, error) {
+// lookup finds an interface that is up, and fills in o's defaults.
+func lookup(name string, threads int, o *Options) (*net.Interface, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func lookup(name string, threads int, o Options) (*net.Interface, error) {
 }
 
 func open(name string, threads int, o Options) (rings []*Ring, err error) {
-	iface, err := lookup(name, threads, o)
+	iface, err := lookup(name, threads, &o)
 	if err != nil {
 		return nil, err
 	}
@@ -222,11 +222,11 @@ func newRing(iface *net.Interface, o Options) (r *Ring, err error) {
 	}
 	r = &Ring{name: iface.Name, index: iface.Index, opt: o, fd: fd}
 	r.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN | unix.POLLERR}
-	defer func() {
+	defer func(made *Ring) { // returns set r to nil
 		if err != nil {
-			r.Close()
+			made.Close()
 		}
-	}()
+	}(r)
 	if err := r.filter(0); err != nil {
 		return nil, err
 	}
