@@ -33,6 +33,7 @@ import (
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/flow"
+	"nepcoc/runtime/traffic"
 )
 
 // Options of an Agent.
@@ -82,6 +83,7 @@ type Agent struct {
 	model     atomic.Pointer[Model]
 	copyBytes atomic.Int64
 	tunnels   atomic.Bool // are opened; see setModel
+	hosts     atomic.Bool // packets are checked as hosts do
 	swapMu    sync.Mutex
 	swaps     atomic.Uint64
 	refused   atomic.Uint64
@@ -143,6 +145,7 @@ func (a *Agent) setModel(m *Model) {
 	// Flows of the old model that are in a tunnel, or are one, get no more packets where the view
 	// changes, and end by their timeout.
 	a.tunnels.Store(a.view(m).Tunnels)
+	a.hosts.Store(m.encoder.Contract().Accept == traffic.AcceptHosts)
 	a.model.Store(m)
 }
 

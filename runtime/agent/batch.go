@@ -16,6 +16,7 @@ type batch struct {
 	limit    int   // bytes taken of each packet
 	received int64 // when the first packet was taken from the source; see Agent.now
 	clock    int64 // packet time that has been reached; 0 if not known
+	lossy    bool  // packets were lost before it was begun
 }
 
 // A batch has room for this many packets: enough that a channel's cost per
@@ -26,7 +27,7 @@ const batchPackets = 128
 const minBytes = 40
 
 // copyBytes is how much of a packet a contract wants.
-func copyBytes(c traffic.Contract) int { return max(c.BytesPerPacket, minBytes) }
+func copyBytes(c traffic.Contract) int { return max(c.PacketBytes(), minBytes) }
 
 // batchBytes is the size of a batch's data. Contracts that take very long
 // packets get batches with room for fewer of them.

@@ -18,10 +18,10 @@ type receiver struct {
 	a      *Agent
 	src    capture.Source
 	live   capture.Live // src, if it is one
-	frags  flow.Fragments
-	pkt    capture.Packet
+	front  flow.Front
 	open   []*batch // by worker, being filled
 	late   []bool   // by worker: it has used up its patience
+	losses []bool   // by worker: packets were lost since its latest batch was begun
 	timer  *time.Timer
 	ticked time.Time
 	own    receiverCounts // since the last publish
@@ -52,9 +52,10 @@ const (
 )
 
 func newReceiver(a *Agent, src capture.Source) *receiver {
-	r := &receiver{a: a, src: src, open: make([]*batch, len(a.workers)), late: make([]bool, len(a.workers)), timer: time.NewTimer(time.Hour)}
+	r := &receiver{a: a, src: src, open: make([]*batch, len(a.workers)), late: make([]bool, len(a.workers)), losses: make([]bool, len(a.workers)), timer: time.NewTimer(time.Hour)}
 	r.timer.Stop()
 	r.live, _ = src.(capture.Live)
+	r.front = flow.Front{Deal: r.deal, Count: func(k capture.Kind) { r.own.kinds[k]++ }, Unread: &r.own.unread}
 	return r
 }
 
@@ -85,7 +86,7 @@ func (r *receiver) run() error {
 		default:
 			if r.live == nil {
 				// Timers that ran out before the end did so for every worker.
-				r.advance(f.Time)
+				r.front.Advance(f.Time)
 				r.tell(f.Time)
 			}
 			r.end()
@@ -103,18 +104,21 @@ const publishEvery = 4096
 func (r *receiver) frame(f *capture.Frame) {
 	r.own.read++
 	r.own.bytes += uint64(f.Length)
-	r.advance(f.Time)
-	tunnels := r.a.tunnels.Load()
-	kind := capture.Decoder(tunnels)(f, &r.pkt)
-	r.own.unread.Unread(f, &r.pkt, kind, tunnels)
-	switch {
-	case kind != capture.KindOK:
-		r.own.kinds[kind]++
-	case r.pkt.Fragment:
-		r.frags.Put(&r.pkt, max(int(r.a.copyBytes.Load()), heldBytes))
-		r.join()
-	default:
-		r.deal()
+	if f.Lossy {
+		r.lost()
+	}
+	r.front.Tunnels, r.front.Hosts = r.a.tunnels.Load(), r.a.hosts.Load()
+	r.front.Limit = max(int(r.a.copyBytes.Load()), heldBytes)
+	r.front.Frame(f)
+}
+
+// lost tells all workers that packets were dropped before they came here.
+func (r *receiver) lost() {
+	for w := range r.losses {
+		r.losses[w] = true
+		if b := r.open[w]; b != nil {
+			b.lossy = true
+		}
 	}
 }
 
@@ -122,48 +126,25 @@ func (r *receiver) frame(f *capture.Frame) {
 // one that wants more of a packet by the time that the fragment joins its flow.
 const heldBytes = 1536
 
-// advance tells the held fragments the time. Fragments are put in order here and
-// not in the workers since one alone does not say which worker has its flow.
-func (r *receiver) advance(clock int64) {
-	if r.frags.Held() > 0 {
-		r.frags.Advance(clock)
-		r.join()
-	}
-}
-
-// join takes what the fragments give back.
-func (r *receiver) join() {
-	for {
-		kind, ok := r.frags.Next(&r.pkt)
-		switch {
-		case !ok:
-			return
-		case kind != capture.KindOK:
-			r.own.kinds[kind]++
-		default:
-			r.deal()
-		}
-	}
-}
-
 // deal hands a packet to the worker of its flow.
-func (r *receiver) deal() {
+func (r *receiver) deal(p *capture.Packet) {
 	w := 0
 	if n := uint64(len(r.open)); n > 1 {
-		key, _ := flow.KeyOf(&r.pkt).Canonical()
+		key, _ := flow.KeyOf(p).Canonical()
 		w = int(key.Hash(shardSeed) >> 32 * n >> 32)
 	}
 	if b := r.open[w]; b != nil {
-		if b.add(&r.pkt) {
+		if b.add(p) {
 			return
 		}
 		r.send(w)
 	}
 	if !r.take(w, true) {
 		r.own.noRoom++
+		r.losses[w] = true
 		return
 	}
-	r.open[w].add(&r.pkt)
+	r.open[w].add(p)
 }
 
 // shardSeed differs from what tables use inside, and is fixed so that a capture
@@ -190,6 +171,7 @@ func (r *receiver) take(w int, wait bool) bool {
 	}
 	b.reset(int(r.a.copyBytes.Load()))
 	b.received = r.a.now()
+	b.lossy, r.losses[w] = r.losses[w], false
 	r.open[w] = b
 	return true
 }
@@ -246,8 +228,7 @@ func (r *receiver) send(w int) {
 
 // end is the end of the intake: no fragment waits for another any more.
 func (r *receiver) end() {
-	r.frags.Flush()
-	r.join()
+	r.front.Flush()
 	r.flush()
 }
 
@@ -268,7 +249,7 @@ func (r *receiver) tick() {
 	}
 	r.ticked = now
 	if clock := r.live.Clock(); clock != 0 {
-		r.advance(clock)
+		r.front.Advance(clock)
 		r.tell(clock)
 	}
 }
@@ -285,7 +266,7 @@ func (r *receiver) tell(clock int64) {
 }
 
 func (r *receiver) publish() {
-	r.own.held = uint64(r.frags.Held())
+	r.own.held = r.front.Held()
 	r.mu.Lock()
 	r.pub.add(&r.own)
 	r.mu.Unlock()

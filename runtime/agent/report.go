@@ -114,7 +114,7 @@ func (a *Agent) Report() *Report {
 // Check is the law of conservation; it holds after Run.
 //
 //	packets received = read + dropped by the kernel
-//	packets read     = decoded + ignored + malformed + dropped for want of room
+//	packets read     = decoded + ignored + refused + malformed + dropped for want of room
 //	                 + held fragments (none after Run)
 //	flows            = decided (evictions among them) + active
 //	flows decided    = records + abandoned + failed
@@ -136,8 +136,8 @@ func (r *Report) Check() error {
 	if r.Live {
 		law("packets received", r.Kernel.Received, "%d read + %d dropped by the kernel", r.Read, r.Kernel.Dropped)
 	}
-	law("packets read", r.Read, "%d decoded + %d ignored + %d malformed + %d dropped in queues + %d held fragments",
-		r.Flow.Joined(), r.Flow.Ignored(), r.Flow.Malformed(), r.QueueDropped, r.Flow.Held)
+	law("packets read", r.Read, "%d decoded + %d ignored + %d refused + %d malformed + %d dropped in queues + %d held fragments",
+		r.Flow.Joined(), r.Flow.Ignored(), r.Flow.Refused(), r.Flow.Malformed(), r.QueueDropped, r.Flow.Held)
 	law("flows", r.Flow.Flows, "%d verdicts + %d active", r.Flow.Decided(), uint64(r.Undecided))
 	law("flows decided", r.Flow.Decided(), "%d records + %d abandoned + %d failed", r.Records, r.Abandoned, r.Failed)
 	law("verdicts", r.Verdicts, "%d named + %d unknown + %d without a label", r.Named, r.Unknown, r.None)
@@ -160,8 +160,8 @@ func (r *Report) Lost() error {
 
 // String is one line for the log.
 func (r *Report) String() string {
-	s := fmt.Sprintf("%d packets = %d decoded + %d ignored + %d malformed + %d dropped in queues", r.Read,
-		r.Flow.Joined(), r.Flow.Ignored(), r.Flow.Malformed(), r.QueueDropped)
+	s := fmt.Sprintf("%d packets = %d decoded + %d ignored + %d refused + %d malformed + %d dropped in queues", r.Read,
+		r.Flow.Joined(), r.Flow.Ignored(), r.Flow.Refused(), r.Flow.Malformed(), r.QueueDropped)
 	if r.Live {
 		s += fmt.Sprintf(", %d dropped by the kernel", r.Kernel.Dropped)
 	}

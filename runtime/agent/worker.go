@@ -244,6 +244,11 @@ func (w *worker) batch(b *batch) {
 			panic("BUG: " + err.Error())
 		}
 	}
+	if b.lossy {
+		for _, t := range w.tables {
+			t.Lost()
+		}
+	}
 	for i := range b.pkts[:b.n] {
 		w.packet(&b.pkts[i])
 	}

@@ -24,6 +24,10 @@ type Frame struct {
 	Link   LinkType
 	// Interface is the number of the interface in the capture, from 0.
 	Interface int
+	// Lossy: frames were lost since the latest one that said so.
+	Lossy bool
+	// Trust is what the source knows of the frame's checksums.
+	Trust Trust
 }
 
 // Cut tells whether the capture holds less than the packet had on the wire.

@@ -86,6 +86,13 @@ type Packet struct {
 	// FragOffset is the fragment's place in its packet, and FragAt where in IP
 	// the bytes begin that lie there.
 	FragOffset, FragAt uint16
+
+	// Payload is where in IP the bytes behind the TCP or UDP header begin, L4
+	// where that can't be told; Faults is what Verify found, with
+	// what trust in the packet's checksums.
+	Payload uint16
+	Faults  Faults
+	Trust   Trust
 }
 
 // Src and Dst are the addresses, 4 or 16 bytes, in place.
@@ -126,7 +133,7 @@ func isTag(ethertype uint16) bool {
 // holds a TCP or UDP packet or a later fragment of one. Tunnels are left closed;
 // see DecodeInner.
 func Decode(f *Frame, p *Packet) Kind {
-	p.Time = f.Time
+	p.Time, p.Faults = f.Time, 0
 	return decodeLink(f.Link, f.Data, p)
 }
 
@@ -240,6 +247,7 @@ const (
 	extFragment    = 44
 	extESP         = 50
 	extAH          = 51
+	extNone        = 59
 	extDestination = 60
 	extMobility    = 135
 	extHIP         = 139
@@ -252,8 +260,10 @@ func decodeIPv6(b []byte, p *Packet) Kind {
 	}
 	total := 40 + int(binary.BigEndian.Uint16(b[4:]))
 	next := b[6]
-	if total == 40 && next == extHopByHop {
-		total = len(b) // a jumbogram: its length is in an option, beyond any link's MTU
+	if total == 40 && next != extNone {
+		// A jumbogram, whose length is in an option, or a packet of more than
+		// 64 KiB that offload has made or was to cut: there is no room for its length.
+		total = len(b)
 	}
 	p.Length = total
 	b = b[:min(total, len(b))]
@@ -308,7 +318,7 @@ func decodeIPv6(b []byte, p *Packet) Kind {
 
 // later finishes a fragment other than the first: its payload has no ports.
 func later(p *Packet, proto uint8) Kind {
-	p.L4, p.SrcPort, p.DstPort, p.Flags = 0, 0, 0, 0
+	p.L4, p.SrcPort, p.DstPort, p.Flags, p.Payload = 0, 0, 0, 0, 0
 	p.Proto = proto
 	switch proto {
 	case ProtoTCP, ProtoUDP, extHopByHop, extRouting, extDestination, extAH:
@@ -322,6 +332,11 @@ func decodeTransport(p *Packet, proto uint8, at int) Kind {
 	p.Proto, p.L4 = proto, at
 	switch proto {
 	case ProtoTCP:
+		if p.Fragment && len(b) >= 4 && len(b) < 20 {
+			// The rest of the header is in the next fragment.
+			p.Flags, p.Payload = 0, uint16(at)
+			break
+		}
 		// A wrong data offset is no reason to refuse the packet: nothing
 		// here depends on where its payload begins.
 		if len(b) < 20 {
@@ -338,7 +353,21 @@ func decodeTransport(p *Packet, proto uint8, at int) Kind {
 	}
 	p.SrcPort = binary.BigEndian.Uint16(b)
 	p.DstPort = binary.BigEndian.Uint16(b[2:])
+	if len(b) >= 8 && (proto == ProtoUDP || len(b) >= 20) {
+		p.Payload = uint16(min(at+headerSize(p, b), len(p.IP)))
+	}
 	return KindOK
+}
+
+// headerSize is the length of the transport header, 0 where it contradicts itself.
+func headerSize(p *Packet, b []byte) int {
+	if p.Proto == ProtoUDP {
+		return 8
+	}
+	if n := int(b[12]>>4) * 4; n >= 20 && n <= p.Length-p.L4 {
+		return n
+	}
+	return 0
 }
 
 func ignored(proto uint8) Kind {

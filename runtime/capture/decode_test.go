@@ -214,7 +214,7 @@ func TestKindsHaveNamesAndClasses(t *testing.T) {
 		}
 		seen[name] = true
 		classes := 0
-		for _, in := range []bool{k == capture.KindOK, k.Ignored(), k.Malformed()} {
+		for _, in := range []bool{k == capture.KindOK, k.Ignored(), k.Refused(), k.Malformed()} {
 			if in {
 				classes++
 			}

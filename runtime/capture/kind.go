@@ -22,7 +22,15 @@ const (
 	IgnoredFragment  // a later fragment whose first did not come
 	// A later fragment that was waiting for its first when the room for such ran out.
 	IgnoredFragmentEvicted
+	IgnoredPart              // a fragment that a packet is put together from; the last one counts as the packet
 	IgnoredDuplicateFragment // a fragment that had been seen already
+
+	// Refused: decoded, but no host takes it, and the contract counts what hosts take.
+	RefusedIPChecksum
+	RefusedChecksum // TCP's or UDP's
+	RefusedLength   // lengths or offsets that contradict each other
+	RefusedOverlap  // of fragments that overlap
+	RefusedSegment  // TCP flags that no connection begins with
 
 	// Malformed: a header is cut short or contradicts itself.
 	MalformedLink           // shorter than its link-layer header
@@ -53,7 +61,13 @@ var kindNames = [NumKinds]string{
 	IgnoredTransport:         "ignored_transport",
 	IgnoredFragment:          "ignored_fragment",
 	IgnoredFragmentEvicted:   "ignored_fragment_evicted",
+	IgnoredPart:              "ignored_part",
 	IgnoredDuplicateFragment: "ignored_duplicate_fragment",
+	RefusedIPChecksum:        "refused_ip_checksum",
+	RefusedChecksum:          "refused_checksum",
+	RefusedLength:            "refused_length",
+	RefusedOverlap:           "refused_overlap",
+	RefusedSegment:           "refused_segment",
 	MalformedLink:            "malformed_link",
 	MalformedTags:            "malformed_tags",
 	MalformedIPVersion:       "malformed_ip_version",
@@ -70,4 +84,5 @@ func (k Kind) String() string { return kindNames[k] }
 
 // Ignored and Malformed class a kind that is not KindOK.
 func (k Kind) Ignored() bool   { return k >= IgnoredLinkType && k <= IgnoredDuplicateFragment }
+func (k Kind) Refused() bool   { return k >= RefusedIPChecksum && k <= RefusedSegment }
 func (k Kind) Malformed() bool { return k >= MalformedLink && k < NumKinds }

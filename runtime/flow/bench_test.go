@@ -12,13 +12,23 @@ import (
 // BenchmarkInput is the packet path without inference, over a capture in
 // memory: decode, fragments, flow table, tokens. The goal is 3 M packets/s.
 func BenchmarkInput(b *testing.B) {
+	hosts := traffic.Default()
+	hosts.Accept = traffic.AcceptHosts
+	stream, err := traffic.Named("nepco-stream")
+	if err != nil {
+		b.Fatal(err)
+	}
 	for _, bench := range []struct {
-		name string
-		mem  func(testing.TB) *capture.Memory
-	}{{"traffic", trainPackets}, {"synthetic-64k-flows", syntheticPackets}} {
+		name     string
+		mem      func(testing.TB) *capture.Memory
+		contract traffic.Contract
+	}{
+		{"traffic", trainPackets, traffic.Default()}, {"traffic/hosts", trainPackets, hosts}, {"traffic/stream", trainPackets, stream},
+		{"synthetic-64k-flows", syntheticPackets, traffic.Default()}, {"synthetic-64k-flows/hosts", syntheticPackets, hosts}, {"synthetic-64k-flows/stream", syntheticPackets, stream},
+	} {
 		b.Run(bench.name, func(b *testing.B) {
 			mem := bench.mem(b)
-			enc, err := traffic.NewEncoder(traffic.Default())
+			enc, err := traffic.NewEncoder(bench.contract)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -23,6 +23,10 @@ type Counters struct {
 	// Tunnelled are frames that carry another packet, where tunnels are left closed.
 	Tunnelled uint64
 
+	// Of the joined packets, Repeats carry nothing new and Outside are not taken by
+	// their receiver: with a contract that accepts what hosts do, they don't enter.
+	Repeats, Outside uint64
+
 	Flows    uint64 // flows begun
 	Verdicts [NumReasons]uint64
 	Closed   uint64 // flows that left the table, each after its verdict
@@ -44,6 +48,16 @@ func (c *Counters) Joined() uint64 { return c.Frames[capture.KindOK] }
 func (c *Counters) Ignored() (n uint64) {
 	for k, v := range c.Frames {
 		if capture.Kind(k).Ignored() {
+			n += v
+		}
+	}
+	return n
+}
+
+// Refused counts packets that no host takes, where the contract counts what hosts do.
+func (c *Counters) Refused() (n uint64) {
+	for k, v := range c.Frames {
+		if capture.Kind(k).Refused() {
 			n += v
 		}
 	}
@@ -93,18 +107,20 @@ func (c *Counters) Add(o *Counters) {
 	c.Cut += o.Cut
 	c.CutHeaders += o.CutHeaders
 	c.Tunnelled += o.Tunnelled
+	c.Repeats += o.Repeats
+	c.Outside += o.Outside
 	c.Flows += o.Flows
 	c.Closed += o.Closed
 }
 
 // Check is the law of conservation: frames read = joined + ignored +
-// malformed + held, and flows begun = verdicts + undecided, where read is the number
+// refused + malformed + held, and flows begun = verdicts + undecided, where read is the number
 // of frames that the source has handed out and undecided those still in the
 // table.
 func (c *Counters) Check(read uint64, undecided int) error {
-	if sum := c.Joined() + c.Ignored() + c.Malformed() + c.Held; sum != read {
-		return fmt.Errorf("of %d frames read, %d joined + %d ignored + %d malformed + %d held = %d are accounted for",
-			read, c.Joined(), c.Ignored(), c.Malformed(), c.Held, sum)
+	if sum := c.Joined() + c.Ignored() + c.Refused() + c.Malformed() + c.Held; sum != read {
+		return fmt.Errorf("of %d frames read, %d joined + %d ignored + %d refused + %d malformed + %d held = %d are accounted for",
+			read, c.Joined(), c.Ignored(), c.Refused(), c.Malformed(), c.Held, sum)
 	}
 	if sum := c.Decided() + uint64(undecided); sum != c.Flows {
 		return fmt.Errorf("of %d flows, %d with a verdict + %d undecided = %d are accounted for", c.Flows, c.Decided(), undecided, sum)

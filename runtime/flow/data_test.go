@@ -27,6 +27,8 @@ type seen struct {
 	reason  flow.Reason
 	tokens  []int32
 	valid   int
+	marks   flow.Marks
+	payload int
 }
 
 // runSource classifies nothing, but sees every flow, and checks what must hold
@@ -51,7 +53,7 @@ func runSource(t testing.TB, c traffic.Contract, capacity int, src capture.Sourc
 				t.Errorf("flow %d, %s: a second verdict", f.Seq, f.Key)
 			}
 			bySeq[f.Seq] = len(flows)
-			flows = append(flows, seen{key: f.Key, first: f.First, used: f.Packets[0] + f.Packets[1], reason: f.Reason, tokens: bytes32(f.Tokens), valid: f.Valid})
+			flows = append(flows, seen{key: f.Key, first: f.First, used: f.Packets[0] + f.Packets[1], reason: f.Reason, tokens: bytes32(f.Tokens), valid: f.Valid, marks: f.Marks, payload: f.Payload})
 		},
 		Closed: func(f *flow.Flow) {
 			i, ok := bySeq[f.Seq]
@@ -164,7 +166,7 @@ func TestEveryLabelledFlow(t *testing.T) {
 				}
 				found[i]++
 				row := labels.Rows[i]
-				if f.key != row.Key || f.first/1000 != row.Time/1000 || int(f.packets) != row.Packets {
+				if f.key != row.Key && f.key != row.Key.Reverse() || f.first/1000 != row.Time/1000 || int(f.packets) != row.Packets {
 					t.Errorf("line %d: %s, %d, %d packets; the flow is %s, %d, %d packets", row.Line, row.Key, row.Time, row.Packets, f.key, f.first, f.packets)
 				}
 			}

@@ -18,10 +18,13 @@ const (
 	ReasonEvicted               // the table was full
 	ReasonEnd                   // end of input, or shutdown
 	ReasonActive                // older than the active timeout
+	ReasonQuiet                 // quiet since both sides have spoken
+	ReasonEnough                // one side has sent so much that the other's bytes are not waited for
+	ReasonReused                // another connection took its 5-tuple
 	NumReasons
 )
 
-var reasonNames = [NumReasons]string{"tokens", "packets", "closed", "idle", "evicted", "end", "active"}
+var reasonNames = [NumReasons]string{"tokens", "packets", "closed", "idle", "evicted", "end", "active", "quiet", "enough", "reused"}
 
 func (r Reason) String() string { return reasonNames[r] }
 
@@ -29,7 +32,8 @@ func (r Reason) String() string { return reasonNames[r] }
 // its verdict and to Options.Closed when it leaves the table. It is reused: the
 // callee copies what it keeps.
 type Flow struct {
-	// Key has the direction of the flow's first packet.
+	// Key has the direction from the client to the server: who sent the SYN, or,
+	// where that was not seen, what is most likely; see Table.Add.
 	Key Key
 	// Seq numbers the table's flows in the order of their first packets.
 	Seq uint64
@@ -42,6 +46,10 @@ type Flow struct {
 	// against it. To Ready they count up to the verdict, to Closed all.
 	Packets, Bytes [2]uint64
 	Reason         Reason
+	// Marks say what the verdict stands on; Payload is how many bytes of payload the
+	// tokens hold. Both are for Ready.
+	Marks   Marks
+	Payload int
 
 	// Built is how long it took to make the tokens; 0 to Closed.
 	Built time.Duration

@@ -23,6 +23,11 @@ import (
 // with the first fragment: of datagrams, the one of a bucket that was quiet for
 // longest makes room, of fragments held, those that have waited longest.
 type Fragments struct {
+	// Whole puts the fragments of a datagram together: Next then gives back the
+	// datagram with its last fragment, and the others as capture.IgnoredPart.
+	Whole bool
+	whole *assembler
+
 	table []datagram // fragSets buckets of fragWays
 	slots []slot
 	free  int32
@@ -144,6 +149,17 @@ func (t *Fragments) Put(p *capture.Packet, limit int) {
 // KindOK where it has its flow, which p then is a packet of. p's bytes are valid
 // until the next call.
 func (t *Fragments) Next(p *capture.Packet) (kind capture.Kind, ok bool) {
+	kind, ok = t.next(p)
+	if ok && kind == capture.KindOK && t.Whole {
+		if t.whole == nil {
+			t.whole = new(assembler)
+		}
+		kind = t.whole.add(p)
+	}
+	return kind, ok
+}
+
+func (t *Fragments) next(p *capture.Packet) (kind capture.Kind, ok bool) {
 	if t.table == nil || t.ready.head == none {
 		return 0, false
 	}

@@ -6,15 +6,10 @@ import (
 	"nepcoc/runtime/capture"
 )
 
-// Input is the whole way from frames to flows for one table: decode, fragments,
-// table.
+// Input is the whole way from frames to flows for one table.
 type Input struct {
 	*Table
-	decode  func(*capture.Frame, *capture.Packet) capture.Kind
-	tunnels bool
-	frags   Fragments
-	pkt     capture.Packet
-	limit   int // bytes kept of a held fragment
+	front Front
 }
 
 // NewInput makes a table and what stands before it.
@@ -23,55 +18,32 @@ func NewInput(opt Options) (*Input, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Input{Table: t, decode: capture.Decoder(opt.Tunnels), tunnels: opt.Tunnels, limit: opt.Encoder.Contract().BytesPerPacket}, nil
+	c := opt.Encoder.Contract()
+	in := &Input{Table: t}
+	in.front = Front{
+		Deal: t.Add, Count: t.Count, Unread: &t.count,
+		Tunnels: opt.Tunnels, Hosts: t.hosts, Limit: c.PacketBytes(),
+	}
+	return in, nil
 }
 
 // Frame takes one frame, and counts it whatever it is.
 func (in *Input) Frame(f *capture.Frame) {
-	if in.frags.Held() > 0 {
-		in.frags.Advance(f.Time)
-		in.join()
-	}
-	kind := in.decode(f, &in.pkt)
-	in.count.Unread(f, &in.pkt, kind, in.tunnels)
-	switch {
-	case kind != capture.KindOK:
-		in.Count(kind)
-	case in.pkt.Fragment:
-		in.frags.Put(&in.pkt, in.limit)
-		in.join()
-	default:
-		in.Add(&in.pkt)
-	}
-}
-
-// join takes what the fragments before the table give back.
-func (in *Input) join() {
-	for {
-		kind, ok := in.frags.Next(&in.pkt)
-		switch {
-		case !ok:
-			in.count.Held = uint64(in.frags.Held())
-			return
-		case kind != capture.KindOK:
-			in.Count(kind)
-		default:
-			in.Add(&in.pkt)
-		}
-	}
+	in.front.Frame(f)
+	in.count.Held = in.front.Held()
 }
 
 // Advance is Table.Advance for the fragments before the table, too.
 func (in *Input) Advance(now int64, budget int) (more bool) {
-	in.frags.Advance(now)
-	in.join()
+	in.front.Advance(now)
+	in.count.Held = in.front.Held()
 	return in.Table.Advance(now, budget)
 }
 
 // Flush is Table.Flush; fragments that still wait are given up before.
 func (in *Input) Flush() {
-	in.frags.Flush()
-	in.join()
+	in.front.Flush()
+	in.count.Held = 0
 	in.Table.Flush()
 }
 

@@ -17,9 +17,9 @@ const (
 // get all that it takes.
 func SnapLength(c *traffic.Contract, tunnels bool) int {
 	if tunnels {
-		return c.BytesPerPacket + ethernetBytes + vxlanBytes
+		return c.PacketBytes() + ethernetBytes + vxlanBytes
 	}
-	return c.BytesPerPacket + ethernetBytes
+	return c.PacketBytes() + ethernetBytes
 }
 
 // Notes says in plain words what of a capture the tokens could not hold, though
@@ -30,7 +30,7 @@ func (c *Counters) Notes(opt *Options) (notes []string) {
 	wayOut := fmt.Sprintf("capture whole packets, or %d bytes of each at least (4 more per VLAN tag)", SnapLength(&contract, opt.Tunnels))
 	if c.Cut > 0 {
 		notes = append(notes, fmt.Sprintf("%d of %d packets were captured cut below the %d bytes that the traffic contract takes of each, so that verdicts come from less than the model was trained on: %s",
-			c.Cut, c.Taken, contract.BytesPerPacket, wayOut))
+			c.Cut, c.Taken, contract.PacketBytes(), wayOut))
 	}
 	if c.CutHeaders > 0 {
 		notes = append(notes, fmt.Sprintf("%d of %d packets were captured cut within their headers, and are in no flow: %s", c.CutHeaders, c.Read(), wayOut))

@@ -11,6 +11,7 @@ type pkt struct {
 	src, dst     [4]byte
 	sport, dport uint16
 	proto, flags uint8
+	seq, ack     uint32 // TCP
 	payload      []byte
 	// fragments
 	id     uint16
@@ -32,6 +33,9 @@ func (p pkt) ip() []byte {
 			l4 = make([]byte, 20)
 			l4[12] = 5 << 4
 			l4[13] = p.flags
+			binary.BigEndian.PutUint32(l4[4:], p.seq)
+			binary.BigEndian.PutUint32(l4[8:], p.ack)
+			binary.BigEndian.PutUint16(l4[14:], 60000)
 		default:
 			l4 = make([]byte, 8)
 			binary.BigEndian.PutUint16(l4[4:], uint16(8+len(p.payload)))

@@ -46,6 +46,7 @@ const none = int32(-1)
 // is due first stands at the head, and expiry needs no heap and no wheel.
 const (
 	listCollecting = iota // undecided: due after Idle
+	listQuiet             // undecided, both sides have spoken: due after Quiet
 	listClosing           // undecided, FIN or RST seen: due after CloseLinger
 	listDecided           // had its verdict: leaves after Idle
 	numLists
@@ -55,8 +56,10 @@ const (
 type entry struct {
 	key            Key // canonical
 	list           uint8
-	swapped        bool // the first packet went against the canonical key
+	swapped        bool // the flow's direction is against the canonical key's
+	guessed        bool // its direction is not known from a SYN
 	reason         Reason
+	marks          Marks
 	hash           uint32
 	tag            uint32
 	state          traffic.State
@@ -67,7 +70,11 @@ type entry struct {
 	begun          int64 // clock of its first packet
 	first, last    int64 // packet time
 	seq            uint64
+	loss           uint32 // Table.loss when it began
+	payload        uint32 // bytes of payload in the tokens
 	packets, bytes [2]uint64
+	conn           conn      // sides by the canonical key's direction
+	recent         [4]uint32 // digests of UDP packets that came last
 }
 
 type list struct{ head, tail int32 }
@@ -77,7 +84,11 @@ type Table struct {
 	opt     Options
 	enc     *traffic.Encoder
 	timeout [numLists]int64
+	hosts   bool // packets that hosts don't take don't count
+	stream  bool // tokens are made of streams, not of packets
 	clock   clock
+	loss    uint32 // how often packets were lost on the way here
+	lossAt  int64  // clock of the latest time
 	seed    uint64
 
 	buckets []int32 // entry + 1, so that fresh memory is an empty table
@@ -110,7 +121,8 @@ func New(opt Options) (*Table, error) {
 	c := opt.Encoder.Contract()
 	t := &Table{opt: opt, enc: opt.Encoder, seed: rand.Uint64(), free: none, bufSize: opt.Encoder.BufferSize()}
 	idle := c.Idle.Nanoseconds()
-	t.timeout = [numLists]int64{listCollecting: idle, listClosing: c.CloseLinger.Nanoseconds(), listDecided: idle}
+	t.hosts, t.stream = c.Accept == traffic.AcceptHosts, c.View == traffic.ViewStream
+	t.timeout = [numLists]int64{listCollecting: idle, listQuiet: c.Quiet.Nanoseconds(), listClosing: c.CloseLinger.Nanoseconds(), listDecided: idle}
 	t.clock.horizon = idle + 1
 	n := 1
 	for n < opt.Capacity {
@@ -162,6 +174,8 @@ func (t *Table) expire(budget int) (more bool) {
 			switch e := &t.entries[i]; {
 			case l == listClosing:
 				t.decide(i, ReasonClosed)
+			case l == listQuiet:
+				t.decide(i, ReasonQuiet)
 			case l == listDecided && t.clock.now-e.seen <= t.timeout[l]:
 				t.move(i, listDecided) // it was not moved for every packet
 			default:
@@ -172,73 +186,6 @@ func (t *Table) expire(budget int) (more bool) {
 	return false
 }
 
-// Add joins a packet to its flow. Fragments come through Fragments.
-func (t *Table) Add(p *capture.Packet) {
-	t.clock.advance(p.Time)
-	t.expire(expirePerPacket)
-	t.count.Frames[capture.KindOK]++
-	t.count.Bytes += uint64(p.Length)
-
-	key, swapped := KeyOf(p).Canonical()
-	hash := uint32(key.Hash(t.seed))
-	i := t.find(&key, hash)
-	if i != none {
-		switch e := &t.entries[i]; {
-		case t.clock.now-e.seen > t.timeout[listDecided]:
-			// Idle for long enough, only its timer has not been served yet.
-			t.close(i, ReasonIdle)
-			i = none
-		case e.list == listClosing && t.clock.now-e.seen > t.timeout[listClosing]:
-			t.decide(i, ReasonClosed)
-		}
-	}
-	if i == none {
-		i = t.insert(&key, hash)
-		e := &t.entries[i]
-		e.swapped, e.first, e.begun = swapped, p.Time, t.clock.now
-		if t.opt.Begun != nil {
-			e.tag = t.opt.Begun()
-		}
-	}
-
-	e := &t.entries[i]
-	dir := 0
-	if swapped != e.swapped {
-		dir = 1
-	}
-	e.packets[dir]++
-	e.bytes[dir] += uint64(p.Length)
-	e.last, e.seen = p.Time, t.clock.now
-	if e.list == listDecided {
-		t.count.AfterVerdict++
-		// Most packets of a busy link are of such flows. Moving the flow to
-		// the list's tail touches its neighbours, so it is done now and then
-		// only; it may then leave the table up to a quarter of the timeout
-		// late, which nobody sees: what separates flows is the gap, above.
-		if t.clock.now-e.touched > t.timeout[listDecided]/4 {
-			t.move(i, listDecided)
-		}
-		return
-	}
-	t.count.Taken++
-	if len(p.IP) < min(p.Length, t.enc.Wants(e.state)) {
-		t.count.Cut++
-	}
-	t.enc.Append(&e.state, t.buf(i), p.IP, p.L4, p.Proto)
-	switch {
-	case t.enc.TokensFull(e.state):
-		t.decide(i, ReasonTokens)
-	case t.enc.Full(e.state):
-		t.decide(i, ReasonPackets)
-	case t.opt.Active > 0 && t.clock.now-e.begun > int64(t.opt.Active):
-		t.decide(i, ReasonActive)
-	case e.list == listClosing || p.Flags&(capture.FlagFIN|capture.FlagRST) != 0:
-		t.move(i, listClosing)
-	default:
-		t.move(i, listCollecting)
-	}
-}
-
 // Holds tells whether a packet belongs to a flow in the table: whether Add
 // would join it to one rather than begin another. Like Add it does what is due,
 // so that a table which takes no new flows is empty soon after its last has
@@ -246,9 +193,17 @@ func (t *Table) Add(p *capture.Packet) {
 func (t *Table) Holds(p *capture.Packet) bool {
 	t.clock.advance(p.Time)
 	t.expire(expirePerPacket)
-	key, _ := KeyOf(p).Canonical()
+	key, swapped := KeyOf(p).Canonical()
 	i := t.find(&key, uint32(key.Hash(t.seed)))
-	return i != none && t.clock.now-t.entries[i].seen <= t.timeout[listDecided]
+	if i == none || t.clock.now-t.entries[i].seen > t.timeout[listDecided] {
+		return false
+	}
+	if p.Proto != capture.ProtoTCP || p.L4 == 0 || p.Flags&capture.FlagSYN == 0 {
+		return true
+	}
+	e := &t.entries[i]
+	c, s := e.conn, segmentOf(p) // a copy: only Add follows it
+	return c.judge(sideOf(swapped), &s, e.list == listDecided) != segOther
 }
 
 // Flush decides every flow and empties the table, in the order in which flows
@@ -332,6 +287,7 @@ func (t *Table) decide(i int32, why Reason) {
 	t.count.Verdicts[why]++
 	t.move(i, listDecided)
 	t.fill(e)
+	t.out.Marks = e.marks | t.marks(i)
 	t.out.enc, t.out.state, t.out.buf = t.enc, e.state, t.buf(i)
 	t.out.Tokens = t.tokens
 	start := time.Now()
@@ -375,7 +331,7 @@ func (t *Table) fill(e *entry) {
 		o.Key = e.key.Reverse()
 	}
 	o.Seq, o.Tag, o.First, o.Last = e.seq, e.tag, e.first, e.last
-	o.Packets, o.Bytes, o.Reason = e.packets, e.bytes, e.reason
+	o.Packets, o.Bytes, o.Reason, o.Payload = e.packets, e.bytes, e.reason, int(e.payload)
 }
 
 // move puts an entry at the tail of a list, touched now.

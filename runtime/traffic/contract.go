@@ -40,6 +40,28 @@ const (
 	BlankChecksums Blank = "checksums" // IPv4 header, TCP and UDP checksum
 )
 
+// View is what a sequence is made of.
+type View int
+
+// The views.
+const (
+	ViewPackets View = iota // packets, one after another
+	ViewStream              // what each side sent; see stream.go
+)
+
+var viewNames = []string{ViewPackets: "packets", ViewStream: "stream"}
+
+// Accept says which packets of a flow enter its sequence.
+type Accept int
+
+// What is accepted.
+const (
+	AcceptAll   Accept = iota // every packet, as it comes
+	AcceptHosts               // those that their receiver takes and that carry something new
+)
+
+var acceptNames = []string{AcceptAll: "all", AcceptHosts: "hosts"}
+
 // Limits keep a contract from asking for absurd memory per flow. A bundle's are the same: what
 // compiles runs.
 const (
@@ -47,6 +69,7 @@ const (
 	MaxSequenceBytes  = 1<<16 - 1 // packet bytes in a flow's tokens
 	MaxPackets        = 255
 	MaxBytesPerPacket = 65535
+	MaxEnough         = 1 << 20
 	MaxTimeout        = 24 * time.Hour
 )
 
@@ -72,6 +95,16 @@ type Contract struct {
 	UseSEP      bool
 	SEP         int // id after the last packet where there is room, with UseSEP
 
+	// View is what the sequence is made of, Accept which packets enter.
+	View   View
+	Accept Accept
+	// In the stream view: how many bytes of each side enter; how many of one side's are
+	// enough, so that the other's are no longer waited for; and how long the flow is
+	// quiet before it is ready, once both sides have spoken. Packets, BytesPerPacket and Blank
+	// have no meaning there, and are 0.
+	ClientBytes, ServerBytes, EnoughBytes int
+	Quiet                                 time.Duration
+
 	// A flow is ready when its tokens are full, when Packets have come, when
 	// it was quiet for CloseLinger after a FIN or RST, when it was quiet for
 	// Idle, when it is evicted, and at the end of input.
@@ -85,6 +118,7 @@ type Contract struct {
 var builtin = []Contract{
 	nepco("nepco", 2, 128),
 	nepco("nepco-bytes", 1, 256),
+	stream("nepco-stream", 128, 120),
 	raw("byte", EncodingByte, 128),
 	raw("byte-255", EncodingByte255, 128),
 }
@@ -97,6 +131,16 @@ func nepco(name string, tokenBytes, length int) Contract {
 		ValueOffset: 5, Pad: 0, UseSEP: true, SEP: 1, UseCLS: true, CLS: 2,
 		CloseLinger: 2 * time.Second, Idle: 120 * time.Second,
 	}
+}
+
+// stream is the contract that a sender can't play with: what the hosts see.
+func stream(name string, client, server int) Contract {
+	c := nepco(name, 1, 0)
+	c.View, c.Accept, c.ClientBytes, c.ServerBytes = ViewStream, AcceptHosts, client, server
+	c.Packets, c.BytesPerPacket, c.Blank = 0, 0, nil
+	c.EnoughBytes, c.Quiet = 4096, 500*time.Millisecond
+	c.Length = c.streamTokens() + 2 // CLS and SEP
+	return c
 }
 
 func raw(name string, enc Encoding, length int) Contract {
@@ -131,7 +175,11 @@ func Names() []string {
 
 // Vocab is the number of token ids, one more than the largest.
 func (c *Contract) Vocab() int {
-	return max(c.ValueOffset+1<<(8*c.TokenBytes), c.Pad+1, c.CLS+1, c.SEP+1)
+	values := c.ValueOffset + 1<<(8*c.TokenBytes)
+	if c.View == ViewStream {
+		values += numFacts
+	}
+	return max(values, c.Pad+1, c.CLS+1, c.SEP+1)
 }
 
 // Blanks reports whether a group of fields is blanked.
@@ -168,6 +216,20 @@ func (c *Contract) check() error {
 		}
 		return nil
 	}
+	packets, streams := 1, 0 // what has no meaning in a view is 0
+	if c.View == ViewStream {
+		packets, streams = 0, 1
+		switch {
+		case c.ClientBytes+c.ServerBytes == 0:
+			return bad("client_bytes", "neither side's bytes enter")
+		case len(c.Blank) > 0:
+			return bad("blank", "has no meaning in the stream view, which has no headers: write []")
+		case c.Encoding != EncodingToken:
+			return bad("encoding", "the stream view has ids that are no bytes: write token")
+		case c.Accept != AcceptHosts:
+			return bad("accept", "the stream view is what hosts see: write hosts")
+		}
+	}
 	if c.FirstLayer != "ip" {
 		return bad("first_layer", "%q is not supported: bytes are taken from the IP header on, write ip", c.FirstLayer)
 	}
@@ -185,8 +247,11 @@ func (c *Contract) check() error {
 		field     string
 		v, lo, hi int
 	}{
-		{"packets", c.Packets, 1, MaxPackets},
-		{"bytes_per_packet", c.BytesPerPacket, 1, MaxBytesPerPacket},
+		{"packets", c.Packets, 1 * packets, MaxPackets * packets},
+		{"bytes_per_packet", c.BytesPerPacket, 1 * packets, MaxBytesPerPacket * packets},
+		{"client_bytes", c.ClientBytes, 0, MaxLength * streams},
+		{"server_bytes", c.ServerBytes, 0, MaxLength * streams},
+		{"enough_bytes", c.EnoughBytes, max(c.ClientBytes, c.ServerBytes), MaxEnough * streams},
 		{"token_bytes", c.TokenBytes, 1, 2},
 		{"length", c.Length, 1, MaxLength},
 		{"value_offset", c.ValueOffset, 0, 1 << 16},
@@ -233,25 +298,51 @@ func (c *Contract) check() error {
 			return bad("encoding", "%s takes raw bytes: token_bytes 1, value_offset 0, no cls, no sep, pad below 256", c.Encoding)
 		}
 	}
-	switch n := c.PayloadTokens() * c.TokenBytes; {
-	case n < 1:
-		return bad("length", "%d leaves no room for a packet", c.Length)
+	switch n, need := c.PayloadTokens()*c.TokenBytes, c.needs(); {
+	case c.Length < need:
+		return bad("length", "%d leaves no room: %d tokens are needed at least", c.Length, need)
 	case n > MaxSequenceBytes:
 		return bad("length", "%d tokens of %d bytes are more than %d bytes of a flow", c.Length, c.TokenBytes, MaxSequenceBytes)
 	}
 	for _, f := range []struct {
 		field string
 		v, lo time.Duration
-	}{{"close_linger", c.CloseLinger, 0}, {"idle", c.Idle, time.Millisecond}} {
+	}{{"close_linger", c.CloseLinger, 0}, {"idle", c.Idle, time.Millisecond}, {"quiet", c.Quiet, time.Duration(streams) * time.Millisecond}} {
 		if f.v < f.lo || f.v > MaxTimeout || f.v%time.Millisecond != 0 {
 			return bad(f.field, "%v is not a number of whole milliseconds within %v..%v", f.v, f.lo, MaxTimeout)
 		}
 	}
-	if c.CloseLinger > c.Idle {
+	switch {
+	case c.CloseLinger > c.Idle:
 		return bad("close_linger", "%v is longer than idle, %v", c.CloseLinger, c.Idle)
+	case c.Quiet > c.Idle:
+		return bad("quiet", "%v is longer than idle, %v", c.Quiet, c.Idle)
+	case c.View == ViewPackets && c.Quiet != 0:
+		return bad("quiet", "has no meaning in the packets view: write 0ms")
 	}
 	return nil
 }
+
+// needs is the least length that leaves room for something.
+func (c *Contract) needs() int {
+	n := 1
+	if c.View == ViewStream {
+		n = c.streamTokens()
+	}
+	return n + c.Length - c.PayloadTokens()
+}
+
+// PacketBytes is how many bytes of a packet can enter, from its IP header on.
+func (c *Contract) PacketBytes() int {
+	if c.View == ViewStream {
+		return streamHeaders + max(c.ClientBytes, c.ServerBytes)
+	}
+	return c.BytesPerPacket
+}
+
+// streamHeaders are the bytes of IP and TCP headers in front of payload: the longest
+// over IPv4, and over IPv6 with 20 bytes of extensions.
+const streamHeaders = 120
 
 // PayloadTokens is the number of tokens that packet bytes can fill.
 func (c *Contract) PayloadTokens() int {

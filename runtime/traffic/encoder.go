@@ -17,6 +17,10 @@ type Encoder struct {
 type State struct {
 	Bytes   uint16 // bytes in the buffer, padding of odd packets included
 	Packets uint8  // packets added
+	// In the stream view: how many bytes of each side have come without a gap.
+	Have  [2]uint16
+	ahead uint8 // by side, as bits: bytes have come out of order
+	udp   bool
 }
 
 // NewEncoder prepares a contract.
@@ -36,7 +40,14 @@ func (e *Encoder) Contract() Contract { return e.c }
 
 // BufferSize is the bytes of buffer that one flow needs: the packets' bytes,
 // and behind them where each packet ends.
-func (e *Encoder) BufferSize() int { return e.payload + 2*e.c.Packets }
+func (e *Encoder) BufferSize() int {
+	if e.isStream() {
+		return e.c.streamBuffer()
+	}
+	return e.payload + 2*e.c.Packets
+}
+
+func (e *Encoder) isStream() bool { return e.c.View == ViewStream }
 
 // Full reports whether further packets cannot change the sequence.
 func (e *Encoder) Full(st State) bool {
@@ -64,12 +75,13 @@ const (
 // Append adds one packet to a flow's buffer. ip is the packet from its IP
 // header on, cut to the IP total length; l4 is where its TCP or UDP header
 // begins, 0 where it has none (a later fragment); proto the transport
-// protocol. ip is not kept and not changed. A flow that is Full ignores it.
+// protocol. ip is not kept and not changed. A flow that is Full ignores it. It
+// returns how many bytes were taken.
 //
 // The caller has checked the IP header: 20 bytes for IPv4, 40 for IPv6.
-func (e *Encoder) Append(st *State, buf []byte, ip []byte, l4 int, proto uint8) {
+func (e *Encoder) Append(st *State, buf []byte, ip []byte, l4 int, proto uint8) (taken int) {
 	if e.Full(*st) {
-		return
+		return 0
 	}
 	start := int(st.Bytes)
 	n := copy(buf[start:e.payload], ip[:min(len(ip), e.c.BytesPerPacket)])
@@ -85,6 +97,7 @@ func (e *Encoder) Append(st *State, buf []byte, ip []byte, l4 int, proto uint8) 
 		end++
 	}
 	st.Bytes = uint16(end)
+	return n
 }
 
 func (e *Encoder) blankFields(b []byte, l4 int, proto uint8) {
@@ -134,7 +147,9 @@ func (e *Encoder) Tokens(dst []int32, st State, buf []byte) (valid int) {
 		pos = 1
 	}
 	b, off := buf[:st.Bytes], int32(c.ValueOffset)
-	if c.TokenBytes == 2 {
+	if e.isStream() {
+		pos = e.streamTokens(dst, pos, st, buf)
+	} else if c.TokenBytes == 2 {
 		for ; len(b) >= 2; b = b[2:] {
 			dst[pos] = off + int32(binary.BigEndian.Uint16(b))
 			pos++
@@ -158,6 +173,9 @@ func (e *Encoder) Tokens(dst []int32, st State, buf []byte) (valid int) {
 // Stable is the number of leading tokens that no further packet can change:
 // what a streaming engine may already compute.
 func (e *Encoder) Stable(st State) int {
+	if e.isStream() {
+		return 0 // the first side's length stands in front
+	}
 	n := int(st.Bytes) / e.c.TokenBytes
 	if e.c.UseCLS {
 		n++
@@ -179,6 +197,9 @@ func (e *Encoder) Origin(st State, buf []byte, pos int) (o Origin, ok bool) {
 		pos--
 	}
 	at := pos * e.c.TokenBytes
+	if e.isStream() {
+		return o, false
+	}
 	if pos < 0 || at >= int(st.Bytes) {
 		return o, false
 	}

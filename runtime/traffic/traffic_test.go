@@ -11,7 +11,7 @@ import (
 )
 
 func TestBuiltins(t *testing.T) {
-	vocab := map[string]int{"nepco": 65541, "nepco-bytes": 261, "byte": 256, "byte-255": 256}
+	vocab := map[string]int{"nepco": 65541, "nepco-bytes": 261, "nepco-stream": 283, "byte": 256, "byte-255": 256}
 	hashes := map[string]string{}
 	for _, name := range Names() {
 		c, err := Named(name)

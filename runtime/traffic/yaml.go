@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -71,6 +72,29 @@ var fields = []field{
 	specialField("sep", func(c *Contract) (*bool, *int) { return &c.UseSEP, &c.SEP }),
 	durField("close_linger", func(c *Contract) *time.Duration { return &c.CloseLinger }),
 	durField("idle", func(c *Contract) *time.Duration { return &c.Idle }),
+	later(2, choiceField("view", viewNames, func(c *Contract) *View { return &c.View })),
+	later(2, choiceField("accept", acceptNames, func(c *Contract) *Accept { return &c.Accept })),
+	later(2, intField("client_bytes", func(c *Contract) *int { return &c.ClientBytes })),
+	later(2, intField("server_bytes", func(c *Contract) *int { return &c.ServerBytes })),
+	later(2, intField("enough_bytes", func(c *Contract) *int { return &c.EnoughBytes })),
+	later(2, durField("quiet", func(c *Contract) *time.Duration { return &c.Quiet })),
+}
+
+// later makes f a field of a newer version of the file.
+func later(version int, f field) field { f.since = version; return f }
+
+// choiceField is one of a few words, in the order of their values.
+func choiceField[T ~int](name string, words []string, p func(*Contract) *T) field {
+	return field{name: name,
+		get: func(c *Contract) string { return words[*p(c)] },
+		set: func(c *Contract, n *yaml.Node) error {
+			i := slices.Index(words, n.Value)
+			if n.Kind != yaml.ScalarNode || i < 0 {
+				return fmt.Errorf("%q is none of %s", clip(n.Value), strings.Join(words, ", "))
+			}
+			*p(c) = T(i)
+			return nil
+		}}
 }
 
 func strField[T ~string](name string, p func(*Contract) *T) field {

@@ -110,6 +110,7 @@ func (r *Record) appendEVENepco(b []byte) []byte {
 	b = strconv.AppendInt(b, int64(r.UsedBytes), 10)
 	b = append(b, `,"tokens":`...)
 	b = strconv.AppendInt(b, int64(r.Valid), 10)
+	b = r.appendStands(b)
 	b = r.appendSource(b)
 	if r.Latency > 0 {
 		b = append(b, `,"latency_us":`...)
@@ -132,7 +133,7 @@ func (r *Record) state() string {
 
 func (r *Record) eveReason() string {
 	switch r.Reason {
-	case flow.ReasonIdle, flow.ReasonClosed, flow.ReasonActive:
+	case flow.ReasonIdle, flow.ReasonClosed, flow.ReasonActive, flow.ReasonQuiet:
 		return "timeout"
 	case flow.ReasonEnd:
 		return "shutdown"

@@ -26,6 +26,10 @@ type Record struct {
 	Valid   int // tokens that the verdict was made from
 	// UsedPackets and UsedBytes are the packets and bytes that the tokens hold.
 	UsedPackets, UsedBytes int
+	// Payload is how many bytes of payload are among them; Marks say what else the
+	// verdict stands on.
+	Payload int
+	Marks   flow.Marks
 
 	// Source is what the verdict came of; nil leaves it out.
 	Source *Source
@@ -128,7 +132,7 @@ func (r *Record) eachAlert(f func(label string, id int)) {
 func (r *Record) FromFlow(f *flow.Flow) {
 	r.Key, r.First, r.Last, r.Packets, r.Bytes = f.Key, f.First, f.Last, f.Packets, f.Bytes
 	r.Reason, r.Valid = f.Reason, f.Valid
-	r.UsedPackets, r.UsedBytes = f.UsedPackets(), f.BytesUsed()
+	r.UsedPackets, r.UsedBytes, r.Payload, r.Marks = f.UsedPackets(), f.BytesUsed(), f.Payload, f.Marks
 }
 
 // AppendJSON appends the record as one JSON object, without a newline. Fields
@@ -149,6 +153,7 @@ func (r *Record) AppendJSON(b []byte) []byte {
 	b = appendString(b, r.Reason.String())
 	b = append(b, `,"tokens":`...)
 	b = strconv.AppendInt(b, int64(r.Valid), 10)
+	b = r.appendStands(b)
 	b = append(b, ',')
 	b = r.appendVerdicts(b)
 	b = r.appendSource(b)
@@ -158,7 +163,7 @@ func (r *Record) AppendJSON(b []byte) []byte {
 }
 
 // AppendText appends the record as one line for people, without a newline:
-// time, 5-tuple, packets, and of each output label, score, margin.
+// time, 5-tuple, packets, of each output label, score, margin, and the marks.
 func (r *Record) AppendText(b []byte) []byte {
 	b = appendTime(b, r.First)
 	b = append(b, ' ')
@@ -172,6 +177,10 @@ func (r *Record) AppendText(b []byte) []byte {
 			b = append(b, v.Output...)
 		}
 		b = v.appendText(b)
+	}
+	for i := range r.Marks.Count() {
+		b = append(b, " mark="...)
+		b = append(b, r.Marks.Name(i)...)
 	}
 	return b
 }
@@ -218,6 +227,39 @@ func (r *Record) appendEnds(b []byte, src, sport, dst, dport string) []byte {
 	b = appendName(b, dport)
 	return strconv.AppendUint(b, uint64(d.Port()), 10)
 }
+
+// appendStands appends what the verdict stands on: bytes of payload and, where there are
+// any, marks by group.
+func (r *Record) appendStands(b []byte) []byte {
+	b = append(b, `,"payload":`...)
+	b = strconv.AppendInt(b, int64(r.Payload), 10)
+	if r.Marks == 0 {
+		return b
+	}
+	for _, g := range markGroups {
+		m := r.Marks & g.marks
+		if m == 0 {
+			continue
+		}
+		b = append(b, g.head...)
+		for i := range m.Count() {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendString(b, m.Name(i))
+		}
+		b = append(b, ']')
+	}
+	if r.Marks&flow.MarkInsufficient != 0 {
+		b = append(b, `,"insufficient":true`...)
+	}
+	return b
+}
+
+var markGroups = []struct {
+	marks flow.Marks
+	head  string
+}{{flow.Incomplete, `,"incomplete":[`}, {flow.Anomaly, `,"anomaly":[`}}
 
 // appendVerdicts appends the verdicts as fields of an object: of one output its own fields, of several
 // a list of objects.

@@ -35,7 +35,7 @@ func record(t testing.TB) *Record {
 
 func TestJSON(t *testing.T) {
 	const want = `{"proto":"TCP","src":"10.0.0.1","sport":40001,"dst":"10.0.1.1","dport":443,"time":1700000000.000001000,"last":1700000003.500000000,` +
-		`"packets":[3,2],"bytes":[180,900],"reason":"tokens","tokens":128,"label":"TLS","class":2,"score":0.987654,"margin":0.333333,` +
+		`"packets":[3,2],"bytes":[180,900],"reason":"tokens","tokens":128,"payload":0,"label":"TLS","class":2,"score":0.987654,"margin":0.333333,` +
 		`"logits":[-5,0,2147483647],"scaled":[-0.5,0,1e-09],"community_id":"1:BUyepw4ZlNRKkQNW1uSjn9bUWVg="}`
 	if got := string(record(t).AppendJSON(nil)); got != want {
 		t.Errorf("\n%s, want\n%s", got, want)
@@ -134,7 +134,7 @@ func TestOutputs(t *testing.T) {
 		if got := string(r.AppendText(nil)); !strings.HasSuffix(got, "packets=5"+tc.text) {
 			t.Errorf("%s, want %s", got, tc.text)
 		}
-		if got := string(r.AppendJSON(nil)); !strings.Contains(got, `"tokens":128,`+tc.json) {
+		if got := string(r.AppendJSON(nil)); !strings.Contains(got, `"tokens":128,"payload":0,`+tc.json) {
 			t.Errorf("%s, want %s", got, tc.json)
 		}
 		events := strings.Split(string(r.AppendEVE(nil)), "\n")

@@ -1,0 +1,170 @@
+package flow
+
+import (
+	"encoding/binary"
+
+	"nepcoc/runtime/capture"
+)
+
+// assembler puts datagrams together from their fragments, which Fragments hands
+// to it in order and without duplicates, as Linux does: of fragments that overlap in
+// anything but an exact copy the whole datagram is dropped (RFC 5722, and the same for IPv4), and so is
+// one of which a fragment is missing. Its memory is of fixed size, made with
+// the first fragment; where all of it is in use, the datagram that was begun first goes.
+type assembler struct {
+	parts [assemblies]assembly
+	begun uint64
+}
+
+const (
+	assemblies = 64
+	maxPacket  = 1<<16 - 1
+)
+
+// assembly is a datagram of which the fragments up to end have come.
+type assembly struct {
+	id    datagramID
+	begun uint64 // when it was begun, by number; 0: free
+	buf   []byte // IP header and the bytes behind it; fewer than end where the capture cut them
+	head  int    // size of the header
+	end   int    // bytes behind the header that have come
+	cut   bool
+	pkt   capture.Packet // the first fragment
+}
+
+type datagramID struct {
+	src, dst [16]byte
+	id       uint32
+	proto    uint8
+	v6       bool
+}
+
+func idOf(p *capture.Packet) (d datagramID) {
+	d.id, d.proto, d.v6 = p.FragID, p.FragProto, p.V6
+	copy(d.src[:], p.Src())
+	copy(d.dst[:], p.Dst())
+	return d
+}
+
+// add takes a fragment. It reports KindOK where p has become a whole packet, else
+// what the fragment is counted as.
+func (a *assembler) add(p *capture.Packet) capture.Kind {
+	s := a.find(idOf(p))
+	if p.FragOffset == 0 {
+		if s == nil {
+			s = a.room()
+		}
+		a.begin(s, p)
+		return capture.IgnoredPart
+	}
+	if s == nil {
+		return capture.IgnoredFragment // its datagram was dropped
+	}
+	payload := p.IP[p.FragAt:]
+	size := p.Length - int(p.FragAt)
+	switch {
+	case int(p.FragOffset) < s.end:
+		// As a packet of the first fragment's flow that no host takes, so that
+		// the flow is marked.
+		s.begun = 0
+		time := p.Time
+		*p = s.pkt
+		p.IP, p.Time, p.Fragment, p.Faults = s.buf, time, false, p.Faults|capture.FaultOverlap
+		return capture.KindOK
+	case int(p.FragOffset) > s.end || s.head+s.end+size > maxPacket:
+		s.begun = 0
+		return capture.IgnoredFragment
+	}
+	s.pkt.Faults |= p.Faults
+	if s.end += size; !s.cut {
+		s.buf = append(s.buf, payload...)
+		s.cut = len(payload) < size
+	}
+	if moreFragments(p) {
+		return capture.IgnoredPart
+	}
+	s.begun = 0
+	return s.whole(p)
+}
+
+func (a *assembler) find(id datagramID) *assembly {
+	for i := range a.parts {
+		if s := &a.parts[i]; s.begun != 0 && s.id == id {
+			return s
+		}
+	}
+	return nil
+}
+
+// room is the place of a new datagram.
+func (a *assembler) room() *assembly {
+	oldest := &a.parts[0]
+	for i := range a.parts {
+		if s := &a.parts[i]; s.begun < oldest.begun {
+			oldest = s
+		}
+	}
+	return oldest
+}
+
+func (a *assembler) begin(s *assembly, p *capture.Packet) {
+	a.begun++
+	s.id, s.begun, s.pkt = idOf(p), a.begun, *p
+	s.buf = s.buf[:0]
+	if p.V6 {
+		// Headers before the fragment header say how it travels, not what it is.
+		s.buf = append(s.buf, p.IP[:40]...)
+		s.buf[6] = p.FragProto
+	} else {
+		s.buf = append(s.buf, p.IP[:p.FragAt]...)
+	}
+	s.head = len(s.buf)
+	s.buf = append(s.buf, p.IP[p.FragAt:]...)
+	s.end = p.Length - int(p.FragAt)
+	s.cut = len(p.IP) < p.Length
+}
+
+// moreFragments tells that a fragment is not the last of its datagram.
+func moreFragments(p *capture.Packet) bool {
+	if p.V6 {
+		return p.IP[p.FragAt-5]&1 != 0
+	}
+	return p.IP[6]&0x20 != 0
+}
+
+// whole makes a packet of a datagram whose last fragment is p.
+func (s *assembly) whole(p *capture.Packet) capture.Kind {
+	b, faults := s.buf, s.pkt.Faults&capture.Dropped
+	link := capture.LinkIPv6
+	if p.V6 {
+		binary.BigEndian.PutUint16(b[4:], uint16(s.end))
+	} else {
+		link = capture.LinkIPv4
+		binary.BigEndian.PutUint16(b[2:], uint16(s.head+s.end))
+		clear(b[6:8])
+		clear(b[10:12])
+		binary.BigEndian.PutUint16(b[10:], ^headerSum(b[:s.head]))
+	}
+	f := capture.Frame{Data: b, Length: s.head + s.end, Time: p.Time, Link: link}
+	kind := capture.Decode(&f, p)
+	if kind != capture.KindOK {
+		return kind
+	}
+	p.Verify(p.Length, s.pkt.Trust)
+	if p.Faults == 0 && p.Trust != capture.TrustWire {
+		// In a file: what cut the packet up did not mend the header's checksum.
+		faults &^= capture.FaultIPChecksum
+	}
+	p.Faults |= faults
+	return kind
+}
+
+// headerSum is the one's complement sum of an IPv4 header.
+func headerSum(b []byte) uint16 {
+	var sum uint32
+	for ; len(b) >= 2; b = b[2:] {
+		sum += uint32(binary.BigEndian.Uint16(b))
+	}
+	sum = sum>>16 + sum&0xffff
+	return uint16(sum>>16 + sum&0xffff)
+}

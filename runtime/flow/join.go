@@ -1,0 +1,351 @@
+package flow
+
+import (
+	"encoding/binary"
+
+	"nepcoc/runtime/capture"
+)
+
+// sideOf is the side of a packet's sender: 0 where the packet goes in the
+// direction of the canonical key.
+func sideOf(swapped bool) int {
+	if swapped {
+		return 1
+	}
+	return 0
+}
+
+// Add joins a packet to its flow. Fragments come through Fragments.
+//
+// A TCP connection is followed as its hosts do (see conn): a SYN with another
+// sequence number begins another flow where its receiver would take it for one. The direction is
+// that of the SYN; without one, of the port that servers have.
+func (t *Table) Add(p *capture.Packet) {
+	t.clock.advance(p.Time)
+	t.expire(expirePerPacket)
+
+	key, swapped := KeyOf(p).Canonical()
+	hash := uint32(key.Hash(t.seed))
+	i := t.find(&key, hash)
+	if i != none {
+		switch e := &t.entries[i]; {
+		case t.clock.now-e.seen > t.timeout[listDecided]:
+			// Idle for long enough, only its timer has not been served yet.
+			t.close(i, ReasonIdle)
+			i = none
+		case e.list == listClosing && t.clock.now-e.seen > t.timeout[listClosing]:
+			t.decide(i, ReasonClosed)
+		case e.list == listQuiet && t.clock.now-e.seen > t.timeout[listQuiet]:
+			t.decide(i, ReasonQuiet)
+		}
+	}
+	if t.hosts && p.Faults&capture.Dropped != 0 {
+		t.refuse(i, p.Faults)
+		return
+	}
+
+	from := sideOf(swapped)
+	tcp := p.Proto == capture.ProtoTCP && p.L4 != 0 && len(p.IP) >= p.L4+20
+	what := segNew
+	var seg segment
+	if tcp {
+		seg = segmentOf(p)
+		if i != none {
+			if e := &t.entries[i]; e.list != listDecided || seg.flags&capture.FlagSYN != 0 {
+				what = e.conn.judge(from, &seg, e.list == listDecided)
+			}
+		}
+	}
+	reused := false
+	if what == segOther {
+		e := &t.entries[i]
+		reused = e.list != listDecided && !e.conn.closed()
+		t.close(i, ReasonReused)
+		i = none
+	}
+	if i == none {
+		var c conn
+		if what = segNew; tcp {
+			what = c.judge(from, &seg, false)
+			if t.hosts && what == segOutside {
+				t.count.Frames[capture.RefusedSegment]++
+				return
+			}
+		}
+		i = t.insert(&key, hash)
+		e := &t.entries[i]
+		e.swapped, e.guessed = direction(p, tcp, seg.flags, swapped)
+		e.first, e.begun, e.conn, e.loss, e.state = p.Time, t.clock.now, c, t.loss, t.enc.Begin(p.Proto)
+		if reused {
+			e.marks |= MarkReused
+		}
+		if t.opt.Begun != nil {
+			e.tag = t.opt.Begun()
+		}
+	}
+
+	t.count.Frames[capture.KindOK]++
+	t.count.Bytes += uint64(p.Length)
+	e := &t.entries[i]
+	if e.guessed && tcp && what == segNew && seg.flags&capture.FlagSYN != 0 {
+		t.turn(e, swapped != (seg.flags&capture.FlagACK != 0))
+	}
+	dir := sideOf(swapped != e.swapped)
+	e.packets[dir]++
+	e.bytes[dir] += uint64(p.Length)
+	if e.list == listDecided {
+		e.last, e.seen = p.Time, t.clock.now
+		t.count.AfterVerdict++
+		// Most packets of a busy link are of such flows. Moving the flow to
+		// the list's tail touches its neighbours, so it is done now and then
+		// only; it may then leave the table up to a quarter of the timeout
+		// late, which nobody sees: what separates flows is the gap, above.
+		if t.clock.now-e.touched > t.timeout[listDecided]/4 {
+			t.move(i, listDecided)
+		}
+		return
+	}
+	if !tcp && t.repeats(e, p) {
+		what = segRepeat
+	}
+	e.mark(p, &seg, from)
+	switch what {
+	case segRepeat:
+		t.count.Repeats++
+	case segOutside:
+		t.count.Outside++
+		e.marks |= MarkOutside
+		if t.hosts {
+			return // nobody may keep a flow open with what its receiver drops
+		}
+	}
+	e.last, e.seen = p.Time, t.clock.now
+	t.take(i, p, &seg, from, dir, what)
+}
+
+// take adds a packet to an undecided flow's tokens, and decides it where it is
+// ready.
+func (t *Table) take(i int32, p *capture.Packet, seg *segment, from, dir int, what judgement) {
+	e := &t.entries[i]
+	var full, enough bool
+	switch {
+	case t.stream && (what == segNew || p.Proto == capture.ProtoTCP): // of TCP, what comes again shows whether it is the same
+		full, enough = t.put(i, p, seg, from, dir)
+	case t.stream:
+	case what == segNew || !t.hosts:
+		t.count.Taken++
+		if len(p.IP) < min(p.Length, t.enc.Wants(e.state)) {
+			t.count.Cut++
+			e.marks |= MarkCut
+		}
+		e.payload += uint32(max(0, t.enc.Append(&e.state, t.buf(i), p.IP, p.L4, p.Proto)-int(p.Payload)))
+		full, enough = t.enc.TokensFull(e.state), t.enc.Full(e.state)
+	}
+	switch {
+	case full:
+		t.decide(i, ReasonTokens)
+	case enough && t.stream:
+		t.decide(i, ReasonEnough)
+	case enough:
+		t.decide(i, ReasonPackets)
+	case t.opt.Active > 0 && t.clock.now-e.begun > int64(t.opt.Active):
+		t.decide(i, ReasonActive)
+	case e.list == listClosing || e.conn.closed():
+		t.move(i, listClosing)
+	case t.stream && t.enc.Spoken(e.state):
+		t.move(i, listQuiet)
+	default:
+		t.move(i, listCollecting)
+	}
+}
+
+// put adds a packet's payload to its side's stream.
+func (t *Table) put(i int32, p *capture.Packet, seg *segment, from, dir int) (full, enough bool) {
+	e := &t.entries[i]
+	side := &e.conn.side[from]
+	size, at := int64(0), int64(0)
+	if p.Proto == capture.ProtoTCP {
+		size, at = int64(seg.size), int64(int32(seg.seq-side.isn-1))
+		if seg.flags&capture.FlagSYN != 0 {
+			size = 0 // what comes with a SYN is not taken before the connection stands
+		}
+	} else {
+		size = int64(udpSize(p))
+		at = int64(side.next)
+		side.next += uint32(size)
+	}
+	payload := p.IP[p.Payload:]
+	payload = payload[:min(int64(len(payload)), size)]
+	if size > 0 {
+		t.count.Taken++
+		if int64(len(payload)) < size && t.enc.WantsAt(dir, at+int64(len(payload))) {
+			t.count.Cut++
+			e.marks |= MarkCut
+		}
+	}
+	had := e.state.Have
+	if t.enc.Put(&e.state, t.buf(i), dir, at, payload) {
+		e.marks |= MarkOverlap
+	}
+	e.payload += uint32(e.state.Have[0]-had[0]) + uint32(e.state.Have[1]-had[1])
+	return t.enc.StreamFull(e.state), int64(side.next-side.isn) > int64(t.enc.Contract().EnoughBytes)
+}
+
+// udpSize is the size of a datagram's payload: what is behind it is padding.
+func udpSize(p *capture.Packet) int {
+	n := int(binary.BigEndian.Uint16(p.IP[p.L4+4:]))
+	if n < 8 || n > p.Length-p.L4 {
+		n = p.Length - p.L4
+	}
+	return n - 8
+}
+
+// refuse counts a packet that no host takes. A flow that it claims to be of is
+// marked; it begins none.
+func (t *Table) refuse(i int32, f capture.Faults) {
+	kind, mark := capture.RefusedLength, MarkRefused
+	switch {
+	case f&capture.FaultOverlap != 0:
+		kind, mark = capture.RefusedOverlap, MarkOverlap
+	case f&capture.FaultIPChecksum != 0:
+		kind = capture.RefusedIPChecksum
+	case f&capture.FaultChecksum != 0:
+		kind = capture.RefusedChecksum
+	}
+	t.count.Frames[kind]++
+	if i != none {
+		t.entries[i].marks |= mark
+	}
+}
+
+// Lost tells the table that packets were dropped before they came here: flows
+// that are open, and those that begin soon, may lack some.
+func (t *Table) Lost() {
+	t.loss++
+	t.lossAt = t.clock.now
+}
+
+// afterLoss is how long after a loss a flow that begins may lack its first packets.
+const afterLoss = 1e9
+
+// marks are what can be told of a flow only when it is decided.
+func (t *Table) marks(i int32) (m Marks) {
+	e := &t.entries[i]
+	for from := range e.conn.side {
+		s := &e.conn.side[from]
+		if s.flags&sideLost != 0 || t.stream && t.enc.Gap(e.state, t.buf(i), sideOf((from == 1) != e.swapped)) {
+			m |= MarkLost
+		}
+	}
+	if e.key.Proto == capture.ProtoTCP {
+		if e.guessed {
+			m |= MarkLost // its beginning
+		}
+		if e.packets[0] == 0 || e.packets[1] == 0 {
+			m |= MarkOneSided
+		}
+	}
+	if e.reason == ReasonEvicted {
+		m |= MarkEvicted
+	}
+	if e.loss != t.loss || t.loss > 0 && e.begun-t.lossAt < afterLoss {
+		m |= MarkOverload
+	}
+	if e.payload == 0 {
+		m |= MarkInsufficient
+	}
+	return m
+}
+
+// mark looks for what a sender can use to mislead.
+func (e *entry) mark(p *capture.Packet, s *segment, from int) {
+	ttl := p.IP[8]
+	if p.V6 {
+		ttl = p.IP[7]
+	}
+	side := &e.conn.side[from]
+	if side.ttl == 0 {
+		side.ttl = ttl
+	} else if d := int(ttl) - int(side.ttl); d > farTTL || d < -farTTL {
+		e.marks |= MarkTTL
+	}
+	if s.filled {
+		e.marks |= MarkOptions
+	}
+}
+
+// farTTL is how far apart the hop limits of one side may be: routes change, but
+// not their lengths by much.
+const farTTL = 5
+
+// direction is a flow's direction by its first packet: swapped tells that of the
+// packet. guessed: no SYN has told it.
+func direction(p *capture.Packet, tcp bool, flags uint8, swapped bool) (flow, guessed bool) {
+	switch {
+	case !tcp:
+		return swapped, false
+	case flags&(capture.FlagSYN|capture.FlagACK) == capture.FlagSYN:
+		return swapped, false
+	case flags&capture.FlagSYN != 0:
+		return !swapped, true // the server's; the client's may still come
+	case serverPort(p.SrcPort) && !serverPort(p.DstPort):
+		return !swapped, true
+	}
+	return swapped, true
+}
+
+// serverPort tells ports that servers listen at: below those that systems hand
+// out to clients.
+func serverPort(port uint16) bool { return port < 1024 }
+
+// turn gives a flow the direction that a SYN shows.
+func (t *Table) turn(e *entry, swapped bool) {
+	if e.swapped != swapped && e.state == t.enc.Begin(e.key.Proto) {
+		e.swapped = swapped
+		e.packets[0], e.packets[1] = e.packets[1], e.packets[0]
+		e.bytes[0], e.bytes[1] = e.bytes[1], e.bytes[0]
+	}
+	e.guessed = false
+}
+
+// repeats tells whether a datagram is one of the last that came, seen once more
+// on its way: the same bytes but for hop limit and checksum, at nearly the same time.
+func (t *Table) repeats(e *entry, p *capture.Packet) bool {
+	d := packetDigest(p, t.clock.now)
+	for _, r := range e.recent {
+		if r == d || r == d-1<<digestBits {
+			return true
+		}
+	}
+	copy(e.recent[1:], e.recent[:3])
+	e.recent[0] = d
+	return false
+}
+
+// A digest holds the time in its upper bits, in units of 2^25 ns (34 ms): copies of
+// a packet come within one or two of them.
+const (
+	digestBits = 22
+	digestTick = 25
+)
+
+func packetDigest(p *capture.Packet, now int64) uint32 {
+	b := p.IP
+	h := uint64(p.Length)
+	skip := b[4:8] // IPv4: identification and fragment; TTL, protocol and checksum are left out
+	if p.V6 {
+		skip = b[:4]
+	}
+	h = mix(h^uint64(binary.BigEndian.Uint32(skip)), 0x9e3779b97f4a7c15)
+	at := 12
+	if p.V6 {
+		at = 8
+	}
+	for b = b[at:]; len(b) >= 8; b = b[8:] {
+		h = mix(h^binary.LittleEndian.Uint64(b), 0xd6e8feb86659fd93)
+	}
+	var tail [8]byte
+	copy(tail[:], b)
+	h = mix(h^binary.LittleEndian.Uint64(tail[:]), 0xd6e8feb86659fd93)
+	return uint32(h)&(1<<digestBits-1) | uint32(now>>digestTick)<<digestBits | 1
+}

@@ -1,0 +1,357 @@
+package flow
+
+import (
+	"encoding/binary"
+
+	"nepcoc/runtime/capture"
+)
+
+// What follows a TCP connection as its two hosts do, as far as one who only
+// listens can: which segments the receiver takes (RFC 9293, 3.10.7; RFC 5961), which of
+// them carry something new, and which SYN begins another connection.
+//
+// Where packets are missing from what we see, the hosts know better: an
+// acknowledgement says what its sender has, and what is behind a gap that it covers is
+// taken. What can't be known (the window before its scale was seen, a side
+// that never spoke) is taken to allow.
+
+// side is what is known of one end of a connection.
+type side struct {
+	isn   uint32 // sequence number of its SYN
+	next  uint32 // behind the last byte that its peer has in order
+	ack   uint32 // highest acknowledgement that it sent
+	edge  uint32 // the right edge of the window that it offered
+	shift uint8  // its window scale
+	flags uint8
+	ttl   uint8 // highest hop limit seen
+	// ahead are ranges behind a gap, in order; all zero: none.
+	ahead [2]span
+}
+
+type span struct{ from, to uint32 }
+
+// Flags of a side.
+const (
+	sideSYN   = 1 << iota // its SYN has been seen: isn and shift are known
+	sideKnown             // next is known
+	sideAcks              // it has acknowledged something: ack and edge are known
+	sideFIN               // its FIN has been taken
+	sideRST               // its RST has been taken
+	sideData              // it has sent payload
+	sideLost              // bytes of it were acknowledged that have not been seen
+)
+
+// conn is a TCP connection; the zero value has not begun.
+type conn struct {
+	side [2]side
+	// pending is the sequence number of a SYN that was not taken, of side
+	// pendingSide: an answer to it shows that its receiver has forgotten the connection.
+	pending     uint32
+	pendingSide uint8 // side + 1, 0: none
+}
+
+// judgement is what becomes of a segment.
+type judgement uint8
+
+const (
+	segNew     judgement = iota // the receiver takes it, and it carries something new
+	segRepeat                   // it carries nothing new: a retransmission, a keep-alive, a repeated acknowledgement
+	segOutside                  // outside of the window, or impossible in this state: the receiver drops it
+	segOther                    // it belongs to a connection that begins with it
+)
+
+// segment is a TCP header as far as it is needed.
+type segment struct {
+	seq, ack uint32
+	window   uint32
+	flags    uint8
+	size     uint32 // payload bytes on the wire
+	shift    uint8  // window scale of a SYN, noScale: none
+	filled   bool   // its options serve to fill the header
+}
+
+const noScale = 0xff
+
+// segmentOf reads a TCP packet's header. The payload's size is that of the
+// packet, also where the capture cut it.
+func segmentOf(p *capture.Packet) (s segment) {
+	b := p.IP[p.L4:]
+	s.seq, s.ack = binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[8:])
+	s.window, s.flags = uint32(binary.BigEndian.Uint16(b[14:])), b[13]
+	s.size = uint32(max(0, p.Length-int(p.Payload)))
+	s.shift = noScale
+	if int(p.Payload)-p.L4 > 20 {
+		s.options(b[20:min(int(p.Payload)-p.L4, len(b))])
+	}
+	return s
+}
+
+// options looks for the window scale, and for what only serves to fill the
+// header: systems pad with three NOPs at most, and use the options of
+// the registry's first 34 kinds.
+func (s *segment) options(b []byte) {
+	nops := 0
+	for len(b) > 0 {
+		kind := b[0]
+		if kind == 1 {
+			if nops++; nops > 3 {
+				s.filled = true
+			}
+			b = b[1:]
+			continue
+		}
+		nops = 0
+		switch {
+		case kind == 0:
+			s.filled = s.filled || len(b) > 4
+			return
+		case len(b) < 2 || b[1] < 2 || int(b[1]) > len(b):
+			return
+		case kind == 3 && b[1] == 3:
+			s.shift = min(b[2], 14)
+		case kind > 34:
+			s.filled = true
+		}
+		b = b[b[1]:]
+	}
+}
+
+// before tells whether a comes before b on the circle of sequence numbers.
+func before(a, b uint32) bool { return int32(a-b) < 0 }
+
+// established tells that both hosts have agreed on the connection, as far as
+// that can be seen.
+func (c *conn) established() bool {
+	return c.side[0].flags&sideKnown != 0 && c.side[1].flags&sideKnown != 0
+}
+
+// closed tells that a FIN or RST was taken.
+func (c *conn) closed() bool { return (c.side[0].flags|c.side[1].flags)&(sideFIN|sideRST) != 0 }
+
+// judge decides on a segment of side dir and, where it is taken, follows it.
+// decided says that the flow has had its verdict.
+func (c *conn) judge(dir int, s *segment, decided bool) judgement {
+	me, peer := &c.side[dir], &c.side[1-dir]
+	switch {
+	case s.flags&capture.FlagSYN != 0 && s.flags&capture.FlagRST != 0:
+		return segOutside
+	case s.flags&(capture.FlagSYN|capture.FlagACK) == capture.FlagSYN:
+		return c.judgeSYN(dir, s, decided)
+	case s.flags&capture.FlagSYN != 0:
+		return c.judgeSYNACK(dir, s)
+	case s.flags&capture.FlagRST != 0:
+		return c.judgeRST(me, peer, s)
+	case s.flags&capture.FlagACK == 0:
+		return segOutside // no host takes a segment without it
+	}
+	return c.judgeData(me, peer, s)
+}
+
+func (c *conn) judgeSYN(dir int, s *segment, decided bool) judgement {
+	me, peer := &c.side[dir], &c.side[1-dir]
+	switch {
+	case me.flags&sideSYN != 0 && s.seq == me.isn:
+		return segRepeat
+	case me.flags&sideSYN == 0 && peer.flags&sideSYN != 0 && peer.flags&sideAcks != 0 && peer.ack == s.seq+1:
+		// It was overtaken by its answer.
+		me.begin(s)
+		return segNew
+	case me.flags&(sideSYN|sideKnown) == 0 && !c.closed() && !decided:
+		// The first of its side; of both, where they open at the same time.
+		if peer.flags&sideKnown != 0 && peer.flags&sideSYN == 0 {
+			return segOther // what came before was no connection's, or another's
+		}
+		me.begin(s)
+		return segNew
+	case decided || c.closed() || !c.established():
+		return segOther
+	}
+	// In the middle of a connection: its receiver answers that it knows better
+	// (RFC 5961, 4). Should it have forgotten, it will acknowledge this one.
+	c.pending, c.pendingSide = s.seq, uint8(dir)+1
+	return segOutside
+}
+
+func (c *conn) judgeSYNACK(dir int, s *segment) judgement {
+	me, peer := &c.side[dir], &c.side[1-dir]
+	switch {
+	case int(c.pendingSide) == 2-dir && s.ack == c.pending+1:
+		return segOther
+	case me.flags&sideSYN != 0 && s.seq == me.isn:
+		if me.flags&sideAcks == 0 { // the second half of a simultaneous opening
+			me.accept(peer, s)
+			return segNew
+		}
+		return segRepeat
+	case peer.flags&sideSYN != 0 && s.ack != peer.isn+1, me.flags&(sideSYN|sideKnown) != 0:
+		return segOutside
+	}
+	me.begin(s)
+	if peer.flags&sideKnown == 0 {
+		peer.isn, peer.next = s.ack-1, s.ack
+		peer.flags |= sideKnown
+	}
+	me.accept(peer, s)
+	return segNew
+}
+
+func (c *conn) judgeRST(me, peer *side, s *segment) judgement {
+	switch {
+	case me.flags&sideKnown != 0 && s.seq != me.next && !(peer.flags&sideAcks != 0 && s.seq == peer.ack):
+		return segOutside
+	case me.flags&sideKnown == 0 && peer.flags&sideSYN != 0 && (s.flags&capture.FlagACK == 0 || s.ack != peer.isn+1):
+		return segOutside // it must refuse this very SYN
+	case me.flags&sideRST != 0:
+		return segRepeat
+	}
+	me.flags |= sideRST
+	return segNew
+}
+
+func (c *conn) judgeData(me, peer *side, s *segment) judgement {
+	size := s.size
+	if s.flags&capture.FlagFIN != 0 {
+		size++
+	}
+	if me.flags&sideKnown == 0 {
+		// From the middle: its stream begins here.
+		me.isn, me.next = s.seq-1, s.seq
+		me.flags |= sideKnown
+	} else if peer.flags&sideAcks != 0 && before(me.next, peer.ack) && !before(peer.edge, peer.ack) && peer.ack-me.next <= peer.edge-me.next {
+		// Its peer has what we have not seen.
+		me.flags |= sideLost
+		me.advance(peer.ack)
+	}
+	if peer.flags&sideKnown != 0 && before(peer.next+maxWindow, s.ack) {
+		return segOutside // acknowledges what can't have been sent
+	}
+	fresh := me.flags&sideAcks == 0 || before(me.ack, s.ack) || me.edge != me.edgeOf(peer, s)
+	end := s.seq + size
+	switch {
+	case size == 0 && before(s.seq, me.next):
+		return segRepeat // a keep-alive, or from before
+	case size > 0 && !before(me.next, end):
+		me.accept(peer, s)
+		return segRepeat
+	case peer.flags&sideAcks != 0 && before(peer.edge+1, s.seq+min(size, 1)):
+		return segOutside
+	case size == 0 && !fresh:
+		return segRepeat
+	case me.flags&sideFIN != 0 && size > 0 && before(me.next, end):
+		return segOutside // behind its end
+	}
+	me.accept(peer, s)
+	if size == 0 {
+		return segNew
+	}
+	if s.size > 0 {
+		me.flags |= sideData
+	}
+	if !before(me.next, s.seq) {
+		me.advance(end)
+		if s.flags&capture.FlagFIN != 0 && me.next == end {
+			me.flags |= sideFIN
+		}
+		return segNew
+	}
+	if me.behind(s.seq, end) {
+		return segRepeat
+	}
+	if s.flags&capture.FlagFIN != 0 {
+		me.flags |= sideFIN // early, but in the window
+	}
+	return segNew
+}
+
+// maxWindow is the largest window, RFC 7323.
+const maxWindow = 1 << 30
+
+// begin takes a side's SYN.
+func (m *side) begin(s *segment) {
+	m.isn, m.next, m.shift = s.seq, s.seq+1, s.shift
+	m.flags |= sideSYN | sideKnown
+	m.ahead = [2]span{}
+}
+
+// scale is the shift of the windows that m offers: both sides must have
+// offered one. Unknown, it is the largest.
+func (m *side) scale(peer *side) uint {
+	switch {
+	case m.flags&peer.flags&sideSYN == 0:
+		return 14
+	case m.shift == noScale || peer.shift == noScale:
+		return 0
+	}
+	return uint(m.shift)
+}
+
+// edgeOf is the right edge of the window that a segment of m offers. SYNs offer
+// unscaled windows.
+func (m *side) edgeOf(peer *side, s *segment) uint32 {
+	if s.flags&capture.FlagSYN != 0 {
+		return s.ack + s.window
+	}
+	return s.ack + s.window<<m.scale(peer)
+}
+
+// accept takes what a segment acknowledges and offers.
+func (m *side) accept(peer *side, s *segment) {
+	if s.flags&capture.FlagACK == 0 {
+		return
+	}
+	edge := m.edgeOf(peer, s)
+	if m.flags&sideAcks == 0 || before(m.ack, s.ack) {
+		m.ack = s.ack
+	}
+	if m.flags&sideAcks == 0 || before(m.edge, edge) {
+		m.edge = edge
+	}
+	m.flags |= sideAcks
+}
+
+// advance moves next to at, and on over what has come ahead of it.
+func (m *side) advance(at uint32) {
+	if before(m.next, at) {
+		m.next = at
+	}
+	for m.ahead[0] != (span{}) && !before(m.next, m.ahead[0].from) {
+		if before(m.next, m.ahead[0].to) {
+			m.next = m.ahead[0].to
+		}
+		m.ahead = [2]span{m.ahead[1]}
+	}
+}
+
+// behind notes what has come behind a gap. It reports true where that had come
+// before.
+func (m *side) behind(from, to uint32) (repeat bool) {
+	for i := range m.ahead {
+		a := &m.ahead[i]
+		switch {
+		case *a == (span{}):
+			*a = span{from, to}
+			return false
+		case !before(from, a.from) && !before(a.to, to):
+			return true
+		case !before(a.to, from) && !before(to, a.from):
+			// They touch: one.
+			if before(from, a.from) {
+				a.from = from
+			}
+			if before(a.to, to) {
+				a.to = to
+			}
+			if i == 0 && m.ahead[1] != (span{}) && !before(a.to, m.ahead[1].from) {
+				if before(a.to, m.ahead[1].to) {
+					a.to = m.ahead[1].to
+				}
+				m.ahead[1] = span{}
+			}
+			return false
+		case before(to, a.from) && i == 0:
+			m.ahead = [2]span{{from, to}, *a}
+			return false
+		}
+	}
+	return false // more gaps than we keep: taken, should it come again, too
+}
