@@ -15,7 +15,7 @@ import (
 )
 
 // A caseRow is one command over a file of the shared test data's cases: inputs
-// that went wrong when the product was tried. Rows are added by the
+// that were once answered wrongly. Rows are added by the
 // cases_NAME_test.go files, one per subject.
 type caseRow struct {
 	file string   // below the folder of cases, "" where a row is not about one file
@@ -39,7 +39,7 @@ var caseFolders = []string{
 }
 
 // caseElsewhere names files that a row uses beside its own, or that another
-// test reads: pattern below the folder of cases, and why.
+// test reads: pattern below the folder of cases, and why. A test that it names exists.
 var caseElsewhere = map[string]string{
 	"*/case.json":       "describes the case",
 	"outputs/README.md": "describes the case",
@@ -93,12 +93,28 @@ func TestCases(t *testing.T) {
 	}
 }
 
-// Every file of the folders of cases is used: a case that no test reads is a
-// finding that can come back.
+// Every file of the folders of cases is used, and a case without files names the test that stands for
+// it: one that no test reads is a finding that can come back.
 func TestCasesComplete(t *testing.T) {
 	dir := testfiles.Path(t, "cases")
+	tests := allTests(t)
+	for pattern, why := range caseElsewhere {
+		for _, name := range regexp.MustCompile(`\bTest\w+`).FindAllString(why, -1) {
+			if !tests[name] {
+				t.Errorf("%s: there is no %s", pattern, name)
+			}
+		}
+	}
 	for _, folder := range caseFolders {
-		err := filepath.WalkDir(filepath.Join(dir, folder), func(path string, d fs.DirEntry, err error) error {
+		files, err := os.ReadDir(filepath.Join(dir, folder))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if len(files) == 1 && !strings.Contains(caseElsewhere[folder+"/case.json"], "Test") {
+			t.Errorf("no test stands for %s, which has no files", folder)
+		}
+		err = filepath.WalkDir(filepath.Join(dir, folder), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
 				return err
 			}
@@ -122,4 +138,24 @@ func TestCasesComplete(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// allTests are the names of the repository's tests.
+func allTests(t *testing.T) map[string]bool {
+	t.Helper()
+	tests, declared := make(map[string]bool), regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	err := filepath.WalkDir(testfiles.Root(t), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range declared.FindAllSubmatch(text, -1) {
+			tests[string(m[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tests
 }

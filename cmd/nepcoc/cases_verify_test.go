@@ -172,18 +172,14 @@ func TestSeveralOutputs(t *testing.T) {
 
 // A figure that is no number is null in JSON, and the judgement is that of the text form.
 func TestNoNumber(t *testing.T) {
-	for name, tc := range map[string]struct {
-		code int
-		not  string
-	}{
-		"dead-branch": {0, "NaN"}, "dead-relu": {0, "NaN"}, "expect-nan": {1, ""}, "head-all-zero": {0, "NaN"}, "head-zero": {0, "NaN"},
-		"one-class": {0, "NaN"}, "same-flow": {0, "NaN"},
+	for name, code := range map[string]int{
+		"dead-branch": 0, "dead-relu": 0, "expect-nan": 1, "head-all-zero": 0, "head-zero": 0, "one-class": 0, "same-flow": 0,
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := func(ext string) string { return testfiles.Path(t, "cases", "27-json-nan", name+ext) }
 			bundle := compiled(t, file(".onnx"), file(".cal.npz"))
 			text, js := both(t, bundle, "--model", file(".onnx"), "--tensors", file(".ev.npz"))
-			text.says(t, tc.code)
+			text.says(t, code)
 			if out := text.stdout + js.stdout; strings.Contains(out, "NaN") || strings.Contains(out, "Inf") {
 				t.Errorf("shows a figure that is no number:\n%s", out)
 			}
