@@ -13,9 +13,9 @@ import (
 	"nepcoc/internal/files"
 	"nepcoc/runtime/agent"
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/classify"
 	"nepcoc/runtime/engine"
 	"nepcoc/runtime/kernels/cpu"
-	"nepcoc/runtime/refexec"
 )
 
 func newSelftest() *cobra.Command {
@@ -87,34 +87,22 @@ type executorReport struct {
 	Differ string  `json:"differ,omitempty"` // the first difference
 }
 
-// run computes the outputs of one input. The result is valid until the next call.
-type run func(tokens []int32, valid int) ([][]int32, error)
-
-// binder binds a program to this machine and says which kernels it uses, if any.
-type binder func(p *bundle.Program) (f run, kernels string, err error)
-
-// executors bind a program each in its own way; all must agree to the bit.
+// executors bind a program each in its own way, and say which kernels they use, if any; all must agree
+// to the bit.
 var executors = []struct {
 	name string
-	bind binder
+	bind func(*bundle.Bundle) (x classify.Executor, kernels string, err error)
 }{
-	{"reference", func(p *bundle.Program) (run, string, error) {
-		x, err := refexec.New(p)
-		if err != nil {
-			return nil, "", err
-		}
-		return x.Run, "", nil
+	{"reference", func(b *bundle.Bundle) (classify.Executor, string, error) {
+		x, err := classify.Reference(b)
+		return x, "", err
 	}},
-	{"engine", func(p *bundle.Program) (run, string, error) {
-		e, err := engine.Bind(p, engine.Options{})
+	{"engine", func(b *bundle.Bundle) (classify.Executor, string, error) {
+		e, err := engine.Bind(b.Program, engine.Options{})
 		if err != nil {
 			return nil, "", err
 		}
-		c, out := e.NewContext(), e.NewOutput()
-		return func(tokens []int32, valid int) ([][]int32, error) {
-			err := c.Run(tokens, valid, out)
-			return out, err
-		}, e.KernelPath(), nil
+		return e.NewContext(), e.KernelPath(), nil
 	}},
 }
 
@@ -140,59 +128,40 @@ func selftest(path string, c *agent.Config) (*selftestReport, error) {
 	for _, p := range cpu.Available() {
 		r.Features = append(r.Features, p.String())
 	}
-	if len(b.Golden) == 0 {
-		return nil, fmt.Errorf("%s: no golden vectors in it, so nothing can be proved: compile it again", path)
-	}
 	for _, x := range executors {
-		e, kernels, err := golden(b, x.name, x.bind)
+		e := executorReport{Name: x.name}
+		kernels, err := e.prove(b, x.bind)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s executor: %w", path, x.name, err)
 		}
 		r.OK = r.OK && e.Differ == ""
 		r.Kernels = kernels // the engine's, which comes last
-		r.Executors = append(r.Executors, *e)
+		r.Executors = append(r.Executors, e)
 	}
 	return r, nil
 }
 
-// golden runs all golden vectors through one executor.
-func golden(b *bundle.Bundle, name string, bind binder) (*executorReport, string, error) {
+// prove runs the golden vectors through an executor, and measures it.
+func (e *executorReport) prove(b *bundle.Bundle, bind func(*bundle.Bundle) (classify.Executor, string, error)) (kernels string, err error) {
 	start := time.Now()
-	f, kernels, err := bind(b.Program)
+	x, kernels, err := bind(b)
 	if err != nil {
-		return nil, "", err
+		return "", err
 	}
-	e := &executorReport{Name: name, BindUS: time.Since(start).Microseconds()}
+	e.BindUS = time.Since(start).Microseconds()
 	var times []time.Duration
-	for i := range b.Golden {
-		g := &b.Golden[i]
+	e.Equal, e.Differ, err = classify.Prove(b, func(tokens []int32, valid int, out [][]int32) error {
 		start := time.Now()
-		got, err := f(g.Tokens, g.Valid)
-		if err != nil {
-			return nil, "", fmt.Errorf("golden vector %d: %w", i, err)
-		}
+		err := x.Run(tokens, valid, out)
 		times = append(times, time.Since(start))
-		if d := difference(b.Program, g.Logits, got); d == "" {
-			e.Equal++
-		} else if e.Differ == "" {
-			e.Differ = fmt.Sprintf("golden vector %d, %s", i, d)
-		}
+		return err
+	})
+	if err != nil {
+		return "", err
 	}
 	slices.Sort(times)
 	e.P50US = float64(times[len(times)/2].Nanoseconds()) / 1000
-	return e, kernels, nil
-}
-
-// difference names the first logit that differs.
-func difference(p *bundle.Program, want, got [][]int32) string {
-	for i, w := range want {
-		for j := range w {
-			if got[i][j] != w[j] {
-				return fmt.Sprintf("output %q: logit %d is %d, want %d", p.Outputs[i].Name, j, got[i][j], w[j])
-			}
-		}
-	}
-	return ""
+	return kernels, nil
 }
 
 func (r *selftestReport) failure() error {
