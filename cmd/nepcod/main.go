@@ -1,6 +1,6 @@
 // Nepcod is the agent: it runs compiled bundles on the card.
 //
-// It is one static binary without cgo and imports runtime/... only; the
+// It is one static binary without cgo, made of runtime/... and internal/... only; the
 // compiler and its dependencies stay at home. internal/arrows enforces that.
 //
 // Exit codes: 0 all is well; 1 an input is bad or a check failed, with one

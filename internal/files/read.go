@@ -3,7 +3,7 @@
 // a symbolic link for what it points to, a device, FIFO or socket for something
 // to read from and write to but never to replace.
 //
-// It imports the standard library only, so every room may use it. Errors begin with
+// It imports the standard library and internal/interrupt only, so every room may use it. Errors begin with
 // the name that the user gave.
 package files
 

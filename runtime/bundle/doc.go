@@ -42,7 +42,8 @@
 // What changes otherwise, and what a new version takes, is said at formats.
 //
 //	1 the first
-//	2 sizes.parameters, notes.error, target.requires and the values' scale, which no
+//	2 new: name, model.version, view; the outputs' kind, thresholds and first_alert_id.
+//	  sizes.parameters, notes.error, target.requires and the values' scale, which no
 //	  compiler ever set, are gone; so are the plan's arena and offsets, which no engine followed, while
 //	  it now follows the tile
 //
@@ -54,6 +55,6 @@
 // decoder allocate is bounded by a multiple of the file's size. The executors
 // then trust what they are handed.
 //
-// The package imports the standard library and a zstd codec; no other package
-// of the runtime.
+// Of the runtime the package imports traffic only, for the bounds of an input. A zstd codec
+// is all that comes from elsewhere.
 package bundle

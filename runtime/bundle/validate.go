@@ -130,7 +130,7 @@ func isFinite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 // rule is what holds for every step of an operator.
 type rule struct {
 	minIn, maxIn int
-	params       func(*Step) bool // the operator's parameters are set
+	params       func(*Step) bool // the operator's parameters are set; nil: it has none
 	check        func(*checker, *Step) error
 }
 
@@ -146,24 +146,19 @@ var rules = map[string]rule{
 	OpLayerNorm:  {1, 1, func(s *Step) bool { return s.LayerNorm != nil }, (*checker).layerNorm},
 	OpConcat:     {1, MaxValues, func(s *Step) bool { return s.Concat != nil }, (*checker).concat},
 	OpSlice:      {1, 1, func(s *Step) bool { return s.Slice != nil }, (*checker).slice},
-	OpFlatten:    {1, 1, func(*Step) bool { return true }, (*checker).flatten},
+	OpFlatten:    {1, 1, nil, (*checker).flatten},
 }
 
 // step checks one step and records what it says about its output.
 func (c *checker) step(i int, s *Step) error {
 	r := rules[s.Op]
 	set := 0
-	for _, is := range []bool{s.TokenTable != nil, s.GatedConv != nil, s.Conv != nil, s.Pool != nil, s.WindowPool != nil,
-		s.Lut != nil, s.Add != nil, s.Mul != nil, s.LayerNorm != nil, s.Concat != nil, s.Slice != nil} {
-		if is {
+	for _, other := range rules {
+		if other.params != nil && other.params(s) {
 			set++
 		}
 	}
-	want := 1
-	if s.Op == OpFlatten {
-		want = 0
-	}
-	if !r.params(s) || set != want {
+	if own := r.params != nil; own && (set != 1 || !r.params(s)) || !own && set != 0 {
 		return errors.New("must have its own parameters and no other's")
 	}
 	if len(s.In) < r.minIn || len(s.In) > r.maxIn {
