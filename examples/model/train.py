@@ -1,8 +1,9 @@
-"""Trains the demonstration model on the testbed's training capture and exports it to ONNX.
+"""Trains a demonstration model on the testbed's training capture and exports it to ONNX.
 
-    python3 train.py [--epochs N] [--out FOLDER]      (Debian: apt-get install python3-torch python3-onnx)
+    python3 train.py [--view packets|stream] [--epochs N] [--out FOLDER]      (Debian: apt-get install python3-torch python3-onnx)
 
-Writes demo.onnx, demo.labels.txt (in the order of the outputs) and prints accuracy and macro-F1. The number of
+Writes demo.onnx, or of the stream view stream.onnx, with its labels (in the order of the outputs) and prints accuracy
+and macro-F1. The number of
 epochs is fixed beforehand and the test capture is only looked at when training is over. Seeded, and on one
 thread, so the same libraries give the same model.
 """
@@ -10,6 +11,7 @@ import argparse
 import math
 import os
 import random
+import subprocess
 import sys
 import time
 
@@ -20,7 +22,8 @@ from torch.nn import functional as F
 
 import flows
 
-VOCAB, LENGTH, EMBED, HIDDEN = 261, 256, 32, 64
+LENGTH, EMBED, HIDDEN = 256, 32, 64
+VOCAB = {"packets": 261, "stream": 283}
 LAYERS, KERNEL, RESIDUAL_EVERY = 5, 4, 2
 MASK = 4
 
@@ -48,9 +51,9 @@ class Layer(nn.Module):
 
 
 class Nepco(nn.Module):
-    def __init__(self, labels):
+    def __init__(self, labels, vocab):
         super().__init__()
-        self.embed = nn.Embedding(VOCAB, EMBED)
+        self.embed = nn.Embedding(vocab, EMBED)
         self.project = nn.Linear(EMBED, HIDDEN)
         self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
         self.norms = nn.ModuleDict({str(i): nn.LayerNorm(HIDDEN) for i in range(LAYERS) if self.ends_block(i)})
@@ -74,8 +77,21 @@ class Nepco(nn.Module):
         return self.head(torch.tanh(self.hidden(best)))
 
 
-def load(folder, split, classes=None):
-    src, seg, names, rows = flows.load(f"{folder}/{split}.pcap", f"{folder}/{split}.csv", 1, LENGTH)
+def load(folder, split, view, classes=None):
+    """Token ids, mask, class and description of a split's labelled flows."""
+    if view == "packets":
+        src, seg, names, rows = flows.load(f"{folder}/{split}.pcap", f"{folder}/{split}.csv", 1, LENGTH)
+        rows = [f"{r['src']} {r['sport']} -> {r['dst']} {r['dport']}, {r['npkts']} packets" for r in rows]
+    else:
+        # A stream's tokens are the agent's to make: segments in order, what hosts drop left out.
+        here = os.path.dirname(os.path.abspath(__file__))
+        args = ["go", "run", "./tokens", "nepco-stream", os.path.abspath(f"{folder}/{split}.pcap"), os.path.abspath(f"{folder}/{split}.csv")]
+        lines = [line.split("\t") for line in subprocess.run(args, cwd=here, check=True, capture_output=True, text=True).stdout.splitlines()]
+        names, rows = [n for n, _, _ in lines], [r for _, r, _ in lines]
+        src, seg = (np.zeros((len(lines), LENGTH), np.int64) for _ in range(2))
+        for i, (_, _, tokens) in enumerate(lines):
+            ids = [int(t) for t in tokens.split()]
+            src[i, : len(ids)], seg[i, : len(ids)] = ids, 1
     classes = classes or sorted(set(names))
     label = torch.tensor([classes.index(n) for n in names])
     return torch.from_numpy(src), torch.from_numpy(seg), label, rows, classes
@@ -95,17 +111,12 @@ def macro_f1(got, want, classes):
     return sum(scores) / classes
 
 
-def report(model, folder, split, classes):
-    src, seg, want, rows, _ = load(folder, split, classes)
+def report(model, folder, split, view, classes):
+    src, seg, want, rows, _ = load(folder, split, view, classes)
     got = predict(model, src, seg)
     print(f"{split}: {len(want)} flows, accuracy {(got == want).float().mean():.4f}, macro-F1 {macro_f1(got, want, len(classes)):.4f}")
-    for name, pick in (("IPv4", lambda r: ":" not in r["src"]), ("IPv6", lambda r: ":" in r["src"]),
-                       ("TCP over IPv6", lambda r: ":" in r["src"] and r["proto"] == "6")):
-        some = torch.tensor([pick(r) for r in rows])
-        print(f"  {name}: {int((got == want)[some].sum())} of {int(some.sum())} right")
     for i in (got != want).nonzero().flatten().tolist():
-        r = rows[i]
-        print(f"  wrong: {classes[want[i]]} taken for {classes[got[i]]}: {r['src']} {r['sport']} -> {r['dst']} {r['dport']}, {r['npkts']} packets")
+        print(f"  wrong: {classes[want[i]]} taken for {classes[got[i]]}: {rows[i]}")
 
 
 def train(model, src, seg, label, epochs, batch=32):
@@ -140,6 +151,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default=f"{here}/../testbed", help="folder of train, calib and test captures")
     parser.add_argument("--out", default=here)
+    parser.add_argument("--view", choices=["packets", "stream"], default="packets")
     parser.add_argument("--epochs", type=int, default=20)
     args = parser.parse_args()
 
@@ -149,15 +161,16 @@ def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
 
-    src, seg, label, _, classes = load(args.data, "train")
-    model = Nepco(len(classes))
+    name = {"packets": "demo", "stream": "stream"}[args.view]
+    src, seg, label, _, classes = load(args.data, "train", args.view)
+    model = Nepco(len(classes), VOCAB[args.view])
     train(model, src, seg, label, args.epochs)
     for split in ("train", "calib", "test"):
-        report(model, args.data, split, classes)
-    export(model, f"{args.out}/demo.onnx")
-    with open(f"{args.out}/demo.labels.txt", "w") as f:
+        report(model, args.data, split, args.view, classes)
+    export(model, f"{args.out}/{name}.onnx")
+    with open(f"{args.out}/{name}.labels.txt", "w") as f:
         f.writelines(c + "\n" for c in classes)
-    print(f"{args.out}/demo.onnx: {os.path.getsize(args.out + '/demo.onnx')} bytes")
+    print(f"{args.out}/{name}.onnx: {os.path.getsize(args.out + f'/{name}.onnx')} bytes")
 
 
 if __name__ == "__main__":

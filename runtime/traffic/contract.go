@@ -118,7 +118,7 @@ type Contract struct {
 var builtin = []Contract{
 	nepco("nepco", 2, 128),
 	nepco("nepco-bytes", 1, 256),
-	stream("nepco-stream", 128, 120),
+	stream("nepco-stream", 128, 120, 256),
 	raw("byte", EncodingByte, 128),
 	raw("byte-255", EncodingByte255, 128),
 }
@@ -134,12 +134,11 @@ func nepco(name string, tokenBytes, length int) Contract {
 }
 
 // stream is the contract that a sender can't play with: what the hosts see.
-func stream(name string, client, server int) Contract {
-	c := nepco(name, 1, 0)
+func stream(name string, client, server, length int) Contract {
+	c := nepco(name, 1, length)
 	c.View, c.Accept, c.ClientBytes, c.ServerBytes = ViewStream, AcceptHosts, client, server
 	c.Packets, c.BytesPerPacket, c.Blank = 0, 0, nil
 	c.EnoughBytes, c.Quiet = 4096, 500*time.Millisecond
-	c.Length = c.streamTokens() + 2 // CLS and SEP
 	return c
 }
 
