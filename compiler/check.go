@@ -26,6 +26,14 @@ func Check(ctx context.Context, o Options) (*Result, error) {
 	o.Calib, o.CalibLabels, o.Method, o.MaxDisagreement = "", "", quantize.Methods()[0], 1
 	c := &compilation{ctx: ctx, Options: o, checking: true}
 	if err := c.run(); err != nil {
+		if o.Contract == nil && !o.Features && c.numbers {
+			// No model of bytes, but perhaps one of features: without data nothing else tells.
+			o.Features = true
+			if res, ferr := Check(ctx, o); ferr == nil {
+				res.Inputs[0].Means += "; as bytes the model doesn't compile, and bytes or features can't be told without data (--features)"
+				return res, nil
+			}
+		}
 		return nil, err
 	}
 	if _, err := bundle.Encode(c.res.Bundle, bundle.Options{}); err != nil {

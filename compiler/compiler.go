@@ -40,6 +40,9 @@ type Options struct {
 	// Contract is the traffic contract; nil picks the built-in that the
 	// model's vocabulary belongs to.
 	Contract *traffic.Contract
+	// Features: the model's numbers are features of a flow, not bytes. Numbers that can't be bytes
+	// are taken as features by themselves; see domain.go.
+	Features bool
 	// View is what is read of captures, for calibration here and wherever the bundle runs.
 	View bundle.View
 	// Outputs say what the model's outputs mean; those that aren't named here are what the
@@ -160,6 +163,7 @@ type compilation struct {
 	checking   bool // random inputs, no bundle
 	src        *source
 	settled    bool // settle has spoken
+	numbers    bool // an input holds numbers, which may be bytes or features
 	// dataErr is what is wrong with the calibration data, or with what lies beside the model.
 	dataErr error
 }
@@ -192,16 +196,15 @@ func (c *compilation) compile() error {
 	if err != nil {
 		return err
 	}
-	c.res.Info, c.src = info, src
-	encoding, err := c.inputEncoding(g)
-	if err != nil {
-		return err
-	}
+	c.res.Info, c.src, c.numbers = info, src, numberInput(g) != nil
 	pctx := &passes.Context{Options: passes.Options{
-		ByteEncoding: encoding, Method: c.Method, TableStep: c.TableStep,
+		Method: c.Method, TableStep: c.TableStep,
 		MaxDisagreement: c.MaxDisagreement, MaxRelError: maxRelError,
 		Target: passes.Machine{L2: c.res.Target.L2, Share: c.res.Target.Share()},
 	}}
+	if err := c.inputDomain(g, &pctx.Options); err != nil {
+		return err
+	}
 	pctx.Calibrate = func(g *ir.Graph, observe func(*ir.Value, *ir.Tensor)) error {
 		// Errors of the calibration data are no fault of the model or of the
 		// pass that asked for them: they are reported as they are.
@@ -258,7 +261,7 @@ func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(
 		c.arrays, err = calibrate.IsArrays(c.Calib)
 	}
 	c.settled = true
-	c.res.Inputs = inputs(local, c.Contract != nil)
+	c.res.Inputs = c.inputs(local)
 	if refused := c.settle(g, local); refused != nil || err != nil {
 		return cmp.Or(refused, err)
 	}
@@ -277,7 +280,7 @@ func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(
 	}
 	c.res.Notes = append(c.res.Notes, c.calib.Notes...)
 	inputs := c.calib.Spread(measureInputs)
-	float, err := calibrate.Float(g, inputs, func(done int) { c.progress("running the float model", done, len(inputs)) })
+	float, err := calibrate.Float(cmp.Or(local.Original, g), inputs, func(done int) { c.progress("running the float model", done, len(inputs)) })
 	if err != nil {
 		return err
 	}
@@ -287,6 +290,10 @@ func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(
 
 // chooseContract settles the traffic contract and checks it against the model.
 func (c *compilation) chooseContract(l passes.Local) error {
+	if l.Features != nil {
+		c.noContract = true
+		return nil
+	}
 	if c.Contract != nil {
 		c.contract = *c.Contract
 	} else {

@@ -1,45 +1,67 @@
 package compiler
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"math"
+	"slices"
 
 	"nepcoc/compiler/calibrate"
 	"nepcoc/compiler/npz"
 	"nepcoc/compiler/onnx"
+	"nepcoc/internal/files"
 	"nepcoc/ir"
 	"nepcoc/passes"
+	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/traffic"
 )
 
-// inputEncoding says how a model's input of numbers stands for bytes. The traffic contract
-// decides; without one the calibration arrays show it, and "" leaves it to the type of the input. Numbers
-// that are no bytes are features: they are refused.
-func (c *compilation) inputEncoding(g *ir.Graph) (string, error) {
-	if c.ByteEncoding != "" {
-		return c.ByteEncoding, nil
+// inputDomain says what the numbers of a model's input mean: o's ByteEncoding or Features. The traffic contract
+// decides; without one --features or the calibration arrays, and if these show nothing the type of the
+// input does.
+func (c *compilation) inputDomain(g *ir.Graph, o *passes.Options) error {
+	switch {
+	case c.Features && c.Contract != nil:
+		return inFile(c.Model, errors.New("--features says that the input holds no bytes, the traffic contract (given, or beside the model) says which bytes it holds: leave out one of the two"))
+	case c.Features && numberInput(g) == nil:
+		return inFile(c.Model, errors.New("no input holds numbers, features can't be token ids: leave out --features"))
 	}
-	if c.Contract != nil {
-		if c.Contract.Encoding == traffic.EncodingToken {
-			return "", nil
+	switch {
+	case c.ByteEncoding != "":
+		o.ByteEncoding = c.ByteEncoding
+		return nil
+	case c.Contract != nil:
+		if c.Contract.Encoding != traffic.EncodingToken {
+			o.ByteEncoding = string(c.Contract.Encoding)
 		}
-		return string(c.Contract.Encoding), nil
+		return nil
+	case c.checking:
+		if c.Features {
+			o.Features = slices.Repeat([]bundle.Range{{-1, 1}}, numberInput(g).Type.Len()) // as good as any
+		}
+		return nil
 	}
-	if arrays, err := calibrate.IsArrays(c.Calib); c.checking || err != nil || !arrays {
-		return "", nil // what is wrong with the file is said where it is read
+	// What is wrong with the file itself is said where it is read.
+	if arrays, err := calibrate.IsArrays(c.Calib); err != nil {
+		return nil
+	} else if !arrays {
+		if c.Features {
+			return fmt.Errorf("%s: features can't be read from packets: calibrate with an .npz of them", files.Show(c.Calib))
+		}
+		return nil
 	}
 	f, err := npz.Open(c.Calib)
 	if err != nil {
-		return "", nil
+		return nil
 	}
-	var problems []onnx.Problem
-	encoding := ""
 	for _, v := range g.Inputs {
 		if v.Type.DType != ir.F32 || !f.Has(v.Name) {
 			continue
 		}
 		t, err := f.Array(v.Name)
 		if err != nil {
-			return "", nil
+			return nil
 		}
 		x, ok := t.Floats()
 		if !ok {
@@ -47,18 +69,54 @@ func (c *compilation) inputEncoding(g *ir.Graph) (string, error) {
 		}
 		e, at := domain(x)
 		switch {
+		case c.Features && v == numberInput(g), at >= 0 && !onGrid(x):
+			if o.Features, err = calibrate.Ranges(c.Calib, f, v.Name, v.Type.Len()); err != nil {
+				return err
+			}
 		case at >= 0:
-			problems = append(problems, onnx.Problem{Kind: onnx.Unsupported, File: c.Model, Node: v.Name, Op: "input", Opset: c.res.Info.Opset, Shapes: []string{v.Type.String()},
-				Reason: fmt.Sprintf("holds numbers that are no bytes, neither 0..255 nor divided by 255 (element %d of %s in %s is %g): features of a flow, which packets can't give, and which an integer program has no input for", at, v.Name, c.Calib, x[at]),
-				WayOut: "if they are bytes with a mean and a deviation, say so in a traffic contract (encoding: (byte-127.5)/127.5; --contract FILE); else train on the bytes of the packets, or quantize the features to 256 levels as token ids before the model"})
+			return &onnx.Refusal{File: c.Model, Problems: []onnx.Problem{{Kind: onnx.Unsupported, File: c.Model, Node: v.Name, Op: "input", Opset: c.res.Info.Opset, Shapes: []string{v.Type.String()},
+				Reason: fmt.Sprintf("holds numbers on a grid of at most 256 steps, neither 0..255 nor divided by 255 (element %d of %s in %s is %g): bytes with a mean and a deviation, or features of a flow", at, v.Name, c.Calib, x[at]),
+				WayOut: "if they are bytes, say so in a traffic contract (encoding: (byte-127.5)/127.5; --contract FILE); if they are features, --features"}}}
 		case e != "":
-			encoding = string(e)
+			o.ByteEncoding = string(e)
 		}
 	}
-	if problems != nil {
-		return "", &onnx.Refusal{File: c.Model, Problems: problems}
+	return nil
+}
+
+// numberInput is the first input that can hold features.
+func numberInput(g *ir.Graph) *ir.Value {
+	for _, v := range g.Inputs {
+		if v.Type.DType == ir.F32 {
+			return v
+		}
 	}
-	return encoding, nil
+	return nil
+}
+
+// onGrid says that numbers lie on a grid as bytes do: at most 256 of one distance.
+func onGrid(x []float64) bool {
+	seen := make(map[float64]bool)
+	for _, v := range x {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return false
+		}
+		if seen[v] = true; len(seen) > 256 {
+			return false
+		}
+	}
+	levels := slices.Sorted(maps.Keys(seen))
+	step := math.Inf(1)
+	for i := 1; i < len(levels); i++ {
+		step = min(step, levels[i]-levels[i-1])
+	}
+	for _, v := range levels {
+		n := (v - levels[0]) / step
+		if n > 255.5 || math.Abs(n-math.Round(n)) > 0.02 {
+			return false
+		}
+	}
+	return true
 }
 
 // domain is the encoding of bytes that numbers have, "" where all are 0 or 1, as those of a mask are; at is the
@@ -95,7 +153,17 @@ type Input struct {
 }
 
 // inputs says how the model's inputs are read.
-func inputs(l passes.Local, given bool) []Input {
+func (c *compilation) inputs(l passes.Local) []Input {
+	given := c.Contract != nil
+	if l.Features != nil {
+		means := fmt.Sprintf("%d features, each in %d levels of its range in the calibration data; no packets", l.Length, bundle.FeatureLevels)
+		if c.checking {
+			means = fmt.Sprintf("%d features, each in %d levels of its range; no packets", l.Length, bundle.FeatureLevels)
+		} else if !c.Features {
+			means += "; if they are bytes with a mean and a deviation, a traffic contract says so (encoding: (byte-MEAN)/DEVIATION)"
+		}
+		return []Input{{l.TokenInput, means}}
+	}
 	means := fmt.Sprintf("token ids 0..%d", l.Vocab-1)
 	if mean, deviation, ok := traffic.Encoding(l.Encoding).Affine(); ok {
 		means = "bytes 0..255 as " + l.Encoding
@@ -106,7 +174,11 @@ func inputs(l passes.Local, given bool) []Input {
 		case given:
 			means += ", as the traffic contract says"
 		case l.TokenType.DType == ir.F32:
-			means += "; a traffic contract says otherwise (encoding: byte, byte/255, (byte-MEAN)/DEVIATION)"
+			if means += "; a traffic contract says otherwise (encoding: byte, byte/255, (byte-MEAN)/DEVIATION)"; c.checking {
+				means += "; float input: bytes or features can't be told without data (--features)"
+			} else {
+				means += ", --features that they are no bytes"
+			}
 		}
 	}
 	all := []Input{{l.TokenInput, fmt.Sprintf("%d %s", l.Length, means)}}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"nepcoc/ir"
+	"nepcoc/runtime/bundle"
 )
 
 // Pass is one rewrite of the graph.
@@ -55,6 +56,8 @@ type Options struct {
 	// ByteEncoding says how a numeric input stands for bytes: see traffic.Encoding.
 	// Empty: "byte" for integer inputs, "byte/255" for float.
 	ByteEncoding string
+	// Features are the ranges of an input of features, one per position; nil: it holds tokens or bytes.
+	Features []bundle.Range
 	// Method forces one calibration method; empty: the one that measures best.
 	Method string
 	// TableStep makes the 8-bit rows of a token table multiples of it, so that
@@ -143,6 +146,10 @@ type Local struct {
 	// PadToken is, of a model that is masked but has no mask input, the token
 	// that it masks.
 	PadToken int
+	// Features, of a model that reads features of a flow, are what their ids stand for, per
+	// position. Original is then the model as it reads the features themselves, in canonical operators.
+	Features []bundle.Range
+	Original *ir.Graph
 	// TokenInput and MaskInput are the model's own names of the inputs.
 	TokenInput, MaskInput string
 	// TokenType and MaskType are their types after the canonical pass.

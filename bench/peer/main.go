@@ -226,7 +226,7 @@ func readSet(path string, b *bundle.Bundle) (*calibrate.Set, error) {
 
 // encoding says how a model's input stands for a byte; see traffic.Contract.
 func encoding(b *bundle.Bundle) (string, error) {
-	if b.Manifest.Contract.YAML == "" {
+	if b.Manifest.Contract.YAML == "" && b.Manifest.Model.Features == nil {
 		return "", nil
 	}
 	c, err := classify.Contract(b)

@@ -13,7 +13,7 @@ import (
 )
 
 func newCheck() *cobra.Command {
-	var asJSON bool
+	var asJSON, features bool
 	var contract string
 	var labels []string
 	var output outputFlag
@@ -35,7 +35,7 @@ Exit codes: 0 the model compiles; 1 it does not; 2 wrong command line.`,
 			}
 			progress := cli.NewProgress(cmd.ErrOrStderr())
 			progress.Update("checking", 0, 0)
-			o := compiler.Options{Model: args[0], Outputs: output.outputs}
+			o := compiler.Options{Model: args[0], Outputs: output.outputs, Features: features}
 			o.Find(contract, labels)
 			res, err := compiler.Check(cmd.Context(), o)
 			progress.Done()
@@ -68,7 +68,7 @@ Exit codes: 0 the model compiles; 1 it does not; 2 wrong command line.`,
 			return nil
 		},
 	}
-	inputFlags(cmd.Flags(), &contract, &labels)
+	inputFlags(cmd.Flags(), &contract, &labels, &features)
 	cmd.Flags().Var(&output, cli.OutputFlag, "NAME=KIND[:LABEL,...][@THRESHOLD,...], what an output of the model means (see compile)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd

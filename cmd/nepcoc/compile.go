@@ -26,7 +26,7 @@ type compileFlags struct {
 	labels, unknown []string
 	maxDisagreement float64
 	tableStep       int
-	json            bool
+	json, features  bool
 	view            bundle.ViewOverride
 }
 
@@ -45,7 +45,8 @@ of the kind that the card will see are enough.
 
 The traffic contract says which bytes of a flow the model sees. Without
 --contract, MODEL.contract.yaml beside the model is used, else the built-in whose
-vocabulary is the model's. Labels: one class name per line, in the order of
+vocabulary is the model's. Without one, numbers in an .npz that can't be bytes are features of a flow: each
+is read in 255 levels of its range there, and the bundle takes arrays, no packets. Labels: one class name per line, in the order of
 the model's outputs; MODEL.labels.txt beside the model is found by itself.
 
 An output's kind follows from the model: several logits or a softmax are classes, one of which is given;
@@ -67,7 +68,7 @@ on; several sigmoids are labels, any number of them. --output NAME=KIND says oth
 	fl.StringVar(&f.name, "name", "", "what events and metrics call the bundle (default: the model's file name without its ending)")
 	fl.StringVar(&f.modelVersion, "model-version", "", "version of the model, for events and metrics (default: what the model says of itself)")
 	fl.StringVar(&f.target, "target", "bf3", "machine to plan for: "+targetNames())
-	inputFlags(fl, &f.contract, &f.labels)
+	inputFlags(fl, &f.contract, &f.labels, &f.features)
 	fl.StringVar(&f.calibLabels, "calib-labels", "", "CSV of the calibration capture's labels: calibrates the scores (temperature)")
 	fl.StringArrayVar(&f.unknown, "unknown-threshold", nil, "score below which verdicts are unknown; NAME=SCORE for one output of several")
 	fl.StringVar(&f.method, "method", "", "force a calibration method ("+strings.Join(quantize.Methods(), ", ")+") instead of the one that measures best")
@@ -84,10 +85,11 @@ on; several sigmoids are labels, any number of them. --output NAME=KIND says oth
 	return cmd
 }
 
-// inputFlags are the files that belong to a model; see compiler.Options.Find.
-func inputFlags(fl *pflag.FlagSet, contract *string, labels *[]string) {
+// inputFlags are the files that belong to a model, see compiler.Options.Find, or what stands for one.
+func inputFlags(fl *pflag.FlagSet, contract *string, labels *[]string, features *bool) {
 	fl.StringVar(contract, "contract", "", "traffic contract: a YAML file or a built-in ("+strings.Join(traffic.Names(), ", ")+")")
 	fl.StringArrayVar(labels, "labels", nil, "file of class names, one per line; once per output of the model")
+	fl.BoolVar(features, "features", false, "the model's numbers are features of a flow, not bytes, even if they look like bytes: for arrays only")
 }
 
 func targetNames() string {
@@ -132,7 +134,7 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	if err != nil {
 		return cli.UsageError("--unknown-threshold %w", err)
 	}
-	o.Unknown, o.Outputs = unknown, f.outputs
+	o.Unknown, o.Outputs, o.Features = unknown, f.outputs, f.features
 	for _, input := range append([]string{model, f.calib, f.contract, f.calibLabels, f.sign}, f.labels...) {
 		if f.file == input && !files.IsStdin(input) || files.Same(f.file, input) {
 			return cli.UsageError("--output %s would overwrite an input", f.file)

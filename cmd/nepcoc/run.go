@@ -65,7 +65,7 @@ the scaled logits of each sample.
 				return err
 			}
 			if arrays {
-				err = runArrays(w, b, c, args[1], asJSON)
+				err = runArrays(cmd.ErrOrStderr(), w, b, c, args[1], asJSON)
 			} else {
 				r.format = (*verdict.Record).AppendText
 				if asJSON {
@@ -156,10 +156,13 @@ func (o *captureRun) run(stderr, w io.Writer, b *bundle.Bundle, c *classify.Clas
 }
 
 // runArrays classifies samples of an .npz by the names that exports use.
-func runArrays(w io.Writer, b *bundle.Bundle, c *classify.Classifier, path string, asJSON bool) error {
+func runArrays(stderr, w io.Writer, b *bundle.Bundle, c *classify.Classifier, path string, asJSON bool) error {
 	set, err := calibrate.ForBundle(path, b)
 	if err != nil {
 		return err
+	}
+	for _, note := range set.Notes {
+		fmt.Fprintf(stderr, "nepcoc: note: %s\n", note)
 	}
 	for i, in := range set.Inputs {
 		res, err := c.Run(in.Tokens, in.Valid)

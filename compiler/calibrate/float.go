@@ -10,12 +10,14 @@ import (
 	"nepcoc/ir/eval"
 )
 
-// tensors builds the inputs of a localized graph.
+// tensors builds the inputs of a localized graph, or, from features, those of the model's own.
 func tensors(g *ir.Graph, in Input) map[string]*ir.Tensor {
 	m := make(map[string]*ir.Tensor)
 	for _, v := range g.Inputs {
 		t := &ir.Tensor{Type: v.Type}
-		if len(v.Type.Shape) == 0 {
+		if v.Type.DType == ir.F32 {
+			t.Data = in.Features
+		} else if len(v.Type.Shape) == 0 {
 			t.Data = []int64{int64(in.Valid)}
 		} else {
 			ids := make([]int64, len(in.Tokens))

@@ -30,6 +30,8 @@ import (
 type Input struct {
 	Tokens []int32
 	Valid  int
+	// Features, of a model that reads them, are what the tokens are levels of.
+	Features []float32
 }
 
 // Set is a list of inputs and where they came from.
@@ -127,6 +129,12 @@ func FromArrays(path string, local passes.Local) (*Set, error) {
 			return nil, fmt.Errorf("%s: %d rows of %q but %d of %q", path, len(rows), local.TokenInput, len(mask), local.MaskInput)
 		}
 	}
+	if local.Features != nil {
+		if err := s.features(rows, local); err != nil {
+			return nil, err
+		}
+		return s, errors.Join(s.extras(f, len(rows)), s.notEmpty())
+	}
 	for i, row := range rows {
 		in := Input{Tokens: make([]int32, len(row)), Valid: len(row)}
 		for p, x := range row {
@@ -151,7 +159,7 @@ func FromArrays(path string, local passes.Local) (*Set, error) {
 // names of the arrays.
 func ForBundle(path string, b *bundle.Bundle) (*Set, error) {
 	m := &b.Manifest.Model
-	local := passes.Local{Length: b.Program.Length, Vocab: b.Program.Vocab, TokenInput: m.TokenInput, MaskInput: m.MaskInput}
+	local := passes.Local{Length: b.Program.Length, Vocab: b.Program.Vocab, TokenInput: m.TokenInput, MaskInput: m.MaskInput, Features: m.Features}
 	if m.PadToken != nil {
 		local.Masked, local.PadToken = true, *m.PadToken
 	}

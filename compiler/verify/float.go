@@ -9,8 +9,9 @@ import (
 	"nepcoc/runtime/bundle"
 )
 
-// floatModel is the graph that the integer program was made from.
-type floatModel struct{ g *ir.Graph }
+// floatModel is the graph g that the integer program was made from, and the one that gives the model's own
+// outputs: another where the model reads features, of which the program sees levels.
+type floatModel struct{ g, own *ir.Graph }
 
 // compare runs all inputs through float (where there is a model) and integer.
 func (v *verifier) compare(front *floatModel) error {
@@ -25,7 +26,7 @@ func (v *verifier) compare(front *floatModel) error {
 	float := make([][][]float32, len(p.Outputs))
 	if front != nil {
 		n := len(v.set.Inputs)
-		float, err = calibrate.Oracle(front.g, v.set.Inputs, func(done int) { v.progress("running the float model", done, n) })
+		float, err = calibrate.Oracle(front.own, v.set.Inputs, func(done int) { v.progress("running the float model", done, n) })
 		if err != nil {
 			return err
 		}

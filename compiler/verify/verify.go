@@ -11,6 +11,7 @@
 package verify
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -316,11 +317,11 @@ func (v *verifier) front() (*floatModel, error) {
 		return nil, nil
 	}
 	v.progress("reading the model", 0, 0)
-	var opts passes.Options
+	opts := passes.Options{Features: v.b.Manifest.Model.Features}
 	if c, err := classify.Contract(v.b); err == nil && c.Encoding != traffic.EncodingToken {
 		opts.ByteEncoding = string(c.Encoding) // as the compile understood the model's input
 	}
-	g, info, _, err := compiler.Front(v.Model, opts)
+	g, info, found, err := compiler.Front(v.Model, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -328,5 +329,5 @@ func (v *verifier) front() (*floatModel, error) {
 		return nil, fmt.Errorf("%s is not the model that %s was compiled from: its SHA-256 is %.12s..., the bundle's %.12s...; compile again, or verify with %s",
 			v.Model, v.Bundle, info.SHA256, want, v.b.Manifest.Model.File)
 	}
-	return &floatModel{g}, nil
+	return &floatModel{g, cmp.Or(found.Local.Original, g)}, nil
 }

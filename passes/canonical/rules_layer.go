@@ -465,6 +465,11 @@ func batchNorm(l *lowering, n *ir.Node, x *view) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(x.axes) >= 2 && x.axes[1] == position && !slices.Contains(x.axes, channel) {
+		if x, err = l.vector(x); err != nil { // numbers used as one vector
+			return nil, err
+		}
+	}
 	if len(x.axes) < 2 || x.axes[1] == position || x.axes[1] == unit && x.channels() != 1 {
 		return nil, refuse("transpose to [batch, channels, length]", "the normalised axis is not the channels")
 	}

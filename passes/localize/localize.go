@@ -56,6 +56,7 @@ type region struct {
 	data     *ir.Value // the model's input of tokens or bytes
 	mask     *ir.Value // the model's mask input, or nil
 	encoding string
+	levels   bool      // data are levels of features
 	tokens   *ir.Value // the new inputs
 	valid    *ir.Value
 	problems ir.Problems
@@ -72,6 +73,14 @@ func run(ctx *passes.Context, g *ir.Graph) (*ir.Graph, error) {
 	}
 	local := &ctx.Report.Local
 	*local = passes.Local{TokenInput: r.data.Name, TokenType: r.data.Type, Length: r.data.Type.Shape[0], Encoding: r.encoding}
+	if f := ctx.Options.Features; f != nil {
+		local.Original = g.Clone()
+		var err error
+		if local.Features, err = r.readFeatures(f); err != nil {
+			return nil, err
+		}
+		local.Encoding = r.encoding
+	}
 	r.tokens = r.newInput("tokens", local.Length)
 	if r.mask != nil {
 		local.MaskInput, local.MaskType, local.Masked = r.mask.Name, r.mask.Type, true
@@ -253,6 +262,14 @@ func (r *region) findInputs(ctx *passes.Context) error {
 				return bad(fmt.Sprintf("input %q holds numbers, and %q is no encoding of bytes as numbers", r.data.Name, e), `say byte, byte/255 or (byte-MEAN)/DEVIATION in the traffic contract`)
 			}
 			r.encoding = e
+		}
+	}
+	if ctx.Options.Features != nil {
+		switch {
+		case len(embedded) > 0 || r.data.Type.DType != ir.F32 || len(r.data.Type.Shape) != 2:
+			return bad(fmt.Sprintf("input %q holds token ids, no features", r.data.Name), "leave out --features")
+		case r.mask != nil:
+			return bad(fmt.Sprintf("input %q is a mask, and features of a flow have no padding", r.mask.Name), "export the model without the mask")
 		}
 	}
 	if m := r.mask; m != nil && (m.Type.Len() != r.data.Type.Shape[0]) {

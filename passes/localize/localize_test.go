@@ -1,12 +1,24 @@
 package localize_test
 
 import (
+	"math"
 	"testing"
 
 	"nepcoc/passes"
 	"nepcoc/passes/internal/passtest"
 	"nepcoc/passes/localize"
+	"nepcoc/runtime/bundle"
 )
+
+// features are ranges of n features: 0 to 1, 0 to 10, ...; the last is always 7.
+func features(n int) passes.Options {
+	r := make([]bundle.Range, n)
+	for i := range r {
+		r[i] = bundle.Range{0, math.Pow10(i)}
+	}
+	r[n-1] = bundle.Range{7, 7}
+	return passes.Options{Features: r}
+}
 
 func TestGolden(t *testing.T) {
 	noMask := []string{"mul", "add", "cast", "Where", "Equal"}
@@ -33,6 +45,11 @@ func TestGolden(t *testing.T) {
 		{Name: "bytes_direct", Has: []string{"embed", "flatten"}},
 		{Name: "bytes_raw", Has: []string{"embed"}, Not: []string{"cast"}},
 		{Name: "bytes_unknown", Refused: true, Options: passes.Options{ByteEncoding: "nibble"}},
+		{Name: "features", Has: []string{"embed", "flatten", "affine", "linear"}, Not: []string{"sub", "div"}, Options: features(3)},
+		{Name: "features_convolved", Has: []string{"embed", "conv"}, Not: []string{"sub", "mul", "affine"}, Options: features(3)},
+		{Name: "features_refused", Refused: true, Options: features(3)},
+		{Name: "features_scaled_twice", Refused: true, Options: features(3)},
+		{Name: "features_of_another_model", Refused: true, Options: features(4)},
 		{Name: "squeeze_excite", Refused: true},
 		{Name: "two_inputs", Refused: true},
 	})

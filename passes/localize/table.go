@@ -6,6 +6,7 @@ import (
 	"nepcoc/ir"
 	"nepcoc/ir/eval"
 	"nepcoc/passes/internal/edit"
+	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/traffic"
 )
 
@@ -95,8 +96,11 @@ func (r *region) factors(v *ir.Value, table *ir.Tensor) []*ir.Value {
 	return append([]*ir.Value{e.Inputs[1]}, n.Inputs[1:]...)
 }
 
-// vocabulary is the number of rows of the embedding tables, 256 for bytes.
+// vocabulary is the number of rows of the embedding tables, 256 for bytes, or a feature's levels.
 func (r *region) vocabulary() (int, error) {
+	if r.levels {
+		return bundle.FeatureLevels, nil
+	}
 	if r.encoding != "token" {
 		return 256, nil
 	}

@@ -223,6 +223,14 @@ func TestHostileSections(t *testing.T) {
 	}
 }
 
+// featured makes a bundle one of features: they have more ids than its table has rows.
+func featured(b *Bundle) {
+	table := &b.Program.Tensors[b.Program.Steps[embedStep].TokenTable.Table]
+	table.Shape = []int{FeatureLevels, table.Shape[1]}
+	table.Data = make([]byte, FeatureLevels*table.Shape[1])
+	b.Program.Vocab, b.Manifest.Model.Features, b.Manifest.Contract = FeatureLevels, make([]Range, b.Program.Length), Contract{}
+}
+
 func TestManifestAndGoldenAreChecked(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -249,6 +257,15 @@ func TestManifestAndGoldenAreChecked(t *testing.T) {
 		{"figures", func(b *Bundle) { b.Manifest.Accuracy.Cosine = math.Inf(1) }, "manifest: json: unsupported value"},
 		{"folder", func(b *Bundle) { b.Manifest.Model.File = "a/b.onnx" }, "a name without folders"},
 		{"control characters", func(b *Bundle) { b.Manifest.Outputs[0].Labels[1] = "\x1b[2J" }, `output "logits": "\x1b[2J" holds characters`},
+		{"features of other ids", func(b *Bundle) { b.Manifest.Model.Features = make([]Range, b.Program.Length) }, "features: 6 ranges for 6 positions of 11 ids, want one each and 255 ids"},
+		{"features and packets", func(b *Bundle) {
+			featured(b)
+			b.Manifest.Contract.YAML = "x"
+		}, "they come with a traffic contract"},
+		{"feature without end", func(b *Bundle) {
+			featured(b)
+			b.Manifest.Model.Features[4][1] = 1e300
+		}, "range 4 reaches to 1e+300"},
 		{"golden length", func(b *Bundle) { b.Golden[1].Tokens = b.Golden[1].Tokens[1:] }, "golden vector 1: input has 5 tokens"},
 		{"golden token", func(b *Bundle) { b.Golden[0].Tokens[2] = 11 }, "golden vector 0: token 2 is 11"},
 		{"golden negative token", func(b *Bundle) { b.Golden[0].Tokens[2] = -1 }, "golden vector 0: token 2 is -1"},

@@ -47,6 +47,9 @@ type Model struct {
 	TokenInput string `json:"token_input,omitempty"`
 	MaskInput  string `json:"mask_input,omitempty"`
 	PadToken   *int   `json:"pad_token,omitempty"`
+	// Features are the ranges of the numbers that the model reads, one per position: they are features of
+	// a flow, not bytes. None: the model reads tokens or bytes.
+	Features []Range `json:"features,omitempty"`
 }
 
 // Target is what the bundle was tuned for. It runs anywhere: all kernels compute the same bits.
@@ -115,6 +118,9 @@ func (m *Manifest) validate(p *Program) error {
 	}
 	if strings.ContainsAny(m.Model.File, `/\`) {
 		return fmt.Errorf("model file %q must be a name without folders", m.Model.File)
+	}
+	if err := m.features(p); err != nil {
+		return fmt.Errorf("features: %w", err)
 	}
 	if err := m.View.Validate(); err != nil {
 		return fmt.Errorf("view: %w", err)

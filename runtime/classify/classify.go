@@ -128,6 +128,10 @@ func real(p int32) float64 { return float64(p) / bundle.ProbabilityOne }
 
 // Contract is the traffic contract that a bundle's model was trained with.
 func Contract(b *bundle.Bundle) (traffic.Contract, error) {
+	if b.Manifest.Model.Features != nil {
+		return traffic.Contract{}, fmt.Errorf("the bundle's model %s reads features, not bytes: it can't read packets; give it arrays (.npz) with %q, or train a model on the bytes of packets",
+			b.Manifest.Model.File, b.Manifest.Model.TokenInput)
+	}
 	if b.Manifest.Contract.YAML == "" {
 		return traffic.Contract{}, fmt.Errorf("the bundle has no traffic contract, so it can't read packets: compile %s again with --contract", b.Manifest.Model.File)
 	}

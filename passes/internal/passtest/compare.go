@@ -9,6 +9,7 @@ import (
 	"nepcoc/ir"
 	"nepcoc/ir/eval"
 	"nepcoc/passes"
+	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/traffic"
 )
 
@@ -78,6 +79,13 @@ func Adapt(t testing.TB, g *ir.Graph, sample map[string]*ir.Tensor, l passes.Loc
 			}
 			tokens := make([]int64, len(x))
 			for i := range x {
+				if l.Features != nil { // the sample becomes what its levels stand for
+					id, _ := l.Features[i].ID(x[i])
+					mid, half := l.Features[i].Affine()
+					sample[l.TokenInput].Data.([]float32)[i] = float32(mid + half*(2*float64(id)/(bundle.FeatureLevels-1)-1))
+					tokens[i] = int64(id)
+					continue
+				}
 				if b, ok := traffic.Encoding(l.Encoding).Byte(x[i]); ok {
 					x[i] = float64(b)
 				}
