@@ -24,7 +24,7 @@ KERNELS    := ./runtime/kernels/... ./runtime/engine
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := build
-.PHONY: help build dist demo test check fmt vet lint stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer cycles clean
+.PHONY: help build dist demo test check fmt vet lint stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer cycles evasion clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -117,6 +117,13 @@ bench-peer: ## ONNX Runtime against nepcoc on one core; MODELS="a.onnx ..." choo
 
 cycles: ## count and estimate the Arm kernels anew (docs/arm-cycles.md; qemu-user, llvm-mca 16 or later)
 	$(GO) run ./runtime/kernels/internal/cycles -o docs/arm-cycles.md
+
+# The tables of docs/evasion.md: the example's flows, changed in all ways, in three contracts.
+evasion: build ## what senders and networks can do to verdicts (docs/evasion.md)
+	@mkdir -p $(BUILD)
+	@for m in stream demo-hosts demo; do \
+		$(BIN)/nepcoc compile $(MODEL)/$${m%-hosts}.onnx --contract $(MODEL)/$$m.contract.yaml --calib $(TESTBED)/calib.pcap --name $$m -o $(BUILD)/$$m.nepco > /dev/null && \
+		$(BIN)/nepcoc bench $(BUILD)/$$m.nepco --evasion --pcap $(TESTBED)/test.pcap --labels $(TESTBED)/test.csv && echo; done
 
 clean: ## remove what was built
 	rm -rf $(BIN) $(BUILD) dist

@@ -18,6 +18,8 @@ import (
 
 func newBench() *cobra.Command {
 	var threads, length, chunk int
+	var evade bool
+	var pcap, labels string
 	var seconds float64
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -31,16 +33,37 @@ over, as the worst traffic would.
 With --stream N it also measures how long the verdict takes after the last chunk, when
 a flow's tokens come N at a time, against the same length at once.
 
+With --evasion it measures no time: it changes the flows of a labelled capture in all the ways in which
+senders, networks and mirrors can (what hosts drop, repeat, cut otherwise, fragment, reorder), and says
+how many verdicts stay right and how many of the others carry a mark.
+
 Figures are of this machine, now: compare only figures of one run.
 ` + exitCodes,
 		Example: `  nepcoc bench model.nepco
   nepcoc bench model.nepco --threads 2 --length 32 --json
-  nepcoc bench model.nepco --stream 32`,
+  nepcoc bench model.nepco --stream 32
+  nepcoc bench model.nepco --evasion --pcap test.pcap --labels test.csv`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b, err := files.Read(args[0], bundle.Read)
 			if err != nil {
 				return err
+			}
+			if evade != (pcap != "") || evade != (labels != "") {
+				return cli.UsageError("--evasion, --pcap and --labels go together")
+			}
+			if evade {
+				progress := cli.NewProgress(cmd.ErrOrStderr())
+				r, err := benchEvasion(b, pcap, labels, progress)
+				progress.Done()
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return cli.JSON(cmd.OutOrStdout(), r)
+				}
+				r.print(cmd.OutOrStdout())
+				return nil
 			}
 			if length == 0 {
 				length = b.Program.Length
@@ -71,6 +94,9 @@ Figures are of this machine, now: compare only figures of one run.
 	fl.IntVar(&length, "length", 0, "tokens per flow (default: a full input)")
 	fl.IntVar(&chunk, "stream", 0, "also measure flows that come in chunks of this many tokens")
 	fl.Float64Var(&seconds, "seconds", 2, "how long to measure")
+	fl.BoolVar(&evade, "evasion", false, "change the flows of --pcap and say what becomes of their verdicts")
+	fl.StringVar(&pcap, "pcap", "", "with --evasion: capture of the flows")
+	fl.StringVar(&labels, "labels", "", "with --evasion: CSV of the capture's labels")
 	fl.BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
 }

@@ -14,7 +14,7 @@ type Seen struct {
 	Valid  int
 	Marks  flow.Marks
 	// Flows is how many flows it sees with the flow's 5-tuple. This is the first that goes on once
-	// the flow itself has begun.
+	// the flow itself has begun; where none does, the last.
 	Flows int
 }
 
@@ -25,10 +25,12 @@ func See(c traffic.Contract, packets []Packet, first int64) (s Seen, err error) 
 	if err != nil {
 		return s, err
 	}
-	best := ^uint64(0)
+	best, own := ^uint64(0), false
 	in, err := flow.NewInput(flow.Options{Encoder: enc, Capacity: 16, Ready: func(f *flow.Flow) {
-		if s.Flows++; f.Last >= first && f.Seq < best {
-			best = f.Seq
+		s.Flows++
+		switch late := f.Last >= first; {
+		case late && (!own || f.Seq < best), !late && !own:
+			own, best = late, f.Seq
 			s.Tokens, s.Valid, s.Marks = append(s.Tokens[:0], f.Tokens...), f.Valid, f.Marks
 		}
 	}})
