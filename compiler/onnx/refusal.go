@@ -38,7 +38,7 @@ const (
 // ranks order kinds by what has to change: 0 the file itself, 1 the model's architecture,
 // 2 parts of it, 3 how it was exported, 4 what lies beside it.
 var ranks = map[Kind]int{
-	Damaged: 0, Structure: 0,
+	Damaged: 0, OtherFile: 0, Structure: 0, FormatVersion: 0,
 	Attention: 1, Recurrence: 1, ControlFlow: 1, CustomDomain: 1, Quantized: 1, UnknownOp: 1,
 	Unsupported: 2, Shape: 2, NonFinite: 2, TooLarge: 2,
 	OpsetVersion: 3, ElementType: 3, ExternalData: 3, DynamicLength: 3, BatchSize: 3,

@@ -91,8 +91,8 @@ func TestStress(t *testing.T) {
 			runtime.ReadMemStats(&after)
 			mem := after.TotalAlloc - before.TotalAlloc
 			t.Logf("%d bytes: %v, %d MiB, error: %t", len(data), took.Round(time.Millisecond), mem>>20, err != nil)
-			if took > 10*time.Second || mem > 300<<20 {
-				t.Errorf("%d bytes took %v and %d MiB", len(data), took, mem>>20)
+			if mem > 300<<20 { // what else is quadratic shows in the time, which is the machine's, too
+				t.Errorf("%d bytes took %d MiB", len(data), mem>>20)
 			}
 		})
 	}
