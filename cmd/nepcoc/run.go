@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -104,13 +103,13 @@ func meaningless(cmd *cobra.Command, why string, flags ...string) error {
 }
 
 func newClassifier(b *bundle.Bundle, executor string) (*classify.Classifier, error) {
-	make, ok := map[string]func(*bundle.Bundle) (classify.Executor, error){
+	bind, ok := map[string]func(*bundle.Bundle) (classify.Executor, error){
 		"engine": classify.Engine, "ref": classify.Reference,
 	}[executor]
 	if !ok {
 		return nil, cli.UsageError("--executor %q: want engine or ref", executor)
 	}
-	x, err := make(b)
+	x, err := bind(b)
 	if err != nil {
 		return nil, err
 	}
@@ -153,82 +152,4 @@ func (o *captureRun) run(stderr, w io.Writer, b *bundle.Bundle, c *classify.Clas
 		fmt.Fprintf(stderr, "nepcoc: note: %s\n", note)
 	}
 	return nil
-}
-
-// runArrays classifies samples of an .npz by the names that exports use.
-func runArrays(stderr, w io.Writer, b *bundle.Bundle, c *classify.Classifier, path string, asJSON bool) error {
-	set, err := calibrate.ForBundle(path, b)
-	if err != nil {
-		return err
-	}
-	for _, note := range set.Notes {
-		fmt.Fprintf(stderr, "nepcoc: note: %s\n", note)
-	}
-	for i, in := range set.Inputs {
-		res, err := c.Run(in.Tokens, in.Valid)
-		if err != nil {
-			return fmt.Errorf("%s, sample %d: %w", path, i, err)
-		}
-		for h, l := range c.Logits() {
-			head := &c.Heads[h]
-			line := fmt.Appendf(nil, "sample=%d output=%s", i, head.Name)
-			if asJSON {
-				line = fmt.Appendf(nil, `{"sample":%d,"output":%s`, i, strconv.Quote(head.Name))
-			}
-			line = appendVerdict(line, head, &res[h], asJSON)
-			if asJSON {
-				line = append(line, `,"logits":[`...)
-			} else {
-				line = append(line, " logits="...)
-			}
-			for k, x := range l {
-				if k > 0 {
-					line = append(line, ',')
-				}
-				line = strconv.AppendInt(line, int64(x), 10)
-			}
-			if asJSON {
-				line = append(line, `],"scaled":[`...)
-			} else {
-				line = append(line, " scaled="...)
-			}
-			for k, x := range l {
-				if k > 0 {
-					line = append(line, ',')
-				}
-				line = strconv.AppendFloat(line, float64(x)*head.Scale, 'g', 6, 64)
-			}
-			if asJSON {
-				line = append(line, `]}`...)
-			}
-			if _, err := w.Write(append(line, '\n')); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// appendVerdict appends what an output says of a sample; of values it says nothing.
-func appendVerdict(line []byte, h *classify.Head, r *classify.Result, asJSON bool) []byte {
-	switch {
-	case h.Kind == bundle.KindValues:
-	case h.Kind == bundle.KindLabels:
-		names := []string{}
-		for _, l := range r.Given {
-			names = append(names, h.Labels[l.Index])
-		}
-		if !asJSON {
-			return fmt.Appendf(line, " labels=%s", strings.Join(names, ","))
-		}
-		for i := range names {
-			names[i] = strconv.Quote(names[i])
-		}
-		return fmt.Appendf(line, `,"labels":[%s]`, strings.Join(names, ","))
-	case asJSON:
-		return fmt.Appendf(line, `,"label":%s,"class":%d`, strconv.Quote(h.Labels[r.Class]), r.Class)
-	default:
-		return fmt.Appendf(line, " label=%s", h.Labels[r.Class])
-	}
-	return line
 }
