@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -118,6 +119,33 @@ func TestArm64Constants(t *testing.T) {
 				t.Fatal(err)
 			}
 			same(t, model, calib)
+		})
+	}
+	// Ranges of features, and what the model does to the features first, reach bundle and weights.
+	features, values := filepath.Join(dir, "features.npz"), make([]float32, 64*12)
+	for i := range values {
+		values[i] = float32(rng.NormFloat64() * math.Pow(7, float64(i%12)-6))
+	}
+	npzfile.Write(t, features, map[string]npzfile.Array{"x": {Shape: []int{64, 12}, Data: values}})
+	for name, layer := range map[string]func(g *onnxmodel.Model, x string) string{
+		"linear": func(g *onnxmodel.Model, x string) string {
+			return g.Op("Gemm", onnxmodel.Attrs{"transB": 1}, x, g.Random(8, 12), g.Random(8))
+		},
+		"convolved": func(g *onnxmodel.Model, x string) string {
+			x = g.Op("Conv", onnxmodel.Attrs{"kernel_shape": []int{3}}, g.Unsqueeze(x, 1), g.Random(8, 1, 3), g.Random(8))
+			return g.Reduce("ReduceMax", x, 0, 2)
+		},
+	} {
+		t.Run("features, "+name, func(t *testing.T) {
+			g := onnxmodel.New(17)
+			x := g.Op("Sub", nil, g.Input("x", onnxmodel.F32, -1, 12), g.Random(12))
+			x = g.Op("Relu", nil, layer(g, g.Op("Mul", nil, x, g.Uniform(-3, 3, 12))))
+			g.Output(g.Op("Gemm", onnxmodel.Attrs{"transB": 1}, x, g.Random(3, 8)), onnxmodel.F32)
+			model := filepath.Join(dir, "features.onnx")
+			if err := os.WriteFile(model, g.Bytes(), 0o666); err != nil {
+				t.Fatal(err)
+			}
+			same(t, model, features)
 		})
 	}
 	t.Run("lora", func(t *testing.T) {
