@@ -1,11 +1,12 @@
 package cpu
 
 import (
-	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+
+	"nepcoc/internal/testfiles"
 )
 
 func TestChoose(t *testing.T) {
@@ -48,8 +49,8 @@ func TestCIHasAVX2(t *testing.T) {
 	if runtime.GOARCH != "amd64" || slices.Contains(Available(), AVX2) || len(detect()) > 0 {
 		return
 	}
-	if os.Getenv("CI") == "true" && !pureGo {
-		t.Fatal("CI must run on a CPU with AVX2")
+	if pureGo {
+		t.Skip("no kernels in assembly to test")
 	}
-	t.Skip("no AVX2 here")
+	testfiles.Missing(t, "no AVX2 here: its kernels are not tested")
 }
