@@ -27,9 +27,7 @@ func (c *compilation) assemble(p *bundle.Program) error {
 			TokenInput: c.res.Report.Local.TokenInput, MaskInput: c.res.Report.Local.MaskInput,
 			Features: c.res.Report.Local.Features},
 		Target:      bundle.Target{Name: c.res.Target.Name},
-		Calibration: bundle.Calibration{Method: q.Method, Samples: len(c.calib.Inputs), SourceSHA256: c.calib.SHA256},
-		Accuracy: bundle.Accuracy{Samples: q.Fidelity.Samples, Agreement: rounded(q.Fidelity.Agreement()),
-			Cosine: rounded(q.Fidelity.Cosine), MaxError: rounded(q.Fidelity.MaxError)},
+		Calibration: bundle.Calibration{Method: q.Method, Samples: len(c.calib.Inputs), Distinct: c.parts.Distinct, Observed: len(c.parts.Observe), SourceSHA256: c.calib.SHA256},
 	}
 	if m.Name == "" {
 		m.Name = strings.TrimSuffix(m.Model.File, ".onnx")
@@ -49,6 +47,16 @@ func (c *compilation) assemble(p *bundle.Program) error {
 	}
 	m.View = c.View
 	m.Outputs = c.outputs
+	if c.CalibLabels != "" {
+		if err := c.readLabels(); err != nil {
+			return err
+		}
+	}
+	if c.meter != nil { // a check has no data
+		if m.Measured, err = c.figures(p, m.Outputs); err != nil {
+			return err
+		}
+	}
 	if c.CalibLabels != "" {
 		if err := c.calibrateScores(p); err != nil {
 			return err

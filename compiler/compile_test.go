@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -35,15 +36,21 @@ func tiny(t *testing.T, vocab int) compiler.Options {
 	if err := os.WriteFile(o.Model, g.Bytes(), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	const n = 30
-	ids, mask := make([]int64, n*length), make([]int64, n*length)
+	ids, mask := tinyInputs(vocab)
+	n := len(ids) / length
+	npzfile.Write(t, o.Calib, map[string]npzfile.Array{"src": {Shape: []int{n, length}, Data: ids}, "seg": {Shape: []int{n, length}, Data: mask}})
+	return o
+}
+
+func tinyInputs(vocab int) (ids, mask []int64) {
+	const n, length = 30, 16
+	ids, mask = make([]int64, n*length), make([]int64, n*length)
 	for i := range ids {
 		if p := i % length; p <= (i/length)%length {
 			ids[i], mask[i] = int64(i*7%vocab), 1
 		}
 	}
-	npzfile.Write(t, o.Calib, map[string]npzfile.Array{"src": {Shape: []int{n, length}, Data: ids}, "seg": {Shape: []int{n, length}, Data: mask}})
-	return o
+	return ids, mask
 }
 
 // A contract of raw bytes has 256 ids and padding.
@@ -90,7 +97,7 @@ func TestDeterministic(t *testing.T) {
 	}
 	mf := b.Manifest
 	if mf.Contract.YAML != "" || mf.Model.TokenInput != "src" || mf.Model.MaskInput != "seg" || mf.Outputs[0].Labels[2] != "c" ||
-		mf.Calibration.Samples != 30 || mf.Accuracy.Agreement < 0.9 || mf.Sizes.MACs == 0 || mf.Sizes.Weights == 0 {
+		mf.Calibration.Samples != 30 || mf.Measured.Agreement < 0.9 || mf.Sizes.MACs == 0 || mf.Sizes.Weights == 0 {
 		t.Errorf("%+v", mf)
 	}
 	x, err := refexec.New(b.Program)
@@ -113,6 +120,48 @@ func TestDeterministic(t *testing.T) {
 	if !lengths[1] || !lengths[16] {
 		t.Errorf("golden vectors of lengths %v: the shortest and the longest are missing", lengths)
 	}
+}
+
+// Labels in arrays give an accuracy of the measured inputs; what they can't show is said.
+func TestMeasured(t *testing.T) {
+	o := tiny(t, 40)
+	labels := make([]int64, 30)
+	for i := range labels {
+		labels[i] = 2
+	}
+	relabel(t, o.Calib, labels)
+	res, err := compiler.Compile(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, m := &res.Bundle.Manifest.Calibration, &res.Bundle.Manifest.Measured
+	if c.Samples != 30 || c.Distinct != 30 || c.Observed != 22 || m.Samples != 8 || m.Seen || m.Labelled != 8 {
+		t.Errorf("%+v, %+v", c, m)
+	}
+	for _, want := range []string{"the figures stand on 8 samples only", "all 8 labelled samples have the same label, \"2\""} {
+		if !slices.ContainsFunc(m.Warnings, func(w string) bool { return strings.Contains(w, want) }) {
+			t.Errorf("no warning %q in %q", want, m.Warnings)
+		}
+	}
+	for i := range labels { // no class of the model
+		labels[i] = 77
+	}
+	relabel(t, o.Calib, labels)
+	if res, err = compiler.Compile(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	m = &res.Bundle.Manifest.Measured
+	if m.Labelled != 0 || !slices.ContainsFunc(m.Warnings, func(w string) bool { return strings.Contains(w, "none of the measured samples has a label") }) {
+		t.Errorf("%+v", m)
+	}
+}
+
+// relabel gives the arrays of tiny labels.
+func relabel(t *testing.T, path string, labels []int64) {
+	t.Helper()
+	ids, mask := tinyInputs(40)
+	shape := []int{len(labels), len(ids) / len(labels)}
+	npzfile.Write(t, path, map[string]npzfile.Array{"src": {Shape: shape, Data: ids}, "seg": {Shape: shape, Data: mask}, "label": {Shape: []int{len(labels)}, Data: labels}})
 }
 
 func TestCompileErrors(t *testing.T) {

@@ -80,13 +80,6 @@ const DefaultMaxDisagreement = 0.01
 // which more bits are spent even though no verdict changed.
 const maxRelError = 0.03
 
-// Calibration inputs used: for ranges, whose observations are kept in memory,
-// and for measuring plans.
-const (
-	observeInputs = 64
-	measureInputs = 300
-)
-
 // goldenVectors is the number of calibration inputs that a bundle carries the
 // results of; random ones are added.
 const goldenVectors = 12
@@ -102,7 +95,8 @@ type Result struct {
 	Report  passes.Report
 	Target  *backends.Target
 	Cost    []backends.StepCost // of a full input
-	Notes   []string
+	Notes   []string            // remarks; what the figures do not show stands with them in the manifest
+	Unit    string              // what one input of the calibration data is called: flows, samples
 	Time    time.Duration
 }
 
@@ -145,7 +139,7 @@ func Compile(ctx context.Context, o Options) (*Result, error) {
 	if err := c.run(); err != nil {
 		return nil, err
 	}
-	c.res.Time = time.Since(start)
+	c.res.Time, c.res.Unit = time.Since(start), c.unit()
 	return &c.res, nil
 }
 
@@ -159,6 +153,7 @@ type compilation struct {
 	noContract bool
 	arrays     bool // the calibration data are arrays, not a capture
 	calib      *calibrate.Set
+	parts      calibrate.Parts // of calib
 	meter      *meter
 	checking   bool // random inputs, no bundle
 	src        *source
@@ -217,6 +212,12 @@ func (c *compilation) compile() error {
 			if err := c.ctx.Err(); err != nil {
 				return passes.Fidelity{}, err
 			}
+			// Here, and not where they were computed: where the inputs that were observed show
+			// the same, the operator is named.
+			if err := c.meter.check(g); err != nil {
+				c.dataErr = inFile(c.Model, err)
+				return passes.Fidelity{}, c.dataErr
+			}
 			return c.meter.measure(g, c.info(pctx))
 		}
 	}
@@ -252,7 +253,7 @@ func (c *compilation) info(pctx *passes.Context) program.Info {
 }
 
 // calibrate reads the calibration data once the model's input is known, keeps
-// the float results to measure plans against, and shows a part of the inputs
+// float results of one part to measure plans against, and shows inputs of the other
 // to observe.
 func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(*ir.Value, *ir.Tensor)) error {
 	local := pctx.Report.Local
@@ -278,14 +279,11 @@ func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(
 	if err != nil {
 		return err
 	}
-	c.res.Notes = append(c.res.Notes, c.calib.Notes...)
-	inputs := c.calib.Spread(measureInputs)
-	float, err := calibrate.Float(cmp.Or(local.Original, g), inputs, func(done int) { c.progress("running the float model", done, len(inputs)) })
+	inputs, err := c.split(cmp.Or(local.Original, g))
 	if err != nil {
 		return err
 	}
-	c.meter = &meter{inputs: inputs, float: float, outputs: c.outputs}
-	return calibrate.Observe(g, c.calib.Spread(observeInputs), observe)
+	return calibrate.Observe(g, inputs, observe)
 }
 
 // chooseContract settles the traffic contract and checks it against the model.
@@ -325,6 +323,14 @@ func (c *compilation) chooseContract(l passes.Local) error {
 		return fmt.Errorf("the model masks token %d, the traffic contract pads with %d: give the contract the model was trained with (--contract FILE)", l.PadToken, c.contract.Pad)
 	}
 	return c.contract.MatchModel(l.Length, l.Vocab)
+}
+
+// unit is what one input of the calibration data is called.
+func (c *compilation) unit() string {
+	if c.arrays {
+		return "samples"
+	}
+	return "flows"
 }
 
 func (c *compilation) stage(name string) { c.progress(name, 0, 0) }

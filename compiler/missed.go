@@ -16,7 +16,7 @@ func (c *compilation) missed(m *quantize.Missed) error {
 		f.Changed, f.Samples, 100*(1-f.Agreement()), number(c.MaxDisagreement), m.Allowed)
 	accept := 1 - f.Agreement()
 	if f.Changed <= m.Allowed {
-		what = fmt.Sprintf("the best of %d plans keeps %d of %d verdicts, but by luck", m.Plans, f.Samples-f.Changed, f.Samples)
+		what = fmt.Sprintf("the best of %d plans keeps %d of %d verdicts, but no more than a program that always gives the same", m.Plans, f.Samples-f.Changed, f.Samples)
 		accept = 1
 	}
 	bits := "8 bits everywhere but in the last layers: nothing else in this model can have 16"

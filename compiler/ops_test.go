@@ -197,7 +197,7 @@ func compiles(t *testing.T, path string, inputs arrays, agree, loose float64) *c
 	}
 	dir, rng := t.TempDir(), rand.New(rand.NewPCG(1, 2))
 	calib, test := filepath.Join(dir, "calib.npz"), filepath.Join(dir, "test.npz")
-	writeArrays(t, calib, inputs(rng, 64))
+	writeArrays(t, calib, inputs(rng, 128)) // half of them for ranges
 	in := inputs(rng, 128)
 	expect(t, path, in, 128)
 	writeArrays(t, test, in)

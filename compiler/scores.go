@@ -12,11 +12,8 @@ import (
 	"nepcoc/runtime/engine"
 )
 
-// calibrateScores fits a temperature to the probabilities of each output that the calibration flows have
-// labels of: the divisor of the logits that makes their negative log-likelihood least (Guo et al., "On
-// calibration of modern neural networks", 2017). It changes scores, never verdicts: thresholds
-// move with the scores. At run time it costs nothing, since it goes into the scale of the table of exp.
-func (c *compilation) calibrateScores(p *bundle.Program) error {
+// readLabels reads the labels of the calibration flows.
+func (c *compilation) readLabels() error {
 	if c.arrays {
 		return errors.New("labels of calibration flows go with a capture, not with arrays")
 	}
@@ -31,6 +28,14 @@ func (c *compilation) calibrateScores(p *bundle.Program) error {
 			c.res.Notes = append(c.res.Notes, fmt.Sprintf("scores are calibrated by %d of %d flows only: %s labels no more", l.Labelled, l.Flows, c.CalibLabels))
 		}
 	}
+	return nil
+}
+
+// calibrateScores fits a temperature to the probabilities of each output that the calibration flows have
+// labels of: the divisor of the logits that makes their negative log-likelihood least (Guo et al., "On
+// calibration of modern neural networks", 2017). It changes scores, never verdicts: thresholds
+// move with the scores. At run time it costs nothing, since it goes into the scale of the table of exp.
+func (c *compilation) calibrateScores(p *bundle.Program) error {
 	e, err := engine.Bind(p, engine.Options{})
 	if err != nil {
 		return err

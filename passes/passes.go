@@ -85,10 +85,10 @@ type Machine struct {
 type Fidelity struct {
 	Samples  int
 	Changed  int     // verdicts (argmax) that differ; of the worst output
-	Verdicts int     // different verdicts of the float model; 1 makes agreement worthless
 	Cosine   float64 // mean cosine of the logits
 	RelError float64 // root mean square error of the logits / their spread over the samples
 	MaxError float64 // largest error of a logit, in the model's units
+	Blind    bool    // what agrees, agrees by luck: the logits have nothing to do with the model's
 }
 
 // Agreement is the share of equal verdicts, 1 where nothing was measured.
@@ -161,7 +161,10 @@ type Quantized struct {
 	Method   string
 	Wide     []string // values that keep 16 bits
 	Fidelity Fidelity
-	Tried    []Tried
+	// Tolerated: one verdict more changed than MaxDisagreement allows, of so few that
+	// it may be chance.
+	Tolerated bool
+	Tried     []Tried
 }
 
 // Tried is one plan that was measured: how many values kept 16 bits, and the result.

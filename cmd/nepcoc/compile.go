@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -41,7 +42,10 @@ target and writes one bundle.
 
 Calibration data are a capture of real traffic (pcap, pcapng), or an .npz of
 arrays named like the model's inputs, first axis = sample. A few hundred flows
-of the kind that the card will see are enough.
+of the kind that the card will see are enough. Ranges are found on one part of
+them (64 at most), figures measured on another (300 at most), each different flow
+once; fewer than 16 are not parted. Plans are compared by the measured part, so that
+verify on other traffic gives the figures that had no part in any choice.
 
 The traffic contract says which bytes of a flow the model sees. Without
 --contract, MODEL.contract.yaml beside the model is used, else the built-in whose
@@ -69,10 +73,10 @@ on; several sigmoids are labels, any number of them. --output NAME=KIND says oth
 	fl.StringVar(&f.modelVersion, "model-version", "", "version of the model, for events and metrics (default: what the model says of itself)")
 	fl.StringVar(&f.target, "target", "bf3", "machine to plan for: "+targetNames())
 	inputFlags(fl, &f.contract, &f.labels, &f.features)
-	fl.StringVar(&f.calibLabels, "calib-labels", "", "CSV of the calibration capture's labels: calibrates the scores (temperature)")
+	fl.StringVar(&f.calibLabels, "calib-labels", "", "CSV of the calibration capture's labels: gives accuracy, checks the order of the class names, calibrates the scores (temperature)")
 	fl.StringArrayVar(&f.unknown, "unknown-threshold", nil, "score below which verdicts are unknown; NAME=SCORE for one output of several")
 	fl.StringVar(&f.method, "method", "", "force a calibration method ("+strings.Join(quantize.Methods(), ", ")+") instead of the one that measures best")
-	fl.Float64Var(&f.maxDisagreement, "max-disagreement", compiler.DefaultMaxDisagreement, "share of calibration inputs whose verdict may change before values are kept at 16 bits")
+	fl.Float64Var(&f.maxDisagreement, "max-disagreement", compiler.DefaultMaxDisagreement, "share of measured inputs whose verdict may change: values are kept at 16 bits until it holds, and a compile that can't keep it fails")
 	fl.IntVar(&f.tableStep, "table-step", 0, "make elements of the token table multiples of this, 1 to 64: a coarser table makes a smaller bundle (default: 1; of a table over 1 MiB the narrow rows that it is a product of, else 5)")
 	cli.ViewFlags(fl, &f.view, cli.AsOff)
 	fl.StringVar(&f.dumpIR, "dump-ir", "", "write the graph after each pass to this folder")
@@ -196,11 +200,8 @@ type compileReport struct {
 	Inputs      []compiler.Input    `json:"inputs"`
 	Outputs     []bundle.OutputInfo `json:"outputs"`
 	Region      region              `json:"region"`
-	Method      string              `json:"calibration_method"`
-	Samples     int                 `json:"calibration_samples"`
-	Agreement   float64             `json:"agreement"`
-	Cosine      float64             `json:"cosine"`
-	RelError    float64             `json:"rel_error"`
+	Calibration bundle.Calibration  `json:"calibration"`
+	Measured    bundle.Measured     `json:"measured"`
 	Wide        []string            `json:"wide,omitempty"`
 	Tried       []tried             `json:"tried"`
 	Passes      []passTime          `json:"passes"`
@@ -209,6 +210,7 @@ type compileReport struct {
 	Notes       []string            `json:"notes,omitempty"`
 	Seconds     float64             `json:"seconds"`
 	targetDescr string
+	unit        string // what one input is called
 }
 
 type region struct {
@@ -234,9 +236,8 @@ func newCompileReport(res *compiler.Result, out string, size int) *compileReport
 	m, q, l := &res.Bundle.Manifest, &res.Report.Quantize, &res.Report.Local
 	r := &compileReport{
 		Output: out, Bytes: size, Model: m.Model, Target: res.Target.Name, Contract: contractText(m.Contract.Hash), Inputs: res.Inputs, Outputs: m.Outputs,
-		Region: region{l.Left, l.Right, l.Whole}, Method: q.Method, Samples: m.Calibration.Samples,
-		Agreement: q.Fidelity.Agreement(), Cosine: q.Fidelity.Cosine, RelError: q.Fidelity.RelError, Wide: q.Wide,
-		Steps: res.Cost, Notes: append(res.Notes, res.Report.Notes...), Seconds: res.Time.Seconds(), targetDescr: res.Target.Doc,
+		Region: region{l.Left, l.Right, l.Whole}, Calibration: m.Calibration, Measured: m.Measured, Wide: q.Wide,
+		Steps: res.Cost, Notes: append(res.Notes, res.Report.Notes...), Seconds: res.Time.Seconds(), targetDescr: res.Target.Doc, unit: res.Unit,
 	}
 	for _, t := range q.Tried {
 		r.Tried = append(r.Tried, tried{t.Method, t.Wide, t.Fidelity.Agreement(), t.Fidelity.RelError})
@@ -259,8 +260,11 @@ func (r *compileReport) print(w io.Writer) {
 	for i := range r.Outputs {
 		fmt.Fprintf(w, "  output          %s\n", outputText(&r.Outputs[i]))
 	}
-	fmt.Fprintf(w, "  calibration     %s, chosen among %d plans on %d samples\n", r.Method, len(r.Tried), r.Samples)
-	fmt.Fprintf(w, "  float = integer %s of verdicts, logits cosine %.5f, error %s of their spread\n", cli.Percent(r.Agreement), r.Cosine, cli.Percent(r.RelError))
+	c, m := &r.Calibration, &r.Measured
+	fmt.Fprintf(w, "  calibration     %s, the best of %d plans; ranges of %d of %d %s (%d distinct)\n", c.Method, len(r.Tried), c.Observed, c.Samples, r.unit, c.Distinct)
+	for _, row := range measuredRows(m, "distinct "+r.unit) {
+		fmt.Fprintf(w, "  %-15s %s\n", row[0], row[1])
+	}
 	if len(r.Wide) > 0 {
 		fmt.Fprintf(w, "  16 bits kept    %s\n", strings.Join(r.Wide, ", "))
 	}
@@ -268,5 +272,30 @@ func (r *compileReport) print(w io.Writer) {
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "  note            %s\n", n)
 	}
+	for _, n := range m.Warnings {
+		fmt.Fprintf(w, "  warning         %s\n", n)
+	}
 	fmt.Fprintf(w, "compiled in %.1f s\n", r.Seconds)
+}
+
+// measuredRows are the figures of a bundle as people read them. unit is what one
+// input is called.
+func measuredRows(m *bundle.Measured, unit string) [][]string {
+	on := "that no range was found on"
+	if m.Seen {
+		on = "that ranges were found on"
+	}
+	logits := fmt.Sprintf("logits cosine %.4f, worst error %.4g", m.Cosine, m.MaxError)
+	if m.RelError > 0 {
+		logits += fmt.Sprintf(", %s of their spread", cli.Percent(m.RelError))
+	}
+	same := int(math.Round(m.Agreement * float64(m.Samples)))
+	rows := [][]string{
+		{"measured", fmt.Sprintf("on %d %s %s", m.Samples, unit, on)},
+		{"float = integer", fmt.Sprintf("%d of %d verdicts (%s), %s", same, m.Samples, cli.Percent(m.Agreement), logits)},
+	}
+	if m.Labelled > 0 {
+		rows = append(rows, []string{"accuracy", fmt.Sprintf("float %s, integer %s of %d labelled %s", cli.Percent(m.FloatAccuracy), cli.Percent(m.IntegerAccuracy), m.Labelled, unit)})
+	}
+	return rows
 }

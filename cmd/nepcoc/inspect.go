@@ -119,13 +119,22 @@ func (r *inspection) print(w io.Writer) {
 		{"compiled by", fmt.Sprintf("%s, format %d, for %s", m.Tool, m.Format, m.Target.Name)},
 		{"contract", fmt.Sprintf("%s, %d tokens of %d ids", contractText(m.Contract.Hash), r.Length, r.Vocab)},
 		{"local region", fmt.Sprintf("%d positions to the left, %d to the right", r.Left, r.Right)},
-		{"calibration", fmt.Sprintf("%s on %d samples", m.Calibration.Method, m.Calibration.Samples)},
-		{"accuracy", fmt.Sprintf("%s of %d verdicts as float, logits cosine %.4f, worst error %.4g", cli.Percent(m.Accuracy.Agreement), m.Accuracy.Samples, m.Accuracy.Cosine, m.Accuracy.MaxError)},
+		{"calibration", calibrationText(&m.Calibration)},
+	}
+	unit := "distinct inputs"
+	if m.Calibration.Distinct == 0 { // version 1 did not count them
+		unit = "inputs"
+	}
+	rows = append(rows, measuredRows(&m.Measured, unit)...)
+	for _, warning := range m.Measured.Warnings {
+		rows = append(rows, []string{"warning", warning})
+	}
+	rows = append(rows, [][]string{
 		{"weights", fmt.Sprintf("%s, %d multiply-adds per full input", cli.Bytes(m.Sizes.Weights), m.Sizes.MACs)},
 		{"memory", fmt.Sprintf("%s per worker on %s (kernels: %s), %s at a time", cli.Bytes(int64(r.Runs.Arena)), r.Target, r.Runs.Kernel, tileText(r.Runs.Tile))},
 		{"streaming", streamText(r.Runs.Streams, r.Runs.State)},
 		{"golden vectors", fmt.Sprint(r.Golden)},
-	}
+	}...)
 	if r.Signer != "" {
 		rows = append(rows, []string{"signed by", r.Signer})
 	}
@@ -150,6 +159,13 @@ func versionText(v string) string {
 		return ""
 	}
 	return ", version " + v
+}
+
+func calibrationText(c *bundle.Calibration) string {
+	if c.Distinct == 0 {
+		return fmt.Sprintf("%s on %d inputs", c.Method, c.Samples)
+	}
+	return fmt.Sprintf("%s, ranges of %d of %d inputs (%d distinct)", c.Method, c.Observed, c.Samples, c.Distinct)
 }
 
 // contractText is a short form of the contract's hash.

@@ -303,3 +303,22 @@ func TestFloatAndObserve(t *testing.T) {
 		t.Errorf("observed %s", got)
 	}
 }
+
+// Agreement that a program without a thought would reach is none.
+func TestBlind(t *testing.T) {
+	for name, tc := range map[string]struct {
+		c    calibrate.Comparison
+		want bool
+	}{
+		"follows":            {calibrate.Comparison{Samples: 100, Commonest: 60, Differing: []int{1}, RelError: 0.01}, false},
+		"an outlier's error": {calibrate.Comparison{Samples: 100, Commonest: 60, RelError: 5}, false},
+		"always the same":    {calibrate.Comparison{Samples: 100, Commonest: 99, Differing: []int{1}, RelError: 5}, true},
+		"close, but rare":    {calibrate.Comparison{Samples: 100, Commonest: 99, Differing: []int{1}, RelError: 0.1}, false},
+		"one verdict":        {calibrate.Comparison{Samples: 100, Commonest: 100, RelError: 5}, false},
+		"no number":          {calibrate.Comparison{Samples: 100, Commonest: 99, Differing: []int{1}, RelError: math.NaN()}, true},
+	} {
+		if got := tc.c.Blind(); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

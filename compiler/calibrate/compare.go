@@ -39,9 +39,9 @@ type Comparison struct {
 	// Agreement is the share of equal verdicts: the same class, the same side of the
 	// threshold, all the same labels. Values have no verdicts: it is 1.
 	Agreement float64 `json:"agreement"`
-	// Verdicts is the number of different verdicts (or values) of the float model: where it
-	// is 1, an integer program that computes nothing at all would agree as well.
-	Verdicts int `json:"verdicts"`
+	// Commonest counts the samples of the float model's most frequent verdict: a program that
+	// computes nothing and always gives that one agrees as often.
+	Commonest int `json:"commonest"`
 	// Cosine is the mean cosine, MaxError the largest error, RelError the root
 	// mean square error relative to the spread over the samples (to their size, where they
 	// are Constant, the same for all samples); of logits, or of probabilities
@@ -55,13 +55,21 @@ type Comparison struct {
 	Differing []int `json:"differing,omitempty"`
 }
 
+// Blind says that the integers follow the model no better than a program that always
+// gives the commonest verdict, and with an error as large as the spread of the logits: where they
+// agree, it is by luck. Where there is one verdict only, nothing can be told.
+func (c *Comparison) Blind() bool {
+	rare := c.Samples - c.Commonest
+	return rare > 0 && len(c.Differing) >= rare && !(c.RelError <= 1)
+}
+
 // Compare compares one output over all samples.
 func Compare(float [][]float32, ints [][]int32, j *Judge) Comparison {
 	o := j.Output
 	c := Comparison{Samples: len(float), Cosine: 1}
 	agree, cosine := 0, 0.0
 	var errs, spread, size float64
-	verdicts := make(map[string]bool)
+	verdicts := make(map[string]int)
 	var mean []float64
 	if o.Kind != "argmax" && len(float) > 0 {
 		mean = make([]float64, len(float[0]))
@@ -74,9 +82,9 @@ func Compare(float [][]float32, ints [][]int32, j *Judge) Comparison {
 	for i, f := range float {
 		verdict := j.Float(f)
 		if j.Kind() == bundle.KindValues {
-			verdicts[fmt.Sprint(f)] = true
+			verdicts[fmt.Sprint(f)]++
 		} else {
-			verdicts[fmt.Sprint(verdict)] = true
+			verdicts[fmt.Sprint(verdict)]++
 		}
 		if slices.Equal(verdict, j.Integer(ints[i])) {
 			agree++
@@ -102,7 +110,9 @@ func Compare(float [][]float32, ints [][]int32, j *Judge) Comparison {
 			c.Cosine = cosine / n
 		}
 	}
-	c.Verdicts = len(verdicts)
+	for _, n := range verdicts {
+		c.Commonest = max(c.Commonest, n)
+	}
 	// Below this, the spread is the rounding of float32 and of the mean.
 	if c.Constant = o.Kind != "argmax" && spread <= 1e-12*size; c.Constant {
 		spread = size

@@ -73,7 +73,7 @@ func find(ctx *passes.Context, g *ir.Graph, obs *Observations) (*ir.Graph, error
 		}
 	}
 	r, b := &ctx.Report.Quantize, s.best
-	r.Method, r.Fidelity, r.Wide = b.Method, b.fid, sortedKeys(b.Wide)
+	r.Method, r.Fidelity, r.Wide, r.Tolerated = b.Method, b.fid, sortedKeys(b.Wide), s.rank(b.fid) == tolerated
 	if b.TableStep > ctx.Options.TableStep {
 		ctx.Report.Note("the token table keeps all 8 bits of its rows: stored smaller, it changed too many verdicts")
 	}
@@ -133,10 +133,6 @@ func (a *tried) error(b *tried) int {
 	return cmp.Or(cmp.Compare(a.fid.RelError, b.fid.RelError), cmp.Compare(a.fid.Changed, b.fid.Changed))
 }
 
-// noRelation is the error of logits, relative to their spread, at which the
-// integers know no more of them than their mean.
-const noRelation = 1
-
 // How a plan stands to the bound on changed verdicts.
 const (
 	kept      = iota
@@ -144,15 +140,13 @@ const (
 	missed
 )
 
-// rank says how a plan stands to the user's bound, and whether its logits have to
-// do with the model's at all. Where the model gives all inputs the same verdict, logits
-// that hardly vary are its own affair.
+// rank says how a plan stands to the user's bound. A blind one has not kept it.
 func (s *search) rank(f passes.Fidelity) int {
 	share := s.ctx.Options.MaxDisagreement
 	switch {
 	case s.ctx.Measure == nil || share >= 1:
 		return kept
-	case f.Changed > allowed(share, f.Samples), f.RelError > noRelation && (f.Verdicts > 1 || math.IsInf(f.RelError, 1)):
+	case f.Changed > allowed(share, f.Samples), f.Blind, math.IsInf(f.RelError, 1):
 		return missed
 	case f.Changed > count(share, f.Samples):
 		return tolerated

@@ -129,16 +129,17 @@ func decode(data []byte) (*Bundle, error) {
 		return nil, err
 	}
 	form := formats[c.version]
-	if err := decodeJSON(c.find(manifestSection), form.manifest, &b.Manifest); err != nil {
+	manifest, err := decodeJSON(c.find(manifestSection), form.manifest, &b.Manifest)
+	if err != nil {
 		return nil, err
 	}
 	if b.Manifest.Format != c.version {
 		return nil, fmt.Errorf("manifest: format %d in a file of version %d", b.Manifest.Format, c.version)
 	}
-	if err := decodeJSON(c.find(programSection), form.program, b.Program); err != nil {
+	if _, err := decodeJSON(c.find(programSection), form.program, b.Program); err != nil {
 		return nil, err
 	}
-	form.upgrade(b)
+	form.upgrade(b, manifest)
 	if err := splitTensors(b.Program, c.find(weightsSection)); err != nil {
 		return nil, fmt.Errorf("section weights: %w", err)
 	}
@@ -187,35 +188,35 @@ func encodeJSON(v any) ([]byte, error) {
 }
 
 // decodeJSON reads a section to v. It accepts the canonical form only, which is that
-// of the structs that form makes.
-func decodeJSON(s *section, form func() any, v any) error {
+// of the structs that form makes; shape is the one that was read.
+func decodeJSON(s *section, form func() any, v any) (shape any, err error) {
 	if s.raw > maxJSON {
-		return fmt.Errorf("section %s: %d bytes of JSON, at most %d are read", s.kind, s.raw, maxJSON)
+		return nil, fmt.Errorf("section %s: %d bytes of JSON, at most %d are read", s.kind, s.raw, maxJSON)
 	}
 	raw, err := s.unpack()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if n := bytes.Count(raw, []byte("{")); n > maxObjects {
-		return fmt.Errorf("section %s: %d JSON objects, at most %d are read", s.kind, n, maxObjects)
+		return nil, fmt.Errorf("section %s: %d JSON objects, at most %d are read", s.kind, n, maxObjects)
 	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
-	shape := form()
+	shape = form()
 	if err := d.Decode(shape); err != nil {
-		return fmt.Errorf("section %s: %w", s.kind, err)
+		return nil, fmt.Errorf("section %s: %w", s.kind, err)
 	}
 	again, err := encodeJSON(shape)
 	if err != nil {
-		return fmt.Errorf("section %s: %w", s.kind, err)
+		return nil, fmt.Errorf("section %s: %w", s.kind, err)
 	}
 	if !bytes.Equal(raw, again) {
-		return fmt.Errorf("section %s: JSON is not in canonical form at byte %d", s.kind, firstDifference(raw, again))
+		return nil, fmt.Errorf("section %s: JSON is not in canonical form at byte %d", s.kind, firstDifference(raw, again))
 	}
 	if err := json.Unmarshal(raw, v); err != nil {
-		return fmt.Errorf("section %s: %w", s.kind, err)
+		return nil, fmt.Errorf("section %s: %w", s.kind, err)
 	}
-	return nil
+	return shape, nil
 }
 
 func firstDifference(a, b []byte) int {

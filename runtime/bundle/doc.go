@@ -45,7 +45,8 @@
 //	2 new: name, model.version, view; the outputs' kind, thresholds and first_alert_id.
 //	  sizes.parameters, notes.error, target.requires and the values' scale, which no
 //	  compiler ever set, are gone; so are the plan's arena and offsets, which no engine followed, while
-//	  it now follows the tile; model.features, the ranges of a model that reads no bytes, came
+//	  it now follows the tile; model.features, the ranges of a model that reads no bytes, came;
+//	  accuracy is called measured
 //
 // # Trust
 //

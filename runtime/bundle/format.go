@@ -14,10 +14,15 @@ package bundle
 // copies, but then whoever forgets a tag changes what old files may hold without noticing.
 var formats = map[int]struct {
 	manifest, program func() any
-	upgrade           func(*Bundle)
+	// upgrade fills what was elsewhere in a file whose manifest was read as the given struct.
+	upgrade func(b *Bundle, manifest any)
 }{
-	1: {func() any { return new(manifest1) }, func() any { return new(program1) }, func(b *Bundle) {
+	1: {func() any { return new(manifest1) }, func() any { return new(program1) }, func(b *Bundle, manifest any) {
 		b.Program.Plan.Tile = 0 // no engine of that time followed it
+		// What was called accuracy was the agreement of integer and float on the inputs that
+		// the calibration used.
+		a := manifest.(*manifest1).Accuracy
+		b.Manifest.Measured = Measured{Samples: a.Samples, Seen: true, Agreement: a.Agreement, Cosine: a.Cosine, MaxError: a.MaxError}
 	}},
-	2: {func() any { return new(Manifest) }, func() any { return new(Program) }, func(*Bundle) {}},
+	2: {func() any { return new(Manifest) }, func() any { return new(Program) }, func(*Bundle, any) {}},
 }

@@ -73,6 +73,10 @@ func TestFormat1(t *testing.T) {
 			if b.Manifest.Format != 1 || b.Digest.String() != want.Digest || len(b.Golden) != want.Golden {
 				t.Errorf("format %d, digest %v, %d golden vectors; want 1, %s, %d", b.Manifest.Format, b.Digest, len(b.Golden), want.Digest, want.Golden)
 			}
+			// What was called accuracy is agreement on inputs that the calibration saw.
+			if m := b.Manifest.Measured; !m.Seen || m.Labelled != 0 || strings.HasSuffix(file, "/demo.nepco") && (m.Samples != 210 || m.Agreement != 1) {
+				t.Errorf("measured: %+v", m)
+			}
 			if b.Signature != nil {
 				signed++
 				if got := bundle.Fingerprint(b.Signature.Key); got != want.SignedBy {
@@ -176,6 +180,7 @@ func TestVersionsAreApart(t *testing.T) {
 		return bytes.Replace(b, []byte(old), []byte(new), 1)
 	}
 	m1 := edit(edit(m, `"format":2`, `"format":1`), `"sizes":{`, `"sizes":{"parameters":0,`)
+	m1 = edit(edit(m1, `"measured":`, `"accuracy":`), `"seen":true,`, "")
 	p1 := edit(p, `"plan":{"tile":0`, `"plan":{"tile":0,"arena":0,"offset":null`)
 	if err := as(1, m1, p1); err != nil {
 		t.Fatal(err)
@@ -192,10 +197,10 @@ func TestVersionsAreApart(t *testing.T) {
 		{"newer", 3, m, p, "written by a newer nepcoc (format 3; this program reads 1 to 2): update nepcod"},
 		{"far newer", 1 << 31, m, p, "written by a newer nepcoc (format 2147483648; this program reads 1 to 2): update nepcod"},
 		{"none", 0, m, p, "format version 0 does not exist"},
-		{"manifest of 1 in a file of 2", 2, m1, p, `section manifest: json: unknown field "parameters"`},
+		{"manifest of 1 in a file of 2", 2, m1, p, `section manifest: json: unknown field "accuracy"`},
 		{"program of 1 in a file of 2", 2, m, p1, `section program: json: unknown field "arena"`},
 		{"program of 2 in a file of 1", 1, m1, p, "section program: JSON is not in canonical form"},
-		{"manifest of 2 in a file of 1", 1, m, p, "section manifest: JSON is not in canonical form"},
+		{"manifest of 2 in a file of 1", 1, m, p, `section manifest: json: unknown field "measured"`},
 		{"number of 2 in a file of 1", 1, edit(m1, `"format":1`, `"format":2`), p1, "manifest: format 2 in a file of version 1"},
 		{"number of 1 in a file of 2", 2, edit(m, `"format":2`, `"format":1`), p, "manifest: format 1 in a file of version 2"},
 		{"a later field", 1, edit(m1, `"sizes":{`, `"later":1,"sizes":{`), p1, `section manifest: json: unknown field "later"`},

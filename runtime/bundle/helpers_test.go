@@ -77,7 +77,7 @@ func small() *Bundle {
 			Contract:    Contract{YAML: "name: test\nlength: 6\n", Hash: "00"},
 			Outputs:     []OutputInfo{{Name: "logits", Labels: []string{"web <&>", "dns"}, UnknownThreshold: &threshold}},
 			Calibration: Calibration{Method: "minmax", Samples: 3, SourceSHA256: strings.Repeat("cd", 32)},
-			Accuracy:    Accuracy{Samples: 3, Agreement: 1, Cosine: 0.9999, MaxError: 0.125},
+			Measured:    Measured{Samples: 3, Agreement: 1, Cosine: 0.9999, MaxError: 0.125},
 			Sizes:       Sizes{Weights: 200, MACs: 300},
 			Notes:       []StepNote{{Step: "head", Note: "kept wide"}},
 		},

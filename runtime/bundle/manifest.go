@@ -27,7 +27,7 @@ type Manifest struct {
 	View        View         `json:"view,omitzero"`
 	Outputs     []OutputInfo `json:"outputs"`
 	Calibration Calibration  `json:"calibration"`
-	Accuracy    Accuracy     `json:"accuracy"`
+	Measured    Measured     `json:"measured"`
 	Sizes       Sizes        `json:"sizes"`
 	Notes       []StepNote   `json:"notes,omitempty"`
 }
@@ -63,21 +63,36 @@ type Contract struct {
 	Hash string `json:"hash"`
 }
 
-// Calibration says how activation ranges were found, and from what.
+// Calibration says how activation ranges were found, and from what: Samples inputs,
+// Distinct of them different, Observed of which ranges were found on. The last two are 0 in files
+// of version 1.
 type Calibration struct {
 	Method       string `json:"method"`
 	Samples      int    `json:"samples"`
+	Distinct     int    `json:"distinct,omitempty"`
+	Observed     int    `json:"observed,omitempty"`
 	SourceSHA256 string `json:"source_sha256,omitempty"`
 }
 
-// Accuracy compares integer with float on the calibration inputs: the share of
-// equal argmax, the mean cosine of the logits, the worst difference of a logit
-// (in the model's units).
-type Accuracy struct {
+// Measured compares integer with float on Samples different inputs that no range was found
+// on, or, where Seen, on the calibration's own: the share of equal verdicts (Agreement: no accuracy), the
+// mean cosine of the logits, their root mean square error relative to their spread (0 in files of version 1),
+// and the worst error of a logit, in the model's units.
+type Measured struct {
 	Samples   int     `json:"samples"`
+	Seen      bool    `json:"seen,omitempty"`
 	Agreement float64 `json:"agreement"`
 	Cosine    float64 `json:"cosine"`
+	RelError  float64 `json:"rel_error,omitempty"`
 	MaxError  float64 `json:"max_error"`
+	// Labelled are those of the inputs whose right verdict was known, of the first output that has
+	// any; FloatAccuracy and IntegerAccuracy the shares of them on which the float model and the
+	// integers are right. Without Labelled there are none.
+	Labelled        int     `json:"labelled,omitempty"`
+	FloatAccuracy   float64 `json:"float_accuracy,omitempty"`
+	IntegerAccuracy float64 `json:"integer_accuracy,omitempty"`
+	// Warnings say in plain words what these figures do not show.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Sizes are figures for people: bytes of the tensors, multiply-adds of a full
@@ -114,6 +129,11 @@ func (m *Manifest) validate(p *Program) error {
 	for _, s := range []string{m.Name, m.Model.Version} {
 		if err := CheckName(s); err != nil {
 			return err
+		}
+	}
+	for _, s := range m.Measured.Warnings {
+		if !printable(s) {
+			return fmt.Errorf("warning %q holds characters that can't be printed", s)
 		}
 	}
 	if strings.ContainsAny(m.Model.File, `/\`) {
