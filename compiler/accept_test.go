@@ -19,7 +19,9 @@ import (
 // compile compiles a model and returns the bundle's path and size.
 func compile(t *testing.T, o compiler.Options) (path string, size int, res *compiler.Result) {
 	t.Helper()
-	o.MaxDisagreement = compiler.DefaultMaxDisagreement
+	if o.MaxDisagreement == 0 {
+		o.MaxDisagreement = compiler.DefaultMaxDisagreement
+	}
 	res, err := compiler.Compile(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -193,15 +193,16 @@ func compiles(t *testing.T, path string, inputs arrays, agree, loose float64) *c
 		agree = 0.95
 	}
 	if loose == 0 {
-		loose = 0.1
+		loose = 0.13
 	}
 	dir, rng := t.TempDir(), rand.New(rand.NewPCG(1, 2))
 	calib, test := filepath.Join(dir, "calib.npz"), filepath.Join(dir, "test.npz")
-	writeArrays(t, calib, inputs(rng, 128)) // half of them for ranges
+	inputs(rng, 64)                                                 // what follows is drawn as it always was
+	writeArrays(t, calib, inputs(rand.New(rand.NewPCG(3, 4)), 200)) // 64 for ranges, the others to measure on
 	in := inputs(rng, 128)
 	expect(t, path, in, 128)
 	writeArrays(t, test, in)
-	b, _, res := compile(t, compiler.Options{Model: path, Calib: calib, DumpIR: filepath.Join(dir, "ir")})
+	b, _, res := compile(t, compiler.Options{Model: path, Calib: calib, DumpIR: filepath.Join(dir, "ir"), MaxDisagreement: 0.03}) // random models: ties are common
 	collect(t, filepath.Join(dir, "ir"))
 	r := holds(t, verify.Options{Bundle: b, Model: path, Tensors: test, Random: 32}, agree)
 	for _, out := range r.Output {
