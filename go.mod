@@ -3,6 +3,7 @@ module nepcoc
 go 1.26.0
 
 require (
+	github.com/dchest/siphash v1.2.3
 	github.com/google/go-cmp v0.7.0
 	github.com/gopacket/gopacket v1.7.7
 	github.com/klauspost/compress v1.20.3

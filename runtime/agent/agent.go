@@ -84,6 +84,7 @@ type Agent struct {
 	copyBytes atomic.Int64
 	tunnels   atomic.Bool // are opened; see setModel
 	hosts     atomic.Bool // packets are checked as hosts do
+	shards    flow.Seed   // of the hash that deals flows out to workers; a capture is dealt out the same way every time
 	swapMu    sync.Mutex
 	swaps     atomic.Uint64
 	refused   atomic.Uint64
@@ -119,6 +120,10 @@ func New(o Options) (*Agent, error) {
 	o.Queue = max(o.Queue, len(o.Sources)+1)
 	o.Chunks = max(o.Chunks, o.Workers+1)
 	a := &Agent{opt: o, start: time.Now(), hurry: make(chan struct{})}
+	a.shards = flow.NewSeed()
+	if o.Lossless {
+		a.shards = flow.FixedSeed(0)
+	}
 	a.setModel(o.Model)
 	a.out = newOutput(o.Sink, o.Chunks, a.hurry, a.complain)
 	for range o.Workers {

@@ -131,7 +131,7 @@ func (r *receiver) deal(p *capture.Packet) {
 	w := 0
 	if n := uint64(len(r.open)); n > 1 {
 		key, _ := flow.KeyOf(p).Canonical()
-		w = int(key.Hash(shardSeed) >> 32 * n >> 32)
+		w = int(key.Hash(r.a.shards) >> 32 * n >> 32)
 	}
 	if b := r.open[w]; b != nil {
 		if b.add(p) {
@@ -146,10 +146,6 @@ func (r *receiver) deal(p *capture.Packet) {
 	}
 	r.open[w].add(p)
 }
-
-// shardSeed differs from what tables use inside, and is fixed so that a capture
-// is dealt out the same way every time.
-const shardSeed = 0x6e65706364
 
 // take opens an empty batch for a worker, waiting for one if it may; see await.
 // It reports false if there is none.

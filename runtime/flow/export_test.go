@@ -55,4 +55,4 @@ func (t *Table) CheckInvariants() error {
 
 // SetSeed fixes the hash seed of an empty table: fuzzing needs one input to
 // take one path.
-func (t *Table) SetSeed(seed uint64) { t.seed = seed }
+func (t *Table) SetSeed(seed uint64) { t.seed = FixedSeed(seed) }

@@ -16,7 +16,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"math/rand/v2"
 	"net/netip"
+
+	"github.com/dchest/siphash"
 
 	"nepcoc/runtime/capture"
 )
@@ -105,20 +108,30 @@ func (k Key) Compare(o Key) int {
 	return bytes.Compare(rank(&k), rank(&o))
 }
 
-// Hash of a canonical key. A table draws its seed at random, so that nobody
-// outside can aim flows at one bucket; shards use a fixed one.
-func (k *Key) Hash(seed uint64) uint64 {
-	const m0, m1, m2 = 0xa0761d6478bd642f, 0xe7037ed1a0b428db, 0x8ebc6af09c88c6e3
-	le := binary.LittleEndian
-	v6 := uint64(0)
-	if k.V6 {
-		v6 = 1 << 40
+// A Seed is the secret of a hash.
+type Seed struct{ k0, k1 uint64 }
+
+// NewSeed draws a seed that nobody outside knows: they can't aim flows at one bucket or worker.
+func NewSeed() Seed { return Seed{rand.Uint64(), rand.Uint64()} }
+
+// FixedSeed is one for where runs must be alike and senders can't do harm.
+func FixedSeed(n uint64) Seed { return Seed{n, 0x6e65706364} }
+
+// Hash of a canonical key: SipHash, which is made for keys that strangers choose. (A multiplication per word, which
+// was here before, gives 0 for any seed where one factor can be made 0.)
+func (k *Key) Hash(seed Seed) uint64 {
+	var b [38]byte
+	binary.LittleEndian.PutUint32(b[:], uint32(k.SrcPort)<<16|uint32(k.DstPort))
+	b[4] = k.Proto
+	if !k.V6 {
+		copy(b[5:], k.Src[:4])
+		copy(b[9:], k.Dst[:4])
+		return siphash.Hash(seed.k0, seed.k1, b[:13])
 	}
-	h := mix(le.Uint64(k.Src[:])^m0^seed, le.Uint64(k.Dst[:])^m1)
-	if k.V6 {
-		h = mix(le.Uint64(k.Src[8:])^m2^h, le.Uint64(k.Dst[8:])^m1^seed)
-	}
-	return mix((v6|uint64(k.Proto)<<32|uint64(k.SrcPort)<<16|uint64(k.DstPort))^m2^h, m0^seed)
+	b[5] = 6
+	copy(b[6:], k.Src[:])
+	copy(b[22:], k.Dst[:])
+	return siphash.Hash(seed.k0, seed.k1, b[:])
 }
 
 func mix(a, b uint64) uint64 {

@@ -2,7 +2,6 @@ package flow
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"nepcoc/runtime/capture"
@@ -89,7 +88,7 @@ type Table struct {
 	clock   clock
 	loss    uint32 // how often packets were lost on the way here
 	lossAt  int64  // clock of the latest time
-	seed    uint64
+	seed    Seed
 
 	buckets []int32 // entry + 1, so that fresh memory is an empty table
 	mask    uint32
@@ -119,7 +118,7 @@ func New(opt Options) (*Table, error) {
 		panic("BUG: flow.New needs an encoder and a Ready function")
 	}
 	c := opt.Encoder.Contract()
-	t := &Table{opt: opt, enc: opt.Encoder, seed: rand.Uint64(), free: none, bufSize: opt.Encoder.BufferSize()}
+	t := &Table{opt: opt, enc: opt.Encoder, seed: NewSeed(), free: none, bufSize: opt.Encoder.BufferSize()}
 	idle := c.Idle.Nanoseconds()
 	t.hosts, t.stream = c.Accept == traffic.AcceptHosts, c.View == traffic.ViewStream
 	t.timeout = [numLists]int64{listCollecting: idle, listQuiet: c.Quiet.Nanoseconds(), listClosing: c.CloseLinger.Nanoseconds(), listDecided: idle}

@@ -146,5 +146,5 @@ func (r *Record) eveReason() string {
 // floats keep it.
 func (r *Record) flowID() uint64 {
 	k, _ := r.Key.Canonical()
-	return k.Hash(uint64(r.First)) & (1<<51 - 1)
+	return k.Hash(flow.FixedSeed(uint64(r.First))) & (1<<51 - 1)
 }
