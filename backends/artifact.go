@@ -11,8 +11,6 @@ import (
 type Artifact struct {
 	Name string // also the package's, and what --artifact takes
 	Doc  string // one line
-	// Ending is the usual one of its files, with the dot.
-	Ending string
 	// Build makes the artifact of a validated program and what is known of it. The same bundle and options
 	// give the same bytes on every machine. What it can't make it refuses with the reason.
 	Build func(b *bundle.Bundle, o ArtifactOptions) ([]byte, error)

@@ -11,7 +11,7 @@ import (
 
 // Artifact is the bundle.
 var Artifact = backends.Artifact{
-	Name: "bundle", Doc: "a .nepco file for nepcod", Ending: ".nepco", Build: build,
+	Name: "bundle", Doc: "a .nepco file for nepcod", Build: build,
 }
 
 func build(b *bundle.Bundle, o backends.ArtifactOptions) ([]byte, error) {

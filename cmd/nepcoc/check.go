@@ -25,7 +25,7 @@ traffic contract and class names as compile finds them, the limits of a bundle. 
 can't be taken is listed at once, the most decisive first: the node, its operator and
 shapes, the reason, and what to change in PyTorch.
 
-Exit codes: 0 the model compiles; 1 it does not; 2 wrong command line.`,
+` + cli.ExitCodes("the model compiles", "it does not"),
 		Example: `  nepcoc check model.onnx
   nepcoc check model.onnx --json | jq '.problems[].reason'`,
 		Args: cobra.ExactArgs(1),

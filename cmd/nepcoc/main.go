@@ -21,9 +21,7 @@ func doMain(args []string, stdout, stderr io.Writer) int {
 	return cli.Run(newRoot(), args, stdout, stderr)
 }
 
-const exitCodes = `
-Exit codes: 0 done, and all that was asked to hold holds; 1 bad input, a model
-that can't be taken, or a check that failed; 2 wrong command line.`
+var exitCodes = "\n" + cli.ExitCodes("done, and all that was asked to hold holds", "bad input, a model\nthat can't be taken, or a check that failed")
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{

@@ -2,9 +2,6 @@
 //
 // It is one static binary without cgo, made of runtime/... and internal/... only; the
 // compiler and its dependencies stay at home. internal/arrows enforces that.
-//
-// Exit codes: 0 all is well; 1 an input is bad or a check failed, with one
-// line on standard error that says which and why; 2 wrong usage.
 package main
 
 import (
@@ -29,7 +26,7 @@ func newRoot() *cobra.Command {
 		Use:   "nepcod",
 		Short: "Classify network flows with a compiled bundle",
 		Long: "Nepcod runs on the card: it turns packets into verdicts with nothing but a bundle.\n\n" +
-			"Exit codes: 0 all is well, 1 an input is bad or a check failed, 2 wrong usage.",
+			cli.ExitCodes("all is well", "an input is bad or a check failed"),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return cli.UsageError("unknown command %q", args[0])

@@ -75,17 +75,17 @@ func FromCapture(path string, c traffic.Contract, view bundle.View) (*Set, error
 	if err != nil {
 		return nil, err
 	}
-	enc, err := traffic.NewEncoder(c)
+	opt, err := classify.OptionsFor(c, view)
 	if err != nil {
 		return nil, err
 	}
 	s := &Set{Name: files.Show(path)}
-	opt := flow.Options{Encoder: enc, Tunnels: view.Tunnels, Active: view.ActiveTimeout, Ready: func(f *flow.Flow) {
+	opt.Ready = func(f *flow.Flow) {
 		s.Inputs = append(s.Inputs, Input{Tokens: append([]int32(nil), f.Tokens...), Valid: f.Valid})
 		var r verdict.Record
 		r.FromFlow(f)
 		s.Flows = append(s.Flows, r)
-	}}
+	}
 	in, err := flow.NewInput(opt)
 	if err != nil {
 		return nil, err

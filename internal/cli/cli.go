@@ -28,6 +28,11 @@ const (
 	Usage  = 2 // wrong command line
 )
 
+// ExitCodes is what help says of them: what OK and Failed mean for a command.
+func ExitCodes(ok, failed string) string {
+	return "Exit codes: 0 " + ok + "; 1 " + failed + "; 2 wrong command line."
+}
+
 // usageError marks a wrong command line.
 type usageError struct{ error }
 

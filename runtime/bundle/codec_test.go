@@ -307,7 +307,7 @@ func TestRead(t *testing.T) {
 		}
 	}
 	_, err = ReadFile(dir)
-	wantError(t, err, dir+": is a directory")
+	wantError(t, err, dir+": is a folder")
 	_, err = ReadFile(filepath.Join(dir, "none.nepco"))
 	wantError(t, err, "none.nepco")
 	_, err = readAligned("x", bytes.NewReader(data), int64(len(data))-1)

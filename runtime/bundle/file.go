@@ -8,16 +8,12 @@ import (
 	"os"
 
 	"nepcoc/internal/filekind"
+	"nepcoc/internal/files"
 )
 
-// ReadFile reads and checks the bundle at path. Errors name the file.
+// ReadFile reads and checks the bundle at path (- is standard input). Errors name the file.
 func ReadFile(path string) (*Bundle, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return Read(path, f)
+	return files.Read(path, Read)
 }
 
 // Read reads r to its end and checks the bundle in it. name is for messages.

@@ -155,8 +155,12 @@ func FlowOptions(b *bundle.Bundle) (flow.Options, error) {
 	if err != nil {
 		return flow.Options{}, err
 	}
-	enc, err := traffic.NewEncoder(contract)
-	v := &b.Manifest.View
+	return OptionsFor(contract, b.Manifest.View)
+}
+
+// OptionsFor are the options of a flow table for a contract and a view.
+func OptionsFor(c traffic.Contract, v bundle.View) (flow.Options, error) {
+	enc, err := traffic.NewEncoder(c)
 	return flow.Options{Encoder: enc, Tunnels: v.Tunnels, Active: v.ActiveTimeout}, err
 }
 
