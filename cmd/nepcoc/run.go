@@ -27,7 +27,9 @@ func newRun() *cobra.Command {
 		Use:   "run BUNDLE CAPTURE|ARRAYS.npz",
 		Short: "Classify every flow of a capture",
 		Long: `run prints one line per flow: the first packet's time, the 5-tuple, packets, label,
-score and margin, in the order in which flows became ready. With --json the lines are JSON objects.
+score and margin, in the order in which flows became ready, then a mark=NAME for each thing that the verdict
+should be doubted for (docs/marks.md says what they mean). With --json the lines are JSON objects, with marks in
+"incomplete", "anomaly" and "insufficient".
 Order and bytes are the same on every CPU and for both executors, and those of
 nepcod run --pcap with --format json or text.
 
