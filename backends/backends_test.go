@@ -103,7 +103,7 @@ func TestEstimateOfNarrowTable(t *testing.T) {
 				Requant: bundle.Requant{Mult: 3, Shift: 1, Lo: -128, Hi: 127, Table: -1}}},
 			{Op: bundle.OpPool, Name: "pooled", In: []int{1}, Out: 2, Pool: &bundle.Pool{Kind: "max", Over: "prefix"}},
 		},
-		Outputs: []bundle.Output{{Name: "out", Value: 2, Kind: "logits", Exp: -1}},
+		Outputs: []bundle.Output{{Name: "out", Value: 2, Ending: bundle.EndLogits, Exp: -1}},
 	}
 	if err := p.Validate(); err != nil {
 		t.Fatal(err)

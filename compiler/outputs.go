@@ -72,10 +72,11 @@ func ParseOutput(s string) (Output, error) {
 }
 
 // outputForm is what the graph says of an output: what the model makes of its logits (see
-// bundle.Output.Kind), and how many there are.
+// bundle.Ending), and how many there are.
 type outputForm struct {
-	name, ending string
-	logits       int
+	name   string
+	ending bundle.Ending
+	logits int
 }
 
 // kinds are the kinds that an output can have. The first is the one that it has unless
@@ -83,13 +84,13 @@ type outputForm struct {
 func (f *outputForm) kinds() []bundle.OutputKind {
 	one := f.logits == 1
 	switch {
-	case f.ending == "sigmoid" && one, f.ending == "logits" && one:
+	case f.ending == bundle.EndSigmoid && one, f.ending == bundle.EndLogits && one:
 		return []bundle.OutputKind{bundle.KindBinary, bundle.KindValues}
 	case one:
 		return []bundle.OutputKind{bundle.KindValues} // a softmax or argmax of one value says nothing
-	case f.ending == "sigmoid":
+	case f.ending == bundle.EndSigmoid:
 		return []bundle.OutputKind{bundle.KindLabels, bundle.KindValues}
-	case f.ending == "logits":
+	case f.ending == bundle.EndLogits:
 		return []bundle.OutputKind{bundle.KindClasses, bundle.KindLabels, bundle.KindValues}
 	}
 	return []bundle.OutputKind{bundle.KindClasses, bundle.KindValues}
@@ -98,13 +99,13 @@ func (f *outputForm) kinds() []bundle.OutputKind {
 // String describes the form.
 func (f *outputForm) String() string {
 	switch {
-	case f.ending == "logits" && f.logits == 1:
+	case f.ending == bundle.EndLogits && f.logits == 1:
 		return "one logit"
-	case f.ending == "logits":
+	case f.ending == bundle.EndLogits:
 		return fmt.Sprintf("%d logits", f.logits)
 	case f.logits == 1:
-		return "the " + f.ending + " of one logit"
-	case f.ending == "sigmoid":
+		return "the " + string(f.ending) + " of one logit"
+	case f.ending == bundle.EndSigmoid:
 		return fmt.Sprintf("%d sigmoids", f.logits)
 	}
 	return fmt.Sprintf("the %s of %d logits", f.ending, f.logits)
@@ -122,15 +123,14 @@ var wayTo = map[bundle.OutputKind]string{
 func outputForms(g *ir.Graph) (forms []outputForm, problems ir.Problems) {
 	for i, v := range g.Outputs {
 		f := outputForm{name: g.OutputNames[i]}
-		var logits *ir.Value
-		logits, f.ending = quantize.Logits(v)
-		f.logits = logits.Type.Len()
+		logits, ending := quantize.Logits(v)
+		f.ending, f.logits = bundle.Ending(ending), logits.Type.Len()
 		if n := positions(logits); n > 1 {
 			problems = append(problems, ir.Problem{Node: f.name, Op: "output", Types: []ir.Type{v.Type},
 				Reason: fmt.Sprintf("the model gives a result per position (%d of them), not one per flow: a sequence of outputs is no verdict", n),
 				Way:    "reduce over positions before the output (a maximum or a mean, say)"})
 		}
-		if f.logits == 1 && (f.ending == "softmax" || f.ending == "log_softmax" || f.ending == "argmax") {
+		if f.logits == 1 && (f.ending == bundle.EndSoftmax || f.ending == bundle.EndLogSoftmax || f.ending == bundle.EndArgmax) {
 			problems = append(problems, ir.Problem{Node: f.name, Op: "output", Types: []ir.Type{v.Type},
 				Reason: fmt.Sprintf("a %s of one value is always the same, whatever the value", f.ending), Way: "let the model end in " + wayTo[bundle.KindBinary] + ", or in " + wayTo[bundle.KindClasses]})
 		}

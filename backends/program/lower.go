@@ -40,7 +40,7 @@ func Lower(g *ir.Graph, info Info) (*bundle.Program, error) {
 	for i, v := range g.Outputs {
 		n := v.Def
 		l.p.Outputs = append(l.p.Outputs, bundle.Output{
-			Name: g.OutputNames[i], Value: l.values[v], Kind: n.Str("kind", "logits"), Scale: n.Float("scale", 0),
+			Name: g.OutputNames[i], Value: l.values[v], Ending: bundle.Ending(n.Str("kind", "logits")), Scale: n.Float("scale", 0),
 			ExpMult: int32(n.Int("exp_mult", 0)), ExpShift: n.Int("exp_shift", 0), Exp: l.tensor(n.Inputs[1])})
 	}
 	for _, n := range g.Nodes { // all of the region have the same

@@ -51,7 +51,7 @@ func TestLower(t *testing.T) {
 		t.Errorf("values %+v, plan %+v", p.Values, p.Plan)
 	}
 	o := p.Outputs[0]
-	if o.Name != "logits" || o.Value != 2 || o.Kind != "softmax" || o.Scale != 0.5 || o.ExpMult != 5 || o.ExpShift != 3 {
+	if o.Name != "logits" || o.Value != 2 || o.Ending != "softmax" || o.Scale != 0.5 || o.ExpMult != 5 || o.ExpShift != 3 {
 		t.Errorf("output %+v", o)
 	}
 	if w := p.Tensors[p.Steps[2].Conv.W]; w.Name != "w" || w.At(5) != -3 {

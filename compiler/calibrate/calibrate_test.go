@@ -198,7 +198,7 @@ func TestCompare(t *testing.T) {
 }
 
 // judgeOf is a judge of an output with n logits of scale 0.5, and a table of exp.
-func judgeOf(ending string, n int, info bundle.OutputInfo) *calibrate.Judge {
+func judgeOf(ending bundle.Ending, n int, info bundle.OutputInfo) *calibrate.Judge {
 	exp := make([]byte, 4*2048)
 	for i := range 2048 {
 		binary.LittleEndian.PutUint32(exp[4*i:], uint32(math.Round(math.Exp(-float64(i)/128)*(1<<24))))
@@ -210,7 +210,7 @@ func judgeOf(ending string, n int, info bundle.OutputInfo) *calibrate.Judge {
 	p := &bundle.Program{
 		Values:  []bundle.Value{{Rows: 1, Cols: n, DType: bundle.I32}},
 		Tensors: []bundle.Tensor{{Name: "exp", DType: bundle.I32, Shape: []int{2048}, Data: exp}},
-		Outputs: []bundle.Output{{Kind: ending, Scale: 0.5, ExpMult: int32(mult)}},
+		Outputs: []bundle.Output{{Ending: ending, Scale: 0.5, ExpMult: int32(mult)}},
 	}
 	return calibrate.NewJudge(p, 0, &info)
 }
@@ -223,13 +223,13 @@ func TestJudge(t *testing.T) {
 		for _, temperature := range []float64{0, 2} {
 			binary := bundle.OutputInfo{Kind: bundle.KindBinary, Thresholds: []float64{threshold}, Temperature: temperature}
 			labels := bundle.OutputInfo{Kind: bundle.KindLabels, Thresholds: []float64{threshold, 0.5}, Temperature: temperature}
-			for _, ending := range []string{"logits", "sigmoid"} {
+			for _, ending := range []bundle.Ending{bundle.EndLogits, bundle.EndSigmoid} {
 				one, two := judgeOf(ending, 1, binary), judgeOf(ending, 2, labels)
 				seen := map[int]bool{}
 				for q := int32(-40); q <= 40; q++ {
 					value := float32(q) / 2
 					other := float32(-q) / 2
-					if ending == "sigmoid" {
+					if ending == bundle.EndSigmoid {
 						value, other = sigmoid(float64(q)/2), sigmoid(-float64(q)/2)
 					}
 					f, i := one.Float([]float32{value}), one.Integer([]int32{q})
@@ -256,19 +256,19 @@ func TestReal(t *testing.T) {
 	v := []int32{2, 0, -2}
 	e := math.E
 	sum := e + 1 + 1/e
-	for kind, want := range map[string][]float64{
+	for ending, want := range map[bundle.Ending][]float64{
 		"logits": {1, 0, -1}, "argmax": {1, 0, -1},
 		"softmax":     {e / sum, 1 / sum, 1 / e / sum},
 		"log_softmax": {1 - math.Log(sum), -math.Log(sum), -1 - math.Log(sum)},
 	} {
-		for i, x := range calibrate.Real(v, &bundle.Output{Kind: kind, Scale: 0.5}) {
+		for i, x := range calibrate.Real(v, &bundle.Output{Ending: ending, Scale: 0.5}) {
 			if math.Abs(x-want[i]) > 1e-12 {
-				t.Errorf("%s[%d] = %g, want %g", kind, i, x, want[i])
+				t.Errorf("%s[%d] = %g, want %g", ending, i, x, want[i])
 			}
 		}
 	}
 	// Far apart, nothing overflows.
-	for i, x := range calibrate.Real([]int32{math.MaxInt32, math.MinInt32}, &bundle.Output{Kind: "softmax", Scale: 1}) {
+	for i, x := range calibrate.Real([]int32{math.MaxInt32, math.MinInt32}, &bundle.Output{Ending: bundle.EndSoftmax, Scale: 1}) {
 		if x != float64(1-i) {
 			t.Errorf("saturated softmax: %g", x)
 		}

@@ -71,7 +71,7 @@ func Compare(float [][]float32, ints [][]int32, j *Judge) Comparison {
 	var errs, spread, size float64
 	verdicts := make(map[string]int)
 	var mean []float64
-	if o.Kind != "argmax" && len(float) > 0 {
+	if o.Ending != bundle.EndArgmax && len(float) > 0 {
 		mean = make([]float64, len(float[0]))
 		for _, f := range float {
 			for k, x := range f {
@@ -91,7 +91,7 @@ func Compare(float [][]float32, ints [][]int32, j *Judge) Comparison {
 		} else {
 			c.Differing = append(c.Differing, i)
 		}
-		if o.Kind == "argmax" {
+		if o.Ending == bundle.EndArgmax {
 			continue
 		}
 		real := Real(ints[i], o)
@@ -106,7 +106,7 @@ func Compare(float [][]float32, ints [][]int32, j *Judge) Comparison {
 	}
 	if n := float64(len(float)); n > 0 {
 		c.Agreement = float64(agree) / n
-		if o.Kind != "argmax" {
+		if o.Ending != bundle.EndArgmax {
 			c.Cosine = cosine / n
 		}
 	}
@@ -114,7 +114,7 @@ func Compare(float [][]float32, ints [][]int32, j *Judge) Comparison {
 		c.Commonest = max(c.Commonest, n)
 	}
 	// Below this, the spread is the rounding of float32 and of the mean.
-	if c.Constant = o.Kind != "argmax" && spread <= 1e-12*size; c.Constant {
+	if c.Constant = o.Ending != bundle.EndArgmax && spread <= 1e-12*size; c.Constant {
 		spread = size
 	}
 	if spread > 0 {
@@ -132,16 +132,16 @@ func Real(v []int32, o *bundle.Output) []float64 {
 		out[i] = float64(x) * o.Scale
 		sum += exact.Exp((float64(x) - float64(top)) * o.Scale)
 	}
-	switch o.Kind {
-	case "softmax":
+	switch o.Ending {
+	case bundle.EndSoftmax:
 		for i, x := range v {
 			out[i] = exact.Exp((float64(x)-float64(top))*o.Scale) / sum
 		}
-	case "sigmoid":
+	case bundle.EndSigmoid:
 		for i, x := range out {
 			out[i] = exact.Sigmoid(x)
 		}
-	case "log_softmax":
+	case bundle.EndLogSoftmax:
 		for i, x := range v {
 			out[i] = float64((float64(x)-float64(top))*o.Scale) - exact.Log(sum)
 		}

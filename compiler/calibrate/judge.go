@@ -78,7 +78,7 @@ func (j *Judge) Float(values []float32) []int {
 	case bundle.KindValues:
 		return nil
 	}
-	if j.Output.Kind == "argmax" {
+	if j.Output.Ending == bundle.EndArgmax {
 		return []int{int(values[0])}
 	}
 	return []int{ArgMax(values)}
@@ -88,7 +88,7 @@ func (j *Judge) Float(values []float32) []int {
 func (j *Judge) probability(x float32) float64 {
 	p := float64(x)
 	switch {
-	case j.Output.Kind != "sigmoid":
+	case j.Output.Ending != bundle.EndSigmoid:
 		return exact.Sigmoid(p / j.temperature)
 	case j.temperature == 1:
 		return p

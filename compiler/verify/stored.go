@@ -100,7 +100,7 @@ func (v *verifier) stored(s *OutputStats, judge *calibrate.Judge, ints [][]int32
 		return nil
 	}
 	width := len(ints[0])
-	if judge.Output.Kind == "argmax" {
+	if judge.Output.Ending == bundle.EndArgmax {
 		width = 1
 	}
 	if len(want[0]) != width {

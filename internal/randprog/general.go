@@ -225,9 +225,9 @@ func (g *gen) output(i int) {
 	if !g.coin(3) {
 		v = g.conv(g.narrowed(v))
 	}
-	o := bundle.Output{Name: []string{"logits", "second"}[i], Value: v, Kind: "logits", Scale: 0.5, Exp: -1}
+	o := bundle.Output{Name: []string{"logits", "second"}[i], Value: v, Ending: bundle.EndLogits, Scale: 0.5, Exp: -1}
 	if g.coin(2) {
-		o.Kind = []string{"softmax", "log_softmax", "argmax"}[g.IntN(3)]
+		o.Ending = []bundle.Ending{bundle.EndSoftmax, bundle.EndLogSoftmax, bundle.EndArgmax}[g.IntN(3)]
 		o.ExpMult, o.ExpShift = int32(g.IntN(1<<16)), g.choose(0, 8, 16)
 		n := g.between(1, 64)
 		o.Exp = g.tensor(bundle.I32, func(i int) int { return 1 << 24 >> min(i, 24) }, n)

@@ -18,7 +18,7 @@ const (
 )
 
 // Logits are what an output of a fused graph is made of, and what the model itself made of
-// them: see bundle.Output.Kind.
+// them: see bundle.Ending.
 func Logits(output *ir.Value) (logits *ir.Value, kind string) { return edit.Logits(output) }
 
 // output emits the end of output i: the 32-bit logits, what the model itself

@@ -65,7 +65,7 @@ func small() *Bundle {
 			Bias: tensor(I32, same(-5), 2), Pad: -1, Requant: Requant{Mult: -1, Table: -1},
 		}},
 	}
-	p.Outputs = []Output{{Name: "logits", Value: logits, Kind: "logits", Scale: 1.0 / 64,
+	p.Outputs = []Output{{Name: "logits", Value: logits, Ending: EndLogits, Scale: 1.0 / 64,
 		ExpMult: 1 << 8, ExpShift: 8, Exp: tensor(I32, func(i int) int32 { return 1 << 24 >> i }, 16)}}
 	p.Plan = Plan{Tile: 4}
 	threshold := 0.5

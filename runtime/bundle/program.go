@@ -66,14 +66,25 @@ type Tensor struct {
 	Data  []byte `json:"-"`
 }
 
+// Ending is what a model ends in. The program ends before it, at the logits; what verdicts
+// are made of them is OutputInfo.Kind.
+type Ending string
+
+// The endings.
+const (
+	EndLogits     Ending = "logits" // nothing: its output is the logits
+	EndSoftmax    Ending = "softmax"
+	EndLogSoftmax Ending = "log_softmax"
+	EndSigmoid    Ending = "sigmoid"
+	EndArgmax     Ending = "argmax"
+)
+
 // Output is one result of the program, a vector.
 type Output struct {
 	Name  string `json:"name"`
 	Value int    `json:"value"`
-	// Kind says what the model's own output was: "logits", "softmax" (the
-	// value holds logits; the model ended in a softmax over them),
-	// "log_softmax", "sigmoid" or "argmax" (likewise).
-	Kind string `json:"kind"`
+	// Ending says what the model made of these logits.
+	Ending Ending `json:"kind"`
 	// Scale turns integer logits into the model's units, for display.
 	Scale float64 `json:"scale"`
 	// ExpMult and ExpShift turn the distance d >= 0 of an integer logit

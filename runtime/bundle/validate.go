@@ -287,10 +287,10 @@ func (c *checker) output(o *Output) error {
 	if v.Rows != 1 {
 		return fmt.Errorf("value %d (%q) has %d rows, an output is a vector", o.Value, v.Name, v.Rows)
 	}
-	switch o.Kind {
-	case "logits", "softmax", "log_softmax", "sigmoid", "argmax":
+	switch o.Ending {
+	case EndLogits, EndSoftmax, EndLogSoftmax, EndSigmoid, EndArgmax:
 	default:
-		return fmt.Errorf("unknown kind %q", o.Kind)
+		return fmt.Errorf("unknown ending %q", o.Ending)
 	}
 	if !isFinite(o.Scale) || o.Scale < 0 {
 		return fmt.Errorf("scale %g", o.Scale)

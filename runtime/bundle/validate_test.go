@@ -205,7 +205,7 @@ func TestValidateRefuses(t *testing.T) {
 		{"output value", func(p *Program) { p.Outputs[0].Value = 9 }, `output 0 ("logits"): value 9 of 6`},
 		{"output of many rows", func(p *Program) { p.Outputs[0].Value = 2 }, "has 6 rows, an output is a vector"},
 		{"output name twice", func(p *Program) { p.Outputs = append(p.Outputs, p.Outputs[0]) }, `output 1: the name "logits" is taken`},
-		{"output kind", func(p *Program) { p.Outputs[0].Kind = "sparsemax" }, `unknown kind "sparsemax"`},
+		{"output kind", func(p *Program) { p.Outputs[0].Ending = "sparsemax" }, `unknown ending "sparsemax"`},
 		{"exp", func(p *Program) { set(p, p.Outputs[0].Exp, 0, 0) }, "entry 0 is 0"},
 		{"exp range", func(p *Program) { set(p, p.Outputs[0].Exp, 1, 1<<24+1) }, "entry 1 is 16777217"},
 		{"exp type", func(p *Program) { p.Outputs[0].Exp = c(p).W }, "exp: tensor"},

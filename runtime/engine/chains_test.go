@@ -69,7 +69,7 @@ func randomChain(seed uint64) *bundle.Program {
 	for i, v := range pooled {
 		over := []string{"prefix", "all"}[r.IntN(2)]
 		out := g.step(bundle.Step{Op: bundle.OpPool, In: []int{v}, Pool: &bundle.Pool{Kind: "max", Over: over}}, bundle.I16, 1, width)
-		g.p.Outputs = append(g.p.Outputs, bundle.Output{Name: string(rune('a' + i)), Value: out, Kind: "logits", Exp: -1})
+		g.p.Outputs = append(g.p.Outputs, bundle.Output{Name: string(rune('a' + i)), Value: out, Ending: bundle.EndLogits, Exp: -1})
 	}
 	return g.p
 }

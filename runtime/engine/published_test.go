@@ -60,7 +60,7 @@ func (k chain) program(seed uint64) *bundle.Program {
 		Mult: g.tensor(bundle.I32, func(int) int { return 1000 + g.IntN(1000) }, c), Shift: 18,
 		Table: g.tensor(bundle.I16, func(i int) int { return (i - 512) * 64 }, 1024)})
 	x = g.linear(x, k.classes, bundle.I32, bundle.Requant{Mult: -1, Table: -1})
-	g.p.Outputs = []bundle.Output{{Name: "logits", Value: x, Kind: "logits", Exp: -1}}
+	g.p.Outputs = []bundle.Output{{Name: "logits", Value: x, Ending: bundle.EndLogits, Exp: -1}}
 	return g.p
 }
 

@@ -38,7 +38,7 @@ func source(d bundle.DType, length, cols int, rows ...int) *prog {
 	t := p.tensor(d, []int{p.Vocab, cols}, rows...)
 	p.step(bundle.Step{Op: bundle.OpTokenTable, TokenTable: &bundle.TokenTable{Table: t}}, d, length, cols)
 	first := p.step(bundle.Step{Op: bundle.OpPool, In: []int{0}, Pool: &bundle.Pool{Kind: "select", Over: "all"}}, d, 1, cols)
-	p.Outputs = []bundle.Output{{Name: "first", Value: first, Kind: "logits", Exp: -1}}
+	p.Outputs = []bundle.Output{{Name: "first", Value: first, Ending: bundle.EndLogits, Exp: -1}}
 	return p
 }
 
