@@ -51,7 +51,7 @@ type Receive struct {
 	Threads     int           `yaml:"threads"`
 	BlockSize   int           `yaml:"block_size"`
 	Blocks      int           `yaml:"blocks"`
-	Retire      time.Duration `yaml:"retire"`
+	Retire      time.Duration `yaml:"retire"` // 0: a ring of frames
 	SnapLen     int           `yaml:"snaplen"`
 	Promiscuous bool          `yaml:"promiscuous"`
 	Outgoing    bool          `yaml:"outgoing"`
@@ -76,7 +76,7 @@ func DefaultConfig() Config {
 	return Config{
 		Receive: Receive{
 			Threads: 1, BlockSize: afpacket.DefaultBlockSize, Blocks: afpacket.DefaultBlocks,
-			Retire: afpacket.DefaultRetire, SnapLen: afpacket.DefaultSnapLen, Promiscuous: true,
+			SnapLen: afpacket.DefaultSnapLen, Promiscuous: true,
 		},
 		Workers: 1, Flows: flow.DefaultCapacity, Queue: DefaultQueue,
 		Output: OutputConfig{To: "-", Format: "eve"},

@@ -54,7 +54,9 @@ const (
 func newReceiver(a *Agent, src capture.Source) *receiver {
 	r := &receiver{a: a, src: src, open: make([]*batch, len(a.workers)), late: make([]bool, len(a.workers)), losses: make([]bool, len(a.workers)), timer: time.NewTimer(time.Hour)}
 	r.timer.Stop()
-	r.live, _ = src.(capture.Live)
+	if r.live, _ = src.(capture.Live); r.live == nil {
+		r.src = capture.Confirm(src)
+	}
 	r.front = flow.Front{Deal: r.deal, Count: func(k capture.Kind) { r.own.kinds[k]++ }, Unread: &r.own.unread}
 	return r
 }

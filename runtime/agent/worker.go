@@ -304,6 +304,10 @@ func (w *worker) ready(f *flow.Flow) {
 	w.lat.inference.add(end.Sub(start))
 	latency := w.latency(f, end)
 	w.rec.FromFlow(f)
+	if !w.a.opt.Lossless {
+		shift := capture.WallOffset()
+		w.rec.First, w.rec.Last = w.rec.First+shift, w.rec.Last+shift
+	}
 	w.rec.Latency = latency
 	g.cls.Fill(&w.rec, false)
 	for i := range w.rec.Verdicts {
@@ -348,7 +352,7 @@ func (w *worker) latency(f *flow.Flow, end time.Time) time.Duration {
 		w.lat.decision.add(d)
 		return d
 	}
-	d := max(time.Duration(end.UnixNano()-f.Last), 1)
+	d := max(time.Duration(capture.Now()-f.Last), 1)
 	if byPacket {
 		w.lat.decision.add(d)
 	} else {

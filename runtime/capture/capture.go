@@ -26,6 +26,8 @@ type Frame struct {
 	Interface int
 	// Lossy: frames were lost since the latest one that said so.
 	Lossy bool
+	// Astray: its time is not one to go by; see Confirm.
+	Astray bool
 	// Trust is what the source knows of the frame's checksums.
 	Trust Trust
 }

@@ -68,6 +68,7 @@ type Packet struct {
 	// Length is the IP total length, also where the capture cut the packet.
 	Length int
 	Time   int64 // nanoseconds since 1970
+	Astray bool  // no timer goes by Time; see Frame
 
 	// L4 is where the TCP or UDP header begins in IP; 0 for a later fragment,
 	// which has none: then the ports are not known from this packet.
@@ -133,7 +134,7 @@ func isTag(ethertype uint16) bool {
 // holds a TCP or UDP packet or a later fragment of one. Tunnels are left closed;
 // see DecodeInner.
 func Decode(f *Frame, p *Packet) Kind {
-	p.Time, p.Faults = f.Time, 0
+	p.Time, p.Astray, p.Faults = f.Time, f.Astray, 0
 	return decodeLink(f.Link, f.Data, p)
 }
 

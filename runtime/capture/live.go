@@ -28,8 +28,9 @@ type Live interface {
 	Stop()
 	// Stats counts since the source was opened.
 	Stats() (Stats, error)
-	// Clock is the time of the packets that are yet to come, in nanoseconds
-	// since 1970: a table's timers go on by it while no packet comes.
+	// Clock is a time that no packet yet to come is before, in nanoseconds since 1970:
+	// a table's timers go on by it while no packet comes. Where packets wait, it does not
+	// run ahead of them.
 	Clock() int64
 }
 
@@ -40,6 +41,9 @@ type Stats struct {
 	Received, Dropped uint64
 	// Stalls is how often intake stood still because no room was left.
 	Stalls uint64
+	// Merged are frames that the system had made of several packets, and that were
+	// put apart again: Received counts those. Unsplit are the others.
+	Merged, Unsplit uint64
 }
 
 // Replay yields a source's packets at the pace of their time stamps, speed
@@ -57,7 +61,9 @@ type Replay struct {
 }
 
 // NewReplay paces src; speed must be positive.
-func NewReplay(src Source, speed float64) *Replay { return &Replay{src: src, speed: speed} }
+func NewReplay(src Source, speed float64) *Replay {
+	return &Replay{src: Confirm(src), speed: speed}
+}
 
 // longestGap bounds how long a replay is silent: captures that were joined may
 // have days between two packets.
@@ -121,7 +127,10 @@ func (r *Replay) Clock() int64 {
 	if !r.started {
 		return 0
 	}
-	return r.first + int64(float64(time.Since(r.start))*r.speed)
+	if !r.have {
+		return r.frame.Time // who asks now may be late for the next
+	}
+	return min(r.first+int64(float64(time.Since(r.start))*r.speed), r.frame.Time)
 }
 
 // Close implements Source.

@@ -48,7 +48,7 @@ func DecodeInner(f *Frame, p *Packet) Kind {
 		if k == IgnoredNotIP || k == IgnoredARP {
 			return kind
 		}
-		inner.Time = p.Time
+		inner.Time, inner.Astray = p.Time, p.Astray
 		*p, kind = inner, k
 	}
 	return kind

@@ -22,7 +22,9 @@ type Front struct {
 
 // Frame takes one frame.
 func (in *Front) Frame(f *capture.Frame) {
-	in.Advance(f.Time)
+	if !f.Astray {
+		in.Advance(f.Time)
+	}
 	kind := capture.Decoder(in.Tunnels)(f, &in.pkt)
 	in.Unread.Unread(f, &in.pkt, kind, in.Tunnels)
 	if kind != capture.KindOK {

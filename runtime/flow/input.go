@@ -50,6 +50,7 @@ func (in *Input) Flush() {
 // Run takes every frame of a source, then flushes the table. After an error of
 // the source the flows seen so far have had their verdicts, too.
 func (in *Input) Run(src capture.Source) error {
+	src = capture.Confirm(src)
 	var f capture.Frame
 	for {
 		if err := src.Next(&f); err != nil {

@@ -21,7 +21,7 @@ func sideOf(swapped bool) int {
 // sequence number begins another flow where its receiver would take it for one. The direction is
 // that of the SYN; without one, of the port that servers have.
 func (t *Table) Add(p *capture.Packet) {
-	t.clock.advance(p.Time)
+	t.clock.packet(p)
 	t.expire(expirePerPacket)
 
 	key, swapped := KeyOf(p).Canonical()

@@ -190,7 +190,7 @@ func (t *Table) expire(budget int) (more bool) {
 // so that a table which takes no new flows is empty soon after its last has
 // ended.
 func (t *Table) Holds(p *capture.Packet) bool {
-	t.clock.advance(p.Time)
+	t.clock.packet(p)
 	t.expire(expirePerPacket)
 	key, swapped := KeyOf(p).Canonical()
 	i := t.find(&key, uint32(key.Hash(t.seed)))

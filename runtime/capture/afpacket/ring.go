@@ -1,9 +1,16 @@
 //go:build linux
 
-// Package afpacket captures from a network interface through AF_PACKET's
-// TPACKET_V3 ring, which the kernel fills and this package reads in place. It
+// Package afpacket captures from a network interface through AF_PACKET's ring,
+// which the kernel fills and this package reads in place. It
 // works on every interface of every Linux, which AF_XDP does not: not on a
 // BlueField's representors.
+//
+// A ring is made of frames (TPACKET_V2: the kernel hands over each as it comes,
+// and wakes a reader that waits) or of blocks (TPACKET_V3: many packets at
+// once, after a while). Frames are the default: a packet is read some
+// microseconds after it came, and a reader that is busy finds many, so that it
+// waits for none. A block holds packets one behind another, so that more small
+// ones fit.
 //
 // gopacket's package of the same name needs no cgo either, but the packet path
 // here has needs of its own. It reads the ring's status words atomically (plain
@@ -24,7 +31,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -40,7 +46,8 @@ type Options struct {
 	// link. On a quiet one it is Blocks times Retire: a block that has waited
 	// for long enough is used up, however little is in it.
 	BlockSize, Blocks int
-	// Retire is how long a packet waits for its block to fill.
+	// Retire is how long a packet waits for its block to fill; 0 means that there
+	// are no such blocks: the ring is one of frames of SnapLen bytes.
 	Retire time.Duration
 	// SnapLen is how much of a packet is captured.
 	SnapLen int
@@ -51,21 +58,16 @@ type Options struct {
 	Outgoing bool
 }
 
-// Defaults of Options: 64 MiB, in blocks small enough that a reader may pause
-// for five seconds where they don't fill. Larger ones gain nothing.
+// Defaults of Options: 64 MiB, which are 59,904 frames, or blocks small enough that a
+// reader may pause for five seconds where they don't fill. Larger ones gain nothing.
 const (
 	DefaultBlockSize = 1 << 17
 	DefaultBlocks    = 512
-	DefaultRetire    = 10 * time.Millisecond
 	DefaultSnapLen   = 1 << 10
 	minBlock         = 1 << 16
 	maxBlocks        = 1 << 14
 	maxRing          = 1 << 32
 )
-
-// frameSize is only a unit to TPACKET_V3: packets of any size lie one behind
-// another in a block.
-const frameSize = 2048
 
 // Validate checks o and fills in the defaults.
 func (o *Options) Validate() error {
@@ -77,9 +79,6 @@ func (o *Options) Validate() error {
 	set(&o.BlockSize, DefaultBlockSize)
 	set(&o.Blocks, DefaultBlocks)
 	set(&o.SnapLen, DefaultSnapLen)
-	if o.Retire == 0 {
-		o.Retire = DefaultRetire
-	}
 	page := os.Getpagesize()
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -92,8 +91,8 @@ func (o *Options) Validate() error {
 	if len(errs) == 0 && o.BlockSize*o.Blocks > maxRing {
 		bad("a ring of %d blocks of %d bytes is larger than 4 GiB", o.Blocks, o.BlockSize)
 	}
-	if o.Retire < time.Millisecond || o.Retire > time.Second {
-		bad("retire %v must be within 1ms..1s", o.Retire)
+	if o.Retire != 0 && (o.Retire < time.Millisecond || o.Retire > time.Second) {
+		bad("retire %v must be 0, for a ring of frames, or within 1ms..1s, for one of blocks", o.Retire)
 	}
 	if o.SnapLen < 64 || o.SnapLen > 1<<16 {
 		bad("snaplen %d must be within 64..65536", o.SnapLen)
@@ -105,24 +104,55 @@ func (o *Options) Validate() error {
 type Ring struct {
 	name  string
 	index int
+	mtu   int
 	opt   Options
 	fd    int
 	mem   []byte
+	queue queue // what lies in mem
 	link  capture.LinkType
 	poll  [1]unix.PollFd
+	vnet  bool // each packet has a virtio_net_hdr before it
 
-	block int    // being read, or next to come
-	held  bool   // block is ours
-	at    uint64 // next packet's offset in mem
-	left  uint32 // packets of the block not yet read
+	slot   slot // the packet that Next has yielded last
+	split  capture.Splitter
+	copied []byte // of a packet that was larger than its frame in the ring
+	time   steady
 
-	read    uint64 // packets that Next has yielded
+	read    uint64 // packets that have been taken out of the ring
+	extra   atomic.Uint64
+	merged  atomic.Uint64
+	unsplit atomic.Uint64
+	losing  uint64 // packets since the kernel began to say that it lost some
+	last    int64  // time of the packet that was yielded last
+	foundAt int64  // when the ring was found empty; 0 where it is not
 	stop    atomic.Bool
 	drained time.Time // when stopping: no packet comes after this
 
 	mu     sync.Mutex // guards stats and, against Close, fd
 	stats  capture.Stats
 	closed bool
+}
+
+// queue is one of the two forms of a ring, in mem.
+type queue interface {
+	// version and request are what the kernel is asked for.
+	version() int
+	request(fd int) error
+	// next takes the next packet, and gives back the one before: false where
+	// there is none.
+	next(*slot) bool
+	// crowded: the kernel has handed over what is half a ring ahead.
+	crowded() bool
+}
+
+// slot is a packet in the ring.
+type slot struct {
+	data      []byte // as captured
+	head      []byte // the virtio_net_hdr before it, where there is one
+	length    int
+	status    uint32
+	sec, nsec uint32
+	lossy     bool
 }
 
 var _ capture.Live = (*Ring)(nil)
@@ -199,7 +229,7 @@ func open(name string, threads int, o Options) (rings []*Ring, err error) {
 		}
 	}
 	for _, r := range rings {
-		if err := r.filter(uint32(o.SnapLen)); err != nil {
+		if err := r.take(); err != nil {
 			return rings, err
 		}
 	}
@@ -220,7 +250,12 @@ func newRing(iface *net.Interface, o Options) (r *Ring, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r = &Ring{name: iface.Name, index: iface.Index, opt: o, fd: fd}
+	r = &Ring{name: iface.Name, index: iface.Index, mtu: iface.MTU, opt: o, fd: fd}
+	if o.Retire == 0 {
+		r.queue = newFrames(&r.mem, o)
+	} else {
+		r.queue = &blocks{mem: &r.mem, opt: o}
+	}
 	r.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN | unix.POLLERR}
 	defer func(made *Ring) { // returns set r to nil
 		if err != nil {
@@ -230,20 +265,18 @@ func newRing(iface *net.Interface, o Options) (r *Ring, err error) {
 	if err := r.filter(0); err != nil {
 		return nil, err
 	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V3); err != nil {
+	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VERSION, r.queue.version()); err != nil {
 		return nil, os.NewSyscallError("setsockopt PACKET_VERSION", err)
+	}
+	if err := r.askForMerged(); err != nil {
+		return nil, err
 	}
 	if !o.Outgoing {
 		if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
 			return nil, os.NewSyscallError("setsockopt PACKET_IGNORE_OUTGOING (needs Linux 4.20)", err)
 		}
 	}
-	req := unix.TpacketReq3{
-		Block_size: uint32(o.BlockSize), Block_nr: uint32(o.Blocks),
-		Frame_size: frameSize, Frame_nr: uint32(o.BlockSize / frameSize * o.Blocks),
-		Retire_blk_tov: uint32(o.Retire.Milliseconds()),
-	}
-	if err := unix.SetsockoptTpacketReq3(fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
+	if err := r.queue.request(fd); err != nil {
 		return nil, fmt.Errorf("a ring of %d blocks of %d bytes: %w: try fewer or smaller blocks", o.Blocks, o.BlockSize, err)
 	}
 	if r.mem, err = unix.Mmap(fd, 0, o.BlockSize*o.Blocks, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
@@ -304,67 +337,71 @@ func (r *Ring) join(group int) (int, error) {
 // filter replaces the socket's filter by one that takes the first n bytes of
 // every packet; 0 takes no packet, and the kernel does not count it.
 func (r *Ring) filter(n uint32) error {
-	prog := [1]unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: n}}
-	err := unix.SetsockoptSockFprog(r.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &prog[0]})
+	return r.attach(unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: n})
+}
+
+// take begins the intake: of what is larger than a packet on the wire can be, and
+// is to be split, so much that its first packets are whole.
+func (r *Ring) take() error {
+	snap := uint32(r.opt.SnapLen)
+	if !r.vnet || r.opt.SnapLen >= maxMerged {
+		return r.filter(snap)
+	}
+	return r.attach(
+		unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_LEN},
+		unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JGT | unix.BPF_K, K: uint32(r.mtu + linkBytes), Jf: 1},
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: max(snap, maxMerged)},
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: snap},
+	)
+}
+
+func (r *Ring) attach(prog ...unix.SockFilter) error {
+	err := unix.SetsockoptSockFprog(r.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]})
 	return os.NewSyscallError("setsockopt SO_ATTACH_FILTER", err)
-}
-
-// The layout of a block: a tpacket_block_desc, whose second half is a
-// tpacket_hdr_v1, then packets, each behind a tpacket3_hdr and a sockaddr_ll.
-const (
-	offStatus     = 8 + unsafe.Offsetof(unix.TpacketHdrV1{}.Block_status)
-	offNumPackets = 8 + unsafe.Offsetof(unix.TpacketHdrV1{}.Num_pkts)
-	offFirst      = 8 + unsafe.Offsetof(unix.TpacketHdrV1{}.Offset_to_first_pkt)
-	packetHeader  = uint64(unsafe.Sizeof(unix.Tpacket3Hdr{}))
-)
-
-func (r *Ring) word(block int, off uintptr) *uint32 {
-	return (*uint32)(unsafe.Pointer(&r.mem[uintptr(block)*uintptr(r.opt.BlockSize)+off]))
-}
-
-// acquire takes the next block if the kernel has handed it over. The status is
-// loaded with acquire semantics: what the kernel wrote before it is visible.
-func (r *Ring) acquire() bool {
-	if atomic.LoadUint32(r.word(r.block, offStatus))&unix.TP_STATUS_USER == 0 {
-		return false
-	}
-	r.held = true
-	r.left = *r.word(r.block, offNumPackets)
-	r.at = uint64(r.block)*uint64(r.opt.BlockSize) + uint64(*r.word(r.block, offFirst))
-	return true
-}
-
-func (r *Ring) release() {
-	atomic.StoreUint32(r.word(r.block, offStatus), unix.TP_STATUS_KERNEL)
-	r.held = false
-	if r.block++; r.block == r.opt.Blocks {
-		r.block = 0
-	}
 }
 
 // Next implements capture.Source. The frame lies in the ring, until the next
 // call.
 func (r *Ring) Next(f *capture.Frame) error {
-	for r.left == 0 {
-		if r.held {
-			r.release()
-		}
-		if !r.acquire() {
-			return r.empty()
-		}
+	if r.split.Next(f) {
+		r.extra.Add(1)
+		return nil
 	}
-	// The kernel's offsets are within the block; slicing checks it once more.
-	b := r.mem[r.at:]
-	h := (*unix.Tpacket3Hdr)(unsafe.Pointer(&b[:packetHeader][0]))
-	data := b[h.Mac:]
+	if !r.queue.next(&r.slot) {
+		return r.empty()
+	}
+	s := &r.slot
 	*f = capture.Frame{
-		Data: data[:h.Snaplen:h.Snaplen], Length: int(h.Len), Link: r.link,
-		Time: int64(h.Sec)*1e9 + int64(h.Nsec),
+		Data: s.data, Length: s.length, Link: r.link, Lossy: s.lossy,
+		Time: r.time.of(int64(s.sec)*1e9 + int64(s.nsec)), Trust: capture.TrustWire,
 	}
-	r.at += uint64(h.Next_offset)
-	r.left--
+	r.foundAt, r.last = 0, f.Time
 	r.read++
+	if s.lossy {
+		r.reset()
+	}
+	if s.status&unix.TP_STATUS_CSUMNOTREADY != 0 {
+		f.Trust = capture.TrustChecked
+	}
+	if r.vnet {
+		r.header(f)
+	} else if f.Length > r.mtu+linkBytes {
+		r.unsplit.Add(1)
+	}
 	return nil
+}
+
+// resetEvery is how many packets of a ring that loses some are taken before the
+// kernel is asked for its count again.
+const resetEvery = 4096
+
+// reset has the kernel stop saying that it lost packets, which it does of each
+// until its count is read: not for each, since a full ring holds many that say so.
+func (r *Ring) reset() {
+	if r.losing%resetEvery == 0 {
+		r.Stats()
+	}
+	r.losing++
 }
 
 // lateBlock bounds the wait for a last block that the kernel should long have
@@ -375,6 +412,7 @@ const lateBlock = 2 * time.Second
 // is handed over within two retire times, so waiting for longer leaves none
 // behind; the kernel's count tells whether it did.
 func (r *Ring) empty() error {
+	r.foundAt, r.losing = r.time.sync(), 0
 	if !r.stop.Load() {
 		return capture.ErrEmpty
 	}
@@ -388,7 +426,7 @@ func (r *Ring) empty() error {
 	if now.Before(r.drained) {
 		return capture.ErrEmpty
 	}
-	if s, err := r.Stats(); err == nil && r.read < s.Received-s.Dropped && now.Before(r.drained.Add(lateBlock)) {
+	if s, err := r.Stats(); err == nil && r.read+r.extra.Load() < s.Received-s.Dropped && now.Before(r.drained.Add(lateBlock)) {
 		return capture.ErrEmpty
 	}
 	return io.EOF
@@ -397,7 +435,7 @@ func (r *Ring) empty() error {
 // Wait implements capture.Live.
 func (r *Ring) Wait(d time.Duration) error {
 	if r.stop.Load() {
-		d = min(d, r.opt.Retire)
+		d = min(d, max(r.opt.Retire, time.Millisecond))
 	}
 	r.poll[0].Revents = 0
 	ms := int(min((d+time.Millisecond-1)/time.Millisecond, math.MaxInt32))
@@ -426,19 +464,26 @@ func (r *Ring) Wait(d time.Duration) error {
 	return nil
 }
 
-// Crowded implements capture.Live: the kernel has handed over the block that is
-// half a ring ahead.
-func (r *Ring) Crowded() bool {
-	ahead := (r.block + r.opt.Blocks/2) % r.opt.Blocks
-	return atomic.LoadUint32(r.word(ahead, offStatus))&unix.TP_STATUS_USER != 0
-}
+// Crowded implements capture.Live.
+func (r *Ring) Crowded() bool { return r.queue.crowded() }
 
 // Stop implements capture.Live.
 func (r *Ring) Stop() { r.stop.Store(true) }
 
-// Clock implements capture.Live. A packet that was received just now may still
-// wait for its block, so the time of packets to come is a little earlier.
-func (r *Ring) Clock() int64 { return time.Now().Add(-2 * r.opt.Retire).UnixNano() }
+// inKernel is how long a packet may be on its way through the kernel between its
+// time stamp and the ring.
+const inKernel = time.Millisecond
+
+// Clock implements capture.Live. Where packets wait in the ring it is the time of
+// the last that was taken: whatever is late, timers don't overtake packets. Where
+// the ring was found empty it is a little before that, since a packet that came
+// then may still wait for its block.
+func (r *Ring) Clock() int64 {
+	if r.foundAt == 0 {
+		return r.last
+	}
+	return max(r.last, r.foundAt-int64(2*r.opt.Retire+inKernel))
+}
 
 // Stats implements capture.Live. The kernel's counters are 32 bits wide and
 // reset by reading: calls must not be hours apart.
@@ -446,17 +491,25 @@ func (r *Ring) Stats() (capture.Stats, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return r.stats, nil
+		return r.sum(), nil
 	}
 	s, err := unix.GetsockoptTpacketStatsV3(r.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
 	if err != nil {
-		return r.stats, os.NewSyscallError("getsockopt PACKET_STATISTICS", err)
+		return r.sum(), os.NewSyscallError("getsockopt PACKET_STATISTICS", err)
 	}
 	// tp_packets includes tp_drops.
 	r.stats.Received += uint64(s.Packets)
 	r.stats.Dropped += uint64(s.Drops)
 	r.stats.Stalls += uint64(s.Freeze_q_cnt)
-	return r.stats, nil
+	return r.sum(), nil
+}
+
+// sum counts what was merged as the packets that it was.
+func (r *Ring) sum() capture.Stats {
+	s := r.stats
+	s.Merged, s.Unsplit = r.merged.Load(), r.unsplit.Load()
+	s.Received += r.extra.Load()
+	return s
 }
 
 // Close implements capture.Source. No other call may be in progress but Stats,

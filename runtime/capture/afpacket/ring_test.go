@@ -46,6 +46,15 @@ func open(t testing.TB, n *testnet.Net, threads int, o ours.Options) (rings []*o
 	return rings
 }
 
+// retire is the time of a ring of blocks.
+const retire = 10 * time.Millisecond
+
+// both runs a test for both forms of a ring.
+func both(t *testing.T, test func(*testing.T, time.Duration)) {
+	t.Run("frames", func(t *testing.T) { test(t, 0) })
+	t.Run("blocks", func(t *testing.T) { test(t, retire) })
+}
+
 // drain stops a ring and reads what is left.
 func drain(t testing.TB, r *ours.Ring, each func(*capture.Frame)) (n uint64) {
 	var f capture.Frame
@@ -72,10 +81,12 @@ func drain(t testing.TB, r *ours.Ring, each func(*capture.Frame)) (n uint64) {
 
 // Frames of every size arrive once, whole and in order, and gopacket's package
 // sees the same.
-func TestFrames(t *testing.T) {
+func TestFrames(t *testing.T) { both(t, testFrames) }
+
+func testFrames(t *testing.T, form time.Duration) {
 	n := testnet.New(t)
 	send := n.NewSender(t, testnet.Near)
-	r := open(t, n, 1, ours.Options{BlockSize: 1 << 17, Blocks: 256, SnapLen: 1 << 16, Promiscuous: true})[0]
+	r := open(t, n, 1, ours.Options{Retire: form, BlockSize: 1 << 17, Blocks: 256, SnapLen: 9100, Promiscuous: true})[0]
 	var other *afpacket.TPacket
 	n.Do(func() {
 		var err error
@@ -124,10 +135,12 @@ func TestFrames(t *testing.T) {
 }
 
 // What does not fit the ring is counted, to the frame.
-func TestDrops(t *testing.T) {
+func TestDrops(t *testing.T) { both(t, testDrops) }
+
+func testDrops(t *testing.T, form time.Duration) {
 	n := testnet.New(t)
 	send := n.NewSender(t, testnet.Near)
-	r := open(t, n, 1, ours.Options{BlockSize: 1 << 16, Blocks: 2, Promiscuous: true})[0]
+	r := open(t, n, 1, ours.Options{Retire: form, BlockSize: 1 << 16, Blocks: 2, Promiscuous: true})[0]
 	const sent = 5000
 	for i := range sent {
 		if err := send.Send(frame(i, 1000)); err != nil {
@@ -143,16 +156,18 @@ func TestDrops(t *testing.T) {
 
 // With the defaults, a reader may pause for seconds on a quiet link, too, where
 // every packet uses up a block.
-func TestPause(t *testing.T) {
+func TestPause(t *testing.T) { both(t, testPause) }
+
+func testPause(t *testing.T, form time.Duration) {
 	n := testnet.New(t)
 	send := n.NewSender(t, testnet.Near)
-	r := open(t, n, 1, ours.Options{Promiscuous: true})[0]
+	r := open(t, n, 1, ours.Options{Retire: form, Promiscuous: true})[0]
 	const sent = 150
 	for i := range sent {
 		if err := send.Send(frame(i, 100)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(ours.DefaultRetire)
+		time.Sleep(retire)
 	}
 	if r.Crowded() {
 		t.Error("crowded")
@@ -164,10 +179,12 @@ func TestPause(t *testing.T) {
 }
 
 // A ring says that it is crowded before it loses packets.
-func TestCrowded(t *testing.T) {
+func TestCrowded(t *testing.T) { both(t, testCrowded) }
+
+func testCrowded(t *testing.T, form time.Duration) {
 	n := testnet.New(t)
 	send := n.NewSender(t, testnet.Near)
-	r := open(t, n, 1, ours.Options{BlockSize: 1 << 16, Blocks: 16, Promiscuous: true})[0]
+	r := open(t, n, 1, ours.Options{Retire: form, BlockSize: 1 << 16, Blocks: 16, Promiscuous: true})[0]
 	sent := uint64(0)
 	for ; !r.Crowded(); sent++ {
 		if sent == 1<<16 {
@@ -187,10 +204,12 @@ func TestCrowded(t *testing.T) {
 }
 
 // Several rings share the packets, each packet in one of them.
-func TestFanout(t *testing.T) {
+func TestFanout(t *testing.T) { both(t, testFanout) }
+
+func testFanout(t *testing.T, form time.Duration) {
 	n := testnet.New(t)
 	send := n.NewSender(t, testnet.Near)
-	rings := open(t, n, 3, ours.Options{BlockSize: 1 << 17, Blocks: 16, Promiscuous: true})
+	rings := open(t, n, 3, ours.Options{Retire: form, BlockSize: 1 << 17, Blocks: 16, Promiscuous: true})
 	const sent = 3000
 	for i := range sent {
 		f := frame(i, 100)
@@ -236,11 +255,13 @@ func TestFanout(t *testing.T) {
 }
 
 // Our own packets are not seen, unless asked for.
-func TestOutgoing(t *testing.T) {
+func TestOutgoing(t *testing.T) { both(t, testOutgoing) }
+
+func testOutgoing(t *testing.T, form time.Duration) {
 	for _, outgoing := range []bool{false, true} {
 		n := testnet.New(t)
 		send := n.NewSender(t, testnet.Far)
-		r := open(t, n, 1, ours.Options{Outgoing: outgoing})[0]
+		r := open(t, n, 1, ours.Options{Retire: form, Outgoing: outgoing})[0]
 		for i := range 10 {
 			if err := send.Send(frame(i, 100)); err != nil {
 				t.Fatal(err)
