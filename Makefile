@@ -24,7 +24,7 @@ KERNELS    := ./runtime/kernels/... ./runtime/engine
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := build
-.PHONY: help build dist demo test check fmt vet lint stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer cycles evasion clean
+.PHONY: help build dist demo test check fmt vet lint stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer bench-latency cycles evasion clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -114,6 +114,14 @@ bench-peer: ## ONNX Runtime against nepcoc on one core; MODELS="a.onnx ..." choo
 	@mkdir -p $(BUILD)
 	$(GO) build -o $(BUILD)/bench-peer ./bench/peer
 	$$(command -v taskset >/dev/null && echo taskset -c $(CORE)) $(BUILD)/bench-peer -dir $(BUILD)/peer $(MODELS)
+
+# Needs root: the cable is in a network namespace. LENGTH is each run's; the machine should have nothing else to do.
+LENGTH ?= 3s
+bench-latency: ## from the wire to the verdict's line: p50, p99, p99.9 and loss at 1, 50 and 90 % of capacity
+	@mkdir -p $(BUILD)
+	$(GO) build -o $(BIN)/ ./cmd/nepcoc
+	$(BIN)/nepcoc compile $(MODEL)/demo.onnx --calib $(TESTBED)/calib.pcap -o $(BUILD)/demo.nepco >/dev/null
+	NEPCOC_LATENCY=$(LENGTH) NEPCOC_BUNDLE=$(abspath $(BUILD))/demo.nepco $(GO) test -count=1 -run '^TestLatency$$' -v ./runtime/agent
 
 cycles: ## count and estimate the Arm kernels anew (docs/arm-cycles.md; qemu-user, llvm-mca 16 or later)
 	$(GO) run ./runtime/kernels/internal/cycles -o docs/arm-cycles.md

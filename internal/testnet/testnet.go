@@ -173,6 +173,9 @@ func (n *Net) NewSender(t testing.TB, name string) *Sender {
 	return s
 }
 
+// FD is the sender's socket.
+func (s *Sender) FD() int { return s.fd }
+
 // Send sends a frame, waiting while the interface's queue is full.
 func (s *Sender) Send(frame []byte) error {
 	for {

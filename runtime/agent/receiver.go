@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"io"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -81,6 +82,9 @@ func (r *receiver) run() error {
 		case errors.Is(err, capture.ErrEmpty):
 			r.flush()
 			r.tick()
+			// A worker that was given something runs here and now, instead of on
+			// a thread that has to be woken, which takes as long as a verdict.
+			runtime.Gosched()
 			if err := r.live.Wait(waitTime); err != nil {
 				r.end()
 				return err

@@ -118,13 +118,17 @@ type Ring struct {
 	copied []byte // of a packet that was larger than its frame in the ring
 	time   steady
 
-	read    uint64 // packets that have been taken out of the ring
-	extra   atomic.Uint64
-	merged  atomic.Uint64
-	unsplit atomic.Uint64
-	losing  uint64 // packets since the kernel began to say that it lost some
-	last    int64  // time of the packet that was yielded last
-	foundAt int64  // when the ring was found empty; 0 where it is not
+	read     uint64 // packets that have been taken out of the ring
+	extra    atomic.Uint64
+	merged   atomic.Uint64
+	unsplit  atomic.Uint64
+	losing   uint64 // packets since the kernel began to say that it lost some
+	last     int64  // time of the packet that was yielded last
+	foundAt  int64  // when the ring was found empty; 0 where it is not
+	window   int64  // when it was last looked at how many packets come
+	windowed uint64 // read until then
+	busy     bool   // they came thick and fast
+
 	stop    atomic.Bool
 	drained time.Time // when stopping: no packet comes after this
 
@@ -432,11 +436,35 @@ func (r *Ring) empty() error {
 	return io.EOF
 }
 
+// Where more than busyRate packets come in a busyWindow, waking for each costs more
+// than they do: the reader then lets some come before it waits for one, as a network card
+// does with its interrupts.
+const (
+	busyWindow = int64(time.Millisecond)
+	busyRate   = 16
+	busyPause  = 100 * time.Microsecond
+)
+
+// moderate pauses where packets come thick and fast.
+func (r *Ring) moderate() {
+	if r.opt.Retire != 0 {
+		return // the kernel has its own pace
+	}
+	if took := r.foundAt - r.window; took >= busyWindow {
+		r.busy = int64(r.read-r.windowed)*busyWindow > busyRate*took
+		r.window, r.windowed = r.foundAt, r.read
+	}
+	if r.busy {
+		unix.Nanosleep(&unix.Timespec{Nsec: int64(busyPause)}, nil)
+	}
+}
+
 // Wait implements capture.Live.
 func (r *Ring) Wait(d time.Duration) error {
 	if r.stop.Load() {
 		d = min(d, max(r.opt.Retire, time.Millisecond))
 	}
+	r.moderate()
 	r.poll[0].Revents = 0
 	ms := int(min((d+time.Millisecond-1)/time.Millisecond, math.MaxInt32))
 	if _, err := unix.Poll(r.poll[:], ms); err != nil && err != unix.EINTR {
