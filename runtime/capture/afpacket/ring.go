@@ -416,7 +416,7 @@ const lateBlock = 2 * time.Second
 // is handed over within two retire times, so waiting for longer leaves none
 // behind; the kernel's count tells whether it did.
 func (r *Ring) empty() error {
-	r.foundAt, r.losing = r.time.sync(), 0
+	r.foundAt, r.losing = r.time.settle(), 0
 	if !r.stop.Load() {
 		return capture.ErrEmpty
 	}

@@ -11,9 +11,15 @@ import (
 // steady turns the kernel's time stamps, which are of the wall clock, into those of
 // capture.Now, which nobody sets.
 type steady struct {
-	offset, before int64 // wall less steady, and before the latest step
-	now            int64 // when that was looked at
-	left           int   // packets until it is looked at again
+	offset int64 // wall less steady
+	last   int64 // time of the packet before
+	left   int   // packets until the clocks are looked at again
+	// stale: the clock was set, from the offset before, and packets from before that
+	// may still come, in order.
+	stale  bool
+	before int64
+	// look gives the time, and the offset; nil: the machine's.
+	look func() (now, offset int64)
 }
 
 const (
@@ -21,32 +27,44 @@ const (
 	clockEvery = 256 // packets
 )
 
+func clocks() (now, offset int64) { return capture.Now(), capture.WallOffset() }
+
 // sync looks at both clocks, and returns the time.
 func (s *steady) sync() int64 {
-	s.look(capture.Now(), capture.WallOffset())
-	return s.now
-}
-
-func (s *steady) look(now, offset int64) {
+	if s.look == nil {
+		s.look = clocks
+	}
+	now, offset := s.look()
 	if d := offset - s.offset; d > clockStep || d < -clockStep {
-		s.before, s.offset = s.offset, offset
+		s.stale, s.before, s.offset = true, s.offset, offset
 	}
-	s.now, s.left = now, clockEvery
+	s.left = clockEvery
+	return now
 }
 
-// of converts a time stamp. One that was made before the clock was set fits the
-// clock of then: by that of now it would lie in the future, or far behind.
+// settle is sync where no packet waits: what comes is of the clock of now.
+func (s *steady) settle() int64 {
+	now := s.sync()
+	s.stale = false
+	return now
+}
+
+// of converts a time stamp.
 func (s *steady) of(wall int64) int64 {
-	if s.left--; s.left < 0 {
-		s.sync()
-	}
 	t := wall - s.offset
-	if s.before == s.offset {
-		return t
+	// The clock was set not long ago, and this packet came before: by the clock of
+	// now it would lie in the past. Or it came after, and nobody has noticed yet: it
+	// lies in the future, or in the past again.
+	if s.left--; s.left < 0 || s.stale || t < s.last-clockStep || t > s.last+clockStep {
+		now := s.sync()
+		if t = wall - s.offset; s.stale {
+			if old := wall - s.before; old >= s.last-clockStep && old <= now+clockStep {
+				t = old
+			} else {
+				s.stale = false
+			}
+		}
 	}
-	latest := s.now + int64(time.Second)
-	if old := wall - s.before; old <= latest && (t > latest || old > t) {
-		return old
-	}
+	s.last = t
 	return t
 }
