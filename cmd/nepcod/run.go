@@ -194,6 +194,7 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap string, speed float64) e
 		log.Info("serving /metrics and /healthz", "address", l.Addr().String())
 	}
 	go a.Supervise(watching)
+	go a.Advise(watching)
 
 	if pcap == "" {
 		log.Info("started", "version", version.Version, "interface", c.Interface, "bundle", c.Bundle, "digest", model.Digest(), "kernels", model.Kernels(),

@@ -42,6 +42,8 @@ func (c *Config) Preflight() (m *Model, notes []string, err error) {
 		}
 		if err := afpacket.Check(c.Interface, max(c.Receive.Threads, 1), ring); err != nil {
 			errs = append(errs, err)
+		} else if note := afpacket.MergingNote(c.Interface); note != "" {
+			notes = append(notes, note)
 		}
 	}
 	note, err := c.checkOutput()

@@ -61,9 +61,7 @@ func (a *Agent) Report() *Report {
 		if rc.live != nil {
 			if s, err := rc.live.Stats(); err == nil {
 				r.Live = true
-				r.Kernel.Received += s.Received
-				r.Kernel.Dropped += s.Dropped
-				r.Kernel.Stalls += s.Stalls
+				r.Kernel.Add(&s)
 			}
 		}
 		c := rc.counts()
@@ -175,5 +173,8 @@ func (r *Report) String() string {
 func (a *Agent) Notes(r *Report) []string {
 	m := a.Model()
 	_, notes := a.opt.View.Of(m.Bundle.Manifest.View)
+	if s := r.MergedNote(); s != "" {
+		notes = append(notes, s)
+	}
 	return append(notes, r.Flow.Notes(&flow.Options{Encoder: m.encoder, Tunnels: a.view(m).Tunnels})...)
 }

@@ -46,6 +46,15 @@ type Stats struct {
 	Merged, Unsplit uint64
 }
 
+// Add sums the figures of several sources.
+func (s *Stats) Add(o *Stats) {
+	s.Received += o.Received
+	s.Dropped += o.Dropped
+	s.Stalls += o.Stalls
+	s.Merged += o.Merged
+	s.Unsplit += o.Unsplit
+}
+
 // Replay yields a source's packets at the pace of their time stamps, speed
 // times as fast. It loses nothing: where the reader is late, packets wait.
 type Replay struct {

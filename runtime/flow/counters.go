@@ -27,6 +27,10 @@ type Counters struct {
 	// their receiver: with a contract that accepts what hosts do, they don't enter.
 	Repeats, Outside uint64
 
+	// Connections are the TCP flows among the verdicts, OneSided those of which one
+	// side only was seen until then.
+	Connections, OneSided uint64
+
 	Flows    uint64 // flows begun
 	Verdicts [NumReasons]uint64
 	Closed   uint64 // flows that left the table, each after its verdict
@@ -109,6 +113,8 @@ func (c *Counters) Add(o *Counters) {
 	c.Tunnelled += o.Tunnelled
 	c.Repeats += o.Repeats
 	c.Outside += o.Outside
+	c.Connections += o.Connections
+	c.OneSided += o.OneSided
 	c.Flows += o.Flows
 	c.Closed += o.Closed
 }

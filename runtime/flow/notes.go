@@ -39,8 +39,23 @@ func (c *Counters) Notes(opt *Options) (notes []string) {
 		notes = append(notes, fmt.Sprintf("%d of %d packets carry another packet in a tunnel (GRE, VXLAN, IP in IP), and the flows read are the tunnels' own: --tunnels reads what they carry",
 			c.Tunnelled, c.Read()))
 	}
+	if s := c.OneSidedNote(); s != "" {
+		notes = append(notes, s)
+	}
 	if c.Decided() == 0 {
 		notes = append(notes, fmt.Sprintf("no TCP or UDP flow among %d packets", c.Read()))
 	}
 	return notes
+}
+
+// manyConnections are enough to tell a mirror of one direction from hosts that
+// don't answer.
+const manyConnections = 20
+
+// OneSidedNote says so where most connections were seen on one side only.
+func (c *Counters) OneSidedNote() string {
+	if c.Connections < manyConnections || 2*c.OneSided < c.Connections {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d TCP connections were seen on one side only, and the model was trained on both: see that the mirror, or the routes, show both directions", c.OneSided, c.Connections)
 }

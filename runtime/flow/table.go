@@ -287,6 +287,12 @@ func (t *Table) decide(i int32, why Reason) {
 	t.move(i, listDecided)
 	t.fill(e)
 	t.out.Marks = e.marks | t.marks(i)
+	if e.key.Proto == capture.ProtoTCP {
+		t.count.Connections++
+		if t.out.Marks&MarkOneSided != 0 {
+			t.count.OneSided++
+		}
+	}
 	t.out.enc, t.out.state, t.out.buf = t.enc, e.state, t.buf(i)
 	t.out.Tokens = t.tokens
 	start := time.Now()

@@ -312,3 +312,49 @@ func TestRemoved(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// The first frame after a loss says so; those after it don't, once it is over.
+func TestLossy(t *testing.T) { both(t, testLossy) }
+
+func testLossy(t *testing.T, form time.Duration) {
+	n := testnet.New(t)
+	send := n.NewSender(t, testnet.Near)
+	r := open(t, n, 1, ours.Options{Retire: form, BlockSize: 1 << 16, Blocks: 2, Promiscuous: true})[0]
+	round := func(frames int) (read, lossy int) {
+		t.Helper()
+		for i := range frames {
+			if err := send.Send(frame(i, 1000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var f capture.Frame
+		for end := time.Now().Add(100 * time.Millisecond); time.Now().Before(end); {
+			switch err := r.Next(&f); {
+			case errors.Is(err, capture.ErrEmpty):
+				if err := r.Wait(10 * time.Millisecond); err != nil {
+					t.Fatal(err)
+				}
+			case err != nil:
+				t.Fatal(err)
+			default:
+				read++
+				if f.Lossy {
+					lossy++
+				}
+			}
+		}
+		return read, lossy
+	}
+	if read, lossy := round(10); read != 10 || lossy != 0 {
+		t.Errorf("before: %d read, %d say that some were lost", read, lossy)
+	}
+	if read, _ := round(1000); read == 1000 {
+		t.Fatal("nothing was lost")
+	}
+	if read, lossy := round(10); read != 10 || lossy == 0 {
+		t.Errorf("after a loss: %d read, none says so", read)
+	}
+	if read, lossy := round(10); read != 10 || lossy != 0 {
+		t.Errorf("later: %d read, %d say that some were lost", read, lossy)
+	}
+}
