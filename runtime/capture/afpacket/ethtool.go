@@ -4,6 +4,7 @@ package afpacket
 
 import (
 	"fmt"
+	"net"
 	"runtime"
 	"unsafe"
 
@@ -18,6 +19,9 @@ func MergingNote(name string) string {
 		flagLRO  = 1 << 15 // ETH_FLAG_LRO
 		getGRO   = 0x2b    // ETHTOOL_GGRO
 	)
+	if iface, err := net.InterfaceByName(name); err != nil || iface.Flags&net.FlagLoopback != 0 {
+		return "" // a loopback has the setting, but nothing to merge
+	}
 	gro, lro := ethtool(name, getGRO) != 0, ethtool(name, getFlags)&flagLRO != 0
 	kind := "gro"
 	switch {
