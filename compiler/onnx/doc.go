@@ -3,7 +3,7 @@
 //
 // The file passes four stations:
 //
-//	wire.go       bounded protobuf reader; everything structural is checked here, before anything else sees the bytes
+//	wire.go       bounded protobuf reader, with messages.go and tensorproto.go; everything structural is checked here, before anything else sees the bytes
 //	decode.go     onnx-go builds the graph (nodes, edges, attributes) through a custom backend
 //	normalize.go  attribute forms of opsets 11..21 become the newest, input form
 //	import.go     values, constants, shape inference, batch specialised to one
