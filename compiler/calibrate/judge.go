@@ -28,15 +28,6 @@ func NewJudge(p *bundle.Program, i int, info *bundle.OutputInfo) *Judge {
 	return j
 }
 
-// Judges are those of a bundle's outputs.
-func Judges(b *bundle.Bundle) []*Judge {
-	var all []*Judge
-	for i := range b.Program.Outputs {
-		all = append(all, NewJudge(b.Program, i, &b.Manifest.Outputs[i]))
-	}
-	return all
-}
-
 // Kind is the output's.
 func (j *Judge) Kind() bundle.OutputKind { return j.head.Kind }
 

@@ -47,8 +47,6 @@ type Set struct {
 	// Expect has, for arrays, the outputs that another runtime computed, by output name:
 	// one row per input.
 	Expect map[string][][]float64
-	// Counters are a capture's packet and flow counts.
-	Counters flow.Counters
 	// Notes are remarks on the source: a last record that was cut off, packets
 	// that the capture holds too little of.
 	Notes []string
@@ -93,7 +91,7 @@ func FromCapture(path string, c traffic.Contract, view bundle.View) (*Set, error
 	if err := in.Run(src); err != nil {
 		return nil, err
 	}
-	s.Counters, s.Notes = *in.Counters(), in.Counters().Notes(&opt)
+	s.Notes = in.Counters().Notes(&opt)
 	if note := src.Note(); note != "" {
 		s.Notes = append(s.Notes, note)
 	}

@@ -23,25 +23,6 @@ func (t *Table) gather(rows *rowPointers, tokens []int32) int {
 	return n
 }
 
-// prefetch asks for all the rows, ignoring ids outside the table.
-func prefetch(t *Table, tokens []int32) {
-	var rows rowPointers
-	n := 0
-	for _, tok := range tokens {
-		if uint(tok) >= uint(t.rows) {
-			continue
-		}
-		rows[n] = &t.data[int(tok)*t.cols]
-		if n++; n == len(rows) {
-			prefetchRows(&rows[0], n, t.cols)
-			n = 0
-		}
-	}
-	if n > 0 {
-		prefetchRows(&rows[0], n, t.cols)
-	}
-}
-
 // load goes block by block; the next block's rows are on their way from
 // memory meanwhile.
 func load(t *Table, dst *plane.Plane, pos int, tokens []int32) {

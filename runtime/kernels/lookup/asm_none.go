@@ -6,8 +6,6 @@ import "nepcoc/runtime/kernels/plane"
 
 // No assembly: cpu offers no path that would come here.
 
-func prefetch(*Table, []int32) {}
-
 func load(t *Table, dst *plane.Plane, pos int, tokens []int32) {
 	t.loadGeneric(dst, pos, tokens, 0, t.cols)
 }

@@ -34,15 +34,6 @@ func (t *Table) Cols() int { return t.cols }
 // Row is one token's row.
 func (t *Table) Row(token int32) []int8 { return t.data[int(token)*t.cols:][:t.cols:t.cols] }
 
-// Prefetch asks for the tokens' rows ahead of their use, for callers that know
-// tokens early (streaming); just before Load it is of no use, Load prefetches by itself.
-// Tokens outside the table are left to Load.
-func (t *Table) Prefetch(tokens []int32) {
-	if t.path != cpu.Purego {
-		prefetch(t, tokens)
-	}
-}
-
 // Load writes the rows of tokens to positions pos, pos+1, ... of dst. In channel-major planes it may also
 // write, with arbitrary values, to what is left of the last block of
 // plane.Block positions. Tokens must be in the table.

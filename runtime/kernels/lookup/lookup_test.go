@@ -49,7 +49,6 @@ func checkLoad(t *testing.T, rng *rand.Rand, tab *Table, path cpu.Path, cols, po
 	}
 	p := plane.Over(buf[64:64+size], path, cols, 160, 1, 2)
 	before := slices.Clone(buf)
-	tab.Prefetch(append(slices.Clone(tokens), -1, 1<<30))
 	tab.Load(&p, pos, tokens)
 	for c := range cols {
 		for i, tok := range tokens {

@@ -1,8 +1,7 @@
 package traffic
 
 // Builder builds the sequence of one flow at a time: an Encoder with its own
-// state. It is what tests, calibration and tools use; a flow table keeps the
-// State of many flows itself. Not for concurrent use.
+// state, where a flow table keeps the State of many.
 type Builder struct {
 	enc    *Encoder
 	st     State
