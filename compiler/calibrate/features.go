@@ -37,7 +37,7 @@ func Ranges(path string, f *npz.File, name string, n int) ([]bundle.Range, error
 	}
 	for p := range ranges {
 		r := &ranges[p]
-		more := (r[1] - r[0]) * widening // a power of two: exact
+		more := float64((r[1] - r[0]) * widening) // a power of two: exact
 		r[0], r[1] = max(r[0]-more, -math.MaxFloat32), min(r[1]+more, math.MaxFloat32)
 	}
 	return ranges, nil

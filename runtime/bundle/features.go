@@ -14,8 +14,11 @@ const FeatureLevels = 255
 // constant.
 type Range [2]float64
 
-// Affine is the range as mid + half*u, u from -1 (id 0) to 1.
-func (r Range) Affine() (mid, half float64) { return (r[0] + r[1]) / 2, (r[1] - r[0]) / 2 }
+// Affine is the range as mid + half*u, u from -1 (id 0) to 1. Halves are rounded before anything is
+// added to them, for the same bits on every CPU.
+func (r Range) Affine() (mid, half float64) {
+	return float64((r[0] + r[1]) / 2), float64((r[1] - r[0]) / 2)
+}
 
 // ID is the id that is nearest to x, a number; ok is false where x lies outside.
 func (r Range) ID(x float64) (id int32, ok bool) {
