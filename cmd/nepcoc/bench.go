@@ -75,8 +75,8 @@ Figures are of this machine, now: compare only figures of one run.
 				return cli.UsageError("--stream %d: a flow of %d tokens comes in chunks of 1 to %d", chunk, length, length)
 			case threads < 1 || threads > 1024:
 				return cli.UsageError("--threads %d is not within 1..1024", threads)
-			case seconds <= 0 || seconds > 3600:
-				return cli.UsageError("--seconds %g is not within 0..3600", seconds)
+			case !(seconds > 0 && seconds <= 3600):
+				return cli.UsageError("--seconds %g: want more than 0 and at most 3600", seconds)
 			}
 			r, err := bench(b, threads, length, chunk, time.Duration(seconds*float64(time.Second)))
 			if err != nil {

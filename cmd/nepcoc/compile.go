@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -139,7 +140,8 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 		return cli.UsageError("--unknown-threshold %w", err)
 	}
 	o.Unknown, o.Outputs, o.Features = unknown, f.outputs, f.features
-	for _, input := range append([]string{model, f.calib, f.contract, f.calibLabels, f.sign}, f.labels...) {
+	beside := strings.TrimSuffix(model, filepath.Ext(model)) // what Find takes
+	for _, input := range append([]string{model, f.calib, f.contract, f.calibLabels, f.sign, beside + ".contract.yaml", beside + ".labels.txt"}, f.labels...) {
 		if f.file == input && !files.IsStdin(input) || files.Same(f.file, input) {
 			return cli.UsageError("--output %s would overwrite an input", f.file)
 		}

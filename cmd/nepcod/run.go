@@ -113,14 +113,20 @@ func (f *runFlags) resolve(cmd *cobra.Command) (*agent.Config, error) {
 		return nil, cli.UsageError("run: one of --iface and --pcap is needed")
 	case f.pcap != "" && cmd.Flags().Changed("iface"):
 		return nil, cli.UsageError("run: --iface and --pcap exclude each other")
-	case f.speed < 0 || f.speed > 0 && f.pcap == "":
-		return nil, cli.UsageError("run: --speed wants a positive number, and --pcap")
+	case !(f.speed >= 0 && f.speed <= maxSpeed) || f.speed > 0 && f.pcap == "":
+		return nil, cli.UsageError("run: --speed wants a positive number up to %g, and --pcap", float64(maxSpeed))
+	}
+	if err := c.Overwrites(f.pcap, f.config); err != nil {
+		return nil, cli.UsageError("run: %w", err)
 	}
 	if f.pcap != "" {
 		c.Interface = ""
 	}
 	return &c, nil
 }
+
+// maxSpeed is more than any machine replays.
+const maxSpeed = 1e9
 
 // sources opens what to read. notes is asked at the end.
 func sources(c *agent.Config, pcap string, speed float64) (list []capture.Source, notes func() []string, err error) {

@@ -17,6 +17,8 @@ type Labelling struct {
 	Output   string // "" for the first of a file that names none
 	Flows    int
 	Labelled int
+	// NoClass is how many flows have a label that is no class of the output.
+	NoClass int
 	// Why says of flows without a label what does not fit: addresses, times, names,
 	// each with the way out.
 	Why []string
@@ -74,7 +76,9 @@ func (s *Set) Label(path string, outputs []bundle.OutputInfo) ([]Labelling, erro
 				continue
 			}
 			if name := l.Rows[rows[i]].Names[c]; name != "" {
-				labels[i] = names.all(name, o.EffectiveKind())
+				if labels[i] = names.all(name, o.EffectiveKind()); labels[i] == nil {
+					r.NoClass++
+				}
 			}
 			if labels[i] != nil {
 				r.Labelled++

@@ -263,11 +263,15 @@ func (v *verifier) labels() error {
 		return err
 	}
 	for _, l := range found {
-		c := Check{Name: "labels", Cases: l.Flows, Held: l.Labelled, Unit: "flows", OK: v.PartialLabels || 2*l.Labelled >= l.Flows}
+		c := Check{Name: "labels", Cases: l.Flows, Held: l.Labelled, Unit: "flows", OK: v.PartialLabels || 2*l.Labelled >= l.Flows && l.NoClass == 0}
 		if l.Output != "" {
 			c.Name += v.of(l.Output)
 		}
-		if !c.OK {
+		switch {
+		case c.OK:
+		case l.NoClass > 0:
+			c.Detail = fmt.Sprintf("%d with a label that is no class; --partial-labels is satisfied with the others", l.NoClass)
+		default:
 			c.Detail = "fewer than half; --partial-labels is satisfied with that"
 		}
 		v.check(c)

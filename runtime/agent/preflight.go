@@ -47,7 +47,7 @@ func (c *Config) Preflight() (m *Model, notes []string, err error) {
 		}
 	}
 	note, err := c.checkOutput()
-	add("output", err)
+	add("output", errors.Join(err, c.Overwrites()))
 	if note != "" {
 		notes = append(notes, note)
 	}
@@ -157,4 +157,15 @@ func (c *Config) Accepts(m *Model) error {
 			c.Receive.SnapLen, contract.BytesPerPacket, m.Path, want))
 	}
 	return errors.Join(errs...)
+}
+
+// Overwrites tells that verdicts would be written into one of the files that are read: the bundle, the keys, and
+// others, under whatever name.
+func (c *Config) Overwrites(others ...string) error {
+	for _, input := range append(append(others, c.Bundle), c.TrustedKeys...) {
+		if input != "" && files.Same(c.Output.To, input) {
+			return fmt.Errorf("output %s would be written into %s, which is read", c.Output.To, input)
+		}
+	}
+	return nil
 }
