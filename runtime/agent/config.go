@@ -238,7 +238,7 @@ func (c *Config) Load() (*Model, error) {
 	asked := false
 	m, err := loadModel(c.Bundle, func(b *bundle.Bundle) error {
 		asked = true
-		return c.Accept(c.Bundle, b)
+		return c.CheckBundle(c.Bundle, b)
 	})
 	if err != nil && !asked { // the bundle can't be read; the keys are looked at all the same
 		_, keys := c.Keys()

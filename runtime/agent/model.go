@@ -11,6 +11,7 @@ import (
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/engine"
+	"nepcoc/runtime/flow"
 	"nepcoc/runtime/traffic"
 )
 
@@ -56,10 +57,7 @@ func loadModel(path string, accept func(*bundle.Bundle) error) (*Model, error) {
 
 // NewModel does for a bundle in memory what loadModel does for a file.
 func NewModel(b *bundle.Bundle, keys ...ed25519.PublicKey) (*Model, error) {
-	if err := Accept(b, keys...); err != nil {
-		return nil, err
-	}
-	opt, err := classify.FlowOptions(b)
+	opt, err := runnable(b, keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -71,15 +69,16 @@ func NewModel(b *bundle.Bundle, keys ...ed25519.PublicKey) (*Model, error) {
 	return m, m.prove()
 }
 
-// Accept says all that keeps this machine from running a bundle, before it computes anything:
-// its signature where keys are given, its outputs, its traffic contract.
-func Accept(b *bundle.Bundle, keys ...ed25519.PublicKey) error {
+// runnable says all that keeps this machine from running a bundle, before it computes anything:
+// its signature where keys are given, its outputs, its traffic contract. The options are good
+// where the last two are, whatever the error; their encoder is nil where they are not.
+func runnable(b *bundle.Bundle, keys ...ed25519.PublicKey) (flow.Options, error) {
 	var errs []error
 	if len(keys) > 0 {
 		errs = append(errs, b.VerifySigner(keys...))
 	}
-	_, err := classify.FlowOptions(b)
-	return errors.Join(append(errs, err)...)
+	opt, err := classify.FlowOptions(b)
+	return opt, errors.Join(append(errs, err)...)
 }
 
 // inBundle puts a bundle's name in front of each of the errors.

@@ -17,7 +17,6 @@ import (
 	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture/afpacket"
-	"nepcoc/runtime/classify"
 	"nepcoc/runtime/flow"
 )
 
@@ -132,23 +131,24 @@ func servesHealth(address string) bool {
 	return json.NewDecoder(http.MaxBytesReader(nil, res.Body, 1<<16)).Decode(&h) == nil && h.Digest != ""
 }
 
-// Accept says all that keeps an agent with this configuration from running a bundle, but for its golden vectors.
-func (c *Config) Accept(path string, b *bundle.Bundle) error {
+// CheckBundle says all that keeps an agent with this configuration from running a bundle, but for its golden vectors.
+func (c *Config) CheckBundle(path string, b *bundle.Bundle) error {
 	keys, err := c.Keys()
 	if err != nil {
 		keys = nil // whether one of them signed can't be said
 	}
-	errs := append(Errors(err), Errors(inBundle(path, Accept(b, keys...)))...)
-	if opt, err := classify.FlowOptions(b); err == nil {
-		errs = append(errs, Errors(c.Accepts(&Model{Path: path, Bundle: b, encoder: opt.Encoder}))...)
+	opt, wrong := runnable(b, keys...)
+	errs := append(Errors(err), Errors(inBundle(path, wrong))...)
+	if opt.Encoder != nil {
+		errs = append(errs, Errors(c.checkFit(&Model{Path: path, Bundle: b, encoder: opt.Encoder}))...)
 	}
 	return errors.Join(errs...)
 }
 
-// Accepts says why an agent with this configuration would not take a model: alerts that can never
+// checkFit says where a model and this configuration don't go together: alerts that can never
 // come, and, where packets come from an interface, a snap length that cuts them below what the traffic
 // contract takes.
-func (c *Config) Accepts(m *Model) error {
+func (c *Config) checkFit(m *Model) error {
 	errs := Errors(c.CheckAlerts(m))
 	contract := m.encoder.Contract()
 	view, _ := c.View().Of(m.Bundle.Manifest.View)
