@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"nepcoc/compiler/labels"
 	"nepcoc/runtime/bundle"
-	"nepcoc/runtime/verdict"
 )
 
 // Labelling says how a label file fits the flows of a capture, for one output.
@@ -39,12 +39,12 @@ func (l *Labelling) Error(path, capture string) error {
 // names of the classes of a model's outputs. A file that labels no flow of an output is
 // refused; whether a few are enough is for the caller.
 func (s *Set) Label(path string, outputs []bundle.OutputInfo) ([]Labelling, error) {
-	l, err := verdict.ReadLabels(path)
+	l, err := labels.Read(path)
 	if err != nil {
 		return nil, err
 	}
 	rows := make([]int, len(s.Flows)) // of each flow, -1 for none
-	matches := make([]verdict.Match, len(s.Flows))
+	matches := make([]labels.Match, len(s.Flows))
 	for i := range s.Flows {
 		rows[i], matches[i] = l.Find(s.Flows[i].Key, s.Flows[i].First)
 	}
@@ -70,21 +70,21 @@ func (s *Set) Label(path string, outputs []bundle.OutputInfo) ([]Labelling, erro
 		r := Labelling{Output: output, Flows: len(s.Flows), Why: slices.Clone(why), Notes: notes}
 		notes = nil // once
 		names := newClassNames(o.Labels)
-		labels := make([][]int, len(s.Flows))
-		for i := range labels {
-			if matches[i] != verdict.Fits {
+		classes := make([][]int, len(s.Flows))
+		for i := range classes {
+			if matches[i] != labels.Fits {
 				continue
 			}
 			if name := l.Rows[rows[i]].Names[c]; name != "" {
-				if labels[i] = names.all(name, o.EffectiveKind()); labels[i] == nil {
+				if classes[i] = names.all(name, o.EffectiveKind()); classes[i] == nil {
 					r.NoClass++
 				}
 			}
-			if labels[i] != nil {
+			if classes[i] != nil {
 				r.Labelled++
 			}
 		}
-		s.Labels[output] = labels
+		s.Labels[output] = classes
 		r.Why, r.Notes = names.report(path, r.Why, r.Notes)
 		if r.Labelled == 0 {
 			return nil, r.Error(path, s.Name)
@@ -117,25 +117,25 @@ func outputOf(path string, columns []string, output string, outputs []bundle.Out
 }
 
 // unmatched says what keeps flows from having a row.
-func (s *Set) unmatched(l *verdict.Labels, rows []int, matches []verdict.Match) (why []string) {
-	count := make(map[verdict.Match]int)
-	first := make(map[verdict.Match]int)
+func (s *Set) unmatched(l *labels.Labels, rows []int, matches []labels.Match) (why []string) {
+	count := make(map[labels.Match]int)
+	first := make(map[labels.Match]int)
 	var off []time.Duration // of the file's times
 	for i, m := range matches {
 		if count[m]++; count[m] == 1 {
 			first[m] = i
 		}
-		if m == verdict.OtherTime {
+		if m == labels.OtherTime {
 			off = append(off, time.Duration(l.Rows[rows[i]].Time-s.Flows[i].First))
 		}
 	}
-	if n := count[verdict.NoTuple]; n > 0 {
-		f := &s.Flows[first[verdict.NoTuple]]
+	if n := count[labels.NoTuple]; n > 0 {
+		f := &s.Flows[first[labels.NoTuple]]
 		why = append(why, fmt.Sprintf("%s: no row has the addresses and ports (the first is %s, at %s): is the file of this capture, and are its addresses those before translation?",
 			flows(n), f.Key, stamp(f.First)))
 	}
-	if n := count[verdict.OtherTime]; n > 0 {
-		i := first[verdict.OtherTime]
+	if n := count[labels.OtherTime]; n > 0 {
+		i := first[labels.OtherTime]
 		at := fmt.Sprintf("line %d has %s, the flow's first packet %s", l.Rows[rows[i]].Line, stamp(l.Rows[rows[i]].Time), stamp(s.Flows[i].First))
 		wayOut := "give the time of each flow's first packet"
 		if l.Unique() {
@@ -166,8 +166,8 @@ func (s *Set) unmatched(l *verdict.Labels, rows []int, matches []verdict.Match) 
 			why = append(why, fmt.Sprintf("%s: addresses and ports have a row, but of another time, off by %v to %v (%s): %s", flows(n), least(off), most(off), at, wayOut))
 		}
 	}
-	if n := count[verdict.Ambiguous]; n > 0 {
-		i := first[verdict.Ambiguous]
+	if n := count[labels.Ambiguous]; n > 0 {
+		i := first[labels.Ambiguous]
 		why = append(why, fmt.Sprintf("%s: several rows with other labels are as near as the file's times tell, which have steps of %v (line %d): give times with fractions of a second",
 			flows(n), time.Duration(l.Step), l.Rows[rows[i]].Line))
 	}

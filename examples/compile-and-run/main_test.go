@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"nepcoc/compiler/labels"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/verdict"
@@ -18,7 +19,7 @@ func TestCompileAndRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	labels, err := verdict.ReadLabels("../testbed/test.csv")
+	truth, err := labels.Read("../testbed/test.csv")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,8 +27,8 @@ func TestCompileAndRun(t *testing.T) {
 	if err := classifyCapture(&out, b, "../testbed/test.pcap"); err != nil {
 		t.Fatal(err)
 	}
-	if got := bytes.Count(out.Bytes(), []byte("\n")); got != len(labels.Rows) {
-		t.Errorf("%d lines, the capture has %d flows", got, len(labels.Rows))
+	if got := bytes.Count(out.Bytes(), []byte("\n")); got != len(truth.Rows) {
+		t.Errorf("%d lines, the capture has %d flows", got, len(truth.Rows))
 	}
 
 	executor, err := classify.Engine(b)
@@ -41,7 +42,7 @@ func TestCompileAndRun(t *testing.T) {
 	defer src.Close()
 	right := 0
 	_, err = classify.New(b, executor).Flows(b, src, false, func(r *verdict.Record) error {
-		if row, m := labels.Find(r.Key, r.First); m == verdict.Fits && labels.Rows[row].Names[0] == r.Verdicts[0].Label {
+		if row, m := truth.Find(r.Key, r.First); m == labels.Fits && truth.Rows[row].Names[0] == r.Verdicts[0].Label {
 			right++
 		}
 		return nil
@@ -49,9 +50,9 @@ func TestCompileAndRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d of %d flows right", right, len(labels.Rows))
+	t.Logf("%d of %d flows right", right, len(truth.Rows))
 	// Half a point of accuracy is what quantization may cost or give.
 	if diff := right - floatRight; diff < -2 || diff > 2 {
-		t.Errorf("%d of %d flows right, the float model has %d", right, len(labels.Rows), floatRight)
+		t.Errorf("%d of %d flows right, the float model has %d", right, len(truth.Rows), floatRight)
 	}
 }

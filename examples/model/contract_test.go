@@ -12,10 +12,10 @@ import (
 	"strings"
 	"testing"
 
+	"nepcoc/compiler/labels"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/flow"
 	"nepcoc/runtime/traffic"
-	"nepcoc/runtime/verdict"
 )
 
 func contract(t *testing.T) traffic.Contract {
@@ -58,16 +58,16 @@ func TestTokensAreThoseOfTraining(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			labels, err := verdict.ReadLabels("../testbed/" + split + ".csv")
+			truth, err := labels.Read("../testbed/" + split + ".csv")
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(flows) != len(labels.Rows) {
-				t.Fatalf("%d flows, %d rows in the CSV", len(flows), len(labels.Rows))
+			if len(flows) != len(truth.Rows) {
+				t.Fatalf("%d flows, %d rows in the CSV", len(flows), len(truth.Rows))
 			}
 			sum := sha256.New()
 			for i, f := range flows {
-				if row, m := labels.Find(f.Key, f.First); m != verdict.Fits || row != i {
+				if row, m := truth.Find(f.Key, f.First); m != labels.Fits || row != i {
 					t.Fatalf("flow %d, %v, is row %d of the CSV (match %d)", i, f.Key, row, m)
 				}
 				var b []byte
@@ -89,7 +89,7 @@ func TestLabelsAreSortedNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := strings.Fields(string(text))
-	rows, err := verdict.ReadLabels("../testbed/train.csv")
+	rows, err := labels.Read("../testbed/train.csv")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,11 +11,11 @@ import (
 	"strings"
 	"testing"
 
+	"nepcoc/compiler/labels"
 	"nepcoc/internal/testfiles"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/flow"
 	"nepcoc/runtime/traffic"
-	"nepcoc/runtime/verdict"
 )
 
 // seen is what the tests keep of one flow.
@@ -150,7 +150,7 @@ func TestManifestFlows(t *testing.T) {
 func TestEveryLabelledFlow(t *testing.T) {
 	for _, split := range []string{"train", "valid", "test", "calib"} {
 		t.Run(split, func(t *testing.T) {
-			labels, err := verdict.ReadLabels(testfiles.Path(t, "traffic", split+".csv"))
+			truth, err := labels.Read(testfiles.Path(t, "traffic", split+".csv"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -158,14 +158,14 @@ func TestEveryLabelledFlow(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			found := make([]int, len(labels.Rows))
+			found := make([]int, len(truth.Rows))
 			for _, f := range flows {
-				i, m := labels.Find(f.key, f.first)
-				if m != verdict.Fits {
+				i, m := truth.Find(f.key, f.first)
+				if m != labels.Fits {
 					t.Fatalf("%s at %d has no row", f.key, f.first)
 				}
 				found[i]++
-				row := labels.Rows[i]
+				row := truth.Rows[i]
 				if f.key != row.Key && f.key != row.Key.Reverse() || f.first/1000 != row.Time/1000 || int(f.packets) != row.Packets {
 					t.Errorf("line %d: %s, %d, %d packets; the flow is %s, %d, %d packets", row.Line, row.Key, row.Time, row.Packets, f.key, f.first, f.packets)
 				}
@@ -179,10 +179,10 @@ func TestEveryLabelledFlow(t *testing.T) {
 			}
 			for i, k := range found {
 				if k != 1 {
-					t.Errorf("line %d: %d flows", labels.Rows[i].Line, k)
+					t.Errorf("line %d: %d flows", truth.Rows[i].Line, k)
 				}
 			}
-			t.Logf("%d rows, %d flows, %d frames; verdicts %v", len(labels.Rows), len(flows), n.Read(), n.Verdicts)
+			t.Logf("%d rows, %d flows, %d frames; verdicts %v", len(truth.Rows), len(flows), n.Read(), n.Verdicts)
 		})
 	}
 }
@@ -197,14 +197,14 @@ func TestTokensEqualTraining(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				labels, err := verdict.ReadLabels(testfiles.Path(t, "traffic", split+".csv"))
+				truth, err := labels.Read(testfiles.Path(t, "traffic", split+".csv"))
 				if err != nil {
 					t.Fatal(err)
 				}
 				npz := testfiles.Path(t, "models", tc.model+"."+split+".npz")
 				src, seg := readInt64(t, npz, "src.npy"), readInt64(t, npz, "seg.npy")
-				if len(src) != len(labels.Rows)*c.Length || len(seg) != len(src) {
-					t.Fatalf("%d and %d values for %d rows of %d", len(src), len(seg), len(labels.Rows), c.Length)
+				if len(src) != len(truth.Rows)*c.Length || len(seg) != len(src) {
+					t.Fatalf("%d and %d values for %d rows of %d", len(src), len(seg), len(truth.Rows), c.Length)
 				}
 				flows, _, err := runFile(t, c, testfiles.Path(t, "traffic", split+".pcap"))
 				if err != nil {
@@ -212,8 +212,8 @@ func TestTokensEqualTraining(t *testing.T) {
 				}
 				equal := 0
 				for _, f := range flows {
-					i, m := labels.Find(f.key, f.first)
-					if m != verdict.Fits {
+					i, m := truth.Find(f.key, f.first)
+					if m != labels.Fits {
 						t.Fatalf("%s has no row", f.key)
 					}
 					same := true
@@ -227,11 +227,11 @@ func TestTokensEqualTraining(t *testing.T) {
 					if same {
 						equal++
 					} else {
-						t.Errorf("line %d (%s, %s, decided by %s): other tokens", labels.Rows[i].Line, f.key, labels.Rows[i].Names[0], f.reason)
+						t.Errorf("line %d (%s, %s, decided by %s): other tokens", truth.Rows[i].Line, f.key, truth.Rows[i].Names[0], f.reason)
 					}
 				}
-				if equal != len(labels.Rows) {
-					t.Errorf("%d of %d rows equal", equal, len(labels.Rows))
+				if equal != len(truth.Rows) {
+					t.Errorf("%d of %d rows equal", equal, len(truth.Rows))
 				}
 			})
 		}

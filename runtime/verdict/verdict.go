@@ -1,6 +1,6 @@
 // Package verdict is what comes out: the record of one flow's verdict and the
 // forms it is written in, and what goes with a flow's identity outside of us:
-// Community ID, Suricata's EVE events, label files.
+// Community ID and Suricata's EVE events.
 //
 // Everything written is a function of the record alone, to the byte: no map
 // order, no locale, one spelling per number.

@@ -11,10 +11,10 @@ import (
 	"fmt"
 	"os"
 
+	"nepcoc/compiler/labels"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/flow"
 	"nepcoc/runtime/traffic"
-	"nepcoc/runtime/verdict"
 )
 
 func main() {
@@ -37,7 +37,7 @@ func run(args []string) error {
 		return err
 	}
 	defer src.Close()
-	labels, err := verdict.ReadLabels(args[2])
+	truth, err := labels.Read(args[2])
 	if err != nil {
 		return err
 	}
@@ -49,12 +49,12 @@ func run(args []string) error {
 	missing := 0
 	for i := range flows {
 		f := &flows[i]
-		row, match := labels.Find(f.Key, f.First)
-		if match != verdict.Fits {
+		row, match := truth.Find(f.Key, f.First)
+		if match != labels.Fits {
 			missing++
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t", labels.Rows[row].Names[0], f.Key)
+		fmt.Fprintf(w, "%s\t%s\t", truth.Rows[row].Names[0], f.Key)
 		for k, t := range f.Tokens[:f.Valid] {
 			if k > 0 {
 				w.WriteByte(' ')

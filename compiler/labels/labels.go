@@ -1,4 +1,6 @@
-package verdict
+// Package labels reads label files: CSV that names the class of each flow of a capture. The agent has no
+// use for them, so they are no part of the runtime.
+package labels
 
 import (
 	"bufio"
@@ -55,9 +57,9 @@ const timeTolerance = 1000
 // maxLine bounds a line of a label file.
 const maxLine = 64 << 10
 
-// ReadLabels reads a label file; see ParseLabels.
-func ReadLabels(path string) (*Labels, error) {
-	return files.Read(path, ParseLabels)
+// Read reads a label file; see Parse.
+func Read(path string) (*Labels, error) {
+	return files.Read(path, Parse)
 }
 
 // columns are the names of columns as they are compared (lower case, no spaces, underscores or
@@ -86,7 +88,7 @@ func column(head string) string {
 	return head
 }
 
-// ParseLabels reads labels of flows: CSV (or columns separated by tabs or semicolons; UTF-8
+// Parse reads labels of flows: CSV (or columns separated by tabs or semicolons; UTF-8
 // or UTF-16) whose first line names the columns, in any case. Lines that begin with # are
 // comments. There must be
 //
@@ -98,7 +100,7 @@ func column(head string) string {
 //
 // and there may be time, of the first packet: see parseTime; and npkts. Others are
 // ignored. Without time, a 5-tuple must be unique. name is for messages.
-func ParseLabels(name string, r io.Reader) (*Labels, error) {
+func Parse(name string, r io.Reader) (*Labels, error) {
 	raw := bufio.NewReaderSize(r, filekind.Head)
 	head, _ := raw.Peek(filekind.Head)
 	br := bufio.NewReaderSize(textfile.Reader(raw), maxLine)

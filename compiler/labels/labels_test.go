@@ -1,18 +1,29 @@
-package verdict
+package labels
 
 import (
 	"bytes"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
 
 	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/flow"
 )
 
 const head = "proto,src,sport,dst,dport,time,label,npkts,capture\n"
 
+func key(t testing.TB, proto uint8, a, b string) flow.Key {
+	t.Helper()
+	k, err := flow.MakeKey(proto, netip.MustParseAddrPort(a), netip.MustParseAddrPort(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
 func TestLabels(t *testing.T) {
-	l, err := ParseLabels("l.csv", strings.NewReader("\ufeff"+head+
+	l, err := Parse("l.csv", strings.NewReader("\ufeff"+head+
 		"6,10.0.0.1,1,10.0.0.2,2,1700000000.000001,TLS,5,a\r\n"+
 		"\n"+
 		"6,10.0.0.2,2,10.0.0.1,1,1700000900,\"HTTP, plain\",1,a\n"+
@@ -46,7 +57,7 @@ func TestLabels(t *testing.T) {
 		t.Errorf("%+v", l.Rows)
 	}
 	// Without time and packets.
-	l, err = ParseLabels("l.csv", strings.NewReader("label,proto,src,sport,dst,dport\nX,6,10.0.0.1,1,10.0.0.2,2\n"))
+	l, err = Parse("l.csv", strings.NewReader("label,proto,src,sport,dst,dport\nX,6,10.0.0.1,1,10.0.0.2,2\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,20 +95,20 @@ func TestLabelErrors(t *testing.T) {
 		{"one long line", strings.Repeat("x", 1<<20), "longer than 64 kB"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := ParseLabels("l.csv", strings.NewReader(tc.text))
+			_, err := Parse("l.csv", strings.NewReader(tc.text))
 			if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.HasPrefix(err.Error(), "l.csv:") {
 				t.Errorf("error %q, want %q", err, tc.want)
 			}
 		})
 	}
-	if _, err := ReadLabels("no/such.csv"); err == nil || !strings.Contains(err.Error(), "no/such.csv") {
+	if _, err := Read("no/such.csv"); err == nil || !strings.Contains(err.Error(), "no/such.csv") {
 		t.Error(err)
 	}
 }
 
 func TestSharedLabels(t *testing.T) {
 	for split, rows := range map[string]int{"train": 5798, "valid": 773, "test": 748, "calib": 299} {
-		l, err := ReadLabels(testfiles.Path(t, "traffic", split+".csv"))
+		l, err := Read(testfiles.Path(t, "traffic", split+".csv"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -152,7 +163,7 @@ func TestLabelForms(t *testing.T) {
 		"other rows":     "proto,src,sport,dst,dport,time,label\nicmp,10.0.0.1,,10.0.0.2,,1,Ping\nTcp,10.0.0.1,443,10.0.0.2,2,1700000000.25,X\n58,fe80::1,0,fe80::2,0,NaN,\n",
 		"column of name": "proto,src,sport,dst,dport,Label.Which,time\n6,10.0.0.1,443,10.0.0.2,2,X,1700000000.25\n",
 	} {
-		l, err := ParseLabels("l.csv", strings.NewReader(text))
+		l, err := Parse("l.csv", strings.NewReader(text))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -184,7 +195,7 @@ func TestLabelSteps(t *testing.T) {
 		{strings.Replace(seconds, "1700000000,", "1700000000.000,", 1), 1700000000_000400000, Fits, "A"},
 		{strings.Replace(seconds, "1700000000,", "1700000000.000,", 1), 1700000000_400000000, OtherTime, "A"},
 	} {
-		l, err := ParseLabels("l.csv", strings.NewReader(tc.text))
+		l, err := Parse("l.csv", strings.NewReader(tc.text))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -205,7 +216,7 @@ func FuzzLabels(f *testing.F) {
 	f.Add([]byte("Protocol;Src IP;Src Port;Dst IP;Dst Port;Timestamp;label.a;label.b\n0x11;::1;1,0;::2;2;2023-11-14 22:13:20,5;x;\n1;;;;;;;\n"))
 	f.Add([]byte("proto,src,sport,dst,dport,label\n17,::1,1,::2,2,\"a\"\"b\"\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		l, err := ParseLabels("f.csv", bytes.NewReader(data))
+		l, err := Parse("f.csv", bytes.NewReader(data))
 		if err != nil {
 			return
 		}
