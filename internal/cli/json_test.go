@@ -42,7 +42,7 @@ func TestJSONAsStandard(t *testing.T) {
 	for _, v := range []any{
 		report{inner: &inner{A: 1.5}, P: &p, Name: "a<b>\"\u00e9", List: []inner{{1, 2}, {}}, M: map[string]float64{"z": 1, "a": 2}, Bytes: []byte("xy"), Any: map[string]any{"k": []int{1}}, T: time.Unix(5, 0).UTC(), Hidden: 1, own: 2},
 		&report{}, report{Any: inner{}}, nil, 1.0, "x", []string{"a"}, map[string]inner{"x": {}}, struct{ X *inner }{},
-		[]any{nil, 1e300, -0.0, float32(0.1)},
+		[]any{nil, 1e300, math.Copysign(0, -1), float32(0.1)},
 	} {
 		want, err := json.MarshalIndent(v, "", "  ")
 		if err != nil {

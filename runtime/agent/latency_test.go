@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 	"unsafe"
@@ -159,7 +158,6 @@ func (w *wireRun) at(share float64) time.Duration {
 
 // timedSink takes the lines.
 type timedSink struct {
-	mu    sync.Mutex
 	times []int64
 	want  []string // by flow%wireKinds
 	run   *wireRun

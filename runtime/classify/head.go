@@ -157,6 +157,6 @@ func CheckPackets(b *bundle.Bundle) error {
 		}
 		names = append(names, strconv.Quote(o.Name))
 	}
-	return fmt.Errorf("the bundle gives values (output %s) and no verdict, so it takes no packets: give it arrays (.npz), or compile %s again with --output NAME=classes:..., binary:... or labels:...",
+	return fmt.Errorf("the bundle gives values (output %s) and no verdict, so it takes no packets: give it arrays (.npz), or compile %s again with --output NAME=classes:NAMES, binary:NAMES or labels:NAMES",
 		strings.Join(names, ", "), b.Manifest.Model.File)
 }
