@@ -24,14 +24,15 @@ func newRun() *cobra.Command {
 	var executor string
 	var unknown *float64
 	cmd := &cobra.Command{
-		Use:   "run BUNDLE CAPTURE|ARRAYS.npz",
+		Use:   "run BUNDLE CAPTURE...|ARRAYS.npz",
 		Short: "Classify every flow of a capture",
 		Long: `run prints one line per flow: the first packet's time, the 5-tuple, packets, label,
 score and margin, in the order in which flows became ready, then a mark=NAME for each thing that the verdict
 should be doubted for (docs/marks.md says what they mean). With --json the lines are JSON objects, with marks in
 "incomplete", "anomaly" and "insufficient".
 Order and bytes are the same on every CPU and for both executors, and those of
-nepcod run --pcap with --format json or text.
+nepcod run --pcap with --format json or text. Several captures are read one after
+another, as one. What became of the packets is said at the end, on standard error.
 
 For an .npz of arrays named like the model's inputs it prints the integer and
 the scaled logits of each sample.
@@ -39,7 +40,7 @@ the scaled logits of each sample.
 		Example: `  nepcoc run model.nepco test.pcap
   nepcoc run model.nepco test.pcap --json --logits | jq .label
   nepcoc run model.nepco eval.npz --executor ref`,
-		Args: cobra.ExactArgs(2),
+		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b, err := files.Read(args[0], bundle.Read)
 			if err != nil {
@@ -58,12 +59,15 @@ the scaled logits of each sample.
 			case err != nil:
 				return err
 			case arrays:
-				err = meaningless(cmd, "for captures only; arrays have no packets, and their logits are printed anyway", "active-timeout", "flows", "logits", "tunnels")
+				err = meaningless(cmd, "for captures only; arrays have no packets, and their logits are printed anyway", "active-timeout", "community-id-seed", "flows", "interfaces", "logits", "tunnels", "vlans")
 			case !asJSON:
 				err = meaningless(cmd, "goes with --json", "logits")
 			}
 			if err != nil {
 				return err
+			}
+			if arrays && len(args) > 2 {
+				return cli.UsageError("run: %s holds arrays: it is read alone", args[1])
 			}
 			if arrays {
 				err = runArrays(cmd.ErrOrStderr(), w, b, c, args[1], asJSON)
@@ -72,7 +76,7 @@ the scaled logits of each sample.
 				if asJSON {
 					r.format = (*verdict.Record).AppendJSON
 				}
-				err = r.run(cmd.ErrOrStderr(), w, b, c, args[1])
+				err = r.run(cmd.ErrOrStderr(), w, b, c, args[1:])
 			}
 			if ferr := w.Flush(); err == nil {
 				err = ferr
@@ -85,6 +89,7 @@ the scaled logits of each sample.
 	fl.BoolVar(&r.logits, "logits", false, "with --json: integer and scaled logits, too")
 	fl.StringVar(&executor, "executor", "engine", "engine (fast) or ref (the definition)")
 	cli.UnknownFlag(fl, &unknown)
+	cli.SeedFlag(fl, &r.seed)
 	fl.IntVar(&r.capacity, "flows", flow.DefaultCapacity, "flows held at once")
 	cli.ViewFlags(fl, &r.view, cli.AsBundle)
 	return cmd
@@ -121,19 +126,20 @@ func newClassifier(b *bundle.Bundle, executor string) (*classify.Classifier, err
 // captureRun classifies a capture.
 type captureRun struct {
 	view     bundle.ViewOverride
+	seed     uint16
 	capacity int
 	logits   bool
 	format   func(*verdict.Record, []byte) []byte
 }
 
-func (o *captureRun) run(stderr, w io.Writer, b *bundle.Bundle, c *classify.Classifier, path string) error {
-	src, err := capture.Open(path)
+func (o *captureRun) run(stderr, w io.Writer, b *bundle.Bundle, c *classify.Classifier, paths []string) error {
+	src, err := capture.OpenAll(paths)
 	if err != nil {
 		return err
 	}
 	defer src.Close()
 	view, notes := o.view.Of(b.Manifest.View)
-	b.Manifest.View, c.Capacity = view, o.capacity
+	b.Manifest.View, c.Capacity, c.Seed = view, o.capacity, o.seed
 	var line []byte
 	n, err := c.Flows(b, src, o.logits, func(r *verdict.Record) error {
 		line = append(o.format(r, line[:0]), '\n')
@@ -147,11 +153,16 @@ func (o *captureRun) run(stderr, w io.Writer, b *bundle.Bundle, c *classify.Clas
 	if err != nil {
 		return err
 	}
-	for _, note := range append(notes, n.Notes(&opt)...) {
-		fmt.Fprintf(stderr, "nepcoc: note: %s: %s\n", path, note)
+	name := files.Show(paths[0])
+	if n := len(paths) - 1; n > 0 {
+		name += fmt.Sprintf(" and %d more", n)
 	}
-	if note := src.Note(); note != "" {
+	for _, note := range append(notes, n.Notes(&opt)...) {
+		fmt.Fprintf(stderr, "nepcoc: note: %s: %s\n", name, note)
+	}
+	for _, note := range src.Notes() {
 		fmt.Fprintf(stderr, "nepcoc: note: %s\n", note)
 	}
+	fmt.Fprintf(stderr, "nepcoc: %s: %s\n", name, n)
 	return nil
 }

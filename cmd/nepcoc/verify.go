@@ -43,7 +43,7 @@ Fewer than half of the flows labelled is a failure unless --partial-labels is gi
 				return cli.UsageError("--labels goes with --pcap")
 			}
 			if o.Pcap == "" {
-				if err := meaningless(cmd, "goes with --pcap", "tunnels", "active-timeout"); err != nil {
+				if err := meaningless(cmd, "goes with --pcap", "tunnels", "vlans", "interfaces", "active-timeout"); err != nil {
 					return err
 				}
 			}

@@ -25,7 +25,7 @@ import (
 // runFlags are what the command line adds to the configuration.
 type runFlags struct {
 	config string
-	pcap   string
+	pcap   []string
 	speed  float64
 	view   bundle.ViewOverride
 	agent.Config
@@ -58,13 +58,14 @@ at the end, and served as Prometheus metrics at --metrics.`,
 	fl.StringVar(&f.config, "config", "", "configuration file; flags override it")
 	fl.StringVar(&f.Bundle, "bundle", "", "bundle to run")
 	fl.StringVar(&f.Interface, "iface", "", "network interface to capture from")
-	fl.StringVar(&f.pcap, "pcap", "", "capture file to read instead")
+	fl.StringArrayVar(&f.pcap, "pcap", nil, "capture file to read instead; several are read one after another")
 	fl.Float64Var(&f.speed, "speed", 0, "with --pcap: replay at the capture's pace times this; 0 is as fast as possible")
 	fl.IntVar(&f.Workers, "workers", f.Workers, "threads that classify")
 	fl.IntVar(&f.Receive.Threads, "threads", f.Receive.Threads, "threads that receive")
 	fl.IntVar(&f.Flows, "flows", f.Flows, "flows held at once")
 	cli.ViewFlags(fl, &f.view, cli.AsBundle)
 	cli.UnknownFlag(fl, &f.UnknownThreshold)
+	cli.SeedFlag(fl, &f.Output.CommunityIDSeed)
 	fl.StringVar(&f.Output.To, cli.OutputFlag, f.Output.To, "where verdicts go: - (standard output), a file, or unix:SOCKET")
 	fl.StringVar(&f.Output.Format, "format", f.Output.Format, "eve, json (as nepcoc run --json) or text")
 	fl.StringVar(&f.Metrics.Listen, "metrics", "", "serve /metrics and /healthz at this address; :PORT is on the loopback")
@@ -80,8 +81,11 @@ var overrides = map[string]func(c, flags *agent.Config){
 	"threads":           func(c, f *agent.Config) { c.Receive.Threads = f.Receive.Threads },
 	"flows":             func(c, f *agent.Config) { c.Flows = f.Flows },
 	"tunnels":           func(c, f *agent.Config) { c.Receive.Tunnels = f.Receive.Tunnels },
+	"vlans":             func(c, f *agent.Config) { c.Receive.VLANs = f.Receive.VLANs },
+	"interfaces":        func(c, f *agent.Config) { c.Receive.Interfaces = f.Receive.Interfaces },
 	"active-timeout":    func(c, f *agent.Config) { c.ActiveTimeout = f.ActiveTimeout },
 	"unknown-threshold": func(c, f *agent.Config) { c.UnknownThreshold = f.UnknownThreshold },
+	"community-id-seed": func(c, f *agent.Config) { c.Output.CommunityIDSeed = f.Output.CommunityIDSeed },
 	"output":            func(c, f *agent.Config) { c.Output.To = f.Output.To },
 	"format":            func(c, f *agent.Config) { c.Output.Format = f.Output.Format },
 	"metrics":           func(c, f *agent.Config) { c.Metrics.Listen = f.Metrics.Listen },
@@ -90,7 +94,7 @@ var overrides = map[string]func(c, flags *agent.Config){
 
 // resolve joins the configuration file and the flags.
 func (f *runFlags) resolve(cmd *cobra.Command) (*agent.Config, error) {
-	f.Receive.Tunnels, f.ActiveTimeout = f.view.Tunnels, f.view.ActiveTimeout
+	f.Receive.Tunnels, f.Receive.VLANs, f.Receive.Interfaces, f.ActiveTimeout = f.view.Tunnels, f.view.VLANs, f.view.Interfaces, f.view.ActiveTimeout
 	c := f.Config
 	if f.config != "" {
 		var err error
@@ -109,17 +113,17 @@ func (f *runFlags) resolve(cmd *cobra.Command) (*agent.Config, error) {
 	switch {
 	case c.Bundle == "":
 		return nil, cli.UsageError("run: --bundle is missing")
-	case f.pcap == "" && c.Interface == "":
+	case len(f.pcap) == 0 && c.Interface == "":
 		return nil, cli.UsageError("run: one of --iface and --pcap is needed")
-	case f.pcap != "" && cmd.Flags().Changed("iface"):
+	case len(f.pcap) > 0 && cmd.Flags().Changed("iface"):
 		return nil, cli.UsageError("run: --iface and --pcap exclude each other")
-	case !(f.speed >= 0 && f.speed <= maxSpeed) || f.speed > 0 && f.pcap == "":
+	case !(f.speed >= 0 && f.speed <= maxSpeed) || f.speed > 0 && len(f.pcap) == 0:
 		return nil, cli.UsageError("run: --speed wants a positive number up to %g, and --pcap", float64(maxSpeed))
 	}
-	if err := c.Overwrites(f.pcap, f.config); err != nil {
+	if err := c.Overwrites(append([]string{f.config}, f.pcap...)...); err != nil {
 		return nil, cli.UsageError("run: %w", err)
 	}
-	if f.pcap != "" {
+	if len(f.pcap) > 0 {
 		c.Interface = ""
 	}
 	return &c, nil
@@ -129,32 +133,26 @@ func (f *runFlags) resolve(cmd *cobra.Command) (*agent.Config, error) {
 const maxSpeed = 1e9
 
 // sources opens what to read. notes is asked at the end.
-func sources(c *agent.Config, pcap string, speed float64) (list []capture.Source, notes func() []string, err error) {
+func sources(c *agent.Config, pcap []string, speed float64) (list []capture.Source, notes func() []string, err error) {
 	notes = func() []string { return nil }
-	if pcap == "" {
+	if len(pcap) == 0 {
 		rings, err := c.Rings()
 		for _, r := range rings {
 			list = append(list, r)
 		}
 		return list, notes, err
 	}
-	file, err := capture.Open(pcap)
+	files, err := capture.OpenAll(pcap)
 	if err != nil {
 		return nil, nil, err
 	}
-	notes = func() []string {
-		if s := file.Note(); s != "" {
-			return []string{s}
-		}
-		return nil
-	}
 	if speed > 0 {
-		return []capture.Source{capture.NewReplay(file, speed)}, notes, nil
+		return []capture.Source{capture.NewReplay(files, speed)}, files.Notes, nil
 	}
-	return []capture.Source{file}, notes, nil
+	return []capture.Source{files}, files.Notes, nil
 }
 
-func runAgent(cmd *cobra.Command, c *agent.Config, pcap string, speed float64) error {
+func runAgent(cmd *cobra.Command, c *agent.Config, pcap []string, speed float64) error {
 	model, notes, err := c.Preflight()
 	if err != nil {
 		return allWrong("", err)
@@ -176,7 +174,7 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap string, speed float64) e
 		return err
 	}
 	opt := c.Options()
-	opt.Sources, opt.Model, opt.Sink, opt.Log, opt.Lossless = src, model, sink, log, pcap != ""
+	opt.Sources, opt.Model, opt.Sink, opt.Log, opt.Lossless = src, model, sink, log, len(pcap) > 0
 	a, err := agent.New(opt)
 	if err != nil {
 		return err
@@ -202,7 +200,7 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap string, speed float64) e
 	go a.Supervise(watching)
 	go a.Advise(watching)
 
-	if pcap == "" {
+	if len(pcap) == 0 {
 		log.Info("started", "version", version.Version, "interface", c.Interface, "bundle", c.Bundle, "digest", model.Digest(), "kernels", model.Kernels(),
 			"threads", c.Receive.Threads, "workers", c.Workers)
 	}
@@ -211,7 +209,7 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap string, speed float64) e
 		fmt.Fprintf(cmd.ErrOrStderr(), "nepcod: note: %s\n", s)
 	}
 	log.Info("ended: " + report.String())
-	if err == nil && (pcap != "" || stdout.isBroken.Load()) {
+	if err == nil && (len(pcap) > 0 || stdout.isBroken.Load()) {
 		err = report.Lost()
 	}
 	return err

@@ -91,10 +91,7 @@ func FromCapture(path string, c traffic.Contract, view bundle.View) (*Set, error
 	if err := in.Run(src); err != nil {
 		return nil, err
 	}
-	s.Notes = in.Counters().Notes(&opt)
-	if note := src.Note(); note != "" {
-		s.Notes = append(s.Notes, note)
-	}
+	s.Notes = append(in.Counters().Notes(&opt), src.Notes()...)
 	if _, err := io.Copy(sum, f); err != nil {
 		return nil, err
 	}

@@ -338,7 +338,7 @@ const (
 // this key (in either direction), as an index of Rows. Unless there is no such
 // 5-tuple, it is the row whose time is nearest.
 func (l *Labels) Find(key flow.Key, first int64) (row int, m Match) {
-	c, _ := key.Canonical()
+	c, _ := key.FiveTuple().Canonical()
 	rows := l.byKey[c]
 	if len(rows) == 0 {
 		return -1, NoTuple

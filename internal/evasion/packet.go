@@ -58,7 +58,7 @@ func Flows(src capture.Source, perFlow int) ([]Flow, error) {
 		if err := src.Next(&f); err != nil {
 			break
 		}
-		if capture.Decode(&f, &p) != capture.KindOK || p.Fragment || len(p.IP) < int(p.Payload) || int(p.Payload) == p.L4 {
+		if capture.Decode(&f, &p) != capture.KindOK || p.Fragment || len(p.IP) < int(p.Payload) || !p.Headed() {
 			continue
 		}
 		key := flow.KeyOf(&p)

@@ -40,11 +40,21 @@ const (
 
 const export = `export the model as ONNX: torch.onnx.export(model, example_inputs, "model.onnx", opset_version=17)`
 
+const rewrite = "write it anew with Wireshark: editcap -F pcapng FILE FILE.pcapng"
+
 // kinds are in the order in which they are tried: the surest first.
 var kinds = []Kind{
 	{Bundle, "a bundle, made by nepcoc compile", "give it to run, verify, inspect or the agent; the model is the .onnx that it was compiled from", magic("\x89NEPCO")},
 	{Capture, "a packet capture", "it goes to --calib of compile, to --pcap of verify, or behind the bundle of run",
-		magic("\xa1\xb2\xc3\xd4", "\xd4\xc3\xb2\xa1", "\xa1\xb2\x3c\x4d", "\x4d\x3c\xb2\xa1", "\n\r\r\n")},
+		magic("\xa1\xb2\xc3\xd4", "\xd4\xc3\xb2\xa1", "\xa1\xb2\x3c\x4d", "\x4d\x3c\xb2\xa1", "\xa1\xb2\xcd\x34", "\x34\xcd\xb2\xa1", "\n\r\r\n")},
+	{"snoop", "a capture of Solaris' snoop", rewrite, magic("snoop\x00\x00\x00")},
+	{"btsnoop", "a Bluetooth capture", "it holds no IP packets", magic("btsnoop\x00")},
+	{"netmon", "a capture of Microsoft Network Monitor", rewrite, magic("GMBU", "RTSS")},
+	{"sniffer", "a capture of NetXRay or Sniffer", rewrite, magic("XCP\x00", "TRSNIFF data    \x1a")},
+	{"iptrace", "a capture of AIX's iptrace", rewrite, magic("iptrace 1.0", "iptrace 2.0")},
+	{"ixia", "a capture of Ixia's lcap", rewrite, magic("\xac\x01\x00\x1c", "\xab\x01\x00\x1c", "\x1c\x00\x01\xac", "\x1c\x00\x01\xab")},
+	{"visual", "a capture of Visual Networks", rewrite, magic("\x05VNF")},
+	{"erf", "a capture of Endace cards (ERF)", rewrite, erf},
 	{Arrays, "a file of NumPy arrays", "it goes to --calib of compile, to --tensors of verify, or behind the bundle of run", arrays},
 	{"pytorch", "a PyTorch file (.pt, .pth)", export, entry("/data.pkl", "/version", "/byteorder", "/.format_version")},
 	{"keras", "a Keras model (.keras)", `export it as ONNX: model.export("model.onnx", format="onnx")`, entry("config.json", "model.weights.h5", "metadata.json")},
@@ -56,6 +66,7 @@ var kinds = []Kind{
 	{"gzip", "compressed with gzip", "decompress it first (gunzip)", magic("\x1f\x8b")},
 	{"zstd", "compressed with zstd", "decompress it first (unzstd)", magic("\x28\xb5\x2f\xfd")},
 	{"xz", "compressed with xz", "decompress it first (unxz)", magic("\xfd7zXZ\x00")},
+	{"lz4", "compressed with lz4", "decompress it first (unlz4)", magic("\x04\x22\x4d\x18")},
 	{"bzip2", "compressed with bzip2", "decompress it first (bunzip2)", magic("BZh")},
 	{"pickle", "a Python pickle (.pkl, or a .pt or .pth of an old PyTorch)", "load it in Python and " + export, pickle},
 	{"lfs", "a Git LFS pointer, not the file itself", "fetch the file: git lfs pull", magic("version https://git-lfs")},
@@ -120,6 +131,26 @@ func Folder(path string) string {
 		}
 	}
 	return ""
+}
+
+// erf tells ERF, which has no magic: by its name, or by two records, each with a time in little endian,
+// type and length, of which the second is later by less than an hour.
+func erf(name string, b []byte) bool {
+	record := func(b []byte) (size int, seconds uint32) {
+		if len(b) < 16 || b[8]&0x7f == 0 || b[8]&0x7f > 48 {
+			return 0, 0
+		}
+		return int(binary.BigEndian.Uint16(b[10:])), binary.LittleEndian.Uint32(b[4:])
+	}
+	n, first := record(b)
+	if strings.HasSuffix(strings.ToLower(name), ".erf") {
+		return n >= 16
+	}
+	if n < 16 || n > len(b) {
+		return false
+	}
+	m, second := record(b[n:])
+	return m >= 16 && second-first < 3600
 }
 
 func magic(prefixes ...string) func(string, []byte) bool {

@@ -52,6 +52,8 @@ type Options struct {
 	// View is what to read otherwise than the bundle says. With tunnels and several sources the
 	// two directions of a flow may come through different ones, and a little out of order.
 	View bundle.ViewOverride
+	// CommunityIDSeed is that of the events' Community IDs.
+	CommunityIDSeed uint16
 	// Unknown overrides the bundle's thresholds, if set.
 	Unknown *float64
 	// Alerts are the labels that raise an EVE alert.

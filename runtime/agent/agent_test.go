@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"nepcoc/runtime/agent"
@@ -86,6 +87,12 @@ func TestTunnels(t *testing.T) {
 		wrapped.Add(&f)
 	}
 	got, _ := runAgent(t, t.Context(), agent.Options{Sources: []capture.Source{wrapped}, Model: m, View: bundle.ViewOverride{Tunnels: new(true)}, Lossless: true})
+	const where = `,"tunnel":{"id":1,"level":1}`
+	for i, line := range got {
+		if got[i] = strings.Replace(line, where, "", 1); got[i] == line {
+			t.Errorf("no tunnel in %s", line)
+		}
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("lines differ: %s", difference(got, want))
 	}

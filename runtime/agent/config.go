@@ -55,14 +55,19 @@ type Receive struct {
 	SnapLen     int           `yaml:"snaplen"`
 	Promiscuous bool          `yaml:"promiscuous"`
 	Outgoing    bool          `yaml:"outgoing"`
-	// Tunnels opens GRE, VXLAN and IP tunnels; nil: as the bundle says.
-	Tunnels *bool `yaml:"tunnels"`
+	// Tunnels opens tunnels, VLANs and Interfaces tell flows apart by them; see bundle.View. nil: as the bundle says.
+	Tunnels    *bool `yaml:"tunnels"`
+	VLANs      *bool `yaml:"vlans"`
+	Interfaces *bool `yaml:"interfaces"`
 }
 
 // OutputConfig is where verdicts go (see OpenSink), and in what form (see Formats).
 type OutputConfig struct {
 	To     string `yaml:"to"`
 	Format string `yaml:"format"`
+	// CommunityIDSeed is the number that networks are told apart by which use the same addresses, the
+	// same as in the other tools that make Community IDs.
+	CommunityIDSeed uint16 `yaml:"community_id_seed"`
 }
 
 // MetricsConfig is where metrics and health are served; empty: nowhere. An
@@ -268,14 +273,14 @@ func (c *Config) CheckAlerts(m *Model) error {
 
 // View is what is to be read otherwise than the bundle says.
 func (c *Config) View() bundle.ViewOverride {
-	return bundle.ViewOverride{Tunnels: c.Receive.Tunnels, ActiveTimeout: c.ActiveTimeout}
+	return bundle.ViewOverride{Tunnels: c.Receive.Tunnels, VLANs: c.Receive.VLANs, Interfaces: c.Receive.Interfaces, ActiveTimeout: c.ActiveTimeout}
 }
 
 // Options are those of an agent, but for sources, model, sink and log.
 func (c *Config) Options() Options {
 	return Options{
 		Workers: c.Workers, FlowsPerWorker: (c.Flows + c.Workers - 1) / c.Workers, Queue: c.Queue,
-		View: c.View(), Unknown: c.UnknownThreshold, Alerts: c.Alerts,
+		View: c.View(), Unknown: c.UnknownThreshold, CommunityIDSeed: c.Output.CommunityIDSeed, Alerts: c.Alerts,
 		Format: Formats[c.Output.Format], Drain: c.Drain,
 	}
 }

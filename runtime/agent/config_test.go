@@ -73,7 +73,7 @@ func TestPackagedConfig(t *testing.T) {
 		t.Error(err)
 	}
 	for _, field := range []string{
-		"bundle", "trusted_keys", "interface", "receive", "threads", "block_size", "blocks", "retire", "snaplen", "promiscuous", "outgoing", "tunnels",
+		"bundle", "trusted_keys", "interface", "receive", "threads", "block_size", "blocks", "retire", "snaplen", "promiscuous", "outgoing", "tunnels", "vlans", "interfaces", "community_id_seed",
 		"workers", "flows", "queue", "active_timeout", "unknown_threshold", "alerts", "output", "to", "format", "metrics", "listen", "watch", "drain",
 	} {
 		if !strings.Contains(all.String(), field+":") {

@@ -31,6 +31,7 @@ var (
 	descStalls   = desc("kernel_stalls_total", "Times that the kernel found the ring full.")
 	descPackets  = desc("packets_total", "Packets read, by what they were: ok, or why they were ignored or malformed.", "kind")
 	descBytes    = desc("bytes_total", "Bytes of the packets read, on the wire.")
+	descTunnels  = desc("packets_tunnelled_total", "Packets that carry another one in a tunnel which is left closed, by the tunnel's kind.", "tunnel")
 	descHeld     = desc("fragments_held", "Fragments that wait for others of their packet, and count as no kind yet.")
 	descFlows    = desc("flows_total", "Flows begun.")
 	descReasons  = desc("flows_decided_total", "Flows decided, by why they were decided when they were.", "reason")
@@ -101,6 +102,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		count(descPackets, r.Flow.Frames[k], k.String())
 	}
 	count(descBytes, r.Bytes)
+	for t := capture.NoTunnel + 1; t < capture.NumTunnels; t++ {
+		count(descTunnels, r.Flow.Tunnelled[t], t.String())
+	}
 	gauge(descHeld, int(r.Flow.Held))
 	count(descFlows, r.Flow.Flows)
 	for why := range flow.NumReasons {

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/flow"
@@ -163,9 +164,13 @@ func (r *Report) String() string {
 	if r.Live {
 		s += fmt.Sprintf(", %d dropped by the kernel", r.Kernel.Dropped)
 	}
-	return s + fmt.Sprintf("; %d flows = %d verdicts (%d evicted, %d unknown, %d abandoned) + %d active; %d records = %d written + %d dropped",
+	s += fmt.Sprintf("; %d flows = %d verdicts (%d evicted, %d unknown, %d abandoned) + %d active; %d records = %d written + %d dropped",
 		r.Flow.Flows, r.Flow.Decided(), r.Flow.Verdicts[flow.ReasonEvicted], r.Unknown, r.Abandoned, r.Undecided,
 		r.Records, r.Written, r.OutputDropped+r.OutputFailed)
+	if kinds := r.Flow.Kinds(); len(kinds) > 0 {
+		s += "; " + strings.Join(kinds, ", ")
+	}
+	return s
 }
 
 // Notes says in plain words what of the traffic the verdicts could not be made from, and

@@ -43,6 +43,7 @@ type worker struct {
 type tableKey struct {
 	contract string // hash
 	active   time.Duration
+	scope    flow.Scope
 }
 
 // workerName is how metrics and messages name a worker or a receiver.
@@ -140,8 +141,8 @@ const maxTables = 4
 // kept as its contract says, so a model with another contract gets a table of
 // its own; the old one stays until its flows have left.
 func (w *worker) adopt(m *Model) error {
-	active := w.a.view(m).ActiveTimeout
-	key := tableKey{m.contract, active}
+	view := w.a.view(m)
+	key := tableKey{m.contract, view.ActiveTimeout, classify.ScopeOf(&view)}
 	if n := len(w.tables); n == 0 || w.keys[n-1] != key {
 		if n == maxTables {
 			// The oldest flows finish early, with their own model.
@@ -149,7 +150,7 @@ func (w *worker) adopt(m *Model) error {
 			w.retire(0)
 		}
 		t, err := flow.New(flow.Options{
-			Encoder: m.encoder, Capacity: w.a.opt.FlowsPerWorker, Active: active,
+			Encoder: m.encoder, Capacity: w.a.opt.FlowsPerWorker, Active: key.active, Scope: key.scope,
 			Begun: w.begun, Ready: w.ready,
 		})
 		if err != nil {
@@ -161,6 +162,7 @@ func (w *worker) adopt(m *Model) error {
 		delete(w.gens, w.cur.tag)
 	}
 	g := &generation{model: m, cls: classify.New(m.Bundle, m.engine.NewContext())}
+	g.cls.Seed = w.a.opt.CommunityIDSeed
 	if t := w.a.opt.Unknown; t != nil {
 		g.cls.SetUnknown(*t)
 	}

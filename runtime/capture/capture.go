@@ -24,6 +24,8 @@ type Frame struct {
 	Link   LinkType
 	// Interface is the number of the interface in the capture, from 0.
 	Interface int
+	// VLAN is the id of a tag that the network card took off the frame, 0 for none.
+	VLAN uint16
 	// Lossy: frames were lost since the latest one that said so.
 	Lossy bool
 	// Astray: its time is not one to go by; see Confirm.
@@ -56,13 +58,14 @@ type memFrame struct {
 	length   int
 	iface    int
 	link     LinkType
+	vlan     uint16
 }
 
 // Add appends a copy of a frame.
 func (m *Memory) Add(f *Frame) {
 	off := len(m.data)
 	m.data = append(m.data, f.Data...)
-	m.frames = append(m.frames, memFrame{f.Time, off, len(m.data), f.Length, f.Interface, f.Link})
+	m.frames = append(m.frames, memFrame{f.Time, off, len(m.data), f.Length, f.Interface, f.Link, f.VLAN})
 }
 
 // ReadAll takes every frame of a source.
@@ -89,7 +92,7 @@ func (m *Memory) Next(f *Frame) error {
 	}
 	r := &m.frames[m.next]
 	m.next++
-	*f = Frame{Data: m.data[r.off:r.end:r.end], Time: r.time, Length: r.length, Link: r.link, Interface: r.iface}
+	*f = Frame{Data: m.data[r.off:r.end:r.end], Time: r.time, Length: r.length, Link: r.link, Interface: r.iface, VLAN: r.vlan}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
 )
 
 // compressions are the forms that captures come packed in, by their first bytes.
@@ -18,13 +19,13 @@ var compressions = []struct {
 }{
 	{"\x1f\x8b", "gzip", "gunzip", openGzip},
 	{"\x28\xb5\x2f\xfd", "zstd", "unzstd", openZstd},
-	{"\xfd7zXZ\x00", "xz", "unxz", nil},
-	{"\x04\x22\x4d\x18", "lz4", "unlz4", nil},
+	{"\xfd7zXZ\x00", "xz", "unxz", openXZ},
+	{"\x04\x22\x4d\x18", "lz4", "unlz4", openLZ4},
 	{"BZh", "bzip2", "bunzip2", nil},
 }
 
-// maxWindow bounds the memory that a zstd stream may ask for: what zstd --long
-// asks for by default.
+// maxWindow bounds the memory that a zstd or xz stream may ask for: what zstd --long
+// asks for by default, and twice what xz -9 does.
 const maxWindow = 128 << 20
 
 // unpackBuffer is what is read ahead of the packets.
@@ -39,7 +40,7 @@ func decompress(r *bufio.Reader) (*bufio.Reader, *unpacked, error) {
 			continue
 		}
 		if c.open == nil {
-			return nil, nil, fmt.Errorf("compressed with %s, which is not read: decompress it first (%s), or compress it with gzip or zstd", c.name, c.tool)
+			return nil, nil, fmt.Errorf("compressed with %s, which is not read: decompress it first (%s), or compress it with gzip, zstd, lz4 or xz", c.name, c.tool)
 		}
 		u := &unpacked{name: c.name, tool: c.tool}
 		var err error
@@ -97,4 +98,9 @@ func openGzip(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }
 func openZstd(r io.Reader) (io.Reader, error) {
 	// One at a time, so that nothing of it runs on when the capture is closed.
 	return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+}
+
+func openLZ4(r io.Reader) (io.Reader, error) {
+	z := lz4.NewReader(r)
+	return z, z.Apply(lz4.ConcurrencyOption(1))
 }

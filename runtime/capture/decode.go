@@ -1,49 +1,17 @@
 package capture
 
-import (
-	"encoding/binary"
-	"fmt"
-)
-
-// LinkType is a capture's link-layer type, as registered for pcap files.
-type LinkType uint16
-
-// The link types that Decode reads. 12 and 14 are what raw IP captures carry
-// when they were written with a system's own number instead of the registered
-// one.
-const (
-	LinkNull     LinkType = 0
-	LinkEthernet LinkType = 1
-	LinkRawBSD   LinkType = 12
-	LinkRawOBSD  LinkType = 14
-	LinkRaw      LinkType = 101
-	LinkLoop     LinkType = 108
-	LinkSLL      LinkType = 113
-	LinkIPv4     LinkType = 228
-	LinkIPv6     LinkType = 229
-	LinkSLL2     LinkType = 276
-)
-
-var linkNames = map[LinkType]string{
-	LinkNull: "BSD loopback", LinkEthernet: "Ethernet", LinkRawBSD: "raw IP", LinkRawOBSD: "raw IP", LinkRaw: "raw IP",
-	LinkLoop: "OpenBSD loopback", LinkSLL: "Linux cooked v1", LinkIPv4: "raw IPv4", LinkIPv6: "raw IPv6", LinkSLL2: "Linux cooked v2",
-}
-
-func (l LinkType) String() string {
-	if n := linkNames[l]; n != "" {
-		return n
-	}
-	return fmt.Sprintf("link type %d", uint16(l))
-}
-
-// Supported reports whether Decode reads frames of this type.
-func (l LinkType) Supported() bool { return linkNames[l] != "" }
+import "encoding/binary"
 
 // Bounds on what a frame can make Decode do. Real stacks are shallower; a
 // deeper one is an attack or garbage.
 const (
-	maxTags       = 8
-	maxExtensions = 8
+	// maxLayers is how many headers and tags there are between the link layer and
+	// IP, a stack of MPLS labels counted as one.
+	maxLayers = 8
+	maxLabels = 16
+	// maxExtensions is the bytes of a packet's IPv6 extension headers. Linux has no bound but the packet;
+	// each header costs time, so there is one here, far above what is of use.
+	maxExtensions = 2048
 )
 
 // Transport protocols of flows.
@@ -88,8 +56,18 @@ type Packet struct {
 	// the bytes begin that lie there.
 	FragOffset, FragAt uint16
 
+	// VLAN are the ids of the first two VLAN tags, the outer one first; 0: none, or a tag
+	// that gives only a priority. Interface is the frame's.
+	VLAN      [2]uint16
+	Interface uint16
+	// Level is the number of tunnels that were opened on the way to the packet, and Tunnel the id
+	// of the innermost one that has an id which is the same in both directions (a VNI,
+	// a GRE key, an ERSPAN session); 0: none.
+	Tunnel uint32
+	Level  uint8
+
 	// Payload is where in IP the bytes behind the TCP or UDP header begin, L4
-	// where that can't be told; Faults is what Verify found, with
+	// where that can't be told, len(IP) where the capture holds only part of the header; Faults is what Verify found, with
 	// what trust in the packet's checksums.
 	Payload uint16
 	Faults  Faults
@@ -115,96 +93,19 @@ func (p *Packet) Dst() []byte {
 // Later reports whether the packet is a fragment other than the first.
 func (p *Packet) Later() bool { return p.Fragment && p.L4 == 0 }
 
-const (
-	etherIPv4 = 0x0800
-	etherARP  = 0x0806
-	etherIPv6 = 0x86dd
-)
-
-// isTag tells VLAN tags: 802.1Q, 802.1ad, and what predates it.
-func isTag(ethertype uint16) bool {
-	switch ethertype {
-	case 0x8100, 0x88a8, 0x9100, 0x9200, 0x9300:
-		return true
-	}
-	return false
+// Headed reports whether the capture holds the packet's whole TCP or UDP header, and that makes sense.
+func (p *Packet) Headed() bool {
+	size := int(p.Payload) - p.L4
+	return p.L4 != 0 && (size >= 20 || size >= 8 && p.Proto == ProtoUDP)
 }
 
 // Decode reads a frame. p is valid only where the result is KindOK, and then
-// holds a TCP or UDP packet or a later fragment of one. Tunnels are left closed;
-// see DecodeInner.
+// holds a TCP or UDP packet or a later fragment of one. What stands between the link layer and
+// IP is opened (see shims); tunnels are left closed, see DecodeInner.
 func Decode(f *Frame, p *Packet) Kind {
 	p.Time, p.Astray, p.Faults = f.Time, f.Astray, 0
+	p.Tunnel, p.Level, p.VLAN, p.Interface = 0, 0, [2]uint16{f.VLAN}, uint16(f.Interface)
 	return decodeLink(f.Link, f.Data, p)
-}
-
-func decodeLink(link LinkType, b []byte, p *Packet) Kind {
-	var ethertype uint16
-	switch link {
-	case LinkEthernet:
-		if len(b) < 14 {
-			return MalformedLink
-		}
-		ethertype, b = binary.BigEndian.Uint16(b[12:]), b[14:]
-	case LinkSLL:
-		if len(b) < 16 {
-			return MalformedLink
-		}
-		ethertype, b = binary.BigEndian.Uint16(b[14:]), b[16:]
-	case LinkSLL2:
-		if len(b) < 20 {
-			return MalformedLink
-		}
-		ethertype, b = binary.BigEndian.Uint16(b), b[20:]
-	case LinkNull, LinkLoop:
-		// An address family in the byte order of the machine that captured,
-		// different for IPv6 on every system: the IP version says it better.
-		if len(b) < 4 {
-			return MalformedLink
-		}
-		b = b[4:]
-	case LinkRaw, LinkRawBSD, LinkRawOBSD, LinkIPv4, LinkIPv6:
-	default:
-		return IgnoredLinkType
-	}
-	for tags := 0; isTag(ethertype); tags++ {
-		if tags == maxTags {
-			return MalformedTags
-		}
-		if len(b) < 4 {
-			return MalformedLink
-		}
-		ethertype, b = binary.BigEndian.Uint16(b[2:]), b[4:]
-	}
-	switch ethertype {
-	case etherIPv4:
-		if len(b) > 0 && b[0]>>4 != 4 {
-			return MalformedIPVersion
-		}
-		return decodeIPv4(b, p)
-	case etherIPv6:
-		if len(b) > 0 && b[0]>>4 != 6 {
-			return MalformedIPVersion
-		}
-		return decodeIPv6(b, p)
-	case etherARP:
-		return IgnoredARP
-	case 0: // no ethertype: the version decides
-		if link == LinkEthernet || link == LinkSLL || link == LinkSLL2 {
-			return IgnoredNotIP
-		}
-		if len(b) == 0 {
-			return MalformedLink
-		}
-		switch v := b[0] >> 4; {
-		case v == 4 && link != LinkIPv6:
-			return decodeIPv4(b, p)
-		case v == 6 && link != LinkIPv4:
-			return decodeIPv6(b, p)
-		}
-		return MalformedIPVersion
-	}
-	return IgnoredNotIP
 }
 
 func decodeIPv4(b []byte, p *Packet) Kind {
@@ -236,6 +137,16 @@ func decodeIPv4(b []byte, p *Packet) Kind {
 		p.FragOffset, p.FragAt = frag<<3, uint16(ihl)
 		if frag&0x1fff != 0 {
 			return later(p, proto)
+		}
+	}
+	for proto == extAH { // passed over, as in IPv6
+		b = p.IP[ihl:]
+		if len(b) < 8 {
+			return MalformedIPv4Header
+		}
+		proto = b[0]
+		if ihl += 8 + 4*int(b[1]); ihl > len(p.IP) || ihl > maxExtensions {
+			return MalformedIPv4Header
 		}
 	}
 	return decodeTransport(p, proto, ihl)
@@ -272,7 +183,7 @@ func decodeIPv6(b []byte, p *Packet) Kind {
 	p.V6 = true
 	p.Fragment = false
 	at := 40
-	for n := 0; ; n++ {
+	for {
 		var size int
 		switch next {
 		case extHopByHop, extRouting, extDestination, extMobility, extHIP, extShim6:
@@ -306,11 +217,10 @@ func decodeIPv6(b []byte, p *Packet) Kind {
 		default:
 			return decodeTransport(p, next, at)
 		}
-		if n == maxExtensions {
+		next = b[at]
+		if at += size; at-40 > maxExtensions {
 			return MalformedIPv6Extensions
 		}
-		next = b[at]
-		at += size
 		if at > len(b) {
 			return MalformedIPv6Extension
 		}
@@ -331,11 +241,16 @@ func later(p *Packet, proto uint8) Kind {
 func decodeTransport(p *Packet, proto uint8, at int) Kind {
 	b := p.IP[at:]
 	p.Proto, p.L4 = proto, at
+	// What the capture cut is no fault of the packet's: the ports are enough for its flow.
+	cut := len(p.IP) < p.Length && len(b) >= 4
 	switch proto {
 	case ProtoTCP:
-		if p.Fragment && len(b) >= 4 && len(b) < 20 {
-			// The rest of the header is in the next fragment.
+		if len(b) < 20 && (cut && p.Length-at >= 20 || p.Fragment && len(b) >= 4) {
+			// The rest of the header is in the next fragment, or was not captured.
 			p.Flags, p.Payload = 0, uint16(at)
+			if len(b) > 13 {
+				p.Flags = b[13]
+			}
 			break
 		}
 		// A wrong data offset is no reason to refuse the packet: nothing
@@ -345,7 +260,7 @@ func decodeTransport(p *Packet, proto uint8, at int) Kind {
 		}
 		p.Flags = b[13]
 	case ProtoUDP:
-		if len(b) < 8 {
+		if len(b) < 8 && !(cut && p.Length-at >= 8) {
 			return MalformedUDP
 		}
 		p.Flags = 0
@@ -354,8 +269,11 @@ func decodeTransport(p *Packet, proto uint8, at int) Kind {
 	}
 	p.SrcPort = binary.BigEndian.Uint16(b)
 	p.DstPort = binary.BigEndian.Uint16(b[2:])
-	if len(b) >= 8 && (proto == ProtoUDP || len(b) >= 20) {
+	switch {
+	case len(b) >= 20 || len(b) >= 8 && proto == ProtoUDP:
 		p.Payload = uint16(min(at+headerSize(p, b), len(p.IP)))
+	case cut:
+		p.Payload = uint16(len(p.IP))
 	}
 	return KindOK
 }
@@ -377,12 +295,18 @@ func ignored(proto uint8) Kind {
 		return IgnoredICMP
 	case 2:
 		return IgnoredIGMP
-	case 47:
+	case protoIPIP, protoIPv6:
+		return IgnoredIPIP
+	case protoGRE:
 		return IgnoredGRE
 	case extESP:
 		return IgnoredESP
 	case 58:
 		return IgnoredICMPv6
+	case 89:
+		return IgnoredOSPF
+	case protoEtherIP, 115: // 115: L2TP version 3, whose cookie's length is agreed elsewhere
+		return IgnoredEtherIP
 	case 132:
 		return IgnoredSCTP
 	}

@@ -75,6 +75,8 @@ func tcp(flags byte) []byte {
 
 func TestDecode(t *testing.T) {
 	u4, t6 := ipv4(17, 0, 0, udp(4)), ipv6(6, tcp(0))
+	snap := []byte{0xaa, 0xaa, 3, 0, 0, 0}
+	nsh := func(next byte) []byte { return []byte{0, 0x42, 2, next, 0, 0, 1, 255} }
 	sll := append(make([]byte, 14), 8, 0)
 	sll2 := append([]byte{0x86, 0xdd}, make([]byte, 18)...)
 	const (
@@ -96,7 +98,7 @@ func TestDecode(t *testing.T) {
 		{"old QinQ", e, cat(eth(0x9100), tag(0x9200), tag(0x800), u4), capture.KindOK, 20},
 		{"tags without end", e, cat(eth(0x8100), bytes.Repeat(tag(0x8100), 20)), capture.MalformedTags, none},
 		{"tag cut", e, cat(eth(0x8100), []byte{0, 7, 8}), capture.MalformedLink, none},
-		{"priority tag, then LLC", e, cat(eth(0x8100), tag(100), u4), capture.IgnoredNotIP, none},
+		{"priority tag, then LLC", e, cat(eth(0x8100), tag(100), u4), capture.IgnoredLLC, none},
 		{"cooked v1", capture.LinkSLL, cat(sll, u4), capture.KindOK, 20},
 		{"cooked v2", capture.LinkSLL2, cat(sll2, t6), capture.KindOK, 40},
 		{"cooked v1 with a tag", capture.LinkSLL, cat(sll[:14], []byte{0x81, 0}, tag(0x800), u4), capture.KindOK, 20},
@@ -112,9 +114,49 @@ func TestDecode(t *testing.T) {
 		{"OpenBSD loopback", capture.LinkLoop, cat([]byte{0, 0, 0, 24}, t6), capture.KindOK, 40},
 		{"802.11", 105, u4, capture.IgnoredLinkType, none},
 		{"ARP", e, cat(eth(0x806), make([]byte, 28)), capture.IgnoredARP, none},
-		{"LLC", e, cat(eth(38), make([]byte, 38)), capture.IgnoredNotIP, none},
-		{"MPLS", e, cat(eth(0x8847), u4), capture.IgnoredNotIP, none},
-		{"ethertype 0", e, cat(eth(0), u4), capture.IgnoredNotIP, none},
+		{"LLC", e, cat(eth(38), make([]byte, 38)), capture.IgnoredLLC, none},
+		{"spanning tree", e, cat(eth(38), []byte{0x42, 0x42, 3}, make([]byte, 35)), capture.IgnoredLLC, none},
+		{"SNAP", e, cat(eth(40), snap, []byte{8, 0}, u4), capture.KindOK, 20},
+		{"SNAP, bridged", e, cat(eth(68), []byte{0xaa, 0xaa, 3, 0, 0, 0xf8, 0x86, 0xdd}, t6), capture.KindOK, 40},
+		{"SNAP of a vendor", e, cat(eth(40), []byte{0xaa, 0xaa, 3, 0, 0, 0x0c, 0x20, 0}, u4), capture.IgnoredLLC, none},
+		{"SNAP cut", e, cat(eth(40), snap), capture.MalformedLink, none},
+		{"IP in LLC", e, cat(eth(35), []byte{6, 6, 3}, u4), capture.KindOK, 20},
+		{"MPLS", e, cat(eth(0x8847), []byte{0, 1, 1, 64}, u4), capture.KindOK, 20},
+		{"MPLS, two labels, IPv6", e, cat(eth(0x8848), []byte{0, 1, 0, 64, 0, 2, 1, 64}, t6), capture.KindOK, 40},
+		{"MPLS, Ethernet pseudowire", e, cat(eth(0x8847), []byte{0, 1, 1, 64}, make([]byte, 4), eth(0x800), u4), capture.KindOK, 20},
+		{"MPLS, something else", e, cat(eth(0x8847), []byte{0, 1, 1, 64}, []byte{0x10, 0, 0, 0x39}, make([]byte, 20)), capture.IgnoredMPLS, none},
+		{"MPLS without end", e, cat(eth(0x8847), make([]byte, 200)), capture.MalformedTags, none},
+		{"PPPoE", e, cat(eth(0x8864), []byte{0x11, 0, 0, 1, 0, 34, 0, 0x21}, u4), capture.KindOK, 20},
+		{"PPPoE, IPv6, short protocol", e, cat(eth(0x8864), []byte{0x11, 0, 0, 1, 0, 61, 0x57}, t6), capture.KindOK, 40},
+		{"PPPoE, LCP", e, cat(eth(0x8864), []byte{0x11, 0, 0, 1, 0, 10, 0xc0, 0x21}, make([]byte, 8)), capture.IgnoredPPP, none},
+		{"PPPoE discovery", e, cat(eth(0x8863), []byte{0x11, 9, 0, 0, 0, 0}), capture.IgnoredPPP, none},
+		{"group tag", e, cat(eth(0x8909), []byte{1, 1, 0, 1, 0, 2, 8, 0}, u4), capture.KindOK, 20},
+		{"E-tag, then VLAN", e, cat(eth(0x893f), make([]byte, 6), []byte{0x81, 0}, tag(0x800), u4), capture.KindOK, 20},
+		{"VN-tag", e, cat(eth(0x8926), make([]byte, 4), []byte{8, 0}, u4), capture.KindOK, 20},
+		{"provider backbone bridge", e, cat(eth(0x88a8), tag(0x88e7), make([]byte, 4), eth(0x800), u4), capture.KindOK, 20},
+		{"Arista's time, 64 bits", e, cat(eth(0xd28b), []byte{0, 1, 0, 0x10}, make([]byte, 8), []byte{8, 0}, u4), capture.KindOK, 20},
+		{"Arista's time, 48 bits", e, cat(eth(0xd28b), []byte{0, 1, 0, 0x21}, make([]byte, 6), []byte{8, 0}, u4), capture.KindOK, 20},
+		{"NSH, IPv4", e, cat(eth(0x894f), nsh(1), u4), capture.KindOK, 20},
+		{"NSH, Ethernet", e, cat(eth(0x894f), nsh(3), eth(0x86dd), t6), capture.KindOK, 40},
+		{"NSH, unknown", e, cat(eth(0x894f), nsh(9), u4), capture.IgnoredNSH, none},
+		{"MACsec", e, cat(eth(0x88e5), u4), capture.IgnoredMACsec, none},
+		{"LLDP", e, cat(eth(0x88cc), u4), capture.IgnoredLLDP, none},
+		{"layers without end", e, cat(eth(0x6558), bytes.Repeat(eth(0x6558), 20)), capture.MalformedTags, none},
+		{"PPP", 9, cat([]byte{0xff, 3, 0, 0x21}, u4), capture.KindOK, 20},
+		{"PPP without address", 9, cat([]byte{0, 0x57}, t6), capture.KindOK, 40},
+		{"PPP, compressed header", 9, cat([]byte{0xff, 3, 0, 0x2d}, u4), capture.IgnoredPPP, none},
+		{"FDDI", 10, cat([]byte{0x50}, make([]byte, 12), snap, []byte{8, 0}, u4), capture.KindOK, 20},
+		{"FDDI's own", 10, cat([]byte{0x41}, make([]byte, 40)), capture.IgnoredLLC, none},
+		{"Cisco HDLC", 104, cat([]byte{0x0f, 0, 8, 0}, u4), capture.KindOK, 20},
+		{"Frame Relay", 107, cat([]byte{0x18, 0x41, 3, 0xcc}, u4), capture.KindOK, 20},
+		{"NFLOG", 239, cat([]byte{2, 0, 0, 0, 6, 0, 10, 0, 'a', 'b', 0, 0, byte(4 + len(u4)), 0, 9, 0}, u4), capture.KindOK, 20},
+		{"NFLOG, big endian", 239, cat([]byte{10, 0, 0, 0, 0, byte(4 + len(t6)), 0, 9}, t6), capture.KindOK, 40},
+		{"NFLOG without packet", 239, []byte{2, 0, 0, 0, 4, 0, 10, 0}, capture.IgnoredNotIP, none},
+		{"IP over InfiniBand", 242, cat(make([]byte, 40), []byte{8, 0, 0, 0}, u4), capture.KindOK, 20},
+		{"pppd", 166, cat([]byte{1, 3, 0, 0x21}, u4), capture.KindOK, 20},
+		{"MPLS as link", 219, cat([]byte{0, 1, 1, 64}, u4), capture.KindOK, 20},
+		{"pflog", 117, cat([]byte{61}, make([]byte, 63), u4), capture.KindOK, 20},
+		{"ethertype 0", e, cat(eth(0), u4), capture.IgnoredLLC, none},
 		{"version contradicts ethertype", e, cat(eth(0x800), t6), capture.MalformedIPVersion, none},
 		{"version 5", raw, append([]byte{0x55}, u4[1:]...), capture.MalformedIPVersion, none},
 		{"options", raw, ipv4(17, 40, 0, udp(0)), capture.KindOK, 60},
@@ -135,14 +177,20 @@ func TestDecode(t *testing.T) {
 		{"GRE", raw, ipv4(47, 0, 0, udp(0)), capture.IgnoredGRE, none},
 		{"ESP", raw, ipv6(50, udp(0)), capture.IgnoredESP, none},
 		{"SCTP", raw, ipv4(132, 0, 0, udp(0)), capture.IgnoredSCTP, none},
-		{"OSPF", raw, ipv4(89, 0, 0, udp(0)), capture.IgnoredTransport, none},
+		{"OSPF", raw, ipv4(89, 0, 0, udp(0)), capture.IgnoredOSPF, none},
+		{"IP in IP", raw, ipv4(4, 0, 0, u4), capture.IgnoredIPIP, none},
+		{"Ethernet in IP", raw, ipv4(97, 0, 0, cat([]byte{0x30, 0}, eth(0x800), u4)), capture.IgnoredEtherIP, none},
+		{"VRRP", raw, ipv4(112, 0, 0, udp(0)), capture.IgnoredTransport, none},
+		{"authentication header, IPv4", raw, ipv4(51, 0, 0, cat(ext(17, 1)[:12], udp(0))), capture.KindOK, 32},
+		{"authentication header, IPv4, cut", raw, ipv4(51, 0, 0, ext(17, 9)[:12]), capture.MalformedIPv4Header, none},
 		{"ICMPv6", raw, ipv6(58, udp(0)), capture.IgnoredICMPv6, none},
 		{"no next header", raw, ipv6(59, nil), capture.IgnoredTransport, none},
 		{"hop-by-hop, destination, routing", raw, ipv6(0, cat(ext(60, 0), ext(43, 1), ext(6, 2), tcp(0))), capture.KindOK, 40 + 8 + 16 + 24},
 		{"authentication header", raw, ipv6(51, cat(ext(17, 1)[:12], udp(0))), capture.KindOK, 52},
 		{"extension beyond the packet", raw, ipv6(60, ext(17, 3)[:16]), capture.MalformedIPv6Extension, none},
 		{"extension cut", raw, ipv6(60, []byte{17, 0, 0, 0}), capture.MalformedIPv6Extension, none},
-		{"too many extensions", raw, ipv6(60, bytes.Repeat(ext(60, 0), 20)), capture.MalformedIPv6Extensions, none},
+		{"50 extensions", raw, ipv6(60, cat(bytes.Repeat(ext(60, 0), 49), ext(17, 0), udp(0))), capture.KindOK, 40 + 50*8},
+		{"too many extensions", raw, ipv6(60, bytes.Repeat(ext(60, 0), 400)), capture.MalformedIPv6Extensions, none},
 		{"IPv6 first fragment", raw, ipv6(44, cat(frag6(17, 0, true, 9), udp(8))), capture.KindOK, 48},
 		{"IPv6 later fragment", raw, ipv6(44, cat(frag6(17, 16, true, 9), udp(8))), capture.KindOK, 0},
 		{"IPv6 atomic fragment", raw, ipv6(44, cat(frag6(17, 0, false, 9), udp(8))), capture.KindOK, 48},
@@ -192,7 +240,7 @@ func checkPacket(t testing.TB, data []byte, p *capture.Packet) {
 	switch {
 	case len(p.IP) < size || len(p.IP) > p.Length || len(p.IP) > len(data):
 		t.Fatalf("%d IP bytes of a frame of %d, IP length %d", len(p.IP), len(data), p.Length)
-	case p.L4 != 0 && (p.L4 < size || p.L4+8 > len(p.IP)):
+	case p.L4 != 0 && (p.L4 < size || p.L4+4 > len(p.IP) || p.L4+8 > len(p.IP) && len(p.IP) == p.Length && !p.Fragment):
 		t.Fatalf("transport header at %d of %d", p.L4, len(p.IP))
 	case p.L4 == 0 && !p.Later():
 		t.Fatal("no transport header, but not a later fragment")
@@ -226,7 +274,7 @@ func TestKindsHaveNamesAndClasses(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, link := range []capture.LinkType{0, 1, 12, 14, 101, 108, 113, 228, 229, 276, 105} {
+	for _, link := range []capture.LinkType{0, 1, 9, 10, 12, 14, 101, 104, 107, 108, 113, 117, 166, 219, 228, 229, 239, 242, 276, 105} {
 		f.Add(uint16(link), cat(eth(0x8100), tag(0x800), ipv4(6, 4, 0, tcp(1))))
 		f.Add(uint16(link), ipv6(0, cat(ext(44, 0), frag6(17, 0, true, 3), udp(3))))
 	}

@@ -6,35 +6,30 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
-	"time"
-
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
-	"github.com/gopacket/gopacket/pcapgo"
+	"maps"
+	"slices"
 
 	"nepcoc/internal/filekind"
 	"nepcoc/internal/files"
 )
 
-// File is a capture file as a Source: classic pcap of either byte order and
-// resolution, or pcapng with any number of interfaces; as it is, or compressed with
-// gzip or zstd.
+// File is a capture file as a Source: classic pcap of either byte order, any
+// resolution and version, or pcapng with any number of interfaces; as it is, or compressed (see
+// compressions).
 type File struct {
 	name   string
 	c      io.Closer
 	r      packetReader
-	frames *framer
+	frames *framer   // of r
 	packed *unpacked // nil: not compressed
-	ng     bool
-	link   LinkType
 	n      int
+	unread map[LinkType]int // packets of link types that are not read
 	err    error
 }
 
-// packetReader is what pcapgo's two readers have in common.
+// packetReader is a reader of one format. io.EOF is the end, also where it cuts a record.
 type packetReader interface {
-	ZeroCopyReadPacketData() ([]byte, gopacket.CaptureInfo, error)
+	next(*Frame) error
 }
 
 // Open opens a capture file; "-" is standard input. The format is told by its
@@ -74,38 +69,26 @@ func NewFile(name string, r io.Reader) (*File, error) {
 	if len(magic) < 4 {
 		return fail("not a capture: only %d bytes long", len(magic))
 	}
-	f.frames = &framer{r: br}
-	switch binary.LittleEndian.Uint32(magic) {
-	case 0xa1b2c3d4, 0xa1b23c4d:
-		f.frames.order = binary.LittleEndian
-	case 0xd4c3b2a1, 0x4d3cb2a1:
-		f.frames.order = binary.BigEndian
-	case blockSection:
-		f.ng = true
+	switch _, le := classicForms[binary.LittleEndian.Uint32(magic)]; {
+	case binary.LittleEndian.Uint32(magic) == blockSection:
+		var g *nextGen
+		g, err = newNextGen(framer{r: br})
+		f.r, f.frames = g, &g.framer
 	default:
-		head, _ := br.Peek(min(br.Buffered(), filekind.Head))
-		return fail("not a capture: it begins with % x, neither pcap nor pcapng%s", magic, filekind.Hint(name, head))
-	}
-	if f.ng {
-		f.frames.next = f.frames.block
-		r, err := pcapgo.NewNgReader(f.frames, pcapgo.NgReaderOptions{WantMixedLinkType: true})
-		if err != nil {
-			return fail("%w", f.frames.explain(err))
+		if _, be := classicForms[binary.BigEndian.Uint32(magic)]; !le && !be {
+			head, _ := br.Peek(min(br.Buffered(), filekind.Head))
+			return fail("not a capture: it begins with % x, neither pcap nor pcapng%s", magic, filekind.Hint(name, head))
 		}
-		f.r = r
-		return f, nil
+		var c *classic
+		c, err = newClassic(framer{r: br}, magic)
+		f.r, f.frames = c, &c.framer
 	}
-	f.frames.next = f.frames.fileHeader
-	pr, err := pcapgo.NewReader(f.frames)
+	if err == io.EOF {
+		err = errNoPackets
+	}
 	if err != nil {
-		return fail("%w", f.frames.explain(err))
+		return fail("%w", err)
 	}
-	// The upper bits of the field are flags (frame check sequence length).
-	f.link = LinkType(pr.LinkType())
-	if !f.link.Supported() {
-		return fail("%s is not supported: capture on an Ethernet, Linux cooked or raw IP interface", f.link)
-	}
-	f.r = pr
 	return f, nil
 }
 
@@ -114,52 +97,39 @@ func (f *File) Next(out *Frame) error {
 	if f.err != nil {
 		return f.err
 	}
-	data, ci, err := f.r.ZeroCopyReadPacketData()
-	if err != nil {
-		if err == io.EOF && f.frames.err == nil {
-			f.err = io.EOF
-		} else {
-			f.err = fmt.Errorf("%s: packet %d: %w", f.name, f.n+1, f.frames.explain(err))
+	if err := f.r.next(out); err != nil {
+		if f.err = err; err != io.EOF {
+			f.err = fmt.Errorf("%s: packet %d: %w", f.name, f.n+1, err)
 		}
 		return f.err
 	}
 	f.n++
-	link := f.link
-	if f.ng {
-		link = LinkType(ci.AncillaryData[0].(layers.LinkType))
+	if !out.Link.Supported() {
+		if f.unread == nil {
+			f.unread = map[LinkType]int{}
+		}
+		f.unread[out.Link]++
 	}
-	*out = Frame{Data: data, Time: nanos(ci.Timestamp), Length: ci.Length, Link: link, Interface: ci.InterfaceIndex}
 	return nil
-}
-
-// nanos is t.UnixNano without overflow: captures may claim any time. A packet
-// without one (pcapng's simple packets) has the time 0.
-func nanos(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	const limit = math.MaxInt64/int64(time.Second) - 1
-	s := t.Unix()
-	if s > limit || s < -limit {
-		return 0
-	}
-	return s*int64(time.Second) + int64(t.Nanosecond())
 }
 
 // Packets is the number of packets read so far.
 func (f *File) Packets() int { return f.n }
 
-// Note is set after Next has returned io.EOF for a file that ends in the
-// middle of a packet, as a capture does that was still being written: what was
-// read before is good.
-func (f *File) Note() string {
-	if f.frames.cut == 0 && f.packed != nil && f.packed.cut {
-		return fmt.Sprintf("%s: the compressed file is cut off: the %d packets before that were read", f.name, f.n)
+// Notes are for when Next has returned io.EOF: that the file ends in the middle of a packet, as a capture
+// does that was still being written (what was read before is good), and that it holds packets of link types that
+// are not read.
+func (f *File) Notes() (notes []string) {
+	switch {
+	case f.frames.cut > 0:
+		notes = append(notes, fmt.Sprintf("%s: the file ends in the middle of a record, at offset %d: the %d packets before it were read", f.name, f.frames.cut, f.n))
+	case f.packed != nil && f.packed.cut:
+		notes = append(notes, fmt.Sprintf("%s: the compressed file is cut off: the %d packets before that were read", f.name, f.n))
 	}
-	if f.frames.cut == 0 {
-		return ""
+	for _, l := range slices.Sorted(maps.Keys(f.unread)) {
+		notes = append(notes, fmt.Sprintf("%s: %d packets are of %s, which is not read: capture on an Ethernet, Linux cooked or raw IP interface", f.name, f.unread[l], l))
 	}
-	return fmt.Sprintf("%s: the file ends in the middle of a record, at offset %d: the %d packets before it were read", f.name, f.frames.cut, f.n)
+	return notes
 }
 
 // Close closes the file that Open opened.

@@ -92,9 +92,9 @@ func readAll(data []byte) (frames []capture.Frame, note string, err error) {
 	for {
 		var fr capture.Frame
 		if err := f.Next(&fr); err == io.EOF {
-			return frames, f.Note(), nil
+			return frames, strings.Join(f.Notes(), "; "), nil
 		} else if err != nil {
-			return frames, f.Note(), err
+			return frames, strings.Join(f.Notes(), "; "), err
 		}
 		fr.Data = bytes.Clone(fr.Data)
 		frames = append(frames, fr)
@@ -179,7 +179,7 @@ func TestFileErrors(t *testing.T) {
 		{"gzip", []byte{0x1f, 0x8b, 8, 0}, 0, "gunzip"}, // and no more
 		{"header cut", huge[:20], 0, "ends within its header"},
 		{"version", version, 0, "version 9"},
-		{"802.11", pcapFile(le, 0xa1b2c3d4, 105, p), 0, "link type 105 is not supported"},
+		{"802.11", pcapFile(le, 0xa1b2c3d4, 105, p), 0, "link type 105 (802.11) is not supported"},
 		{"4 GB record", huge, 1, fmt.Sprintf("packet 2: record at offset %d claims 4294967295 bytes", 24+16+len(p))},
 		{"section cut", claims[:20], 0, "ends within its header"},
 		{"section without mark", cat(claims[:8], []byte{1, 2, 3, 4}, claims[12:]), 0, "byte-order mark"},
@@ -250,6 +250,7 @@ func FuzzFile(f *testing.F) {
 	f.Add(pcapFile(be, 0xa1b23c4d, 101, p))
 	f.Add(cat(section(le), iface(le, 1, 0, 9), iface(le, 101, 0, 0x8a), enhanced(le, 0, 1, p, 1, 0, 2, 0, 'h', 'i', 0, 0), block(le, 3, append(le.AppendUint32(nil, 999), p...))))
 	f.Add(cat(section(be), iface(be, 276, 0, 0), enhanced(be, 0, 1, p), block(be, 5, make([]byte, 12)), block(be, 4, make([]byte, 4))))
+	f.Add(cat([]byte{0x34, 0xcd, 0xb2, 0xa1}, pcapFile(le, 0xa1b2c3d4, 1, p, p)[4:]))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		frames, _, _ := readAll(data)
 		total := 0

@@ -10,14 +10,23 @@ const (
 
 	// Ignored: well-formed as far as we read, but not TCP or UDP over IP.
 	IgnoredLinkType // a link type that we don't read
-	IgnoredNotIP    // another network protocol (LLC, PPPoE, MPLS, LLDP ...)
+	IgnoredNotIP    // another network protocol
 	IgnoredARP
+	IgnoredLLC    // 802.2 without IP: spanning tree, IS-IS, vendors' discovery
+	IgnoredLLDP   // and the other link-local ones of IEEE 802: LACP, EAPOL, PTP
+	IgnoredMACsec // encrypted
+	IgnoredMPLS   // labels around something else than IP or Ethernet
+	IgnoredPPP    // PPP without IP: control protocols, compressed headers, PPPoE's discovery
+	IgnoredNSH    // a service header without IP or Ethernet in it
 	IgnoredICMP
 	IgnoredICMPv6
 	IgnoredIGMP
 	IgnoredSCTP
 	IgnoredGRE
 	IgnoredESP
+	IgnoredIPIP    // IP in IP, a tunnel left closed
+	IgnoredEtherIP // Ethernet in IP, and L2TP version 3
+	IgnoredOSPF
 	IgnoredTransport // any other IP protocol
 	IgnoredFragment  // a later fragment whose first did not come
 	// A later fragment that was waiting for its first when the room for such ran out.
@@ -33,14 +42,14 @@ const (
 	RefusedSegment  // TCP flags that no connection begins with
 
 	// Malformed: a header is cut short or contradicts itself.
-	MalformedLink           // shorter than its link-layer header
-	MalformedTags           // more VLAN tags than maxTags
+	MalformedLink           // cut within what stands before IP
+	MalformedTags           // more tags and headers before IP than maxLayers, or MPLS labels than maxLabels
 	MalformedIPVersion      // neither 4 nor 6, or not what the link layer said
 	MalformedIPv4Header     // header cut, length field below 20 or beyond the packet
 	MalformedIPv4Length     // total length shorter than the header
 	MalformedIPv6Header     // header cut
 	MalformedIPv6Extension  // an extension header reaches beyond the packet
-	MalformedIPv6Extensions // more extension headers than maxExtensions
+	MalformedIPv6Extensions // more bytes of extension headers than maxExtensions
 	MalformedTCP            // header cut
 	MalformedUDP            // header cut
 
@@ -52,12 +61,21 @@ var kindNames = [NumKinds]string{
 	IgnoredLinkType:          "ignored_link_type",
 	IgnoredNotIP:             "ignored_not_ip",
 	IgnoredARP:               "ignored_arp",
+	IgnoredLLC:               "ignored_llc",
+	IgnoredLLDP:              "ignored_lldp",
+	IgnoredMACsec:            "ignored_macsec",
+	IgnoredMPLS:              "ignored_mpls",
+	IgnoredPPP:               "ignored_ppp",
+	IgnoredNSH:               "ignored_nsh",
 	IgnoredICMP:              "ignored_icmp",
 	IgnoredICMPv6:            "ignored_icmpv6",
 	IgnoredIGMP:              "ignored_igmp",
 	IgnoredSCTP:              "ignored_sctp",
 	IgnoredGRE:               "ignored_gre",
 	IgnoredESP:               "ignored_esp",
+	IgnoredIPIP:              "ignored_ipip",
+	IgnoredEtherIP:           "ignored_etherip",
+	IgnoredOSPF:              "ignored_ospf",
 	IgnoredTransport:         "ignored_transport",
 	IgnoredFragment:          "ignored_fragment",
 	IgnoredFragmentEvicted:   "ignored_fragment_evicted",
@@ -86,3 +104,6 @@ func (k Kind) String() string { return kindNames[k] }
 func (k Kind) Ignored() bool   { return k >= IgnoredLinkType && k <= IgnoredDuplicateFragment }
 func (k Kind) Refused() bool   { return k >= RefusedIPChecksum && k <= RefusedSegment }
 func (k Kind) Malformed() bool { return k >= MalformedLink && k < NumKinds }
+
+// notIP tells what is known before an IP header was seen.
+func (k Kind) notIP() bool { return k >= IgnoredLinkType && k <= IgnoredNSH }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"strings"
 	"testing"
 
 	"nepcoc/internal/testfiles"
@@ -50,9 +51,9 @@ func count(path string) (n int, note string, err error) {
 	var frame capture.Frame
 	for {
 		if err := f.Next(&frame); err == io.EOF {
-			return f.Packets(), f.Note(), nil
+			return f.Packets(), strings.Join(f.Notes(), "; "), nil
 		} else if err != nil {
-			return f.Packets(), f.Note(), err
+			return f.Packets(), strings.Join(f.Notes(), "; "), err
 		}
 	}
 }

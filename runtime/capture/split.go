@@ -26,7 +26,7 @@ const maxSegments = 2048
 // understood: in a tunnel, a fragment, neither TCP nor UDP.
 func (s *Splitter) Split(f *Frame, size int) bool {
 	p := &s.pkt
-	if size <= 0 || Decode(f, p) != KindOK || p.Fragment || int(p.Payload) <= p.L4 {
+	if size <= 0 || Decode(f, p) != KindOK || p.Fragment || !p.Headed() {
 		return false
 	}
 	s.ip = cap(f.Data) - cap(p.IP) // the packet reaches to where the frame does

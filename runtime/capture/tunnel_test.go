@@ -69,6 +69,29 @@ func TestTunnels(t *testing.T) {
 		{"6in4", wrap4(41, 0, inner6), capture.KindOK, 53, inner6},
 		{"VXLAN in GRE", wrap4(47, 0, []byte{0, 0, 8, 0}, vxlan(wrapEther(0x0800, inner4))), capture.KindOK, 53, inner4},
 		{"a later fragment of GRE", wrap4(47, 0x0010, make([]byte, 40)), capture.IgnoredGRE, 0, nil},
+		{"VXLAN, old port", wrap4(17, 0, udpTo(8472, vni, wrapEther(0x0800, inner4))), capture.KindOK, 53, inner4},
+		{"VXLAN-GPE, IPv6", wrap4(17, 0, udpTo(4790, []byte{0x0c, 0, 0, 2, 0, 0, 7, 0}, inner6)), capture.KindOK, 53, inner6},
+		{"VXLAN-GPE, NSH", wrap4(17, 0, udpTo(4790, []byte{0x0c, 0, 0, 4, 0, 0, 7, 0}, []byte{0, 0x42, 2, 1, 0, 0, 1, 255}, inner4)), capture.KindOK, 53, inner4},
+		{"GENEVE with options", wrap4(17, 0, udpTo(6081, []byte{2, 0, 0x65, 0x58, 0, 0, 7, 0}, make([]byte, 8), wrapEther(0x0800, inner4))), capture.KindOK, 53, inner4},
+		{"GENEVE, options beyond the packet", wrap4(17, 0, udpTo(6081, []byte{63, 0, 0x65, 0x58, 0, 0, 7, 0}, wrapEther(0x0800, inner4))), capture.KindOK, 6081, nil},
+		{"GTP-U", wrap4(17, 0, udpTo(2152, []byte{0x30, 0xff, 0, 36, 0, 0, 0, 9}, inner4)), capture.KindOK, 53, inner4},
+		{"GTP-U, extension header", wrap4(17, 0, udpTo(2152, []byte{0x34, 0xff, 0, 44, 0, 0, 0, 9, 0, 0, 0, 0x85, 1, 0, 0, 0}, inner6)), capture.KindOK, 53, inner6},
+		{"GTP-U, echo", wrap4(17, 0, udpTo(2152, []byte{0x32, 1, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0})), capture.KindOK, 2152, nil},
+		{"GTP-U, extension without length", wrap4(17, 0, udpTo(2152, []byte{0x34, 0xff, 0, 44, 0, 0, 0, 9, 0, 0, 0, 0x85, 0, 0, 0, 0}, inner6)), capture.KindOK, 2152, nil},
+		{"ERSPAN I", wrap4(47, 0, []byte{0, 0, 0x88, 0xbe}, wrapEther(0x0800, inner4)), capture.KindOK, 53, inner4},
+		{"ERSPAN II", wrap4(47, 0, []byte{0x10, 0, 0x88, 0xbe, 0, 0, 0, 1}, []byte{0x10, 0, 0, 7, 0, 0, 0, 0}, wrapEther(0x0800, inner4)), capture.KindOK, 53, inner4},
+		{"ERSPAN III", wrap4(47, 0, []byte{0x10, 0, 0x22, 0xeb, 0, 0, 0, 1}, []byte{0x20, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0}, wrapEther(0x0800, inner4)), capture.KindOK, 53, inner4},
+		{"ERSPAN III with a platform's part", wrap4(47, 0, []byte{0x10, 0, 0x22, 0xeb, 0, 0, 0, 1}, []byte{0x20, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 1}, make([]byte, 8), wrapEther(0x0800, inner4)), capture.KindOK, 53, inner4},
+		{"GRE, MPLS", wrap4(47, 0, []byte{0, 0, 0x88, 0x47}, []byte{0, 1, 1, 64}, inner4), capture.KindOK, 53, inner4},
+		{"PPTP", wrap4(47, 0, []byte{0x30, 0x81, 0x88, 0x0b, 0, 44, 0, 9, 0, 0, 0, 1, 0, 0, 0, 1}, []byte{0xff, 3, 0, 0x21}, inner4), capture.KindOK, 53, inner4},
+		{"Teredo", wrap4(17, 0, udpTo(3544, inner6)), capture.KindOK, 53, inner6},
+		{"Teredo, authentication and origin", wrap4(17, 0, udpTo(3544, []byte{0, 1, 0, 0}, make([]byte, 9), make([]byte, 8), inner6)), capture.KindOK, 53, inner6},
+		{"Teredo's port, no Teredo", wrap4(17, 0, udpTo(3544, []byte("question"))), capture.KindOK, 3544, nil},
+		{"MPLS in UDP", wrap4(17, 0, udpTo(6635, []byte{0, 1, 1, 64}, inner4)), capture.KindOK, 53, inner4},
+		{"GRE in UDP", wrap4(17, 0, udpTo(4754, []byte{0, 0, 8, 0}, inner4)), capture.KindOK, 53, inner4},
+		{"Ethernet in IP", wrap4(97, 0, []byte{0x30, 0}, wrapEther(0x0800, inner4)), capture.KindOK, 53, inner4},
+		{"MPLS in IP", wrap4(137, 0, []byte{0, 1, 1, 64}, inner4), capture.KindOK, 53, inner4},
+		{"IPv4 in IPv6", wrap6(4, inner4), capture.KindOK, 53, inner4},
 	} {
 		f := capture.Frame{Data: tc.packet, Link: capture.LinkRaw, Time: 42}
 		var p capture.Packet
@@ -93,7 +116,7 @@ func TestTunnels(t *testing.T) {
 		deep = wrap4(4, 0, deep)
 	}
 	var p capture.Packet
-	if kind := capture.DecodeInner(&capture.Frame{Data: deep, Link: capture.LinkRaw}, &p); kind != capture.IgnoredTransport {
+	if kind := capture.DecodeInner(&capture.Frame{Data: deep, Link: capture.LinkRaw}, &p); kind != capture.IgnoredIPIP {
 		t.Errorf("50 tunnels: %v", kind)
 	}
 }
@@ -101,6 +124,17 @@ func TestTunnels(t *testing.T) {
 func FuzzDecodeInner(f *testing.F) {
 	f.Add(wrap4(47, 0, []byte{0, 0, 8, 0}, wrap4(17, 0, udpTo(53))))
 	f.Add(wrap4(17, 0, udpTo(4789, []byte{8, 0, 0, 0, 0, 0, 7, 0}, wrapEther(0x0800, wrap4(17, 0, udpTo(53))))))
+	inner := wrap4(17, 0, udpTo(53))
+	for _, p := range [][]byte{
+		udpTo(6081, []byte{2, 0, 0x65, 0x58, 0, 0, 7, 0}, make([]byte, 8), wrapEther(0x0800, inner)),
+		udpTo(2152, []byte{0x34, 0xff, 0, 44, 0, 0, 0, 9, 0, 0, 0, 0x85, 1, 0, 0, 0}, inner),
+		udpTo(4790, []byte{0x0c, 0, 0, 4, 0, 0, 7, 0}, []byte{0, 0x42, 2, 1, 0, 0, 1, 255}, inner),
+		udpTo(3544, []byte{0, 1, 0, 0}, make([]byte, 9), make([]byte, 8), wrap6(17, udpTo(53))),
+		udpTo(6635, []byte{0, 1, 1, 64}, inner),
+	} {
+		f.Add(wrap4(17, 0, p))
+	}
+	f.Add(wrap4(47, 0, []byte{0x10, 0, 0x22, 0xeb, 0, 0, 0, 1}, []byte{0x20, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 1}, make([]byte, 8), wrapEther(0x0800, inner)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var p capture.Packet
 		if capture.DecodeInner(&capture.Frame{Data: data, Link: capture.LinkRaw}, &p) == capture.KindOK {

@@ -82,6 +82,9 @@ func (p *Packet) Verify(wire int, trust Trust) {
 	if p.Fragment || l4 == 0 {
 		return
 	}
+	if p.Faults&FaultCut != 0 && (len(b) < l4+8 || p.Proto == ProtoTCP && len(b) < l4+20) {
+		return // within the header: nothing of it can be held against another
+	}
 	size := p.Length - l4 // of header and payload
 	field := l4 + 16
 	if p.Proto == ProtoUDP {

@@ -55,6 +55,8 @@ type Classifier struct {
 	Heads []Head
 	// Capacity is the number of flows that Flows holds at once; 0: the table's default.
 	Capacity int
+	// Seed is the Community ID's.
+	Seed uint16
 
 	source *verdict.Source
 	exec   Executor
@@ -98,7 +100,7 @@ func (c *Classifier) Logits() [][]int32 { return c.logits }
 // Fill writes the verdicts of the last Run into a record, one for each head that makes
 // some; with logits, they too.
 func (c *Classifier) Fill(r *verdict.Record, logits bool) {
-	r.Source, r.Verdicts = c.source, r.Verdicts[:0]
+	r.Seed, r.Source, r.Verdicts = c.Seed, c.source, r.Verdicts[:0]
 	for i := range c.Heads {
 		h, res := &c.Heads[i], &c.res[i]
 		if h.Kind == bundle.KindValues {
@@ -145,6 +147,11 @@ func Contract(b *bundle.Bundle) (traffic.Contract, error) {
 	return c, c.MatchModel(b.Program.Length, b.Program.Vocab)
 }
 
+// ScopeOf is what tells flows apart in a view.
+func ScopeOf(v *bundle.View) flow.Scope {
+	return flow.Scope{VLANs: v.VLANs, Interfaces: v.Interfaces}
+}
+
 // FlowOptions are those by which a flow table makes what a bundle's model reads: its
 // contract and view.
 func FlowOptions(b *bundle.Bundle) (flow.Options, error) {
@@ -161,7 +168,7 @@ func FlowOptions(b *bundle.Bundle) (flow.Options, error) {
 // OptionsFor are the options of a flow table for a contract and a view.
 func OptionsFor(c traffic.Contract, v bundle.View) (flow.Options, error) {
 	enc, err := traffic.NewEncoder(c)
-	return flow.Options{Encoder: enc, Tunnels: v.Tunnels, Active: v.ActiveTimeout}, err
+	return flow.Options{Encoder: enc, Tunnels: v.Tunnels, Scope: ScopeOf(&v), Active: v.ActiveTimeout}, err
 }
 
 // Flows classifies every flow of a source, in the order in which they become

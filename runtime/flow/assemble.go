@@ -35,12 +35,13 @@ type assembly struct {
 type datagramID struct {
 	src, dst [16]byte
 	id       uint32
+	tunnel   uint32
 	proto    uint8
 	v6       bool
 }
 
 func idOf(p *capture.Packet) (d datagramID) {
-	d.id, d.proto, d.v6 = p.FragID, p.FragProto, p.V6
+	d.id, d.tunnel, d.proto, d.v6 = p.FragID, p.Tunnel, p.FragProto, p.V6
 	copy(d.src[:], p.Src())
 	copy(d.dst[:], p.Dst())
 	return d
@@ -145,8 +146,9 @@ func (s *assembly) whole(p *capture.Packet) capture.Kind {
 		clear(b[10:12])
 		binary.BigEndian.PutUint16(b[10:], ^headerSum(b[:s.head]))
 	}
-	f := capture.Frame{Data: b, Length: s.head + s.end, Time: p.Time, Link: link}
+	f := capture.Frame{Data: b, Length: s.head + s.end, Time: p.Time, Link: link, Interface: int(s.pkt.Interface)}
 	kind := capture.Decode(&f, p)
+	p.Tunnel, p.Level, p.VLAN = s.pkt.Tunnel, s.pkt.Level, s.pkt.VLAN
 	if kind != capture.KindOK {
 		return kind
 	}

@@ -20,8 +20,8 @@ type Counters struct {
 	// capture holds less of than the contract takes, and CutHeaders malformed frames that were
 	// cut by the capture. See Notes.
 	Taken, Cut, CutHeaders uint64
-	// Tunnelled are frames that carry another packet, where tunnels are left closed.
-	Tunnelled uint64
+	// Tunnelled are frames that carry another packet, by kind of tunnel, where tunnels are left closed.
+	Tunnelled [capture.NumTunnels]uint64
 
 	// Of the joined packets, Repeats carry nothing new and Outside are not taken by
 	// their receiver: with a contract that accepts what hosts do, they don't enter.
@@ -78,6 +78,14 @@ func (c *Counters) Malformed() (n uint64) {
 	return n
 }
 
+// InTunnels is the number of frames that carry another packet, of any kind of tunnel.
+func (c *Counters) InTunnels() (n uint64) {
+	for _, v := range c.Tunnelled {
+		n += v
+	}
+	return n
+}
+
 // Decided is the number of verdicts.
 func (c *Counters) Decided() (n uint64) {
 	for _, v := range c.Verdicts {
@@ -91,8 +99,10 @@ func (c *Counters) Unread(f *capture.Frame, p *capture.Packet, kind capture.Kind
 	if kind.Malformed() && f.Cut() {
 		c.CutHeaders++
 	}
-	if !tunnels && p.Tunnelled(kind) {
-		c.Tunnelled++
+	if !tunnels {
+		if t := p.Tunnelled(kind); t != capture.NoTunnel {
+			c.Tunnelled[t]++
+		}
 	}
 }
 
@@ -110,7 +120,9 @@ func (c *Counters) Add(o *Counters) {
 	c.Taken += o.Taken
 	c.Cut += o.Cut
 	c.CutHeaders += o.CutHeaders
-	c.Tunnelled += o.Tunnelled
+	for i := range c.Tunnelled {
+		c.Tunnelled[i] += o.Tunnelled[i]
+	}
 	c.Repeats += o.Repeats
 	c.Outside += o.Outside
 	c.Connections += o.Connections

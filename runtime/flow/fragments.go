@@ -26,7 +26,9 @@ type Fragments struct {
 	// Whole puts the fragments of a datagram together: Next then gives back the
 	// datagram with its last fragment, and the others as capture.IgnoredPart.
 	Whole bool
-	whole *assembler
+	// Tunnels: with Whole, a datagram that is a tunnel's is opened.
+	Tunnels bool
+	whole   *assembler
 
 	table []datagram // fragSets buckets of fragWays
 	slots []slot
@@ -69,7 +71,7 @@ type queue struct{ head, tail int32 }
 // datagram is what is known of one packet that came in fragments.
 type datagram struct {
 	src, dst         [16]byte
-	id               uint32
+	id, tunnel       uint32
 	proto            uint8 // of the fragment header: part of the identity
 	v6, used         bool
 	known            bool  // its first fragment has come: then
@@ -154,7 +156,11 @@ func (t *Fragments) Next(p *capture.Packet) (kind capture.Kind, ok bool) {
 		if t.whole == nil {
 			t.whole = new(assembler)
 		}
-		kind = t.whole.add(p)
+		if kind = t.whole.add(p); t.Tunnels && !p.Fragment {
+			if kind = p.OpenTunnels(kind); kind == capture.KindOK && p.Fragment {
+				kind = capture.IgnoredFragment // in a fragment: once is enough
+			}
+		}
 	}
 	return kind, ok
 }
@@ -215,7 +221,7 @@ func (t *Fragments) make() {
 
 // find gives a fragment's datagram, a new one where it has none yet.
 func (t *Fragments) find(p *capture.Packet) *datagram {
-	f := datagram{id: p.FragID, proto: p.FragProto, v6: p.V6, used: true, held: none, wait: waitNone}
+	f := datagram{id: p.FragID, tunnel: p.Tunnel, proto: p.FragProto, v6: p.V6, used: true, held: none, wait: waitNone}
 	copy(f.src[:], p.Src())
 	copy(f.dst[:], p.Dst())
 	at := f.hash() % fragSets * fragWays
@@ -393,14 +399,14 @@ func (d *datagram) has(offset, sum uint16) bool {
 }
 
 func (d *datagram) same(o *datagram) bool {
-	return d.used && d.id == o.id && d.src == o.src && d.dst == o.dst && d.proto == o.proto && d.v6 == o.v6
+	return d.used && d.id == o.id && d.tunnel == o.tunnel && d.src == o.src && d.dst == o.dst && d.proto == o.proto && d.v6 == o.v6
 }
 
 // hash has a fixed seed: which fragments a full table forgets must not differ
 // between two runs over the same capture.
 func (d *datagram) hash() uint64 {
 	le := binary.LittleEndian
-	h := mix(le.Uint64(d.src[:])^0x9e3779b97f4a7c15, le.Uint64(d.dst[:])^uint64(d.id))
+	h := mix(le.Uint64(d.src[:])^0x9e3779b97f4a7c15, le.Uint64(d.dst[:])^uint64(d.id)^uint64(d.tunnel)<<32)
 	return mix(h^le.Uint64(d.src[8:])^uint64(d.proto), le.Uint64(d.dst[8:])^0xd6e8feb86659fd93)
 }
 

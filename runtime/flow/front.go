@@ -27,7 +27,7 @@ func (in *Front) Frame(f *capture.Frame) {
 	}
 	kind := capture.Decoder(in.Tunnels)(f, &in.pkt)
 	in.Unread.Unread(f, &in.pkt, kind, in.Tunnels)
-	if kind != capture.KindOK {
+	if kind != capture.KindOK && !(in.Hosts && in.Tunnels && in.pkt.TunnelFragment(kind)) {
 		in.Count(kind)
 		return
 	}
@@ -42,7 +42,7 @@ func (in *Front) Frame(f *capture.Frame) {
 	if in.Hosts {
 		limit = maxPacket
 	}
-	in.frags.Whole = in.Hosts
+	in.frags.Whole, in.frags.Tunnels = in.Hosts, in.Tunnels
 	in.frags.Put(&in.pkt, limit)
 	in.join()
 }

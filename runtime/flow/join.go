@@ -24,7 +24,9 @@ func (t *Table) Add(p *capture.Packet) {
 	t.clock.packet(p)
 	t.expire(expirePerPacket)
 
-	key, swapped := KeyOf(p).Canonical()
+	key := KeyOf(p)
+	t.opt.Scope.widen(&key, p)
+	swapped := key.turn()
 	hash := uint32(key.Hash(t.seed))
 	i := t.find(&key, hash)
 	if i != none {
@@ -45,7 +47,7 @@ func (t *Table) Add(p *capture.Packet) {
 	}
 
 	from := sideOf(swapped)
-	tcp := p.Proto == capture.ProtoTCP && p.L4 != 0 && len(p.IP) >= p.L4+20
+	tcp := hasSegment(p)
 	what := segNew
 	var seg segment
 	if tcp {
@@ -75,6 +77,7 @@ func (t *Table) Add(p *capture.Packet) {
 		i = t.insert(&key, hash)
 		e := &t.entries[i]
 		e.swapped, e.guessed = direction(p, tcp, seg.flags, swapped)
+		e.vlan, e.level = p.VLAN, p.Level
 		e.first, e.begun, e.conn, e.loss, e.state = p.Time, t.clock.now, c, t.loss, t.enc.Begin(p.Proto)
 		if reused {
 			e.marks |= MarkReused
@@ -193,7 +196,10 @@ func (t *Table) put(i int32, p *capture.Packet, seg *segment, from, dir int) (fu
 
 // udpSize is the size of a datagram's payload: what is behind it is padding.
 func udpSize(p *capture.Packet) int {
-	n := int(binary.BigEndian.Uint16(p.IP[p.L4+4:]))
+	n := 0
+	if len(p.IP) >= p.L4+6 {
+		n = int(binary.BigEndian.Uint16(p.IP[p.L4+4:]))
+	}
 	if n < 8 || n > p.Length-p.L4 {
 		n = p.Length - p.L4
 	}

@@ -24,17 +24,45 @@ import (
 	"nepcoc/runtime/capture"
 )
 
-// Key is a flow's 5-tuple in one direction. It is comparable and of fixed size:
-// IPv4 addresses lie in the first 4 bytes, the others are zero. VLAN tags are
-// no part of it, so a flow that is tagged in one direction only stays one flow.
+// Key is a flow's 5-tuple in one direction, and where it was seen. It is comparable and of fixed size:
+// IPv4 addresses lie in the first 4 bytes, the others are zero.
 type Key struct {
 	Src, Dst         [16]byte
 	SrcPort, DstPort uint16
 	Proto            uint8
 	V6               bool
+	// Tunnel is the id of the tunnel that it is in, 0 for none: networks of different
+	// customers use the same addresses. How deep in tunnels it is is no part, since a
+	// load balancer sends packets through one whose answers come without.
+	Tunnel uint32
+	// VLAN and Interface are 0 where the Scope leaves them out.
+	VLAN      [2]uint16
+	Interface uint16
 }
 
-// KeyOf is the key of a packet in the packet's own direction. Of a later
+// Scope is what, beside 5-tuple and tunnel, tells flows apart. By default VLAN tags don't, so that a flow
+// that is tagged in one direction only stays one flow, nor do interfaces, so that one whose
+// directions come in by two does.
+type Scope struct{ VLANs, Interfaces bool }
+
+// widen adds to a packet's key what the scope asks for.
+func (s Scope) widen(k *Key, p *capture.Packet) {
+	if s.VLANs {
+		k.VLAN = p.VLAN
+	}
+	if s.Interfaces {
+		k.Interface = p.Interface
+	}
+}
+
+// FiveTuple is the key without where the flow was seen: what label files and other tools
+// know of it.
+func (k Key) FiveTuple() Key {
+	k.Tunnel, k.VLAN, k.Interface = 0, [2]uint16{}, 0
+	return k
+}
+
+// KeyOf is the key of a packet in the packet's own direction, in the narrowest scope. Of a later
 // fragment the ports are zero.
 func KeyOf(p *capture.Packet) (k Key) {
 	// Constant sizes compile to plain moves.
@@ -46,7 +74,7 @@ func KeyOf(p *capture.Packet) (k Key) {
 		copy(k.Src[:4], p.IP[12:16])
 		copy(k.Dst[:4], p.IP[16:20])
 	}
-	k.SrcPort, k.DstPort, k.Proto = p.SrcPort, p.DstPort, p.Proto
+	k.SrcPort, k.DstPort, k.Proto, k.Tunnel = p.SrcPort, p.DstPort, p.Proto, p.Tunnel
 	return k
 }
 
@@ -74,10 +102,18 @@ func (k Key) Reverse() Key {
 // Canonical is the same key for both directions: the smaller address, then the
 // smaller port, comes first. swapped tells whether k was the other way round.
 func (k Key) Canonical() (c Key, swapped bool) {
-	if k.swapped() {
-		return k.Reverse(), true
+	swapped = k.turn()
+	return k, swapped
+}
+
+// turn makes a key canonical, and tells whether it was the other way round.
+func (k *Key) turn() bool {
+	if !k.swapped() {
+		return false
 	}
-	return k, false
+	k.Src, k.Dst = k.Dst, k.Src
+	k.SrcPort, k.DstPort = k.DstPort, k.SrcPort
+	return true
 }
 
 func (k *Key) swapped() bool {
@@ -91,10 +127,10 @@ func (k *Key) swapped() bool {
 	return a > b
 }
 
-// Compare orders keys by family, protocol, addresses and ports.
+// Compare orders keys by family, protocol, addresses, ports, and where they were seen.
 func (k Key) Compare(o Key) int {
 	rank := func(k *Key) []byte {
-		var b [38]byte
+		var b [48]byte
 		if k.V6 {
 			b[0] = 1
 		}
@@ -103,6 +139,10 @@ func (k Key) Compare(o Key) int {
 		copy(b[18:], k.Dst[:])
 		binary.BigEndian.PutUint16(b[34:], k.SrcPort)
 		binary.BigEndian.PutUint16(b[36:], k.DstPort)
+		binary.BigEndian.PutUint32(b[38:], k.Tunnel)
+		binary.BigEndian.PutUint16(b[42:], k.VLAN[0])
+		binary.BigEndian.PutUint16(b[44:], k.VLAN[1])
+		binary.BigEndian.PutUint16(b[46:], k.Interface)
 		return b[:]
 	}
 	return bytes.Compare(rank(&k), rank(&o))
@@ -120,18 +160,25 @@ func FixedSeed(n uint64) Seed { return Seed{n, 0x6e65706364} }
 // Hash of a canonical key: SipHash, which is made for keys that strangers choose. (A multiplication per word, which
 // was here before, gives 0 for any seed where one factor can be made 0.)
 func (k *Key) Hash(seed Seed) uint64 {
-	var b [38]byte
+	var b [48]byte
 	binary.LittleEndian.PutUint32(b[:], uint32(k.SrcPort)<<16|uint32(k.DstPort))
 	b[4] = k.Proto
+	n := 13
 	if !k.V6 {
 		copy(b[5:], k.Src[:4])
 		copy(b[9:], k.Dst[:4])
-		return siphash.Hash(seed.k0, seed.k1, b[:13])
+	} else {
+		n = 38
+		b[5] = 6
+		copy(b[6:], k.Src[:])
+		copy(b[22:], k.Dst[:])
 	}
-	b[5] = 6
-	copy(b[6:], k.Src[:])
-	copy(b[22:], k.Dst[:])
-	return siphash.Hash(seed.k0, seed.k1, b[:])
+	if where := uint64(k.Tunnel)<<32 | uint64(k.VLAN[0])<<16 | uint64(k.VLAN[1]); where != 0 || k.Interface != 0 {
+		binary.LittleEndian.PutUint64(b[n:], where)
+		binary.LittleEndian.PutUint16(b[n+8:], k.Interface)
+		n += 10
+	}
+	return siphash.Hash(seed.k0, seed.k1, b[:n])
 }
 
 func mix(a, b uint64) uint64 {

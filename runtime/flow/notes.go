@@ -2,7 +2,9 @@ package flow
 
 import (
 	"fmt"
+	"strings"
 
+	"nepcoc/runtime/capture"
 	"nepcoc/runtime/traffic"
 )
 
@@ -35,15 +37,19 @@ func (c *Counters) Notes(opt *Options) (notes []string) {
 	if c.CutHeaders > 0 {
 		notes = append(notes, fmt.Sprintf("%d of %d packets were captured cut within their headers, and are in no flow: %s", c.CutHeaders, c.Read(), wayOut))
 	}
-	if c.Tunnelled > 0 && 2*c.Tunnelled >= c.Read() {
-		notes = append(notes, fmt.Sprintf("%d of %d packets carry another packet in a tunnel (GRE, VXLAN, IP in IP), and the flows read are the tunnels' own: --tunnels reads what they carry",
-			c.Tunnelled, c.Read()))
+	if n := c.InTunnels(); n > 0 && 2*n >= c.Read() {
+		notes = append(notes, fmt.Sprintf("%d of %d packets carry another packet in a tunnel (%s), and the flows read are the tunnels' own: --tunnels reads what they carry",
+			n, c.Read(), strings.Join(c.tunnels(), ", ")))
 	}
 	if s := c.OneSidedNote(); s != "" {
 		notes = append(notes, s)
 	}
 	if c.Decided() == 0 {
-		notes = append(notes, fmt.Sprintf("no TCP or UDP flow among %d packets", c.Read()))
+		note := fmt.Sprintf("no TCP or UDP flow among %d packets", c.Read())
+		if kinds := c.Kinds(); len(kinds) > 0 {
+			note += " (" + strings.Join(kinds, ", ") + ")"
+		}
+		notes = append(notes, note)
 	}
 	return notes
 }
@@ -58,4 +64,34 @@ func (c *Counters) OneSidedNote() string {
 		return ""
 	}
 	return fmt.Sprintf("%d of %d TCP connections were seen on one side only, and the model was trained on both: see that the mirror, or the routes, show both directions", c.OneSided, c.Connections)
+}
+
+// Kinds are the counts of what is in no flow, "name count", where they are not 0, and behind them those of
+// tunnels left closed.
+func (c *Counters) Kinds() (list []string) {
+	for k := capture.KindOK + 1; k < capture.NumKinds; k++ {
+		if n := c.Frames[k]; n > 0 {
+			list = append(list, fmt.Sprintf("%s %d", k, n))
+		}
+	}
+	return append(list, c.tunnels()...)
+}
+
+func (c *Counters) tunnels() (list []string) {
+	for t, n := range c.Tunnelled {
+		if n > 0 {
+			list = append(list, fmt.Sprintf("in_%s_tunnel %d", capture.Tunnel(t), n))
+		}
+	}
+	return list
+}
+
+// String is one line of packets and flows, the same for a capture and for the agent.
+func (c *Counters) String() string {
+	s := fmt.Sprintf("%d packets = %d decoded + %d ignored + %d refused + %d malformed; %d flows = %d verdicts (%d evicted)",
+		c.Read(), c.Joined(), c.Ignored(), c.Refused(), c.Malformed(), c.Flows, c.Decided(), c.Verdicts[ReasonEvicted])
+	if kinds := c.Kinds(); len(kinds) > 0 {
+		s += "; " + strings.Join(kinds, ", ")
+	}
+	return s
 }

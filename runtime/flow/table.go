@@ -19,8 +19,10 @@ type Options struct {
 	// Active, where it is not 0, is an age beyond which a flow gets its verdict
 	// with its next packet.
 	Active time.Duration
-	// Tunnels: NewInput's packets are those in GRE, VXLAN and IP tunnels, not the tunnels' own.
+	// Tunnels: NewInput's packets are those in tunnels (see capture.Tunnel), not the tunnels' own.
 	Tunnels bool
+	// Scope is what tells flows apart beside their 5-tuple and tunnel.
+	Scope Scope
 	// Begun, which may be nil, is called with a flow's first packet and gives
 	// it the Tag that Ready will see.
 	Begun func() uint32
@@ -61,6 +63,8 @@ type entry struct {
 	marks          Marks
 	hash           uint32
 	tag            uint32
+	vlan           [2]uint16 // of the first packet
+	level          uint8
 	state          traffic.State
 	chain          int32 // next of the bucket, or of the free list
 	prev, next     int32 // in its list
@@ -192,12 +196,14 @@ func (t *Table) expire(budget int) (more bool) {
 func (t *Table) Holds(p *capture.Packet) bool {
 	t.clock.packet(p)
 	t.expire(expirePerPacket)
-	key, swapped := KeyOf(p).Canonical()
+	key := KeyOf(p)
+	t.opt.Scope.widen(&key, p)
+	swapped := key.turn()
 	i := t.find(&key, uint32(key.Hash(t.seed)))
 	if i == none || t.clock.now-t.entries[i].seen > t.timeout[listDecided] {
 		return false
 	}
-	if p.Proto != capture.ProtoTCP || p.L4 == 0 || p.Flags&capture.FlagSYN == 0 {
+	if !hasSegment(p) || p.Flags&capture.FlagSYN == 0 {
 		return true
 	}
 	e := &t.entries[i]
@@ -336,6 +342,7 @@ func (t *Table) fill(e *entry) {
 		o.Key = e.key.Reverse()
 	}
 	o.Seq, o.Tag, o.First, o.Last = e.seq, e.tag, e.first, e.last
+	o.VLAN, o.Level = e.vlan, e.level
 	o.Packets, o.Bytes, o.Reason, o.Payload = e.packets, e.bytes, e.reason, int(e.payload)
 }
 

@@ -72,16 +72,29 @@ type segment struct {
 
 const noScale = 0xff
 
+// segmentBytes of a TCP header are enough to follow a connection: up to the flags.
+const segmentBytes = 14
+
+// hasSegment tells that segmentOf can read a packet.
+func hasSegment(p *capture.Packet) bool {
+	return p.Proto == capture.ProtoTCP && p.L4 != 0 && len(p.IP) >= p.L4+segmentBytes
+}
+
 // segmentOf reads a TCP packet's header. The payload's size is that of the
-// packet, also where the capture cut it.
+// packet, also where the capture cut it; a window that it cut is taken to be wide.
 func segmentOf(p *capture.Packet) (s segment) {
 	b := p.IP[p.L4:]
 	s.seq, s.ack = binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[8:])
-	s.window, s.flags = uint32(binary.BigEndian.Uint16(b[14:])), b[13]
-	s.size = uint32(max(0, p.Length-int(p.Payload)))
-	s.shift = noScale
-	if int(p.Payload)-p.L4 > 20 {
-		s.options(b[20:min(int(p.Payload)-p.L4, len(b))])
+	s.window, s.flags, s.shift = 0xffff, b[13], noScale
+	head := int(p.Payload) - p.L4
+	if len(b) < 20 {
+		head = int(b[12]>>4) * 4
+	} else {
+		s.window = uint32(binary.BigEndian.Uint16(b[14:]))
+	}
+	s.size = uint32(max(0, p.Length-p.L4-head))
+	if head > 20 && len(b) > 20 {
+		s.options(b[20:min(head, len(b))])
 	}
 	return s
 }

@@ -72,6 +72,7 @@ func (r *Record) appendEVEHead(b []byte, event string) []byte {
 	b = strconv.AppendUint(b, r.flowID(), 10)
 	b = append(b, `,"event_type":`...)
 	b = appendString(b, event)
+	b = r.appendVLAN(b)
 	b = r.appendEnds(b, "src_ip", "src_port", "dest_ip", "dest_port")
 	b = append(b, `,"proto":`...)
 	b = appendString(b, r.Key.ProtoName())
@@ -99,7 +100,7 @@ func (r *Record) appendEVEFlow(b []byte) []byte {
 // appendEVENepco appends the Community ID and the object "nepco".
 func (r *Record) appendEVENepco(b []byte) []byte {
 	b = append(b, `,"community_id":"`...)
-	b = AppendCommunityID(b, r.Key)
+	b = AppendCommunityID(b, r.Seed, r.Key)
 	b = append(b, `","nepco":{`...)
 	b = r.appendVerdicts(b)
 	b = append(b, `,"decided":`...)
@@ -110,6 +111,7 @@ func (r *Record) appendEVENepco(b []byte) []byte {
 	b = strconv.AppendInt(b, int64(r.UsedBytes), 10)
 	b = append(b, `,"tokens":`...)
 	b = strconv.AppendInt(b, int64(r.Valid), 10)
+	b = r.appendTunnel(b)
 	b = r.appendStands(b)
 	b = r.appendSource(b)
 	if r.Latency > 0 {

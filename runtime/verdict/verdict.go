@@ -30,7 +30,13 @@ type Record struct {
 	// verdict stands on.
 	Payload int
 	Marks   flow.Marks
+	// VLAN and Level are the first packet's; see flow.Flow.
+	VLAN  [2]uint16
+	Level uint8
 
+	// Seed is that of the Community ID: networks that use the same addresses have
+	// different ones.
+	Seed uint16
 	// Source is what the verdict came of; nil leaves it out.
 	Source *Source
 	// Verdicts are one per output of the model that makes some.
@@ -132,6 +138,7 @@ func (r *Record) eachAlert(f func(label string, id int)) {
 func (r *Record) FromFlow(f *flow.Flow) {
 	r.Key, r.First, r.Last, r.Packets, r.Bytes = f.Key, f.First, f.Last, f.Packets, f.Bytes
 	r.Reason, r.Valid = f.Reason, f.Valid
+	r.VLAN, r.Level = f.VLAN, f.Level
 	r.UsedPackets, r.UsedBytes, r.Payload, r.Marks = f.UsedPackets(), f.BytesUsed(), f.Payload, f.Marks
 }
 
@@ -141,6 +148,8 @@ func (r *Record) AppendJSON(b []byte) []byte {
 	b = append(b, `{"proto":`...)
 	b = appendString(b, r.Key.ProtoName())
 	b = r.appendEnds(b, "src", "sport", "dst", "dport")
+	b = r.appendVLAN(b)
+	b = r.appendTunnel(b)
 	b = append(b, `,"time":`...)
 	b = appendTime(b, r.First)
 	b = append(b, `,"last":`...)
@@ -158,7 +167,7 @@ func (r *Record) AppendJSON(b []byte) []byte {
 	b = r.appendVerdicts(b)
 	b = r.appendSource(b)
 	b = append(b, `,"community_id":"`...)
-	b = AppendCommunityID(b, r.Key)
+	b = AppendCommunityID(b, r.Seed, r.Key)
 	return append(b, `"}`...)
 }
 
@@ -226,6 +235,33 @@ func (r *Record) appendEnds(b []byte, src, sport, dst, dport string) []byte {
 	b = append(b, '"')
 	b = appendName(b, dport)
 	return strconv.AppendUint(b, uint64(d.Port()), 10)
+}
+
+// appendVLAN appends the ids of the first packet's VLAN tags, the outer one first, where it had some.
+func (r *Record) appendVLAN(b []byte) []byte {
+	if r.VLAN[0] == 0 {
+		return b
+	}
+	b = append(b, `,"vlan":[`...)
+	b = strconv.AppendUint(b, uint64(r.VLAN[0]), 10)
+	if r.VLAN[1] != 0 {
+		b = append(b, ',')
+		b = strconv.AppendUint(b, uint64(r.VLAN[1]), 10)
+	}
+	return append(b, ']')
+}
+
+// appendTunnel appends the id of the flow's tunnel, 0 where it has none, and how many tunnels its
+// first packet was in, where it was in one.
+func (r *Record) appendTunnel(b []byte) []byte {
+	if r.Level == 0 {
+		return b
+	}
+	b = append(b, `,"tunnel":{"id":`...)
+	b = strconv.AppendUint(b, uint64(r.Key.Tunnel), 10)
+	b = append(b, `,"level":`...)
+	b = strconv.AppendUint(b, uint64(r.Level), 10)
+	return append(b, '}')
 }
 
 // appendStands appends what the verdict stands on: bytes of payload and, where there are

@@ -82,7 +82,7 @@ func (q *blocks) next(s *slot) bool {
 	h := (*unix.Tpacket3Hdr)(unsafe.Pointer(&b[:packetHeader][0]))
 	*s = slot{
 		data: b[h.Mac:][:h.Snaplen:h.Snaplen], head: b[h.Mac-vnetBytes : h.Mac], length: int(h.Len),
-		status: h.Status, sec: h.Sec, nsec: h.Nsec, lossy: q.lossy,
+		status: h.Status, sec: h.Sec, nsec: h.Nsec, lossy: q.lossy, vlan: vlanOf(h.Status, uint16(h.Hv1.Vlan_tci)),
 	}
 	q.lossy = false
 	q.at += uint64(h.Next_offset)

@@ -72,6 +72,7 @@ func (q *frames) next(s *slot) bool {
 	*s = slot{
 		data: b[h.Mac:][:h.Snaplen:h.Snaplen], head: b[h.Mac-vnetBytes : h.Mac], length: int(h.Len),
 		status: status, sec: h.Sec, nsec: h.Nsec, lossy: status&unix.TP_STATUS_LOSING != 0,
+		vlan: vlanOf(status, h.Vlan_tci),
 	}
 	return true
 }

@@ -156,7 +156,16 @@ type slot struct {
 	length    int
 	status    uint32
 	sec, nsec uint32
+	vlan      uint16 // id of the tag that the kernel took off, 0 for none
 	lossy     bool
+}
+
+// vlanOf is the id in a tag that the kernel keeps beside the frame.
+func vlanOf(status uint32, tci uint16) uint16 {
+	if status&unix.TP_STATUS_VLAN_VALID == 0 {
+		return 0
+	}
+	return tci & 0xfff
 }
 
 var _ capture.Live = (*Ring)(nil)
@@ -376,7 +385,7 @@ func (r *Ring) Next(f *capture.Frame) error {
 	}
 	s := &r.slot
 	*f = capture.Frame{
-		Data: s.data, Length: s.length, Link: r.link, Lossy: s.lossy,
+		Data: s.data, Length: s.length, Link: r.link, Lossy: s.lossy, VLAN: s.vlan,
 		Time: r.time.of(int64(s.sec)*1e9 + int64(s.nsec)), Trust: capture.TrustWire,
 	}
 	r.foundAt, r.last = 0, f.Time
