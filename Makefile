@@ -18,7 +18,7 @@ TIMEOUT := -timeout 20m
 # Several goroutines at work at once: these run under the race detector, too.
 CONCURRENT := ./runtime/engine ./runtime/classify ./runtime/flow ./runtime/capture/afpacket ./runtime/agent ./compiler/calibrate
 # With kernels per CPU feature: these run on both kinds of core.
-KERNELS    := ./runtime/kernels/... ./runtime/engine
+KERNELS    := ./runtime/internal/kernels/... ./runtime/cpu ./runtime/engine
 
 # The linter, at one version; staticcheck.conf says what it checks.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -124,7 +124,7 @@ bench-latency: ## from the wire to the verdict's line: p50, p99, p99.9 and loss 
 	NEPCOC_LATENCY=$(LENGTH) NEPCOC_BUNDLE=$(abspath $(BUILD))/demo.nepco $(GO) test -count=1 -run '^TestLatency$$' -v ./runtime/agent
 
 cycles: ## count and estimate the Arm kernels anew (docs/arm-cycles.md; qemu-user, llvm-mca 16 or later)
-	$(GO) run ./runtime/kernels/internal/cycles -o docs/arm-cycles.md
+	$(GO) run ./runtime/internal/kernels/internal/cycles -o docs/arm-cycles.md
 
 # The tables of docs/evasion.md: the example's flows, changed in all ways, in three contracts.
 evasion: build ## what senders and networks can do to verdicts (docs/evasion.md)

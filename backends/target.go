@@ -16,7 +16,7 @@ import (
 type Target struct {
 	Name string
 	Doc  string
-	// Kernel is the kernel path that its cores run, by runtime/kernels/cpu's names: memory
+	// Kernel is the kernel path that its cores run, by runtime/cpu's names: memory
 	// and state per flow differ by path.
 	Kernel string
 	GHz    float64

@@ -8,8 +8,8 @@ import (
 	"nepcoc/compiler"
 	"nepcoc/passes"
 	"nepcoc/passes/tile"
+	"nepcoc/runtime/cpu"
 	"nepcoc/runtime/engine"
-	"nepcoc/runtime/kernels/cpu"
 )
 
 // tiles holds the plan of a compiled model to what the engine does with it, on every kernel path: the

@@ -9,8 +9,8 @@ import (
 
 	"nepcoc/backends"
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/cpu"
 	"nepcoc/runtime/engine"
-	"nepcoc/runtime/kernels/cpu"
 )
 
 // TestInspectSaysWhatRuns: the memory, tile and streaming that inspect shows for a target are those of the

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"nepcoc/internal/testfiles"
-	"nepcoc/runtime/kernels/cpu"
+	"nepcoc/runtime/cpu"
 )
 
 // Integer logits of every real test flow are the same bytes on every kernel

@@ -14,8 +14,8 @@ import (
 	"nepcoc/runtime/agent"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/classify"
+	"nepcoc/runtime/cpu"
 	"nepcoc/runtime/engine"
-	"nepcoc/runtime/kernels/cpu"
 )
 
 func newSelftest() *cobra.Command {

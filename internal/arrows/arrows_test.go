@@ -38,12 +38,12 @@ var rules = []struct {
 	{[]string{"compiler/..."}, []string{"cmd/..."},
 		"imports run cmd -> compiler -> {passes, backends} -> ir"},
 	{[]string{"ir/...", "passes/...", "backends/..."},
-		[]string{"runtime/refexec/...", "runtime/engine/...", "runtime/kernels/...", "runtime/flow/...", "runtime/capture/...", "runtime/verdict/..."},
+		[]string{"runtime/refexec/...", "runtime/engine/...", "runtime/internal/kernels/...", "runtime/flow/...", "runtime/capture/...", "runtime/verdict/..."},
 		"of the runtime they may import bundle, arith and traffic only"},
-	{[]string{"runtime/refexec/..."}, []string{"runtime/kernels/...", "runtime/engine/..."},
+	{[]string{"runtime/refexec/..."}, []string{"runtime/internal/kernels/...", "runtime/engine/..."},
 		"the specification must not rest on what is tested against it"},
 	{[]string{"runtime/bundle/...", "runtime/arith/...", "runtime/traffic/..."},
-		[]string{"runtime/refexec/...", "runtime/engine/...", "runtime/kernels/...", "runtime/flow/...", "runtime/capture/...", "runtime/verdict/..."},
+		[]string{"runtime/refexec/...", "runtime/engine/...", "runtime/internal/kernels/...", "runtime/flow/...", "runtime/capture/...", "runtime/verdict/..."},
 		"everyone may import them, so they must be small"},
 	{[]string{"cmd/nepcod/...", "runtime/..."}, []string{"github.com/owulveryck/onnx-go/...", "gorgonia.org/..."},
 		"the agent links no model readers"},
@@ -140,7 +140,7 @@ func TestArtifactsAreApart(t *testing.T) {
 // for, a log that is appended to, and what makes files for developers.
 var writers = []string{
 	"internal/files", "runtime/agent", "internal/genops", "internal/golden", "internal/npzfile", "internal/testfiles", "internal/testnet",
-	"passes/internal/passtest", "runtime/kernels/internal/...", "examples/testbed/...", "bench/...",
+	"passes/internal/passtest", "runtime/internal/kernels/internal/...", "examples/testbed/...", "bench/...",
 }
 
 var makesFiles = regexp.MustCompile(`\bos\.(Create|CreateTemp|WriteFile|OpenFile|Rename)\(`)

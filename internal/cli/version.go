@@ -8,7 +8,7 @@ import (
 
 	"nepcoc/internal/version"
 	"nepcoc/runtime/bundle"
-	"nepcoc/runtime/kernels/cpu"
+	"nepcoc/runtime/cpu"
 )
 
 // versionInfo is what `version --json` prints, of both commands.

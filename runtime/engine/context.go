@@ -6,9 +6,9 @@ import (
 	"unsafe"
 
 	"nepcoc/runtime/bundle"
-	"nepcoc/runtime/kernels/conv"
-	"nepcoc/runtime/kernels/gated"
-	"nepcoc/runtime/kernels/plane"
+	"nepcoc/runtime/internal/kernels/conv"
+	"nepcoc/runtime/internal/kernels/gated"
+	"nepcoc/runtime/internal/kernels/plane"
 )
 
 // Context is the memory in which one worker runs flows, one at a time.

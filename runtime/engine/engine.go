@@ -21,10 +21,10 @@ import (
 	"slices"
 
 	"nepcoc/runtime/bundle"
-	"nepcoc/runtime/kernels/conv"
-	"nepcoc/runtime/kernels/cpu"
-	"nepcoc/runtime/kernels/gated"
-	"nepcoc/runtime/kernels/rescale"
+	"nepcoc/runtime/cpu"
+	"nepcoc/runtime/internal/kernels/conv"
+	"nepcoc/runtime/internal/kernels/gated"
+	"nepcoc/runtime/internal/kernels/rescale"
 )
 
 // Options choose how a program is bound.

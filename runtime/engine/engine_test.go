@@ -8,8 +8,8 @@ import (
 
 	"nepcoc/internal/randprog"
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/cpu"
 	"nepcoc/runtime/engine"
-	"nepcoc/runtime/kernels/cpu"
 	"nepcoc/runtime/refexec"
 )
 

@@ -7,9 +7,9 @@ import (
 	"unsafe"
 
 	"nepcoc/runtime/bundle"
-	"nepcoc/runtime/kernels/conv"
-	"nepcoc/runtime/kernels/cpu"
-	"nepcoc/runtime/kernels/plane"
+	"nepcoc/runtime/cpu"
+	"nepcoc/runtime/internal/kernels/conv"
+	"nepcoc/runtime/internal/kernels/plane"
 )
 
 // foldRows is the number of rows that are widened at a time, foldWorkers how many goroutines

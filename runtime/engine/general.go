@@ -2,12 +2,12 @@ package engine
 
 import (
 	"nepcoc/runtime/bundle"
-	"nepcoc/runtime/kernels/conv"
-	"nepcoc/runtime/kernels/cpu"
-	"nepcoc/runtime/kernels/elementwise"
-	"nepcoc/runtime/kernels/layernorm"
-	"nepcoc/runtime/kernels/lut"
-	"nepcoc/runtime/kernels/rescale"
+	"nepcoc/runtime/cpu"
+	"nepcoc/runtime/internal/kernels/conv"
+	"nepcoc/runtime/internal/kernels/elementwise"
+	"nepcoc/runtime/internal/kernels/layernorm"
+	"nepcoc/runtime/internal/kernels/lut"
+	"nepcoc/runtime/internal/kernels/rescale"
 )
 
 // The general steps, on time-major rows.

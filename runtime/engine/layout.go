@@ -4,8 +4,8 @@ import (
 	"slices"
 
 	"nepcoc/runtime/bundle"
-	"nepcoc/runtime/kernels/cpu"
-	"nepcoc/runtime/kernels/plane"
+	"nepcoc/runtime/cpu"
+	"nepcoc/runtime/internal/kernels/plane"
 )
 
 // form is how a value lies in memory.

@@ -3,8 +3,8 @@ package engine
 import (
 	"nepcoc/runtime/arith"
 	"nepcoc/runtime/bundle"
-	"nepcoc/runtime/kernels/pool"
-	"nepcoc/runtime/kernels/rescale"
+	"nepcoc/runtime/internal/kernels/pool"
+	"nepcoc/runtime/internal/kernels/rescale"
 )
 
 func bindPool(e *Engine, s *bundle.Step) (func(*Context), error) {

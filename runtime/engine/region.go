@@ -2,9 +2,9 @@ package engine
 
 import (
 	"nepcoc/runtime/bundle"
-	"nepcoc/runtime/kernels/gated"
-	"nepcoc/runtime/kernels/lookup"
-	"nepcoc/runtime/kernels/plane"
+	"nepcoc/runtime/internal/kernels/gated"
+	"nepcoc/runtime/internal/kernels/lookup"
+	"nepcoc/runtime/internal/kernels/plane"
 )
 
 // The steps of the local region that work on planes: the token table, gated

@@ -2,7 +2,7 @@ package engine
 
 import (
 	"nepcoc/runtime/bundle"
-	"nepcoc/runtime/kernels/rescale"
+	"nepcoc/runtime/internal/kernels/rescale"
 )
 
 // row is row t of value v as 32-bit numbers: the value itself where it is that

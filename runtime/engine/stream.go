@@ -4,8 +4,8 @@ import (
 	"fmt"
 
 	"nepcoc/runtime/bundle"
-	"nepcoc/runtime/kernels/gated"
-	"nepcoc/runtime/kernels/plane"
+	"nepcoc/runtime/internal/kernels/gated"
+	"nepcoc/runtime/internal/kernels/plane"
 )
 
 // Streams run a flow's local region while its packets arrive, so that little is

@@ -3,7 +3,7 @@
 //
 // Every position of every value is computed and kept as int32; nothing is
 // skipped, tiled, packed or shared. The fast engine is right where it equals
-// this executor. The package must never import runtime/kernels.
+// this executor. The package must never import runtime/internal/kernels.
 package refexec
 
 import (

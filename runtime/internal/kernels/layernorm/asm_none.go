@@ -1,0 +1,13 @@
+//go:build purego || !amd64
+
+package layernorm
+
+import "nepcoc/runtime/cpu"
+
+// No assembly: nothing but has is reached.
+func has(cpu.Path) bool { return false }
+
+func stats(_ cpu.Path, x []int32, s1, s2 *int64) { panic("BUG: no assembly") }
+func apply(_ cpu.Path, x, gamma []int32, beta []uint64, h *head, t *tail) {
+	panic("BUG: no assembly")
+}
