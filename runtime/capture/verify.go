@@ -153,6 +153,9 @@ func fold(sum uint64) uint16 {
 	return uint16(sum)
 }
 
+// HeaderSum is the one's complement sum of an IPv4 header; its complement is the checksum where that field is 0.
+func HeaderSum(b []byte) uint16 { return onesSum(b, 0) }
+
 // onesSum is the Internet checksum's sum (RFC 1071) over b and what has been
 // summed before: 0xffff where the checksum field is right. It adds 64 bits at a
 // time with end-around carry, in little endian: the sum comes out with its bytes swapped.

@@ -144,7 +144,7 @@ func (s *assembly) whole(p *capture.Packet) capture.Kind {
 		binary.BigEndian.PutUint16(b[2:], uint16(s.head+s.end))
 		clear(b[6:8])
 		clear(b[10:12])
-		binary.BigEndian.PutUint16(b[10:], ^headerSum(b[:s.head]))
+		binary.BigEndian.PutUint16(b[10:], ^capture.HeaderSum(b[:s.head]))
 	}
 	f := capture.Frame{Data: b, Length: s.head + s.end, Time: p.Time, Link: link, Interface: int(s.pkt.Interface)}
 	kind := capture.Decode(&f, p)
@@ -159,14 +159,4 @@ func (s *assembly) whole(p *capture.Packet) capture.Kind {
 	}
 	p.Faults |= faults
 	return kind
-}
-
-// headerSum is the one's complement sum of an IPv4 header.
-func headerSum(b []byte) uint16 {
-	var sum uint32
-	for ; len(b) >= 2; b = b[2:] {
-		sum += uint32(binary.BigEndian.Uint16(b))
-	}
-	sum = sum>>16 + sum&0xffff
-	return uint16(sum>>16 + sum&0xffff)
 }
