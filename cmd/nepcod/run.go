@@ -40,7 +40,9 @@ func newRun() *cobra.Command {
 standard output as Suricata EVE events, or where --output says.
 
 SIGHUP, or a new file in the bundle's place, changes the model: flows that have begun finish with the model
-they began with, and a bundle that can't be used changes nothing. What was seen, missed and decided is printed
+they began with, and a bundle that can't be used changes nothing. SIGHUP also opens the output's file anew where it was
+renamed, as it is by itself with the next verdict. An end that leaves flows without a verdict, or verdicts that were
+not written, is exit code 1. What was seen, missed and decided is printed
 at the end, and served as Prometheus metrics at --metrics.`,
 		Example: `  nepcod run --bundle model.nepco --iface p0 --output /var/log/nepcod/eve.json --metrics :9477
   nepcod run --bundle model.nepco --pcap test.pcap --format json
@@ -66,7 +68,7 @@ at the end, and served as Prometheus metrics at --metrics.`,
 	cli.ViewFlags(fl, &f.view, cli.AsBundle)
 	cli.UnknownFlag(fl, &f.UnknownThreshold)
 	cli.SeedFlag(fl, &f.Output.CommunityIDSeed)
-	fl.StringVar(&f.Output.To, cli.OutputFlag, f.Output.To, "where verdicts go: - (standard output), a file, or unix:SOCKET")
+	fl.StringVar(&f.Output.To, cli.OutputFlag, f.Output.To, "where verdicts go: - (standard output), a file, unix:SOCKET (a stream), or unix_dgram:SOCKET")
 	fl.StringVar(&f.Output.Format, "format", f.Output.Format, "eve, json (as nepcoc run --json) or text")
 	fl.StringVar(&f.Metrics.Listen, "metrics", "", "serve /metrics and /healthz at this address; :PORT is on the loopback")
 	fl.StringArrayVar(&f.TrustedKeys, "trusted-key", nil, "refuse a bundle not signed by this public key (PEM file; may be repeated)")
@@ -209,8 +211,10 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap []string, speed float64)
 		fmt.Fprintf(cmd.ErrOrStderr(), "nepcod: note: %s\n", s)
 	}
 	log.Info("ended: " + report.String())
-	if err == nil && (len(pcap) > 0 || stdout.isBroken.Load()) {
-		err = report.Lost()
+	if lost := report.Lost(); err == nil {
+		err = lost
+	} else if lost != nil {
+		err = fmt.Errorf("%w; %w", err, lost)
 	}
 	return err
 }
@@ -221,6 +225,9 @@ type pipe struct {
 	broken   func()
 	isBroken atomic.Bool
 }
+
+// Unwrap is what it writes to.
+func (p *pipe) Unwrap() io.Writer { return p.w }
 
 func (p *pipe) Write(b []byte) (int, error) {
 	n, err := p.w.Write(b)

@@ -127,7 +127,7 @@ func New(o Options) (*Agent, error) {
 		a.shards = flow.FixedSeed(0)
 	}
 	a.setModel(o.Model)
-	a.out = newOutput(o.Sink, o.Chunks, a.hurry, a.complain)
+	a.out = newOutput(o.Sink, o.Chunks, a.hurry, a.complain, a.now)
 	for range o.Workers {
 		w, err := newWorker(a, o.Queue)
 		if err != nil {

@@ -93,37 +93,51 @@ func TestHalfLineInFile(t *testing.T) {
 	}
 }
 
-// A real file system that is full: the counts are true, and what is written once there
-// is room again is whole.
+// On a real file system that is full, a file and a standard output that is one end in a whole record after
+// every run, the counts are true, and what is written once there is room again is whole.
 func TestFullFileSystem(t *testing.T) {
-	dir := t.TempDir()
-	if err := syscall.Mount("nepcoc-test", dir, "tmpfs", 0, "size=96k"); err != nil {
-		testfiles.Missing(t, "needs to mount a small file system: %v", err)
-	}
-	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 	m := testModel(t, 0, "class")
-	path, filler := filepath.Join(dir, "eve.json"), filepath.Join(dir, "filler")
-	if err := os.WriteFile(filler, make([]byte, 40<<10), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	sink, err := agent.OpenSink(path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var written, failed uint64
-	for range 2 {
-		mem, _ := load(filepath.Join(testfiles.Root(t), "examples", "testbed", "test.pcap"))
-		_, r := runAgent(t, t.Context(), agent.Options{
-			Sources: []capture.Source{mem}, Model: m, Lossless: true, Format: agent.Formats["eve"], Sink: sink,
-		})
-		written, failed = written+r.Written, failed+r.OutputFailed
-		os.Remove(filler)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if whole, cut := checkLines(t, text); whole != written || failed == 0 || cut == 0 {
-		t.Errorf("%d whole lines, %d cut; counted are %d written and %d failed", whole, cut, written, failed)
+	for _, stdout := range []bool{false, true} {
+		dir := t.TempDir()
+		if err := syscall.Mount("nepcoc-test", dir, "tmpfs", 0, "size=96k"); err != nil {
+			testfiles.Missing(t, "needs to mount a small file system: %v", err)
+		}
+		t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+		path, filler := filepath.Join(dir, "eve.json"), filepath.Join(dir, "filler")
+		if err := os.WriteFile(filler, make([]byte, 40<<10), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		name, out := path, (*os.File)(nil)
+		if stdout {
+			var err error
+			if out, err = os.Create(path); err != nil {
+				t.Fatal(err)
+			}
+			defer out.Close()
+			name = "-"
+		}
+		sink, err := agent.OpenSink(name, out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var written, failed, size uint64
+		for range 2 {
+			mem, _ := load(filepath.Join(testfiles.Root(t), "examples", "testbed", "test.pcap"))
+			_, r := runAgent(t, t.Context(), agent.Options{
+				Sources: []capture.Source{mem}, Model: m, Lossless: true, Format: agent.Formats["eve"], Sink: sink,
+			})
+			written, failed, size = written+r.Written, failed+r.OutputFailed, size+r.OutputBytes
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if whole, cut := checkLines(t, text); whole != written || cut != 0 || uint64(len(text)) != size || r.OutputFailed == 0 {
+				t.Errorf("stdout %v: %d whole lines, %d cut, %d bytes; counted are %d written in %d bytes and %d failed", stdout, whole, cut, len(text), written, size, failed)
+			}
+			if r.Lost() == nil {
+				t.Error("nothing is said to be lost")
+			}
+			os.Remove(filler)
+		}
 	}
 }

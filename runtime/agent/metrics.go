@@ -134,6 +134,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descRecords, r.Written, "written")
 	count(descRecords, r.OutputDropped, "queue_full")
 	count(descRecords, r.OutputFailed, "refused")
+	count(descRecords, r.OutputTooLarge, "too_large")
 	count(descOutBytes, r.OutputBytes)
 	gauge(descOpen, r.Open)
 	gauge(descCapacity, c.a.opt.FlowsPerWorker*len(c.a.workers))

@@ -74,14 +74,15 @@ func Errors(err error) []error {
 // checkOutput asks whether OpenSink and the first write would succeed.
 func (c *Config) checkOutput() (note string, err error) {
 	name := c.Output.To
-	path, socket := strings.CutPrefix(name, "unix:")
+	network, path := socketOf(name)
+	socket := network != ""
 	info, err := os.Stat(path)
 	missing := errors.Is(err, fs.ErrNotExist)
 	switch {
 	case name == "-" || name == "":
 		return "", nil
 	case socket && path == "":
-		return "", errors.New("unix: has no path")
+		return "", fmt.Errorf("%s has no path", name)
 	case socket && missing:
 		// Not refused: the reader may come later, and the agent connects again.
 		if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {

@@ -20,7 +20,7 @@ func (a *Agent) Reload(c *Config) error {
 	return nil
 }
 
-// Watch reloads the bundle whenever something comes from again, and when its
+// Watch reloads the bundle and opens the output anew whenever something comes from again, and reloads the bundle when its
 // file has changed and then stayed the same for one interval: one that is
 // being copied is not touched. An interval of 0 doesn't look at the file.
 func (a *Agent) Watch(ctx context.Context, c *Config, again <-chan os.Signal, interval time.Duration) {
@@ -37,6 +37,7 @@ func (a *Agent) Watch(ctx context.Context, c *Config, again <-chan os.Signal, in
 		case <-ctx.Done():
 			return
 		case <-again:
+			a.ReopenOutput()
 			info, _ := os.Stat(c.Bundle)
 			loaded, last = info, info
 			a.Reload(c)

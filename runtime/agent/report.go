@@ -34,10 +34,11 @@ type Report struct {
 	Labels                         map[OutputLabel]uint64
 	Alerts                         uint64
 	// Records are the flows whose verdicts are to be written. Written were taken by the sink, OutputDropped found its queue
-	// full, OutputFailed were refused by it.
-	Records, Written, OutputDropped, OutputFailed uint64
-	OutputBytes                                   uint64
-	OutputError                                   error // why the sink last refused some
+	// full, OutputFailed were refused by it, OutputTooLarge don't fit into a datagram; Waiting are on their
+	// way, after Run in a sink that takes nothing.
+	Records, Written, OutputDropped, OutputFailed, OutputTooLarge, Waiting uint64
+	OutputBytes                                                            uint64
+	OutputError                                                            error // why the sink last refused some
 	// Swaps counts changes of the model, SwapsRefused those that were not made.
 	Swaps, SwapsRefused uint64
 	// Models are those in use, in the worker that has most: the one that new
@@ -51,10 +52,11 @@ type Report struct {
 // Report adds up what has been published so far.
 func (a *Agent) Report() *Report {
 	r := &Report{
-		Labels: map[OutputLabel]uint64{}, Written: a.out.written.Load(), OutputFailed: a.out.failed.Load(),
+		Labels: map[OutputLabel]uint64{}, Written: a.out.written.Load(), OutputFailed: a.out.failed.Load(), OutputTooLarge: a.out.tooLarge.Load(),
 		OutputBytes: a.out.bytes.Load(), Swaps: a.swaps.Load(), SwapsRefused: a.refused.Load(),
 		chunks: len(a.out.queue),
 	}
+	r.Waiting = a.out.sent.Load() - r.Written - r.OutputFailed - r.OutputTooLarge // sent was read last: never below 0
 	if err := a.out.last.Load(); err != nil {
 		r.OutputError = *err
 	}
@@ -118,7 +120,7 @@ func (a *Agent) Report() *Report {
 //	flows            = decided (evictions among them) + active
 //	flows decided    = records + abandoned + failed
 //	verdicts         = named + unknown + without a label
-//	records          = written + dropped + refused by the sink
+//	records          = written + dropped + refused by the sink + too large + waiting
 func (r *Report) Check() error {
 	var errs []error
 	law := func(what string, whole uint64, parts string, args ...uint64) {
@@ -140,21 +142,42 @@ func (r *Report) Check() error {
 	law("flows", r.Flow.Flows, "%d verdicts + %d active", r.Flow.Decided(), uint64(r.Undecided))
 	law("flows decided", r.Flow.Decided(), "%d records + %d abandoned + %d failed", r.Records, r.Abandoned, r.Failed)
 	law("verdicts", r.Verdicts, "%d named + %d unknown + %d without a label", r.Named, r.Unknown, r.None)
-	law("records", r.Records, "%d written + %d dropped + %d refused by the output", r.Written, r.OutputDropped, r.OutputFailed)
+	law("records", r.Records, "%d written + %d dropped + %d refused by the output + %d too large + %d waiting",
+		r.Written, r.OutputDropped, r.OutputFailed, r.OutputTooLarge, r.Waiting)
 	return errors.Join(errs...)
 }
 
-// Lost says how many verdicts were not written, nil where all were. An agent on an
-// interface counts them and goes on; who classifies a capture has asked for all.
+// Lost says how many verdicts there are not: flows that got none, and verdicts that were not written. It is nil where
+// each flow's verdict was written, and of use after Run.
 func (r *Report) Lost() error {
-	switch n := r.OutputFailed + r.OutputDropped; {
-	case n == 0:
-		return nil
-	case r.OutputError != nil:
-		return fmt.Errorf("%d of %d verdicts could not be written: %w", n, r.Records, r.OutputError)
-	default:
-		return fmt.Errorf("%d of %d verdicts could not be written: the output was too slow", n, r.Records)
+	var errs []error
+	if n := r.Abandoned + uint64(r.Undecided); n > 0 {
+		errs = append(errs, fmt.Errorf("%d of %d flows got no verdict: the time for a stop was over (drain)", n, r.Flow.Flows))
 	}
+	if r.Failed > 0 {
+		errs = append(errs, fmt.Errorf("%d of %d flows got no verdict: the model could not be run on them", r.Failed, r.Flow.Flows))
+	}
+	switch n := r.OutputFailed + r.OutputDropped + r.OutputTooLarge + r.Waiting; {
+	case n == 0:
+	case r.OutputError != nil:
+		errs = append(errs, fmt.Errorf("%d of %d verdicts could not be written: %w", n, r.Records, r.OutputError))
+	default:
+		errs = append(errs, fmt.Errorf("%d of %d verdicts could not be written: the output was too slow", n, r.Records))
+	}
+	return inOneLine(errs)
+}
+
+// inOneLine joins errors, as errors.Join does, in one line.
+func inOneLine(errs []error) error {
+	var err error
+	for _, e := range errs {
+		if err == nil {
+			err = e
+		} else {
+			err = fmt.Errorf("%w; %w", err, e)
+		}
+	}
+	return err
 }
 
 // String is one line for the log.
@@ -166,7 +189,7 @@ func (r *Report) String() string {
 	}
 	s += fmt.Sprintf("; %d flows = %d verdicts (%d evicted, %d unknown, %d abandoned) + %d active; %d records = %d written + %d dropped",
 		r.Flow.Flows, r.Flow.Decided(), r.Flow.Verdicts[flow.ReasonEvicted], r.Unknown, r.Abandoned, r.Undecided,
-		r.Records, r.Written, r.OutputDropped+r.OutputFailed)
+		r.Records, r.Written, r.OutputDropped+r.OutputFailed+r.OutputTooLarge+r.Waiting)
 	if kinds := r.Flow.Kinds(); len(kinds) > 0 {
 		s += "; " + strings.Join(kinds, ", ")
 	}
