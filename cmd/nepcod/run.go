@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"os/signal"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -194,7 +192,7 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap []string, speed float64)
 		if err != nil {
 			return fmt.Errorf("metrics: %w", err)
 		}
-		server := http.Server{Handler: a.Handler(), ReadHeaderTimeout: 5 * time.Second}
+		server := a.Server()
 		go server.Serve(l)
 		defer server.Close()
 		log.Info("serving /metrics and /healthz", "address", l.Addr().String())

@@ -64,7 +64,9 @@ type Options struct {
 	Chunks int
 	// Drain bounds what happens between the end of intake and Run's return.
 	Drain time.Duration // 0: DefaultDrain
-	Log   *slog.Logger  // nil: none
+	// Health is when losses are a problem, nil: DefaultHealth.
+	Health *HealthConfig
+	Log    *slog.Logger // nil: none
 }
 
 // Defaults of Options.
@@ -90,6 +92,7 @@ type Agent struct {
 	swapMu    sync.Mutex
 	swaps     atomic.Uint64
 	refused   atomic.Uint64
+	losses    losses
 
 	stopping atomic.Bool     // no more frames are wanted
 	hurry    chan struct{}   // closed when the drain's time is over
@@ -114,6 +117,9 @@ func New(o Options) (*Agent, error) {
 	}
 	if o.Format == nil {
 		o.Format = Formats["eve"]
+	}
+	if o.Health == nil {
+		o.Health = &DefaultHealth
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -194,6 +200,9 @@ func (a *Agent) Run(ctx context.Context) (*Report, error) {
 	var receivers, workers sync.WaitGroup
 	errs, worked := make(chan error, len(a.receivers)), make(chan bool)
 	go a.out.run()
+	ended := make(chan struct{})
+	defer close(ended)
+	go a.watchLosses(ended)
 	for _, w := range a.workers {
 		workers.Go(w.run)
 	}

@@ -39,6 +39,7 @@ type Config struct {
 	Alerts  []string      `yaml:"alerts"`
 	Output  OutputConfig  `yaml:"output"`
 	Metrics MetricsConfig `yaml:"metrics"`
+	Health  HealthConfig  `yaml:"health"`
 	// Watch is how often the bundle's file is looked at for a change; 0: never,
 	// only on SIGHUP.
 	Watch time.Duration `yaml:"watch"`
@@ -85,7 +86,7 @@ func DefaultConfig() Config {
 		},
 		Workers: 1, Flows: flow.DefaultCapacity, Queue: DefaultQueue,
 		Output: OutputConfig{To: "-", Format: "eve"},
-		Watch:  2 * time.Second, Drain: DefaultDrain,
+		Watch:  2 * time.Second, Drain: DefaultDrain, Health: DefaultHealth,
 	}
 }
 
@@ -178,7 +179,7 @@ func (c *Config) Validate() error {
 	for _, f := range []struct {
 		field string
 		v, lo time.Duration
-	}{{"watch", c.Watch, 0}, {"drain", c.Drain, 100 * time.Millisecond}} {
+	}{{"watch", c.Watch, 0}, {"drain", c.Drain, 100 * time.Millisecond}, {"health.window", c.Health.Window, time.Second}} {
 		if f.v < f.lo || f.v > 24*time.Hour {
 			bad(f.field, "%v is not within %v..24h", f.v, f.lo)
 		}
@@ -190,6 +191,9 @@ func (c *Config) Validate() error {
 	}
 	if t := c.UnknownThreshold; t != nil && !(*t >= 0 && *t <= 1) {
 		bad("unknown_threshold", "%g is not within 0..1", *t)
+	}
+	if d := c.Health.Drops; !(d >= 0 && d <= 1) {
+		bad("health.drops", "%g is not within 0..1", d)
 	}
 	if Formats[c.Output.Format] == nil {
 		bad("output.format", "%q is none of eve, json, text", c.Output.Format)
@@ -281,6 +285,6 @@ func (c *Config) Options() Options {
 	return Options{
 		Workers: c.Workers, FlowsPerWorker: (c.Flows + c.Workers - 1) / c.Workers, Queue: c.Queue,
 		View: c.View(), Unknown: c.UnknownThreshold, CommunityIDSeed: c.Output.CommunityIDSeed, Alerts: c.Alerts,
-		Format: Formats[c.Output.Format], Drain: c.Drain,
+		Format: Formats[c.Output.Format], Drain: c.Drain, Health: &c.Health,
 	}
 }

@@ -10,3 +10,23 @@ func QuantileOf(d time.Duration, q float64) float64 {
 	c.read(&h)
 	return c.quantile(q)
 }
+
+// Clock sets what happened to an output, and when.
+type Clock struct{ o *output }
+
+func (c Clock) Begin(at time.Duration) { c.o.began.Store(max(int64(at), 1)) }
+
+func (c Clock) Fail(at time.Duration, err error) {
+	c.o.last.Store(&err)
+	c.o.failedAt.Store(max(int64(at), 1))
+}
+
+// OutputProblem gives what an output says of itself as a function of the time, after set.
+func OutputProblem(set func(Clock)) func(now time.Duration) string {
+	o := new(output)
+	set(Clock{o})
+	return func(now time.Duration) string {
+		o.now = func() int64 { return int64(now) }
+		return o.problem(DefaultHealth.Window)
+	}
+}

@@ -1,14 +1,9 @@
 package agent
 
 import (
-	"encoding/json"
-	"net"
-	"net/http"
 	"runtime"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"nepcoc/internal/version"
 	"nepcoc/runtime/bundle"
@@ -51,6 +46,8 @@ var (
 	descSwaps    = desc("model_changes_total", "Changes of the model, by result.", "result")
 	descModel    = desc("model_info", "The model of new flows.", "digest", "bundle", "model_version", "file", "kernels")
 	descBuild    = desc("build_info", "The agent.", "version", "revision", "goversion")
+	descMerged   = desc("packets_merged_total", "Frames that the system had merged of several packets (GRO, LRO, TSO), by what the agent did: split them again, or read them as one packet each.", "how")
+	descProblem  = desc("problem", "1 where something is wrong now, of which /healthz says what: a thread is stalled, an interface is down, the output fails, packets or verdicts are dropped.", "kind")
 	descModels   = desc("models_in_use", "Models in use in the worker that has most: the current one, and those that undecided flows hold.")
 
 	descHists = []struct {
@@ -96,6 +93,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		count(descReceived, r.Kernel.Received)
 		count(descDropped, r.Kernel.Dropped, "kernel")
 		count(descStalls, r.Kernel.Stalls)
+		count(descMerged, r.Kernel.Merged, "split")
+		count(descMerged, r.Kernel.Unsplit, "kept")
 	}
 	count(descDropped, r.QueueDropped, "queue")
 	for k := range capture.NumKinds {
@@ -146,6 +145,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descOutQueue, r.chunks)
 	count(descSwaps, r.Swaps, "done")
 	count(descSwaps, r.SwapsRefused, "refused")
+	problems := c.a.problems()
+	for kind := range numProblems {
+		gauge(descProblem, min(len(problems[kind]), 1), kind.String())
+	}
 	gauge(descModels, r.Models)
 	gauge(descModel, 1, m.Digest(), m.Bundle.Name(), m.Bundle.Manifest.Model.Version, m.Bundle.Manifest.Model.File, m.Kernels())
 	gauge(descBuild, 1, version.Version, version.Revision(), runtime.Version())
@@ -186,66 +189,4 @@ func (a *Agent) Registry() *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collector{a})
 	return reg
-}
-
-// Handler serves /metrics and /healthz.
-func (a *Agent) Handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Registry(), promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		h := a.Health()
-		w.Header().Set("Content-Type", "application/json")
-		if h.Status != "ok" {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		json.NewEncoder(w).Encode(h)
-	})
-	return mux
-}
-
-// Health is what /healthz says.
-type Health struct {
-	Status  string `json:"status"` // ok, stalled or draining
-	Problem string `json:"problem,omitempty"`
-	Digest  string `json:"bundle_digest"`
-	Bundle  string `json:"bundle"`
-	Version string `json:"version"` // of the agent
-	Uptime  int64  `json:"uptime_s"`
-}
-
-// stalledAfter is how long a worker may go without finishing a batch while
-// batches wait, or a receiver without a sign of life.
-const stalledAfter = 10 * time.Second
-
-// Health looks at every thread of the packet path.
-func (a *Agent) Health() Health {
-	h := Health{Status: "ok", Digest: a.Model().Digest(), Bundle: a.Model().Bundle.Name(), Version: version.Version, Uptime: int64(time.Since(a.start).Seconds())}
-	old := a.now() - int64(stalledAfter)
-	for i, w := range a.workers {
-		if len(w.in) > 0 && w.beat.Load() < old {
-			h.Status, h.Problem = "stalled", "worker "+workerName(i)+" does not take packets"
-		}
-	}
-	for i, r := range a.receivers {
-		if r.live != nil && r.beat.Load() < old {
-			h.Status, h.Problem = "stalled", "receiver "+workerName(i)+" does not read packets"
-		}
-	}
-	if a.stopping.Load() {
-		h.Status = "draining"
-	}
-	return h
-}
-
-// Listen opens the address of metrics and health: an empty host is the
-// loopback, so that nothing is shown to a network that was not named.
-func Listen(address string) (net.Listener, error) {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
-	}
-	if host == "" {
-		host = "127.0.0.1"
-	}
-	return net.Listen("tcp", net.JoinHostPort(host, port))
 }

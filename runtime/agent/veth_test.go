@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -203,4 +204,56 @@ func TestTopSpeed(t *testing.T) {
 		t.Errorf("%s packets sent: %s", sent, r)
 	}
 	t.Logf("%s%s", regexp.MustCompile(`(?s)Actual.*pps`).Find(said), r)
+}
+
+// An interface that goes down while it is captured from is a problem by name, as is one whose other end does, and is none
+// when it is up again; one that is removed ends the agent.
+func TestLink(t *testing.T) {
+	n := testnet.New(t)
+	var sources []capture.Source
+	n.Do(func() {
+		rings, err := afpacket.Open(testnet.Far, 2, afpacket.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources = append(sources, rings[0], rings[1])
+	})
+	a, err := agent.New(agent.Options{Sources: sources, Model: testModel(t, 0, "class"), Sink: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	ended := make(chan error)
+	go func() { _, err := a.Run(t.Context()); ended <- err }()
+	for _, step := range []struct{ do, want string }{
+		{"set far down", "interface far is down: ip link set far up"},
+		{"set far up", ""},
+		{"set near down", "interface far has no carrier"},
+		{"set near up", ""},
+	} {
+		n.Do(func() {
+			if out, err := exec.Command("ip", strings.Fields("link "+step.do)...).CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v: %s", step.do, err, out)
+			}
+		})
+		var h agent.Health
+		good := func() bool {
+			if step.want == "" {
+				return h.Status == "ok" && h.Problems == nil
+			}
+			return h.Status == "degraded" && len(h.Problems) == 1 && strings.HasPrefix(h.Problems[0], step.want)
+		}
+		for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			if h = a.Health(); good() || time.Now().After(end) {
+				break
+			}
+		}
+		if !good() {
+			t.Errorf("%s: %+v", step.do, h)
+		}
+	}
+	n.Do(func() { exec.Command("ip", "link", "del", testnet.Near).Run() })
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "removed") {
+		t.Errorf("an interface that is gone: %v", err)
+	}
 }

@@ -489,7 +489,11 @@ func (r *Ring) Wait(d time.Duration) error {
 	if unix.Errno(e) == unix.ENETDOWN {
 		// Down may be up again: the kernel then goes on by itself. An
 		// interface that was removed does not come back to this socket.
-		if now, err := net.InterfaceByName(r.name); err != nil || now.Index != r.index {
+		ifr, err := unix.NewIfreq(r.name)
+		if err == nil {
+			err = unix.IoctlIfreq(r.fd, unix.SIOCGIFINDEX, ifr) // in the namespace that the socket was made in
+		}
+		if err != nil || int(ifr.Uint32()) != r.index {
 			return fmt.Errorf("capture from %s: the interface was removed", r.name)
 		}
 		time.Sleep(min(d, 100*time.Millisecond))
@@ -547,6 +551,30 @@ func (r *Ring) sum() capture.Stats {
 	s.Merged, s.Unsplit = r.merged.Load(), r.unsplit.Load()
 	s.Received += r.extra.Load()
 	return s
+}
+
+// Link says what keeps packets from coming, nil where the interface is in operation. Any goroutine may
+// call it.
+func (r *Ring) Link() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ifr, err := unix.NewIfreq(r.name)
+	if err == nil && !r.closed {
+		err = unix.IoctlIfreq(r.fd, unix.SIOCGIFFLAGS, ifr) // in the namespace that the socket was made in
+	}
+	switch {
+	case r.closed:
+		return nil
+	case errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("interface %s is gone", r.name)
+	case err != nil:
+		return fmt.Errorf("interface %s: %w", r.name, err)
+	case ifr.Uint16()&unix.IFF_UP == 0:
+		return fmt.Errorf("interface %s is down: ip link set %s up", r.name, r.name)
+	case ifr.Uint16()&unix.IFF_RUNNING == 0:
+		return fmt.Errorf("interface %s has no carrier: nothing is connected to it, or the other end is down", r.name)
+	}
+	return nil
 }
 
 // Close implements capture.Source. No other call may be in progress but Stats,

@@ -1,0 +1,169 @@
+package agent
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"nepcoc/internal/version"
+)
+
+// Health is what /healthz says, with status 200 where Status is "ok" and 503 otherwise.
+type Health struct {
+	// Status is ok, degraded (verdicts may be missing or less than they could be), stalled (a thread stands still: a
+	// restart helps) or draining (the agent is about to end).
+	Status string `json:"status"`
+	// Problems are all that is wrong now, a line each.
+	Problems []string `json:"problems,omitempty"`
+	Digest   string   `json:"bundle_digest"`
+	Bundle   string   `json:"bundle"`
+	Version  string   `json:"version"` // of the agent
+	Uptime   int64    `json:"uptime_s"`
+}
+
+// HealthConfig is when the loss of packets or verdicts is a problem.
+type HealthConfig struct {
+	// Drops is the share of packets, and of verdicts, that may be dropped within Window: 0 to 1.
+	Drops  float64       `yaml:"drops"`
+	Window time.Duration `yaml:"window"`
+}
+
+// DefaultHealth is what holds without a configuration.
+var DefaultHealth = HealthConfig{Drops: 0.01, Window: time.Minute}
+
+// problemKind is one of the kinds of problems.
+type problemKind int
+
+const (
+	problemStalled problemKind = iota
+	problemInterface
+	problemOutput
+	problemDrops
+	numProblems
+)
+
+func (k problemKind) String() string {
+	return [numProblems]string{"stalled", "interface", "output", "drops"}[k]
+}
+
+// stalledAfter is how long a worker may go without finishing a batch while
+// batches wait, a receiver without a sign of life, or a sink without taking what it was given.
+const stalledAfter = 10 * time.Second
+
+// linked is a source that knows how the link under it is.
+type linked interface{ Link() error }
+
+// problems says what is wrong now, by kind. Each ends by itself when its reason does.
+func (a *Agent) problems() (all [numProblems][]string) {
+	add := func(k problemKind, format string, args ...any) { all[k] = append(all[k], fmt.Sprintf(format, args...)) }
+	old := a.now() - int64(stalledAfter)
+	for i, w := range a.workers {
+		if len(w.in) > 0 && w.beat.Load() < old {
+			add(problemStalled, "worker %s does not take packets", workerName(i))
+		}
+	}
+	said := map[string]bool{}
+	for i, r := range a.receivers {
+		if r.live != nil && r.beat.Load() < old {
+			add(problemStalled, "receiver %s does not read packets", workerName(i))
+		}
+		if l, ok := r.src.(linked); ok {
+			if err := l.Link(); err != nil && !said[err.Error()] { // several threads may read one interface
+				said[err.Error()] = true
+				add(problemInterface, "%v", err)
+			}
+		}
+	}
+	if s := a.out.problem(a.opt.Health.Window); s != "" {
+		add(problemOutput, "%s", s)
+	}
+	all[problemDrops] = a.losses.problems(a.lossNow(), a.opt.Health)
+	return all
+}
+
+// Health says how the agent is.
+func (a *Agent) Health() Health {
+	h := Health{Status: "ok", Digest: a.Model().Digest(), Bundle: a.Model().Bundle.Name(), Version: version.Version, Uptime: int64(time.Since(a.start).Seconds())}
+	for kind, said := range a.problems() {
+		h.Problems = append(h.Problems, said...)
+		if len(said) > 0 && h.Status == "ok" {
+			h.Status = "degraded"
+			if problemKind(kind) == problemStalled {
+				h.Status = "stalled"
+			}
+		}
+	}
+	if a.stopping.Load() {
+		h.Status = "draining"
+	}
+	return h
+}
+
+// loss is what has been lost so far.
+type loss struct {
+	packets, kernel, queue uint64
+	records, output        uint64
+}
+
+func (a *Agent) lossNow() loss {
+	r := a.Report()
+	l := loss{packets: r.Read, kernel: r.Kernel.Dropped, queue: r.QueueDropped, records: r.Records, output: r.OutputDropped}
+	if r.Live {
+		l.packets = r.Kernel.Received
+	}
+	return l
+}
+
+// lossSamples is in how many parts a window is looked at: it is that much longer at most than it should be.
+const lossSamples = 12
+
+// losses remembers what was lost at the beginnings of the latest parts of a window.
+type losses struct {
+	mu   sync.Mutex
+	past [lossSamples]loss
+	n    int
+}
+
+func (s *losses) sample(l loss) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.past[s.n%lossSamples] = l
+	s.n++
+}
+
+// problems says which share of losses since the window's beginning passes the bound.
+func (s *losses) problems(now loss, c *HealthConfig) (said []string) {
+	s.mu.Lock()
+	var then loss // while the window has not passed: all since the start
+	if s.n >= lossSamples {
+		then = s.past[s.n%lossSamples]
+	}
+	s.mu.Unlock()
+	share := func(part, of uint64) (float64, bool) {
+		x := float64(part) / float64(max(of, 1))
+		return 100 * x, part > 0 && x > c.Drops
+	}
+	kernel, queue := now.kernel-then.kernel, now.queue-then.queue
+	if x, bad := share(kernel+queue, now.packets-then.packets); bad {
+		said = append(said, fmt.Sprintf("%.2g %% of packets were dropped within %v, %d by the kernel and %d before workers: more than %g %%", x, c.Window, kernel, queue, 100*c.Drops))
+	}
+	output := now.output - then.output
+	if x, bad := share(output, now.records-then.records); bad {
+		said = append(said, fmt.Sprintf("%.2g %% of verdicts were dropped within %v, %d, since the output was too slow: more than %g %%", x, c.Window, output, 100*c.Drops))
+	}
+	return said
+}
+
+// watchLosses samples what is lost until ended is closed.
+func (a *Agent) watchLosses(ended <-chan struct{}) {
+	t := time.NewTicker(max(a.opt.Health.Window/lossSamples, time.Millisecond))
+	defer t.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-t.C:
+			a.losses.sample(a.lossNow())
+		}
+	}
+}

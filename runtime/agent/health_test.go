@@ -1,0 +1,199 @@
+package agent_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"nepcoc/runtime/agent"
+	"nepcoc/runtime/capture"
+)
+
+// sick is a live source of which everything can go wrong.
+type sick struct {
+	*generator
+	dropped atomic.Uint64
+	down    atomic.Bool
+}
+
+func (s *sick) Stats() (capture.Stats, error) {
+	d := s.dropped.Load()
+	return capture.Stats{Received: s.n.Load() + d, Dropped: d}, nil
+}
+
+func (s *sick) Link() error {
+	if s.down.Load() {
+		return errors.New("interface p7 is down")
+	}
+	return nil
+}
+
+// /healthz turns bad, and says why, when an interface is down, when the output fails or takes nothing, and when
+// drops pass the bound, for all reasons at once where there are several; and turns good again without a restart. The
+// metric that says which kind it is turns with it.
+func TestProblems(t *testing.T) {
+	src := &sick{generator: generate(func(n uint64, f *capture.Frame) error {
+		time.Sleep(20 * time.Microsecond)
+		f.Data, f.Time = udp(uint32(n), 400), int64(n)*1e6
+		return nil
+	})}
+	var fails atomic.Bool
+	sink := sinkFunc(func(b []byte) (int, error) {
+		if fails.Load() {
+			return 0, errors.New("disk full")
+		}
+		return len(b), nil
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	a, err := agent.New(agent.Options{
+		Sources: []capture.Source{src}, Model: testModel(t, 0, "class"), Sink: sink, FlowsPerWorker: 100,
+		Health: &agent.HealthConfig{Drops: 0.1, Window: 300 * time.Millisecond},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() { _, err := a.Run(ctx); ended <- err }()
+	// until waits until /healthz and the metric have just these problems.
+	until := func(what string, want map[string]string) {
+		t.Helper()
+		var body, text string
+		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			var code int
+			code, body = get(t, a.Handler(), "/healthz")
+			var h agent.Health
+			if err := json.Unmarshal([]byte(body), &h); err != nil {
+				t.Fatal(err)
+			}
+			_, text = get(t, a.Handler(), "/metrics")
+			good := len(h.Problems) == len(want) && (code == 200) == (len(want) == 0) && (h.Status == "ok") == (len(want) == 0)
+			for _, kind := range []string{"stalled", "interface", "output", "drops"} {
+				says, bad := want[kind]
+				good = good && strings.Contains(text, fmt.Sprintf("\nnepcod_problem{kind=%q} %d\n", kind, map[bool]int{true: 1}[bad])) &&
+					(!bad || slices.ContainsFunc(h.Problems, func(p string) bool { return strings.Contains(p, says) }))
+			}
+			if good {
+				return
+			}
+		}
+		t.Errorf("%s: %s", what, body)
+	}
+	stop := make(chan bool)
+	drop := func(do bool) { // half of the packets
+		if !do {
+			stop <- true
+			return
+		}
+		go func() {
+			for last := src.n.Load(); ; time.Sleep(time.Millisecond) {
+				select {
+				case <-stop:
+					return
+				default:
+					now := src.n.Load()
+					src.dropped.Add(now - last)
+					last = now
+				}
+			}
+		}()
+	}
+	until("at first", nil)
+	src.down.Store(true)
+	until("interface down", map[string]string{"interface": "interface p7 is down"})
+	src.down.Store(false)
+	until("interface up", nil)
+	fails.Store(true)
+	until("output fails", map[string]string{"output": "the output fails: disk full"})
+	drop(true)
+	until("and packets are dropped", map[string]string{"output": "disk full", "drops": "of packets were dropped within 300ms"})
+	src.down.Store(true)
+	until("all at once", map[string]string{"output": "disk full", "drops": "more than 10 %", "interface": "p7"})
+	src.down.Store(false)
+	drop(false)
+	fails.Store(false)
+	until("at last", nil)
+	cancel()
+	<-ended // its counts can't balance: the source has lied of what was dropped
+}
+
+// A sink that has stopped taking is a problem, too, though it never failed; see also TestProblems. Nothing
+// is one only because it is quiet.
+func TestProblemsOfSinks(t *testing.T) {
+	at := agent.OutputProblem(func(o agent.Clock) { o.Begin(0) })
+	for now, want := range map[time.Duration]string{time.Second: "", 12 * time.Second: "the output has taken nothing for 11 s"} {
+		if got := at(now); got != want {
+			t.Errorf("a write of %v: %q", now, got)
+		}
+	}
+	at = agent.OutputProblem(func(o agent.Clock) { o.Fail(0, errors.New("full")) })
+	for now, want := range map[time.Duration]string{time.Second: "the output fails: full", 2 * time.Minute: ""} {
+		if got := at(now); got != want {
+			t.Errorf("%v after a failure: %q", now, got)
+		}
+	}
+}
+
+// However many connect to the metrics and say nothing, the agent holds a bounded number of descriptors for them, and
+// serves others when those have run out of time or are gone.
+func TestServerBounds(t *testing.T) {
+	a, err := agent.New(agent.Options{Sources: []capture.Source{new(capture.Memory)}, Model: testModel(t, 0, "class"), Sink: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := a.Server()
+	if s.ReadTimeout <= 0 || s.WriteTimeout <= 0 || s.IdleTimeout <= 0 || s.IdleTimeout > time.Minute || s.MaxHeaderBytes <= 0 {
+		t.Errorf("a connection may last for ever: %+v", s)
+	}
+	s.IdleTimeout, s.ReadTimeout = 50*time.Millisecond, 50*time.Millisecond
+	var open, most atomic.Int64
+	s.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			n := open.Add(1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			}
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}
+	l, err := agent.Listen(":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error)
+	go func() { served <- s.Serve(l) }()
+	var silent []net.Conn
+	for range 100 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		silent = append(silent, c)
+	}
+	client := http.Client{Timeout: 20 * time.Second}
+	res, err := client.Get("http://" + l.Addr().String() + "/healthz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	client.CloseIdleConnections()
+	for _, c := range silent {
+		c.Close()
+	}
+	if m := most.Load(); m > 32 || m == 0 {
+		t.Errorf("%d connections at once", m)
+	}
+	s.Close()
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
+	}
+}
