@@ -147,6 +147,28 @@ func New(o Options) (*Agent, error) {
 	return a, nil
 }
 
+// told tells that workers get packets of several live sources, one of which may be later than
+// another; see flow.Options.Told.
+func (a *Agent) told() bool {
+	for _, src := range a.opt.Sources {
+		if _, live := src.(capture.Live); !live {
+			return false
+		}
+	}
+	return len(a.opt.Sources) > 1
+}
+
+// reached is the time that all sources have come to, 0 where one has not begun; that of r is
+// own. A packet that waits in one ring is not late because another ring is empty.
+func (a *Agent) reached(r *receiver, own int64) int64 {
+	for _, o := range a.receivers {
+		if o != r {
+			own = min(own, o.reached.Load())
+		}
+	}
+	return own
+}
+
 // now is the time since the agent was made, in nanoseconds, from a clock that
 // nobody sets.
 func (a *Agent) now() int64 { return int64(time.Since(a.start)) }

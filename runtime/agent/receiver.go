@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"io"
+	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,8 @@ type receiver struct {
 	mu   sync.Mutex
 	pub  receiverCounts
 	beat atomic.Int64 // its last sign of life; see Agent.now
+	// reached: every packet before this time is with its worker; 0 where that is not known. See Agent.reached.
+	reached atomic.Int64
 }
 
 // receiverCounts account for the frames that a receiver has read.
@@ -232,6 +235,7 @@ func (r *receiver) send(w int) {
 func (r *receiver) end() {
 	r.front.Flush()
 	r.flush()
+	r.reached.Store(math.MaxInt64)
 }
 
 func (r *receiver) flush() {
@@ -252,12 +256,17 @@ func (r *receiver) tick() {
 	r.ticked = now
 	if clock := r.live.Clock(); clock != 0 {
 		r.front.Advance(clock)
-		r.tell(clock)
+		r.tell(r.a.reached(r, clock))
+		r.reached.Store(clock)
 	}
 }
 
+// tell sends what there is to every worker, and with it the time, where that is known.
 func (r *receiver) tell(clock int64) {
 	for w := range r.open {
+		if r.open[w] == nil && clock == 0 {
+			continue
+		}
 		// In a live capture, a worker without a free batch is busy; it hears the time later.
 		if r.open[w] == nil && !r.take(w, r.a.opt.Lossless) {
 			continue

@@ -151,7 +151,7 @@ func (w *worker) adopt(m *Model) error {
 		}
 		t, err := flow.New(flow.Options{
 			Encoder: m.encoder, Capacity: w.a.opt.FlowsPerWorker, Active: key.active, Scope: key.scope,
-			Begun: w.begun, Ready: w.ready,
+			Told: w.a.told(), Begun: w.begun, Ready: w.ready,
 		})
 		if err != nil {
 			return err

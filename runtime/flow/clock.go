@@ -18,8 +18,14 @@ import (
 // So timers run whatever was set, and two interfaces whose clocks differ go on
 // side by side. A packet with a wild time stamp moves nothing, where its source
 // can tell (see capture.Confirm); a live source's time has no steps.
+//
+// Where packets come from several sources that may be late by different times (see
+// Options.Told), packets don't move it: at is then a packet's own time, and timers wait until advance
+// tells that all sources have come so far.
 type clock struct {
 	now     int64 // starts at 0; differences are all that counts
+	at      int64 // of the packet in work, not before now
+	told    bool  // packets don't move now
 	horizon int64 // longer than every timeout
 	lines   [maxLines]timeLine
 	n       int
@@ -36,12 +42,25 @@ const (
 )
 
 func (c *clock) packet(p *capture.Packet) {
-	if !p.Astray {
+	switch {
+	case c.told:
+		c.at = max(p.Time, c.now)
+	case !p.Astray:
 		c.advance(p.Time)
 	}
 }
 
 func (c *clock) advance(t int64) {
+	if c.told {
+		c.now = max(c.now, t)
+	} else {
+		c.follow(t)
+	}
+	c.at = c.now
+}
+
+// follow moves the clock by the times of packets.
+func (c *clock) follow(t int64) {
 	// The common case: a little later than the packet before.
 	if ahead := t + c.lines[0].off - c.now; c.n > 0 && uint64(ahead+late) < uint64(2*late) {
 		c.now += max(ahead, 0)

@@ -31,13 +31,13 @@ func (t *Table) Add(p *capture.Packet) {
 	i := t.find(&key, hash)
 	if i != none {
 		switch e := &t.entries[i]; {
-		case t.clock.now-e.seen > t.timeout[listDecided]:
+		case t.clock.at-e.seen > t.timeout[listDecided]:
 			// Idle for long enough, only its timer has not been served yet.
 			t.close(i, ReasonIdle)
 			i = none
-		case e.list == listClosing && t.clock.now-e.seen > t.timeout[listClosing]:
+		case e.list == listClosing && t.clock.at-e.seen > t.timeout[listClosing]:
 			t.decide(i, ReasonClosed)
-		case e.list == listQuiet && t.clock.now-e.seen > t.timeout[listQuiet]:
+		case e.list == listQuiet && t.clock.at-e.seen > t.timeout[listQuiet]:
 			t.decide(i, ReasonQuiet)
 		}
 	}
@@ -78,7 +78,7 @@ func (t *Table) Add(p *capture.Packet) {
 		e := &t.entries[i]
 		e.swapped, e.guessed = direction(p, tcp, seg.flags, swapped)
 		e.vlan, e.level = p.VLAN, p.Level
-		e.first, e.begun, e.conn, e.loss, e.state = p.Time, t.clock.now, c, t.loss, t.enc.Begin(p.Proto)
+		e.first, e.begun, e.conn, e.loss, e.state = p.Time, t.clock.at, c, t.loss, t.enc.Begin(p.Proto)
 		if reused {
 			e.marks |= MarkReused
 		}
@@ -97,13 +97,13 @@ func (t *Table) Add(p *capture.Packet) {
 	e.packets[dir]++
 	e.bytes[dir] += uint64(p.Length)
 	if e.list == listDecided {
-		e.last, e.seen = p.Time, t.clock.now
+		e.last, e.seen = p.Time, t.clock.at
 		t.count.AfterVerdict++
 		// Most packets of a busy link are of such flows. Moving the flow to
 		// the list's tail touches its neighbours, so it is done now and then
 		// only; it may then leave the table up to a quarter of the timeout
 		// late, which nobody sees: what separates flows is the gap, above.
-		if t.clock.now-e.touched > t.timeout[listDecided]/4 {
+		if t.clock.at-e.touched > t.timeout[listDecided]/4 {
 			t.move(i, listDecided)
 		}
 		return
@@ -122,7 +122,7 @@ func (t *Table) Add(p *capture.Packet) {
 			return // nobody may keep a flow open with what its receiver drops
 		}
 	}
-	e.last, e.seen = p.Time, t.clock.now
+	e.last, e.seen = p.Time, t.clock.at
 	t.take(i, p, &seg, from, dir, what)
 }
 
@@ -151,7 +151,7 @@ func (t *Table) take(i int32, p *capture.Packet, seg *segment, from, dir int, wh
 		t.decide(i, ReasonEnough)
 	case enough:
 		t.decide(i, ReasonPackets)
-	case t.opt.Active > 0 && t.clock.now-e.begun > int64(t.opt.Active):
+	case t.opt.Active > 0 && t.clock.at-e.begun > int64(t.opt.Active):
 		t.decide(i, ReasonActive)
 	case e.list == listClosing || e.conn.closed():
 		t.move(i, listClosing)
@@ -228,7 +228,7 @@ func (t *Table) refuse(i int32, f capture.Faults) {
 // that are open, and those that begin soon, may lack some.
 func (t *Table) Lost() {
 	t.loss++
-	t.lossAt = t.clock.now
+	t.lossAt = t.clock.at
 }
 
 // afterLoss is how long after a loss a flow that begins may lack its first packets.
@@ -317,7 +317,7 @@ func (t *Table) turn(e *entry, swapped bool) {
 // repeats tells whether a datagram is one of the last that came, seen once more
 // on its way: the same bytes but for hop limit and checksum, at nearly the same time.
 func (t *Table) repeats(e *entry, p *capture.Packet) bool {
-	d := packetDigest(p, t.clock.now)
+	d := packetDigest(p, t.clock.at)
 	for _, r := range e.recent {
 		if r == d || r == d-1<<digestBits {
 			return true

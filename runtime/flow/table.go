@@ -23,6 +23,10 @@ type Options struct {
 	Tunnels bool
 	// Scope is what tells flows apart beside their 5-tuple and tunnel.
 	Scope Scope
+	// Told: packets come from several sources, of which one may be later than another by
+	// any time. Then only Advance moves the timers, and tells the time that all have come to; packets
+	// are as late as their own times say.
+	Told bool
 	// Begun, which may be nil, is called with a flow's first packet and gives
 	// it the Tag that Ready will see.
 	Begun func() uint32
@@ -126,7 +130,7 @@ func New(opt Options) (*Table, error) {
 	idle := c.Idle.Nanoseconds()
 	t.hosts, t.stream = c.Accept == traffic.AcceptHosts, c.View == traffic.ViewStream
 	t.timeout = [numLists]int64{listCollecting: idle, listQuiet: c.Quiet.Nanoseconds(), listClosing: c.CloseLinger.Nanoseconds(), listDecided: idle}
-	t.clock.horizon = idle + 1
+	t.clock.horizon, t.clock.told = idle+1, opt.Told
 	n := 1
 	for n < opt.Capacity {
 		n *= 2
@@ -200,7 +204,7 @@ func (t *Table) Holds(p *capture.Packet) bool {
 	t.opt.Scope.widen(&key, p)
 	swapped := key.turn()
 	i := t.find(&key, uint32(key.Hash(t.seed)))
-	if i == none || t.clock.now-t.entries[i].seen > t.timeout[listDecided] {
+	if i == none || t.clock.at-t.entries[i].seen > t.timeout[listDecided] {
 		return false
 	}
 	if !hasSegment(p) || p.Flags&capture.FlagSYN == 0 {
@@ -350,7 +354,7 @@ func (t *Table) fill(e *entry) {
 func (t *Table) move(i int32, l uint8) {
 	e := &t.entries[i]
 	if t.lists[l].tail == i {
-		e.touched = t.clock.now
+		e.touched = t.clock.at
 		return
 	}
 	t.unlink(i)
@@ -359,7 +363,7 @@ func (t *Table) move(i int32, l uint8) {
 
 func (t *Table) link(i int32, l uint8) {
 	e, ls := &t.entries[i], &t.lists[l]
-	e.list, e.prev, e.next, e.touched = l, ls.tail, none, t.clock.now
+	e.list, e.prev, e.next, e.touched = l, ls.tail, none, t.clock.at
 	if ls.tail != none {
 		t.entries[ls.tail].next = i
 	} else {
