@@ -61,6 +61,15 @@ var Transforms = []Transform{
 		rst.Flags, rst.Ack, rst.Seq = capture.FlagRST|capture.FlagACK, s[0].Seq+1, 0
 		return append([]Packet{s[0], rst}, p...)
 	})},
+	{Name: "forgotten-first", What: "between SYN and its repetition, the server goes on with a connection of the same ports that the client has forgotten, and resets", TCP: true, Apply: withSYN(func(_ *rand.Rand, p []Packet) []Packet {
+		s := before(p, p[0], 1)
+		s[0].Time -= 1e9
+		old := answer(&s[0], []byte("250 the rest of another conversation\r\n"))
+		old.Flags, old.Seq, old.Ack = capture.FlagACK|8, 7000, s[0].Seq+50000
+		rst := answer(&old, nil)
+		rst.Flags, rst.Seq, rst.Ack = capture.FlagRST, old.Ack, 0
+		return append([]Packet{s[0], old, rst}, p...)
+	})},
 	{Name: "port-reuse", What: "the same 5-tuple carried another class's connection, closed three seconds before", TCP: true, Apply: portReuse},
 
 	// Within it.

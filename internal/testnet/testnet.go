@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -38,6 +39,37 @@ type Net struct {
 func New(t testing.TB) *Net {
 	t.Helper()
 	ip := testfiles.Tool(t, "ip")
+	n := namespace(t)
+	n.Do(func() {
+		for _, args := range [][]string{
+			{"link", "add", Near, "mtu", "9000", "type", "veth", "peer", "name", Far, "mtu", "9000"},
+			{"link", "set", "lo", "up"},
+		} {
+			if out, err := exec.Command(ip, args...).CombinedOutput(); err != nil {
+				t.Fatalf("ip %v: %v: %s", args, err, out)
+			}
+		}
+		for _, name := range []string{Near, Far} {
+			// No neighbour discovery and the like: only the test's own packets.
+			// The file is that of the thread's namespace; a kernel without IPv6 has none.
+			err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
+			if err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+			if out, err := exec.Command(ip, "link", "set", name, "up", "arp", "off", "multicast", "off").CombinedOutput(); err != nil {
+				t.Fatalf("ip link set %s up: %v: %s", name, err, out)
+			}
+		}
+		for _, name := range []string{Near, Far} {
+			carries(t, name)
+		}
+	})
+	return n
+}
+
+// namespace makes a namespace without a cable.
+func namespace(t testing.TB) *Net {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		testfiles.Missing(t, "needs root to make a network namespace")
 	}
@@ -65,31 +97,47 @@ func New(t testing.TB) *Net {
 		t.Skipf("no packet rings here: %v", err)
 	}
 	t.Cleanup(func() { close(n.calls) })
-	n.Do(func() {
-		for _, args := range [][]string{
-			{"link", "add", Near, "mtu", "9000", "type", "veth", "peer", "name", Far, "mtu", "9000"},
-			{"link", "set", "lo", "up"},
-		} {
-			if out, err := exec.Command(ip, args...).CombinedOutput(); err != nil {
-				t.Fatalf("ip %v: %v: %s", args, err, out)
-			}
-		}
-		for _, name := range []string{Near, Far} {
-			// No neighbour discovery and the like: only the test's own packets.
-			// The file is that of the thread's namespace; a kernel without IPv6 has none.
-			err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
-			if err != nil && !os.IsNotExist(err) {
-				t.Fatal(err)
-			}
-			if out, err := exec.Command(ip, "link", "set", name, "up", "arp", "off", "multicast", "off").CombinedOutput(); err != nil {
-				t.Fatalf("ip link set %s up: %v: %s", name, err, out)
-			}
-		}
-		for _, name := range []string{Near, Far} {
-			carries(t, name)
+	return n
+}
+
+// Addresses of Hosts.
+const (
+	NearAddress = "10.9.0.1"
+	FarAddress  = "10.9.0.2"
+)
+
+// Hosts makes two namespaces with an end of the cable and an address each: hosts whose ordinary
+// sockets talk over it.
+func Hosts(t testing.TB) (near, far *Net) {
+	t.Helper()
+	ip := testfiles.Tool(t, "ip")
+	near, far = New(t), namespace(t)
+	var thread string
+	far.Do(func() { thread = strconv.Itoa(unix.Gettid()) })
+	near.Do(func() {
+		if out, err := exec.Command(ip, "link", "set", Far, "netns", thread).CombinedOutput(); err != nil {
+			t.Fatalf("ip link set %s netns: %v: %s", Far, err, out)
 		}
 	})
-	return n
+	for _, h := range []struct {
+		n             *Net
+		name, address string
+	}{{near, Near, NearAddress}, {far, Far, FarAddress}} {
+		h.n.Do(func() {
+			for _, args := range [][]string{{"addr", "add", h.address + "/24", "dev", h.name}, {"link", "set", h.name, "up", "arp", "on"}} {
+				if out, err := exec.Command(ip, args...).CombinedOutput(); err != nil {
+					t.Fatalf("ip %v: %v: %s", args, err, out)
+				}
+			}
+		})
+	}
+	for _, h := range []struct {
+		n    *Net
+		name string
+	}{{near, Near}, {far, Far}} {
+		h.n.Do(func() { carries(t, h.name) })
+	}
+	return near, far
 }
 
 // carries waits until an end of the cable is in operation. That comes a little

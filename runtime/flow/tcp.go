@@ -226,14 +226,21 @@ func (c *conn) judgeData(me, peer *side, s *segment) judgement {
 	if s.flags&capture.FlagFIN != 0 {
 		size++
 	}
-	if me.flags&sideKnown == 0 {
+	switch {
+	case me.flags&sideKnown != 0:
+		if peer.flags&sideAcks != 0 && before(me.next, peer.ack) && !before(peer.edge, peer.ack) && peer.ack-me.next <= peer.edge-me.next {
+			// Its peer has what we have not seen.
+			me.flags |= sideLost
+			me.advance(peer.ack)
+		}
+	case peer.flags&(sideSYN|sideAcks) == sideSYN:
+		// Who has sent a SYN and acknowledged nothing takes nothing but its answer: this is of a
+		// connection that it has forgotten, which it will reset.
+		return segOutside
+	default:
 		// From the middle: its stream begins here.
 		me.isn, me.next = s.seq-1, s.seq
 		me.flags |= sideKnown
-	} else if peer.flags&sideAcks != 0 && before(me.next, peer.ack) && !before(peer.edge, peer.ack) && peer.ack-me.next <= peer.edge-me.next {
-		// Its peer has what we have not seen.
-		me.flags |= sideLost
-		me.advance(peer.ack)
 	}
 	if peer.flags&sideKnown != 0 && before(peer.next+maxWindow, s.ack) {
 		return segOutside // acknowledges what can't have been sent

@@ -65,6 +65,18 @@ s SA 0 1 0 > new
 c A 1 1 10 > new
 c S 7777 - 0 > outside
 s SA 4000 7778 0 > other`},
+	{"a connection forgotten by its client", `
+c S 0 - 0 > new
+s A 4000 90 30 > outside
+c R 90 - 0 > outside
+c S 0 - 0 > repeat
+s SA 0 1 0 > new
+c A 1 1 10 > new
+s A 1 11 10 > new`},
+	{"the same from the middle: who acknowledges is no longer waiting for an answer", `
+c S 0 - 0 > new
+c A 1 1 10 > new
+s A 1 11 10 > new`},
 	{"segments before the connection", `
 c A 400 1 40 > new
 c A 440 1 40 > new
