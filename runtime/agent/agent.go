@@ -58,7 +58,10 @@ type Options struct {
 	Unknown *float64
 	// Alerts are the labels that raise an EVE alert.
 	Alerts []string
-	Format Format    // nil: EVE
+	Format Format // nil: EVE
+	// Totals writes a "flow" event when a flow has ended, with all that it carried; the verdicts' own
+	// events are "nepco" then. Only with Format EVE.
+	Totals bool
 	Sink   io.Writer // where lines go
 	// Chunks is the number of buffers towards the sink, 0: DefaultChunks.
 	Chunks int

@@ -66,6 +66,8 @@ type Receive struct {
 type OutputConfig struct {
 	To     string `yaml:"to"`
 	Format string `yaml:"format"`
+	// Totals writes an event at the end of a flow; see Options.Totals.
+	Totals bool `yaml:"totals"`
 	// CommunityIDSeed is the number that networks are told apart by which use the same addresses, the
 	// same as in the other tools that make Community IDs.
 	CommunityIDSeed uint16 `yaml:"community_id_seed"`
@@ -198,6 +200,9 @@ func (c *Config) Validate() error {
 	if Formats[c.Output.Format] == nil {
 		bad("output.format", "%q is none of eve, json, text", c.Output.Format)
 	}
+	if c.Output.Totals && c.Output.Format != "eve" {
+		bad("output.totals", "goes with format eve only")
+	}
 	if !c.Metrics.valid() {
 		bad("metrics.listen", "%q: want host:port, or :port for the loopback", c.Metrics.Listen)
 	}
@@ -284,7 +289,7 @@ func (c *Config) View() bundle.ViewOverride {
 func (c *Config) Options() Options {
 	return Options{
 		Workers: c.Workers, FlowsPerWorker: (c.Flows + c.Workers - 1) / c.Workers, Queue: c.Queue,
-		View: c.View(), Unknown: c.UnknownThreshold, CommunityIDSeed: c.Output.CommunityIDSeed, Alerts: c.Alerts,
+		View: c.View(), Unknown: c.UnknownThreshold, CommunityIDSeed: c.Output.CommunityIDSeed, Alerts: c.Alerts, Totals: c.Output.Totals,
 		Format: Formats[c.Output.Format], Drain: c.Drain, Health: &c.Health,
 	}
 }

@@ -107,7 +107,7 @@ type loss struct {
 
 func (a *Agent) lossNow() loss {
 	r := a.Report()
-	l := loss{packets: r.Read, kernel: r.Kernel.Dropped, queue: r.QueueDropped, records: r.Records, output: r.OutputDropped}
+	l := loss{packets: r.Read, kernel: r.Kernel.Dropped, queue: r.QueueDropped, records: r.Records + r.Ends, output: r.OutputDropped}
 	if r.Live {
 		l.packets = r.Kernel.Received
 	}

@@ -175,3 +175,15 @@ func (g *generator) Close() error               { return nil }
 func (g *generator) Stats() (capture.Stats, error) {
 	return capture.Stats{Received: g.n.Load()}, nil
 }
+
+// contextUntil is a context that is done once something holds.
+func contextUntil(t *testing.T, holds func() bool) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		for !holds() && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+	}()
+	return ctx, cancel
+}

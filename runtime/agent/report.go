@@ -38,7 +38,10 @@ type Report struct {
 	// way, after Run in a sink that takes nothing.
 	Records, Written, OutputDropped, OutputFailed, OutputTooLarge, Waiting uint64
 	OutputBytes                                                            uint64
-	OutputError                                                            error // why the sink last refused some
+	// Ends are the flows whose end is to be written, too (Options.Totals), NoEnds those that left the table without a
+	// verdict, or when time was over.
+	Ends, NoEnds uint64
+	OutputError  error // why the sink last refused some
 	// Swaps counts changes of the model, SwapsRefused those that were not made.
 	Swaps, SwapsRefused uint64
 	// Models are those in use, in the worker that has most: the one that new
@@ -103,6 +106,8 @@ func (a *Agent) Report() *Report {
 		r.Failed += c.failed
 		r.Alerts += c.alerts
 		r.Records += c.records
+		r.Ends += c.ends
+		r.NoEnds += c.noEnds
 		r.OutputDropped += c.lost
 		if c.cur != model {
 			c.models++
@@ -120,7 +125,8 @@ func (a *Agent) Report() *Report {
 //	flows            = decided (evictions among them) + active
 //	flows decided    = records + abandoned + failed
 //	verdicts         = named + unknown + without a label
-//	records          = written + dropped + refused by the sink + too large + waiting
+//	flows that left  = ends + without one, where ends are written
+//	records + ends   = written + dropped + refused by the sink + too large + waiting
 func (r *Report) Check() error {
 	var errs []error
 	law := func(what string, whole uint64, parts string, args ...uint64) {
@@ -142,7 +148,10 @@ func (r *Report) Check() error {
 	law("flows", r.Flow.Flows, "%d verdicts + %d active", r.Flow.Decided(), uint64(r.Undecided))
 	law("flows decided", r.Flow.Decided(), "%d records + %d abandoned + %d failed", r.Records, r.Abandoned, r.Failed)
 	law("verdicts", r.Verdicts, "%d named + %d unknown + %d without a label", r.Named, r.Unknown, r.None)
-	law("records", r.Records, "%d written + %d dropped + %d refused by the output + %d too large + %d waiting",
+	if r.Ends+r.NoEnds > 0 {
+		law("flows that left", r.Flow.Closed, "%d ends + %d without one", r.Ends, r.NoEnds)
+	}
+	law("records and ends", r.Records+r.Ends, "%d written + %d dropped + %d refused by the output + %d too large + %d waiting",
 		r.Written, r.OutputDropped, r.OutputFailed, r.OutputTooLarge, r.Waiting)
 	return errors.Join(errs...)
 }
@@ -157,12 +166,16 @@ func (r *Report) Lost() error {
 	if r.Failed > 0 {
 		errs = append(errs, fmt.Errorf("%d of %d flows got no verdict: the model could not be run on them", r.Failed, r.Flow.Flows))
 	}
+	what := fmt.Sprintf("%d verdicts", r.Records)
+	if r.Ends > 0 {
+		what += fmt.Sprintf(" and %d ends of flows", r.Ends)
+	}
 	switch n := r.OutputFailed + r.OutputDropped + r.OutputTooLarge + r.Waiting; {
 	case n == 0:
 	case r.OutputError != nil:
-		errs = append(errs, fmt.Errorf("%d of %d verdicts could not be written: %w", n, r.Records, r.OutputError))
+		errs = append(errs, fmt.Errorf("%d of %s could not be written: %w", n, what, r.OutputError))
 	default:
-		errs = append(errs, fmt.Errorf("%d of %d verdicts could not be written: the output was too slow", n, r.Records))
+		errs = append(errs, fmt.Errorf("%d of %s could not be written: the output was too slow", n, what))
 	}
 	return inOneLine(errs)
 }
@@ -189,7 +202,7 @@ func (r *Report) String() string {
 	}
 	s += fmt.Sprintf("; %d flows = %d verdicts (%d evicted, %d unknown, %d abandoned) + %d active; %d records = %d written + %d dropped",
 		r.Flow.Flows, r.Flow.Decided(), r.Flow.Verdicts[flow.ReasonEvicted], r.Unknown, r.Abandoned, r.Undecided,
-		r.Records, r.Written, r.OutputDropped+r.OutputFailed+r.OutputTooLarge+r.Waiting)
+		r.Records+r.Ends, r.Written, r.OutputDropped+r.OutputFailed+r.OutputTooLarge+r.Waiting)
 	if kinds := r.Flow.Kinds(); len(kinds) > 0 {
 		s += "; " + strings.Join(kinds, ", ")
 	}

@@ -83,7 +83,9 @@ type workerCounts struct {
 	failed    uint64 // flows that the engine refused
 	labels    []labelCount
 	alerts    uint64
-	records   uint64 // lines made
+	records   uint64 // flows whose verdicts are to be written
+	ends      uint64 // flows whose ends are
+	noEnds    uint64 // flows that ended without a verdict, or when time was over
 	lost      uint64 // lines dropped because the output was behind
 }
 
@@ -151,7 +153,7 @@ func (w *worker) adopt(m *Model) error {
 		}
 		t, err := flow.New(flow.Options{
 			Encoder: m.encoder, Capacity: w.a.opt.FlowsPerWorker, Active: key.active, Scope: key.scope,
-			Told: w.a.told(), Begun: w.begun, Ready: w.ready,
+			Told: w.a.told(), Begun: w.begun, Ready: w.ready, Closed: w.closed(),
 		})
 		if err != nil {
 			return err
@@ -288,6 +290,7 @@ func (w *worker) packet(p *capture.Packet) {
 // ready gives a flow its verdict.
 func (w *worker) ready(f *flow.Flow) {
 	g := w.gens[f.Tag]
+	f.Tag = 0
 	if g.undecided--; g.undecided == 0 && g != w.cur {
 		delete(w.gens, g.tag)
 	}
@@ -312,15 +315,62 @@ func (w *worker) ready(f *flow.Flow) {
 	}
 	w.rec.Latency = latency
 	g.cls.Fill(&w.rec, false)
+	w.rec.Totals = w.a.opt.Totals
+	place := 0
 	for i := range w.rec.Verdicts {
-		w.count(&w.rec.Verdicts[i], &g.heads[w.rec.Verdicts[i].Head])
+		place = w.count(&w.rec.Verdicts[i], &g.heads[w.rec.Verdicts[i].Head])
 	}
+	if len(w.rec.Verdicts) > 1 || w.rec.Verdicts[0].Multi {
+		place = noLabel
+	}
+	f.Tag = endTag(place, w.rec.Alerts() > 0)
 	w.emit()
 }
 
-// count adds a verdict to what the metrics show, and marks the labels that raise alerts.
-func (w *worker) count(v *verdict.Verdict, use *headUse) {
-	add := func(place int) { w.own.labels[place].n++ }
+// A decided flow's tag is what its end wants to know of the verdict: the place of its label, where it has one label,
+// and whether it raised an alert. 0 is a flow without a verdict.
+const noLabel = 1<<30 - 1
+
+func endTag(place int, alerted bool) uint32 {
+	tag := uint32(place+1) << 1
+	if alerted {
+		tag |= 1
+	}
+	return tag
+}
+
+// closed is what is done when a flow has ended, nil where nothing is.
+func (w *worker) closed() func(*flow.Flow) {
+	if !w.a.opt.Totals {
+		return nil
+	}
+	return func(f *flow.Flow) {
+		if f.Tag>>1 == 0 || w.a.hurried() {
+			w.own.noEnds++
+			return
+		}
+		w.rec.FromFlow(f)
+		if !w.a.opt.Lossless {
+			shift := capture.WallOffset()
+			w.rec.First, w.rec.Last = w.rec.First+shift, w.rec.Last+shift
+		}
+		w.rec.Seed = w.a.opt.CommunityIDSeed
+		end := verdict.End{Why: f.Ended, Finished: f.Finished, Alerted: f.Tag&1 != 0}
+		if place := int(f.Tag>>1) - 1; place != noLabel {
+			l := &w.own.labels[place]
+			if end.Label = l.Label; l.Special == Unknown {
+				end.Label = "unknown"
+			}
+		}
+		w.own.ends++
+		w.line(func(b []byte) []byte { return w.rec.AppendEVEEnd(b, &end) })
+	}
+}
+
+// count adds a verdict to what the metrics show, and marks the labels that raise alerts. It returns the place
+// of the label, where it is one.
+func (w *worker) count(v *verdict.Verdict, use *headUse) (place int) {
+	add := func(at int) { place = at; w.own.labels[at].n++ }
 	w.own.verdicts++
 	switch {
 	case v.Unknown:
@@ -339,6 +389,7 @@ func (w *worker) count(v *verdict.Verdict, use *headUse) {
 		v.Alert = use.alert[v.Class]
 		add(use.count[v.Class])
 	}
+	return place
 }
 
 // latency is the time from a flow's last packet to its verdict, 0 where that
@@ -365,11 +416,16 @@ func (w *worker) latency(f *flow.Flow, end time.Time) time.Duration {
 
 // emit turns the record into its lines.
 func (w *worker) emit() {
+	w.own.records++
+	w.own.alerts += uint64(w.rec.Alerts())
+	w.line(func(b []byte) []byte { return w.a.opt.Format(&w.rec, b) })
+}
+
+// line appends lines to those on their way out, or drops and counts them where there is no room.
+func (w *worker) line(add func([]byte) []byte) {
 	if w.lines == nil {
 		if w.lines = w.a.out.take(w.a.opt.Lossless); w.lines == nil {
-			w.own.records++
 			w.own.lost++
-			w.own.alerts += uint64(w.rec.Alerts())
 			return
 		}
 	}
@@ -377,10 +433,8 @@ func (w *worker) emit() {
 	if c.buf == nil {
 		c.buf = make([]byte, 0, chunkBytes+chunkBytes/8) // full ones overshoot by a line
 	}
-	c.buf = append(w.a.opt.Format(&w.rec, c.buf), '\n')
+	c.buf = append(add(c.buf), '\n')
 	c.ends = append(c.ends, len(c.buf))
-	w.own.records++
-	w.own.alerts += uint64(w.rec.Alerts())
 	if len(c.buf) >= chunkBytes {
 		w.flush()
 	}

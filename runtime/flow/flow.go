@@ -41,7 +41,7 @@ type Flow struct {
 	Level uint8
 	// Seq numbers the table's flows in the order of their first packets.
 	Seq uint64
-	// Tag is what Options.Begun gave the flow.
+	// Tag is what Options.Begun gave the flow. Ready may leave another one, which Closed sees.
 	Tag uint32
 	// First and Last are the times of the first and of the latest packet, in
 	// nanoseconds since 1970. Last may be before First where time went back.
@@ -50,6 +50,10 @@ type Flow struct {
 	// against it. To Ready they count up to the verdict, to Closed all.
 	Packets, Bytes [2]uint64
 	Reason         Reason
+	// Ended is why the flow left the table, and Finished that its TCP connection was ended by
+	// FIN or RST; for Closed.
+	Ended    Reason
+	Finished bool
 	// Marks say what the verdict stands on; Payload is how many bytes of payload the
 	// tokens hold. Both are for Ready.
 	Marks   Marks

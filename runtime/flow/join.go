@@ -98,6 +98,9 @@ func (t *Table) Add(p *capture.Packet) {
 	e.bytes[dir] += uint64(p.Length)
 	if e.list == listDecided {
 		e.last, e.seen = p.Time, t.clock.at
+		if tcp && seg.flags&(capture.FlagFIN|capture.FlagRST) != 0 {
+			e.finished = true
+		}
 		t.count.AfterVerdict++
 		// Most packets of a busy link are of such flows. Moving the flow to
 		// the list's tail touches its neighbours, so it is done now and then

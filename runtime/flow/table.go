@@ -63,6 +63,7 @@ type entry struct {
 	list           uint8
 	swapped        bool // the flow's direction is against the canonical key's
 	guessed        bool // its direction is not known from a SYN
+	finished       bool // FIN or RST after the verdict
 	reason         Reason
 	marks          Marks
 	hash           uint32
@@ -309,6 +310,7 @@ func (t *Table) decide(i int32, why Reason) {
 	t.out.Valid = t.enc.Tokens(t.tokens, e.state, t.out.buf)
 	t.out.Built = time.Since(start)
 	t.opt.Ready(&t.out)
+	e.tag = t.out.Tag
 }
 
 // close removes a flow, after a verdict if it had none.
@@ -320,6 +322,7 @@ func (t *Table) close(i int32, why Reason) {
 	if t.opt.Closed != nil {
 		t.fill(e)
 		t.out.Tokens, t.out.Valid, t.out.Built = nil, 0, 0
+		t.out.Ended, t.out.Finished = why, e.finished || e.conn.closed()
 		t.opt.Closed(&t.out)
 	}
 	t.unlink(i)

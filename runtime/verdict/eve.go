@@ -8,14 +8,56 @@ import (
 
 // AppendEVE appends the verdict as a Suricata EVE "flow" event with our own
 // object "nepco" beside it, without a newline, so that what reads Suricata's
-// log reads ours. The event's time is that of the latest packet. Where the
-// record asks for alerts, "alert" events precede it, one per label on a line of its own.
+// log reads ours. The event's time is that of the latest packet. With Totals it is an event of type "nepco" instead, whose
+// object "flow" has what alerts have. Where the record asks for alerts, "alert" events precede it, one per label on a line of its own.
 func (r *Record) AppendEVE(b []byte) []byte {
 	alerted := false
 	r.eachAlert(func(label string, id int) {
 		alerted = true
 		b = append(r.appendEVEAlert(b, label, id), '\n')
 	})
+	if r.Totals {
+		b = append(r.appendEVEFlow(r.appendEVEHead(b, "nepco")), '}')
+		return append(r.appendEVENepco(b), '}')
+	}
+	b = r.appendEVEWhole(b, r.state(), eveReason(r.Reason), alerted)
+	return append(r.appendEVENepco(b), '}')
+}
+
+// End is what is known of a flow that has left the table, beside its totals.
+type End struct {
+	Why      flow.Reason // it left
+	Finished bool        // its TCP connection was ended by FIN or RST
+	Alerted  bool
+	Label    string // of its verdict; empty where that has no or several
+}
+
+// AppendEVEEnd appends a "flow" event as Suricata writes it when a flow has ended: r has all that the flow carried. It has the
+// flow_id of the verdict's own event, and of the verdict only the label, and why it came when it did.
+func (r *Record) AppendEVEEnd(b []byte, e *End) []byte {
+	state := "closed"
+	if !e.Finished {
+		state = "established"
+		if r.Packets[1] == 0 {
+			state = "new"
+		}
+	}
+	b = r.appendEVEWhole(b, state, eveReason(e.Why), e.Alerted)
+	b = append(b, `,"community_id":"`...)
+	b = AppendCommunityID(b, r.Seed, r.Key)
+	b = append(b, `","nepco":{`...)
+	if e.Label != "" {
+		b = append(b, `"label":`...)
+		b = append(appendString(b, e.Label), ',')
+	}
+	b = append(b, `"decided":`...)
+	b = appendString(b, r.Reason.String())
+	b = r.appendTunnel(b)
+	return append(b, "}}"...)
+}
+
+// appendEVEWhole begins a "flow" event, up to the end of its object "flow".
+func (r *Record) appendEVEWhole(b []byte, state, reason string, alerted bool) []byte {
 	event := len(b)
 	b = r.appendEVEHead(b, "flow")
 	last := b[event+len(eveStart):][:len(eveTime)] // the event's time
@@ -25,13 +67,12 @@ func (r *Record) AppendEVE(b []byte) []byte {
 	b = append(b, `,"age":`...)
 	b = strconv.AppendInt(b, max(0, r.Last/1e9-r.First/1e9), 10)
 	b = append(b, `,"state":`...)
-	b = appendString(b, r.state())
+	b = appendString(b, state)
 	b = append(b, `,"reason":`...)
-	b = appendString(b, r.eveReason())
+	b = appendString(b, reason)
 	b = append(b, `,"alerted":`...)
 	b = strconv.AppendBool(b, alerted)
-	b = append(b, '}')
-	return append(r.appendEVENepco(b), '}')
+	return append(b, '}')
 }
 
 // What our alerts have in common. Generator 1 is that of rules; signature ids are the
@@ -133,8 +174,8 @@ func (r *Record) state() string {
 	return "new"
 }
 
-func (r *Record) eveReason() string {
-	switch r.Reason {
+func eveReason(why flow.Reason) string {
+	switch why {
 	case flow.ReasonIdle, flow.ReasonClosed, flow.ReasonActive, flow.ReasonQuiet:
 		return "timeout"
 	case flow.ReasonEnd:

@@ -37,6 +37,8 @@ type Record struct {
 	// Seed is that of the Community ID: networks that use the same addresses have
 	// different ones.
 	Seed uint16
+	// Totals: an event of the flow's end will follow (AppendEVEEnd), so that of the verdict is none of type "flow".
+	Totals bool
 	// Source is what the verdict came of; nil leaves it out.
 	Source *Source
 	// Verdicts are one per output of the model that makes some.
