@@ -1,0 +1,146 @@
+package verdict
+
+import (
+	"bytes"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"nepcoc/internal/fieldtable"
+	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/flow"
+)
+
+// everything are records that have, together, all that can be written, each with and without it.
+func everything(t *testing.T) (list []*Record) {
+	one := Verdict{Output: "o", Label: "TLS", Class: 1, Score: 0.5, Margin: 0.25, Alert: true, AlertID: 7}
+	unknown := one
+	unknown.Unknown = true
+	multi := Verdict{Output: "m", Multi: true, Given: []Given{{Label: "a", Class: 3, Score: 0.5, Alert: true, AlertID: 9}}}
+	none := Verdict{Output: "n", Multi: true}
+	for _, verdicts := range [][]Verdict{{one}, {unknown}, {multi}, {one, unknown, multi, none}, {none}} {
+		for i := range 6 {
+			r := record(t)
+			r.Verdicts = slices.Clone(verdicts)
+			if i%2 == 1 {
+				r.Key = key(t, 17, "[2001:db8::1]:5", "[2001:db8::2]:4")
+				r.VLAN = [2]uint16{7, uint16(i) / 2}
+				r.Level, r.Key.Tunnel = 1, uint32(i)
+			}
+			r.Source = NewSource("", "abc", "")
+			if i > 2 {
+				r.Source, r.Latency = NewSource("b", "abc", "v"), time.Microsecond
+				for k := range r.Verdicts {
+					r.Verdicts[k].Logits, r.Verdicts[k].Scaled = []int32{1, -2}, []float64{0.5, 1}
+				}
+			}
+			if i == 4 {
+				r.Marks = flow.Incomplete | flow.Anomaly | flow.MarkInsufficient
+			}
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// docs/verdicts.md has every field that is written, of its type, where it says and when; and none that isn't.
+func TestFields(t *testing.T) {
+	doc := filepath.Join(testfiles.Root(t), "docs", "verdicts.md")
+	table := fieldtable.Read(t, doc)
+	lines := map[string][][]byte{}
+	eve := func(r *Record, label string) {
+		for line := range bytes.Lines(r.AppendEVE(nil)) {
+			kind := regexp.MustCompile(`"event_type":"(\w+)"`).FindSubmatch(line)
+			lines[string(kind[1])] = append(lines[string(kind[1])], line)
+		}
+		lines["end"] = append(lines["end"], r.AppendEVEEnd(nil, &End{Label: label, Alerted: label == ""}))
+	}
+	for i, r := range everything(t) {
+		lines["json"] = append(lines["json"], r.AppendJSON(nil))
+		for k := range r.Verdicts {
+			r.Verdicts[k].Logits, r.Verdicts[k].Scaled = nil, nil // the agent writes none
+		}
+		eve(r, []string{"", "TLS"}[i%2])
+		r.Totals = true
+		eve(r, "TLS")
+	}
+	for _, kind := range []string{"flow", "alert", "nepco", "end", "json"} {
+		fieldtable.Check(t, table, kind, kind != "json", lines[kind])
+	}
+
+	// The names of reasons and marks.
+	text, err := os.ReadFile(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := func(path string) string {
+		m := regexp.MustCompile("(?m)^\\| `" + regexp.QuoteMeta(path) + "` .*").Find(text)
+		return string(m)[len(path):]
+	}
+	var reasons []string
+	for r := range flow.NumReasons {
+		reasons = append(reasons, r.String())
+	}
+	for path, want := range map[string][]string{"nepco.decided": reasons, "nepco.incomplete[]": flow.Incomplete.Names(), "nepco.anomaly[]": flow.Anomaly.Names()} {
+		_, what, _ := strings.Cut(row(path), "` |")
+		var got []string
+		for _, m := range regexp.MustCompile("`(\\w+)`").FindAllStringSubmatch(what, -1) {
+			got = append(got, m[1])
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: the document names %v, there are %v", path, got, want)
+		}
+	}
+}
+
+// The records of TestFields write whatever the code has a name for: no field stands in a branch that they don't take.
+func TestFieldsAreAll(t *testing.T) {
+	var written []byte
+	for _, r := range everything(t) {
+		written = r.AppendEVEEnd(r.AppendEVE(r.AppendJSON(written)), &End{Label: "x"})
+	}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := regexp.MustCompile(`"(\w+)":`)
+	n := 0
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(f, func(x ast.Node) bool {
+			lit, ok := x.(*ast.BasicLit)
+			if !ok || lit.Kind != token.STRING {
+				return true
+			}
+			s, err := strconv.Unquote(lit.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range name.FindAllString(s, -1) {
+				if n++; !bytes.Contains(written, []byte(m)) {
+					t.Errorf("%s: no record writes %s", file, m)
+				}
+			}
+			return true
+		})
+	}
+	if n < 40 {
+		t.Errorf("%d names found", n)
+	}
+}
