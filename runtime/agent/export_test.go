@@ -30,3 +30,6 @@ func OutputProblem(set func(Clock)) func(now time.Duration) string {
 		return o.problem(DefaultHealth.Window)
 	}
 }
+
+// MetricNames are the names of all metrics.
+func MetricNames() []string { return metricNames }

@@ -15,7 +15,11 @@ import (
 // packet path knows nothing of Prometheus.
 type collector struct{ a *Agent }
 
+// metricNames are those of all descriptions: each is in docs/metrics.md.
+var metricNames []string
+
 func desc(name, help string, labels ...string) *prometheus.Desc {
+	metricNames = append(metricNames, "nepcod_"+name)
 	return prometheus.NewDesc("nepcod_"+name, help, labels, nil)
 }
 
@@ -33,6 +37,7 @@ var (
 	descLabels   = desc("verdicts_total", "Verdicts by output of the model and label, each label of several by itself; unknown ones are counted apart.", "output", "label")
 	descUnknown  = desc("verdicts_unknown_total", "Verdicts whose score was below the threshold.", "output")
 	descNone     = desc("verdicts_without_label_total", "Verdicts of an output that gives any number of labels, and gave none.", "output")
+	descMarks    = desc("marks_total", "Flows with a verdict that has a mark, by mark.", "mark")
 	descAlerts   = desc("alerts_total", "Alert events raised.")
 	descLost     = desc("flows_without_verdict_total", "Flows left without a verdict: abandoned at the end of a drain, or failed.", "why")
 	descRecords  = desc("records_total", "Records for the output, by what became of them.", "fate")
@@ -127,6 +132,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		default:
 			count(descLabels, n, l.Output, l.Label)
 		}
+	}
+	for mark, n := range r.Marked {
+		count(descMarks, n, mark)
 	}
 	count(descAlerts, r.Alerts)
 	count(descLost, r.Abandoned, "abandoned")

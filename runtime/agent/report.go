@@ -33,6 +33,8 @@ type Report struct {
 	Verdicts, Named, Unknown, None uint64
 	Labels                         map[OutputLabel]uint64
 	Alerts                         uint64
+	// Marked are the records with each mark, by its name.
+	Marked map[string]uint64
 	// Records are the flows whose verdicts are to be written. Written were taken by the sink, OutputDropped found its queue
 	// full, OutputFailed were refused by it, OutputTooLarge don't fit into a datagram; Waiting are on their
 	// way, after Run in a sink that takes nothing.
@@ -55,7 +57,7 @@ type Report struct {
 // Report adds up what has been published so far.
 func (a *Agent) Report() *Report {
 	r := &Report{
-		Labels: map[OutputLabel]uint64{}, Written: a.out.written.Load(), OutputFailed: a.out.failed.Load(), OutputTooLarge: a.out.tooLarge.Load(),
+		Labels: map[OutputLabel]uint64{}, Marked: map[string]uint64{}, Written: a.out.written.Load(), OutputFailed: a.out.failed.Load(), OutputTooLarge: a.out.tooLarge.Load(),
 		OutputBytes: a.out.bytes.Load(), Swaps: a.swaps.Load(), SwapsRefused: a.refused.Load(),
 		chunks: len(a.out.queue),
 	}
@@ -81,6 +83,7 @@ func (a *Agent) Report() *Report {
 		}
 	}
 	model := a.Model()
+	const all = flow.Incomplete | flow.Anomaly | flow.MarkInsufficient // without a gap
 	for _, w := range a.workers {
 		r.batches += len(w.in)
 		w.mu.Lock()
@@ -105,6 +108,9 @@ func (a *Agent) Report() *Report {
 		r.Abandoned += c.abandoned
 		r.Failed += c.failed
 		r.Alerts += c.alerts
+		for i := range all.Count() {
+			r.Marked[all.Name(i)] += c.marks[i]
+		}
 		r.Records += c.records
 		r.Ends += c.ends
 		r.NoEnds += c.noEnds

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -23,6 +24,11 @@ func TestTotals(t *testing.T) {
 		Sources: []capture.Source{mem}, Model: m, Lossless: true, Workers: 2, Format: agent.Formats["eve"], Totals: true,
 		Alerts: m.Bundle.Manifest.Outputs[0].Labels[:2],
 	})
+	type nepco struct {
+		Label, Decided      string
+		Incomplete, Anomaly []string
+		Insufficient        bool
+	}
 	type event struct {
 		Type   string `json:"event_type"`
 		ID     uint64 `json:"flow_id"`
@@ -39,10 +45,10 @@ func TestTotals(t *testing.T) {
 			Alerted *bool
 		}
 		ComID string `json:"community_id"`
-		Nepco struct{ Label, Decided string }
+		Nepco nepco
 	}
 	verdicts, ends, alerts := map[uint64]event{}, map[uint64]event{}, map[uint64]bool{}
-	states := map[string]int{}
+	states, marked := map[string]int{}, map[string]uint64{}
 	var packets, bytes, early uint64
 	for _, l := range got {
 		var e event
@@ -54,6 +60,12 @@ func TestTotals(t *testing.T) {
 			alerts[e.ID] = true
 		case "nepco":
 			verdicts[e.ID] = e
+			for _, m := range slices.Concat(e.Nepco.Incomplete, e.Nepco.Anomaly) {
+				marked[m]++
+			}
+			if e.Nepco.Insufficient {
+				marked["insufficient"]++
+			}
 			early += e.Flow.PS + e.Flow.PC
 		case "flow":
 			ends[e.ID] = e
@@ -70,10 +82,18 @@ func TestTotals(t *testing.T) {
 	}
 	for id, v := range verdicts {
 		e := ends[id]
-		if e.Source != v.Source || e.ComID != v.ComID || e.Flow.Start != v.Flow.Start || e.Nepco != v.Nepco || v.Nepco.Label == "" ||
+		if e.Source != v.Source || e.ComID != v.ComID || e.Flow.Start != v.Flow.Start || e.Nepco.Label != v.Nepco.Label || e.Nepco.Decided != v.Nepco.Decided || v.Nepco.Label == "" ||
 			e.Flow.PS < v.Flow.PS || e.Flow.Alerted == nil || *e.Flow.Alerted != alerts[id] || e.Flow.End == "" || v.Flow.End != "" || e.Flow.Reason == "" {
 			t.Errorf("%+v ends as %+v", v, e)
 		}
+	}
+	for mark, n := range r.Marked {
+		if n != marked[mark] {
+			t.Errorf("%d flows are marked %s, counted are %d", marked[mark], mark, n)
+		}
+	}
+	if len(marked) == 0 {
+		t.Error("no flow has a mark")
 	}
 	// Of this capture no 5-tuple has two connections.
 	closed := map[flow.Key]bool{}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"math/bits"
 	"slices"
 	"strconv"
 	"sync"
@@ -83,10 +84,11 @@ type workerCounts struct {
 	failed    uint64 // flows that the engine refused
 	labels    []labelCount
 	alerts    uint64
-	records   uint64 // flows whose verdicts are to be written
-	ends      uint64 // flows whose ends are
-	noEnds    uint64 // flows that ended without a verdict, or when time was over
-	lost      uint64 // lines dropped because the output was behind
+	marks     [16]uint64 // flows by mark, in the order of bits
+	records   uint64     // flows whose verdicts are to be written
+	ends      uint64     // flows whose ends are
+	noEnds    uint64     // flows that ended without a verdict, or when time was over
+	lost      uint64     // lines dropped because the output was behind
 }
 
 // OutputLabel is a label of one of a model's outputs. Special are verdicts that name none.
@@ -416,6 +418,9 @@ func (w *worker) latency(f *flow.Flow, end time.Time) time.Duration {
 
 // emit turns the record into its lines.
 func (w *worker) emit() {
+	for m := w.rec.Marks; m != 0; m &= m - 1 {
+		w.own.marks[bits.TrailingZeros16(uint16(m))]++
+	}
 	w.own.records++
 	w.own.alerts += uint64(w.rec.Alerts())
 	w.line(func(b []byte) []byte { return w.a.opt.Format(&w.rec, b) })
