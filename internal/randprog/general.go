@@ -200,6 +200,47 @@ func (g *gen) flatten(in int) int {
 	return g.step(bundle.Step{Op: bundle.OpFlatten, In: []int{in}, Out: g.value(x.DType, 1, x.Rows*x.Cols, g.p.Length, g.p.Length)})
 }
 
+func (g *gen) transpose(in int) int {
+	x := g.p.Values[in]
+	return g.step(bundle.Step{Op: bundle.OpTranspose, In: []int{in}, Out: g.value(x.DType, x.Cols, x.Rows, g.p.Length, g.p.Length)})
+}
+
+// regroup adds a change of shape to any number of rows that divides the elements.
+func (g *gen) regroup(in int) int {
+	x := g.p.Values[in]
+	var fits []int
+	for rows := 1; rows <= min(x.Rows*x.Cols, 400); rows++ {
+		if x.Rows*x.Cols%rows == 0 {
+			fits = append(fits, rows)
+		}
+	}
+	rows := g.choose(fits...)
+	return g.step(bundle.Step{Op: bundle.OpRegroup, In: []int{in}, Out: g.value(x.DType, rows, x.Rows*x.Cols/rows, g.p.Length, g.p.Length)})
+}
+
+// gather takes positions in any order, some of them padding.
+func (g *gen) gather(in int) int {
+	x := g.p.Values[in]
+	k, rows := &bundle.Gather{Pad: -1}, g.between(1, min(2*x.Rows, 200))
+	k.Index = g.tensor(bundle.I32, func(int) int { return g.between(-1, x.Rows-1) }, rows)
+	if g.coin(2) {
+		k.Pad = g.tensor(bundle.I16, g.uniform(x.DType), x.Cols)
+	}
+	return g.step(bundle.Step{Op: bundle.OpGather, In: []int{in}, Out: g.value(x.DType, rows, x.Cols, g.p.Length, g.p.Length), Gather: k})
+}
+
+// constant adds a value of the shape of another, or of one of its rows or columns.
+func (g *gen) constant(like int) int {
+	d, x := g.choose8or16(), g.p.Values[like]
+	switch g.IntN(4) {
+	case 0:
+		x.Rows = 1
+	case 1:
+		x.Cols = 1
+	}
+	return g.step(bundle.Step{Op: bundle.OpConstant, Out: g.value(d, x.Rows, x.Cols, 0, 0), Constant: &bundle.Constant{Data: g.tensor(d, g.uniform(d), x.Rows, x.Cols)}})
+}
+
 // pool adds a reduction of a sequence; the program's receptive field grows to
 // cover what is pooled over the valid prefix.
 func (g *gen) pool(in int) int {

@@ -191,6 +191,10 @@ func (g *gen) sequenceOps() []func() {
 		func() { g.concat(any()) },
 		func() { g.slice(any()) },
 		func() { g.conv(g.narrowed(any())) },
+		func() { g.transpose(any()) },
+		func() { g.regroup(any()) },
+		func() { g.gather(any()) },
+		func() { g.constant(any()) },
 	}
 	for range 5 { // what the published model is made of
 		ops = append(ops, func() { g.gated(g.bytes(seq())) })

@@ -114,10 +114,14 @@ type Step struct {
 	LayerNorm  *LayerNorm  `json:"layer_norm,omitempty"`
 	Concat     *Concat     `json:"concat,omitempty"`
 	Slice      *Slice      `json:"slice,omitempty"`
+	Gather     *Gather     `json:"gather,omitempty"`
+	Constant   *Constant   `json:"constant,omitempty"`
 }
 
-// The operators. OpFlatten needs no parameters: [rows,cols] -> [1,rows*cols],
-// row-major (time-major), a mere change of shape.
+// The operators. Three need no parameters. OpFlatten and OpRegroup are mere changes of shape,
+// row-major (time-major): [rows,cols] -> [1,rows*cols], and to any shape of as many elements.
+// OpTranspose is [rows,cols] -> [cols,rows]: what normalises or multiplies channels then does so with
+// positions.
 const (
 	OpTokenTable = "token_table"
 	OpGatedConv  = "gated_conv"
@@ -131,6 +135,10 @@ const (
 	OpConcat     = "concat"
 	OpSlice      = "slice"
 	OpFlatten    = "flatten"
+	OpTranspose  = "transpose"
+	OpRegroup    = "regroup"
+	OpGather     = "gather"
+	OpConstant   = "constant"
 )
 
 // TokenTable looks each token up: out[t] = Table[token[t]]. In is empty: the
@@ -304,6 +312,18 @@ type Slice struct {
 	Axis  int `json:"axis"`
 	Start int `json:"start"`
 	Step  int `json:"step"`
+}
+
+// Gather takes any positions in any order: row i of the output is row Index[i] of the input, or Pad
+// where Index[i] is -1. With a regroup after it, windows over two axes are rows of it.
+type Gather struct {
+	Index int `json:"index"` // i32 [rows of the output]
+	Pad   int `json:"pad"`   // i16 [Cin], or -1 for zeros
+}
+
+// Constant is a value that is the same for every input: say a table of what is added at each position.
+type Constant struct {
+	Data int `json:"data"` // i8 or i16 [rows,cols]
 }
 
 // Plan is the tile pass's decision for the bundle's target. It changes speed,

@@ -147,6 +147,10 @@ var rules = map[string]rule{
 	OpConcat:     {1, MaxValues, func(s *Step) bool { return s.Concat != nil }, (*checker).concat},
 	OpSlice:      {1, 1, func(s *Step) bool { return s.Slice != nil }, (*checker).slice},
 	OpFlatten:    {1, 1, nil, (*checker).flatten},
+	OpTranspose:  {1, 1, nil, (*checker).transpose},
+	OpRegroup:    {1, 1, nil, (*checker).regroup},
+	OpGather:     {1, 1, func(s *Step) bool { return s.Gather != nil }, (*checker).gather},
+	OpConstant:   {0, 0, func(s *Step) bool { return s.Constant != nil }, (*checker).constant},
 }
 
 // step checks one step and records what it says about its output.

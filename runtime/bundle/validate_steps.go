@@ -445,3 +445,56 @@ func (c *checker) flatten(s *Step) error {
 	c.everything(s)
 	return c.shape(s, in.DType, 1, in.Rows*in.Cols)
 }
+
+func (c *checker) transpose(s *Step) error {
+	in := c.in(s, 0)
+	c.values[s.Out].span = []span{c.spanOf(s.In[0])}
+	c.everything(s)
+	return c.shape(s, in.DType, in.Cols, in.Rows)
+}
+
+func (c *checker) regroup(s *Step) error {
+	in, out := c.in(s, 0), c.out(s)
+	if in.Rows*in.Cols != out.Rows*out.Cols {
+		return fmt.Errorf("output %q is [%d,%d], which has other than the %d elements of [%d,%d]", out.Name, out.Rows, out.Cols, in.Rows*in.Cols, in.Rows, in.Cols)
+	}
+	c.values[s.Out].span = []span{c.spanOf(s.In[0])}
+	c.everything(s)
+	return c.shape(s, in.DType, out.Rows, out.Cols)
+}
+
+func (c *checker) gather(s *Step) error {
+	k, in, out := s.Gather, c.in(s, 0), c.out(s)
+	index, err := c.tensor("index", k.Index, []int{out.Rows}, I32)
+	if err != nil {
+		return err
+	}
+	if err := entriesWithin("index", index, span{-1, int64(in.Rows) - 1}); err != nil {
+		return err
+	}
+	x := c.values[s.In[0]].span
+	pads := func(int) span { return span{} }
+	if k.Pad != -1 {
+		pad, err := c.tensor("pad", k.Pad, []int{in.Cols}, I16)
+		if err != nil {
+			return err
+		}
+		if err := entriesWithin("pad", pad, typeSpan(in.DType)); err != nil {
+			return err
+		}
+		pads = func(i int) span { p := int64(pad.At(i)); return span{p, p} }
+	}
+	c.values[s.Out].span = c.perChannel(in.Cols, func(i int) span { return x[i%len(x)].hull(pads(i)) })
+	c.everything(s)
+	return c.shape(s, in.DType, out.Rows, in.Cols)
+}
+
+func (c *checker) constant(s *Step) error {
+	out := c.out(s)
+	t, err := c.tensor("data", s.Constant.Data, []int{out.Rows, out.Cols}, I8, I16)
+	if err != nil {
+		return err
+	}
+	c.values[s.Out].span = []span{tableSpan(t, 0, t.Len())}
+	return c.shape(s, t.DType, out.Rows, out.Cols)
+}

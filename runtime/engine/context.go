@@ -71,6 +71,9 @@ func (e *Engine) NewContext() *Context {
 		}
 		if at := l.place[rowForm][v]; at != nil {
 			start, count := unsafe.Pointer(&arena[at.offset]), val.Rows*val.Cols
+			if at.constant {
+				start = e.constants[at.value]
+			}
 			switch val.DType {
 			case bundle.I8:
 				c.i8[v] = unsafe.Slice((*int8)(start), count)

@@ -19,6 +19,7 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"unsafe"
 
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/cpu"
@@ -51,6 +52,7 @@ type Engine struct {
 	convs               []*conv.Layer
 	needs               []func(rows int, need []int) // by step
 	stream              *streamPlan                  // nil: streams buffer their tokens
+	constants           []unsafe.Pointer             // by value: the data of a constant, nobody writes to them
 }
 
 // op is one step bound: it computes the wanted rows of a value from those of others.
@@ -72,11 +74,15 @@ func Bind(p *bundle.Program, o Options) (*Engine, error) {
 	}
 	e := arrange(fold(p, path, false), path)
 	p = e.p
+	e.constants = make([]unsafe.Pointer, len(p.Values))
 	for _, v := range p.Values {
 		e.cols = max(e.cols, rescale.Pad(v.Cols), chunk)
 	}
 	for i := range p.Steps {
 		s := &p.Steps[i]
+		if s.Op == bundle.OpConstant {
+			e.constants[s.Out] = elements(&p.Tensors[s.Constant.Data])
+		}
 		run, err := binders[s.Op](e, s)
 		if err != nil {
 			return nil, fmt.Errorf("step %d (%s %q): %w", i, s.Op, s.Name, err)
@@ -194,7 +200,11 @@ func init() {
 		bundle.OpLayerNorm:  bindLayerNorm,
 		bundle.OpConcat:     bindConcat,
 		bundle.OpSlice:      bindSlice,
-		bundle.OpFlatten:    bindFlatten,
+		bundle.OpFlatten:    bindReshaped,
+		bundle.OpRegroup:    bindReshaped,
+		bundle.OpTranspose:  bindTranspose,
+		bundle.OpGather:     bindGather,
+		bundle.OpConstant:   bindReshaped,
 	}
 }
 

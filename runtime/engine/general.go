@@ -8,6 +8,7 @@ import (
 	"nepcoc/runtime/internal/kernels/layernorm"
 	"nepcoc/runtime/internal/kernels/lut"
 	"nepcoc/runtime/internal/kernels/rescale"
+	"nepcoc/runtime/internal/kernels/transpose"
 )
 
 // The general steps, on time-major rows.
@@ -202,10 +203,43 @@ func bindSlice(e *Engine, s *bundle.Step) (func(*Context), error) {
 	}), nil
 }
 
-// bindFlatten has nothing to do: the output lies where the input does.
-func bindFlatten(e *Engine, s *bundle.Step) (func(*Context), error) {
+// bindReshaped has nothing to do: the output lies where the input does, a constant in the bundle.
+func bindReshaped(e *Engine, s *bundle.Step) (func(*Context), error) {
 	if e.lay.place[planeForm][s.Out] == nil {
 		return nil, nil
 	}
 	return alsoPlane(e, s.Out, func(*Context) {}), nil
+}
+
+func bindTranspose(e *Engine, s *bundle.Step) (func(*Context), error) {
+	in, out := s.In[0], s.Out
+	rows, cols := e.p.Values[in].Rows, e.p.Values[in].Cols
+	return alsoPlane(e, out, func(c *Context) {
+		switch {
+		case c.i8[out] != nil:
+			transpose.Run(e.path, c.i8[out], c.i8[in], rows, cols)
+		case c.i16[out] != nil:
+			transpose.Run(e.path, c.i16[out], c.i16[in], rows, cols)
+		default:
+			transpose.Run(e.path, c.i32[out], c.i32[in], rows, cols)
+		}
+	}), nil
+}
+
+func bindGather(e *Engine, s *bundle.Step) (func(*Context), error) {
+	k, in, out := s.Gather, s.In[0], s.Out
+	cols := e.p.Values[out].Cols
+	index, pad := words(&e.p.Tensors[k.Index]), make([]int32, cols)
+	if k.Pad >= 0 {
+		pad = words(&e.p.Tensors[k.Pad])
+	}
+	return alsoPlane(e, out, func(c *Context) {
+		for t, from := range index[:c.need[out]] {
+			if from >= 0 {
+				c.copyPart(out, t*cols, in, int(from)*cols, cols)
+			} else {
+				c.store(out, t, 0, pad)
+			}
+		}
+	}), nil
 }

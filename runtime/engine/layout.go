@@ -35,7 +35,8 @@ type place struct {
 	value        int
 	form         form
 	offset, size int
-	first, last  int // steps between which it is in use
+	first, last  int  // steps between which it is in use
+	constant     bool // not in the arena: the program's own data
 }
 
 // native is the form in which the producer of value v leaves it.
@@ -100,9 +101,11 @@ func newLayout(p *bundle.Program, path cpu.Path, pooled []bool) *layout {
 				l.place[f][v] = at
 				continue
 			}
-			at := &place{value: v, form: f, first: i, last: last[v]}
+			at := &place{value: v, form: f, first: i, last: last[v], constant: f == rowForm && s.Op == bundle.OpConstant}
 			l.place[f][v] = at
-			l.all = append(l.all, at)
+			if !at.constant {
+				l.all = append(l.all, at)
+			}
 		}
 	}
 	return l
@@ -127,7 +130,7 @@ func (l *layout) settle(p *bundle.Program, s *streamPlan) {
 // shared is the place of an input that the output of step i can take over.
 func (l *layout) shared(s *bundle.Step, f form, i int) *place {
 	switch {
-	case s.Op == bundle.OpFlatten && f == rowForm:
+	case (s.Op == bundle.OpFlatten || s.Op == bundle.OpRegroup) && f == rowForm:
 		return l.place[rowForm][s.In[0]]
 	case s.Op == bundle.OpGatedConv && f == planeForm && len(s.In) == 2 && s.In[0] != s.In[1]:
 		// The residual, if this is the end of it: a block is read before it is written.

@@ -15,7 +15,7 @@ func needOf(p *bundle.Program, s *bundle.Step) func(rows int, need []int) {
 		return func(rows int, need []int) { raise(need, 0, (rows-1)*stride-padLeft+reach) }
 	}
 	switch s.Op {
-	case bundle.OpTokenTable:
+	case bundle.OpTokenTable, bundle.OpConstant:
 		return func(int, []int) {}
 	case bundle.OpGatedConv:
 		return func(rows int, need []int) {
@@ -41,7 +41,19 @@ func needOf(p *bundle.Program, s *bundle.Step) func(rows int, need []int) {
 			}
 			raise(need, 0, rows)
 		}
-	case bundle.OpFlatten:
+	case bundle.OpRegroup:
+		out, in := p.Values[s.Out].Cols, p.Values[s.In[0]].Cols
+		return func(rows int, need []int) { raise(need, 0, (rows*out+in-1)/in) }
+	case bundle.OpGather:
+		// Of each number of rows wanted, the last row that they take.
+		index := words(&p.Tensors[s.Gather.Index])
+		last, top := make([]int, len(index)), 0
+		for i, from := range index {
+			top = max(top, int(from)+1)
+			last[i] = top
+		}
+		return func(rows int, need []int) { raise(need, 0, last[rows-1]) }
+	case bundle.OpFlatten, bundle.OpTranspose:
 		return func(_ int, need []int) { raise(need, 0, p.Values[s.In[0]].Rows) }
 	case bundle.OpConcat:
 		return func(rows int, need []int) {

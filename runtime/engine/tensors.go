@@ -26,3 +26,11 @@ func words(t *bundle.Tensor) []int32 {
 	}
 	return v
 }
+
+// elements is where the elements of an i8 or i16 tensor lie, in place where they are bytes.
+func elements(t *bundle.Tensor) unsafe.Pointer {
+	if t.DType == bundle.I8 {
+		return unsafe.Pointer(&bytesOf(t)[0])
+	}
+	return unsafe.Pointer(&shorts(t)[0])
+}

@@ -130,3 +130,35 @@ func slice(p program, s *bundle.Step) step {
 func flatten(_ program, s *bundle.Step) step {
 	return func(r *state, out []int32) { copy(out, r.vals[s.In[0]]) }
 }
+
+func transpose(p program, s *bundle.Step) step {
+	o := p.out(s)
+	return func(r *state, out []int32) {
+		for i := range out {
+			t, c := i/o.Cols, i%o.Cols
+			out[i] = r.vals[s.In[0]][c*o.Rows+t]
+		}
+	}
+}
+
+func gather(p program, s *bundle.Step) step {
+	k, cols := s.Gather, p.out(s).Cols
+	index, pad := p.ints(k.Index), make([]int32, cols)
+	if k.Pad >= 0 {
+		pad = p.ints(k.Pad)
+	}
+	return func(r *state, out []int32) {
+		for i := range out {
+			if from := int(index[i/cols]); from >= 0 {
+				out[i] = r.vals[s.In[0]][from*cols+i%cols]
+			} else {
+				out[i] = pad[i%cols]
+			}
+		}
+	}
+}
+
+func constant(p program, s *bundle.Step) step {
+	data := p.ints(s.Constant.Data)
+	return func(_ *state, out []int32) { copy(out, data) }
+}

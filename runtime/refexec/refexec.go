@@ -89,6 +89,10 @@ var builders = map[string]func(program, *bundle.Step) step{
 	bundle.OpConcat:     concat,
 	bundle.OpSlice:      slice,
 	bundle.OpFlatten:    flatten,
+	bundle.OpTranspose:  transpose,
+	bundle.OpRegroup:    flatten,
+	bundle.OpGather:     gather,
+	bundle.OpConstant:   constant,
 }
 
 // program adds typed access to a program's values and tensors.
