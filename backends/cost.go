@@ -78,7 +78,11 @@ func Estimate(p *bundle.Program, t *Target, n int) []StepCost {
 		case bundle.OpPool:
 			in := p.Values[s.In[0]]
 			c.Cycles += float64(float64(active(in.Rows)*int64(in.Cols)) * t.Cost.Element / 8)
-		case bundle.OpFlatten:
+		case bundle.OpTranspose, bundle.OpGather: // moves
+			c.Cycles += float64(float64(elems) * t.Cost.Lookup)
+		case bundle.OpConstant: // read where it lies
+			weights(s.Constant.Data)
+		case bundle.OpFlatten, bundle.OpRegroup:
 		default:
 			c.Cycles += float64(float64(elems) * t.Cost.Element)
 		}

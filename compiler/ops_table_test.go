@@ -85,6 +85,15 @@ func linear(out, in int) func(*m.Model, string) string {
 	}
 }
 
+// normByHand is LayerNorm over an axis of x [1,8,length], without scale and shift.
+func normByHand(axis int) func(*m.Model, string) string {
+	return func(g *m.Model, x string) string {
+		d := g.Op("Sub", nil, x, g.Reduce("ReduceMean", x, 1, axis))
+		v := g.Reduce("ReduceMean", g.Op("Mul", nil, d, d), 1, axis)
+		return g.Op("Div", nil, d, g.Op("Sqrt", nil, g.Op("Add", nil, v, g.Scalar(1e-5))))
+	}
+}
+
 // layerNormByHand is LayerNorm over channels as exporters before opset 17 write it.
 func layerNormByHand(g *m.Model, x string) string {
 	x = g.Op("Transpose", attrs{"perm": []int{0, 2, 1}}, x)
@@ -169,16 +178,43 @@ var opCases = []opCase{
 	}},
 	{name: "InstanceNormalization", build: func(g *m.Model, x string) string {
 		return g.Op("InstanceNormalization", nil, x, g.Uniform(0.5, 1.5, 8), g.Random(8))
-	}, refused: []string{"statistics over all positions", "BatchNorm"}},
+	}},
 	{name: "GroupNormalization", from: 21, build: func(g *m.Model, x string) string {
 		return g.Op("GroupNormalization", attrs{"num_groups": 2}, x, g.Uniform(0.5, 1.5, 8), g.Random(8))
-	}, refused: []string{"statistics over all positions", "BatchNorm"}},
+	}},
 	{name: "GroupNormalization as PyTorch writes it", build: func(g *m.Model, x string) string {
 		y := g.Op("Reshape", nil, x, g.Ints(0, 2, -1))
 		y = g.Op("InstanceNormalization", nil, y, g.Const(m.Tensor{Dims: []int{2}, Data: []float32{1, 1}}), g.Const(m.Tensor{Dims: []int{2}, Data: []float32{0, 0}}))
 		y = g.Op("Reshape", nil, y, g.Op("Shape", nil, x))
 		return g.Op("Add", nil, g.Op("Mul", nil, y, g.Uniform(0.5, 1.5, 8, 1)), g.Random(8, 1))
-	}, refused: []string{"statistics over all positions", "BatchNorm"}},
+	}},
+	{name: "GroupNormalization, scale per group", from: 18, to: 20, build: func(g *m.Model, x string) string {
+		return g.Op("GroupNormalization", attrs{"num_groups": 4}, x, g.Uniform(0.5, 1.5, 4), g.Random(4))
+	}},
+	{name: "LayerNormalization over positions", from: 17, build: func(g *m.Model, x string) string {
+		return g.Op("LayerNormalization", attrs{"axis": -1}, x, g.Uniform(0.5, 1.5, opLength), g.RandomScaled(0.3, 0, opLength))
+	}},
+	{name: "LayerNormalization over positions by hand", build: normByHand(2)},
+	{name: "LayerNormalization over positions, then channels", from: 17, build: func(g *m.Model, x string) string {
+		x = g.Op("LayerNormalization", attrs{"axis": -1}, x, g.Uniform(0.5, 1.5, opLength), g.RandomScaled(0.3, 0, opLength))
+		return g.Op("Add", nil, layerNormByHand(g, g.Op("Relu", nil, x)), same3(g, x))
+	}},
+	{name: "LayerNormalization over channels and positions", from: 17, build: func(g *m.Model, x string) string {
+		return same3(g, g.Op("LayerNormalization", attrs{"axis": 1}, x, g.Uniform(0.5, 1.5, 8, opLength), g.RandomScaled(0.3, 0, 8, opLength)))
+	}},
+	{name: "LayerNormalization over blocks of positions", from: 17, build: func(g *m.Model, x string) string {
+		x = g.Op("Reshape", nil, x, g.Ints(1, 8*opLength/6, 6))
+		x = g.Op("LayerNormalization", attrs{"axis": -1}, x, g.Uniform(0.5, 1.5, 6), g.Random(6))
+		return same3(g, g.Op("Reshape", nil, x, g.Ints(1, 8, opLength)))
+	}},
+	{name: "InstanceNormalization of one channel", build: func(g *m.Model, x string) string {
+		x = g.Op("InstanceNormalization", nil, conv(1, 8, 1, nil)(g, x), g.Uniform(0.5, 1.5, 1), g.Random(1))
+		return conv(8, 1, 3, nil)(g, x)
+	}},
+	{name: "GroupNormalization in the head, in groups", from: 21, at: inHead, build: func(g *m.Model, x string) string {
+		x = g.Unsqueeze(x, 2)
+		return g.Squeeze(g.Op("GroupNormalization", attrs{"num_groups": 2}, x, g.Uniform(0.5, 1.5, 8), g.Random(8)), 2)
+	}},
 	{name: "GroupNormalization in the head", from: 21, at: inHead, build: func(g *m.Model, x string) string {
 		x = g.Unsqueeze(x, 2)
 		return g.Squeeze(g.Op("GroupNormalization", attrs{"num_groups": 1}, x, g.Uniform(0.5, 1.5, 8), g.Random(8)), 2)
@@ -226,10 +262,10 @@ var opCases = []opCase{
 	{name: "Reciprocal", build: then(apply("Softplus", nil), with("Add", scalar(0.5)), apply("Reciprocal", nil))},
 	{name: "Add per position", build: func(g *m.Model, x string) string {
 		return g.Op("Add", nil, x, g.RandomScaled(0.5, 0, 1, 8, opLength)) // a position embedding
-	}, refused: []string{"differs from position to position", "position embeddings"}},
+	}},
 	{name: "Mul per position", build: func(g *m.Model, x string) string {
 		return g.Op("Mul", nil, x, g.Uniform(0.1, 1, 1, 1, opLength))
-	}, refused: []string{"differs from position to position"}},
+	}},
 	{name: "Mul per position in the head", at: inSequence, channels: 8 * opLength, build: func(g *m.Model, x string) string {
 		x = g.Op("Flatten", nil, x)
 		return g.Unsqueeze(g.Op("Mul", nil, x, g.Uniform(0.1, 1, 8*opLength)), 2)
@@ -261,7 +297,28 @@ var opCases = []opCase{
 		s := g.Op("GlobalAveragePool", nil, x)
 		s = g.Op("Sigmoid", nil, conv(8, 8, 1, nil)(g, s))
 		return g.Op("Mul", nil, x, s)
-	}, refused: []string{"feeds back into positions", "squeeze-and-excitation"}},
+	}},
+	{name: "squeeze and excitation by the maximum", build: func(g *m.Model, x string) string {
+		s := g.Op("Relu", nil, conv(4, 8, 1, nil)(g, g.Op("GlobalMaxPool", nil, x)))
+		return same3(g, g.Op("Mul", nil, x, g.Op("Sigmoid", nil, conv(8, 4, 1, nil)(g, s))))
+	}},
+	{name: "mean over positions taken off", build: func(g *m.Model, x string) string {
+		return g.Op("Sub", nil, x, g.Reduce("ReduceMean", x, 1, 2))
+	}},
+	{name: "MatMul over positions", build: func(g *m.Model, x string) string {
+		return same3(g, g.Op("MatMul", nil, x, g.Random(opLength, opLength)))
+	}},
+	{name: "mixer", from: 17, build: func(g *m.Model, x string) string {
+		y := g.Op("LayerNormalization", attrs{"axis": -1}, g.Op("Transpose", attrs{"perm": []int{0, 2, 1}}, x), g.Uniform(0.5, 1.5, 8), g.Random(8))
+		y = g.Op("Transpose", attrs{"perm": []int{0, 2, 1}}, y)
+		y = geluByHand(g, g.Op("Add", nil, g.Op("MatMul", nil, y, g.Random(opLength, 16)), g.Random(16)))
+		return g.Op("Add", nil, x, g.Op("MatMul", nil, y, g.Random(16, opLength)))
+	}},
+	{name: "Conv across channels", build: func(g *m.Model, x string) string { // [batch, length, channels] as it is
+		x = g.Op("Transpose", attrs{"perm": []int{0, 2, 1}}, x)
+		x = g.Op("Conv", attrs{"kernel_shape": []int{3}, "pads": []int{1, 1}}, x, g.Random(16, opLength, 3), g.Random(16))
+		return g.Op("Transpose", attrs{"perm": []int{0, 2, 1}}, x)
+	}},
 
 	// Activations.
 	{name: "Relu", build: apply("Relu", nil)},
@@ -330,7 +387,7 @@ var opCases = []opCase{
 	}},
 	{name: "ReduceMax over channels", build: func(g *m.Model, x string) string {
 		return g.Op("Sub", nil, x, g.Reduce("ReduceMax", x, 1, 1))
-	}, refused: []string{"runs over channels"}},
+	}},
 	{name: "mean and max pooling", channels: 16, build: func(g *m.Model, x string) string {
 		return g.Op("Concat", attrs{"axis": 1}, g.Op("GlobalMaxPool", nil, x), g.Op("GlobalAveragePool", nil, x))
 	}},
@@ -342,13 +399,16 @@ var opCases = []opCase{
 	{name: "Concat in the head", at: inHead, channels: 16, build: func(g *m.Model, x string) string {
 		return g.Op("Concat", attrs{"axis": -1}, x, linear(8, 8)(g, x))
 	}},
-	{name: "Concat positions", build: func(g *m.Model, x string) string { return g.Op("Concat", attrs{"axis": 2}, x, same3(g, x)) },
-		refused: []string{"joined along positions"}},
+	{name: "Concat positions", build: func(g *m.Model, x string) string { return g.Op("Concat", attrs{"axis": 2}, x, same3(g, x)) }},
+	{name: "Concat positions, then conv", build: func(g *m.Model, x string) string {
+		return same3(g, g.Op("Concat", attrs{"axis": 2}, x, slice(2, 1, 1000, 3)(g, same3(g, x))))
+	}},
 	{name: "Slice positions", build: slice(2, 3, 20, 1)},
 	{name: "Slice from the end", build: then(same3, slice(2, 0, -4, 1))},
 	{name: "Slice stepped", build: slice(2, 1, 1000, 3)},
 	{name: "Slice channels", channels: 3, build: slice(1, 2, 5, 1)},
-	{name: "Slice reversed", build: slice(2, -1, -1000, -1), refused: []string{"slice forward"}},
+	{name: "Slice reversed", build: then(slice(2, -1, -1000, -1), conv(8, 8, 3, attrs{"pads": []int{2, 0}}))},
+	{name: "Slice reversed channels", build: then(slice(1, -1, -1000, -1), same3)},
 	{name: "Slice last position", build: slice(2, -1, 1000, 1)},
 	{name: "Split gate", channels: 4, build: func(g *m.Model, x string) string {
 		s := g.Split(x, 1, 4, 4)
@@ -418,6 +478,9 @@ var opCases = []opCase{
 	{name: "Gather position", build: func(g *m.Model, x string) string {
 		return g.Unsqueeze(g.Op("Gather", attrs{"axis": 2}, x, g.Int(0)), 2)
 	}},
+	{name: "Gather any positions", build: func(g *m.Model, x string) string {
+		return conv(8, 8, 3, nil)(g, g.Op("Gather", attrs{"axis": 2}, x, g.Ints(3, 3, 0, 17, 5, -1, 4)))
+	}},
 	{name: "Gather channels", channels: 3, build: func(g *m.Model, x string) string {
 		return g.Op("Gather", attrs{"axis": 1}, x, g.Ints(1, 3, 5))
 	}},
@@ -447,11 +510,15 @@ var opCases = []opCase{
 		n := g.Op("Gather", attrs{"axis": 0}, g.Op("Shape", nil, x), g.Int(2))
 		p := g.Op("Cast", attrs{"to": m.F32}, g.Op("Range", nil, g.Int(0), n, g.Int(1)))
 		return g.Op("Add", nil, x, g.Op("Mul", nil, p, g.Scalar(0.05)))
-	}, refused: []string{"differs from position to position"}},
+	}},
+	{name: "Range of a computed length", build: func(g *m.Model, x string) string {
+		n := g.Op("Cast", attrs{"to": m.I64}, g.Reduce("ReduceMax", x, 0, 0, 1, 2))
+		return g.Op("Mul", nil, x, g.Op("Cast", attrs{"to": m.F32}, g.Op("Range", nil, g.Int(0), n, g.Int(1))))
+	}, refused: []string{"not known at compile time"}},
 	{name: "position embedding", build: func(g *m.Model, x string) string {
 		p := g.Op("Gather", nil, g.RandomScaled(0.5, 0, 64, 8), g.Op("Range", nil, g.Int(0), g.Int(opLength), g.Int(1)))
 		return g.Op("Add", nil, x, g.Op("Transpose", attrs{"perm": []int{1, 0}}, p))
-	}, refused: []string{"differs from position to position", "position embeddings"}},
+	}},
 
 	// Ends.
 	{name: "Softmax at the end", at: atEnd, build: apply("Softmax", attrs{"axis": -1})},

@@ -183,3 +183,48 @@ func inferGatedConv(n *Node) ([]Type, error) {
 	}
 	return typed(F32, t, c), nil
 }
+
+func inferCanonicalTranspose(n *Node) ([]Type, error) {
+	err := firstError(wantType(n, 0, f32Only), wantRank(n, 0, 2, 2))
+	x := n.Inputs[0].Type
+	return typed(x.DType, x.dim(1), x.dim(0)), err
+}
+
+// inRows is the type of x with its elements in the rows that attribute rows says.
+func inRows(n *Node) ([]Type, error) {
+	x, rows := n.Inputs[0].Type, n.Int("rows", 0)
+	if rows < 1 || x.Len()%rows != 0 {
+		return nil, fmt.Errorf("%d elements do not fill %d rows", x.Len(), rows)
+	}
+	return typed(x.DType, rows, x.Len()/rows), nil
+}
+
+func inferRegroup(n *Node) ([]Type, error) {
+	if err := firstError(wantType(n, 0, f32Only), wantRank(n, 0, 1, 2)); err != nil {
+		return nil, err
+	}
+	return inRows(n)
+}
+
+// gathered is the type of positions of x in the order of input 1.
+func gathered(n *Node, index DType) ([]Type, error) {
+	x, v := n.Inputs[0].Type, n.Inputs[1]
+	if err := firstError(wantRank(n, 0, 2, 2), wantRank(n, 1, 1, 1)); err != nil {
+		return nil, err
+	}
+	if err := wantConst(n, 1, []DType{index}, v.Type.Shape...); err != nil {
+		return nil, err
+	}
+	ints, _ := v.Const.Ints()
+	if len(ints) == 0 || slices.ContainsFunc(ints, func(p int) bool { return p < -1 || p >= x.Shape[0] }) {
+		return nil, fmt.Errorf("%s names no position, or one outside of %d", opInput(n, 1), x.Shape[0])
+	}
+	return typed(x.DType, len(ints), x.Shape[1]), nil
+}
+
+func inferCanonicalGather(n *Node) ([]Type, error) {
+	if err := wantType(n, 0, f32Only); err != nil {
+		return nil, err
+	}
+	return gathered(n, I64)
+}

@@ -283,3 +283,34 @@ func inferIntOutput(n *Node) ([]Type, error) {
 	}
 	return one(n.Inputs[0].Type), wantConst(n, 1, []DType{I32}, n.Inputs[1].Type.Shape...)
 }
+
+func inferIntTranspose(n *Node) ([]Type, error) {
+	err := firstError(wantType(n, 0, valueTypes), wantRank(n, 0, 2, 2))
+	x := n.Inputs[0].Type
+	return typed(x.DType, x.dim(1), x.dim(0)), err
+}
+
+func inferIntRegroup(n *Node) ([]Type, error) {
+	if err := firstError(wantType(n, 0, valueTypes), wantRank(n, 0, 1, 2)); err != nil {
+		return nil, err
+	}
+	return inRows(n)
+}
+
+func inferIntGather(n *Node) ([]Type, error) {
+	if err := wantType(n, 0, valueTypes); err != nil {
+		return nil, err
+	}
+	out, err := gathered(n, I32)
+	if err != nil {
+		return nil, err
+	}
+	return out, wantConst(n, 2, []DType{I16}, out[0].Shape[1])
+}
+
+func inferIntConstant(n *Node) ([]Type, error) {
+	if err := firstError(wantType(n, 0, narrowTypes), wantRank(n, 0, 2, 2)); err != nil {
+		return nil, err
+	}
+	return one(n.Inputs[0].Type), wantConst(n, 0, narrowTypes, n.Inputs[0].Type.Shape...)
+}

@@ -236,6 +236,19 @@ var steps = map[string]func(*lowerer, *ir.Node, *bundle.Step){
 		s.Op, s.In = bundle.OpSlice, l.ins(n, 1)
 		s.Slice = &bundle.Slice{Axis: n.Int("axis", 0), Start: n.Int("start", 0), Step: n.Int("step", 1)}
 	},
+	"int_transpose": func(l *lowerer, n *ir.Node, s *bundle.Step) {
+		s.Op, s.In = bundle.OpTranspose, l.ins(n, 1)
+	},
+	"int_regroup": func(l *lowerer, n *ir.Node, s *bundle.Step) {
+		s.Op, s.In = bundle.OpRegroup, l.ins(n, 1)
+	},
+	"int_gather": func(l *lowerer, n *ir.Node, s *bundle.Step) {
+		s.Op, s.In = bundle.OpGather, l.ins(n, 1)
+		s.Gather = &bundle.Gather{Index: l.tensor(n.Inputs[1]), Pad: l.tensor(n.Input(2))}
+	},
+	"int_constant": func(l *lowerer, n *ir.Node, s *bundle.Step) {
+		s.Op, s.Constant = bundle.OpConstant, &bundle.Constant{Data: l.tensor(n.Inputs[0])}
+	},
 	"int_flatten": func(l *lowerer, n *ir.Node, s *bundle.Step) {
 		s.Op, s.In = bundle.OpFlatten, l.ins(n, 1)
 	},

@@ -97,9 +97,8 @@ func render() string {
 	}
 	p("")
 	p("Also refused: operators of other domains, weights in a second file, element types float16, bfloat16, uint32, uint64 and strings, a symbolic length, NaN")
-	p("and infinite weights, products of two computed matrices (attention), and anything computed from all positions that meets positions again")
-	p("(squeeze-and-excitation, InstanceNorm, GroupNorm): the positions of a flow must depend on the tokens near them only.")
-	p("Weights that differ from position to position (position embeddings) are refused where positions still exist; after Flatten they are fine.")
+	p("and infinite weights, and products of two computed matrices (attention). What looks at the whole sequence (norms and matrices over positions,")
+	p("squeeze-and-excitation) is compiled; it begins when a flow's last token is there, where layers that look at the tokens near each position run as they come.")
 	p("")
 	p("## From canonical operators to integer steps")
 	p("")

@@ -7,7 +7,7 @@ import (
 )
 
 func init() {
-	register(copyOp, "Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "reshape", "flatten")
+	register(copyOp, "Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "reshape", "flatten", "regroup")
 	register(transpose, "Transpose")
 	register(slice, "Slice", "slice")
 	register(concat, "Concat", "concat")
@@ -21,6 +21,8 @@ func init() {
 	register(constantOfShape, "ConstantOfShape")
 	register(rangeOp, "Range")
 	register(embed, "embed")
+	register(swapAxes, "transpose")
+	register(gatherPositions, "gather")
 }
 
 func copyOp(c *call) error {
@@ -48,6 +50,27 @@ func transpose(c *call) error {
 		strides[i] = in[p]
 	}
 	gatherStrided(c, 0, strides)
+	return nil
+}
+
+// swapAxes makes channels of positions.
+func swapAxes(c *call) error {
+	st := stridesOf(c.in[0].Shape)
+	gatherStrided(c, 0, []int{st[1], st[0]})
+	return nil
+}
+
+// gatherPositions takes positions in the order of input 1, zeros for -1.
+func gatherPositions(c *call) error {
+	x, out, cols := c.in[0].Data.([]float32), c.out[0].Data.([]float32), c.in[0].Shape[1]
+	index, _ := c.in[1].Ints()
+	for i, p := range index {
+		if row := out[i*cols : (i+1)*cols]; p >= 0 {
+			copy(row, x[p*cols:])
+		} else {
+			clear(row)
+		}
+	}
 	return nil
 }
 

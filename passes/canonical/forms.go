@@ -32,10 +32,11 @@ func (f Form) always() bool { return f.Limits == dropped }
 
 const (
 	dropped    = "disappears at compile time"
-	broadcast  = "numpy's broadcast; a constant must be the same at all positions; operands of one model stride"
+	broadcast  = "numpy's broadcast; a constant may differ from position to position"
 	overWhole  = "over positions (all, or those of a mask)"
 	maskOnly   = "in mask arithmetic only (a mask input, or tokens compared with the padding id), which becomes a reduction over the valid positions"
-	flattens   = "axes of size 1 come and go; positions and channels may be flattened to one vector, not split or merged otherwise"
+	flattens   = "axes of size 1 come and go; two axes may become one, or two others, not three"
+	wholeNorm  = "over the positions too, which then needs all of them"
 	floatsOnly = "of floats"
 )
 
@@ -46,22 +47,23 @@ var forms = map[string]Form{
 	"Identity": {Limits: dropped}, "Dropout": {Limits: dropped}, "Constant": {Limits: dropped}, "Shape": {Limits: dropped}, "Size": {Limits: dropped},
 
 	"Transpose": {}, "Expand": {Limits: "of computed values: new axes of size 1 only"},
-	"Reshape": into(flattens, "flatten"), "Flatten": into(flattens, "flatten"), "Squeeze": {}, "Unsqueeze": {},
+	"Reshape": into(flattens, "flatten", "regroup"), "Flatten": into(flattens, "flatten"), "Squeeze": {}, "Unsqueeze": {},
 	"Cast":  into("of inputs, masks and labels; computed values stay float", "cast"),
-	"Slice": into("forward", "slice", "pool"), "Split": into("", "slice"),
-	"Gather": into("rows of a constant table by the token ids (an embedding); fixed positions evenly spaced; fixed channels in any order", "embed", "pool", "slice", "linear"),
+	"Slice": into("", "slice", "pool", "gather"), "Split": into("", "slice"),
+	"Gather": into("rows of a constant table by the token ids (an embedding); fixed positions or channels in any order", "embed", "pool", "slice", "gather", "linear"),
 	"Pad":    into("along positions; a value of any mode; in front of a convolution zeros cost nothing", "conv", "pad"),
-	"Concat": into("along channels", "concat"),
+	"Concat": into("along channels or positions", "concat"),
 
-	"MatMul":             into("one side constant: a matrix over channels", "linear"),
-	"Gemm":               into("constant weights and bias", "linear"),
-	"Conv":               into("constant weights; 2-D: over data of height or width 1, or with a kernel as wide as data of one channel (text-CNN)", "conv", "linear"),
-	"LayerNormalization": into("over channels; also in the chains of primitives that exporters write", "layer_norm"),
-	"BatchNormalization": into("folded into the layer beside it where padding allows", "affine"),
-	"GroupNormalization": into("of a vector (after pooling), one group; over positions it is refused: its statistics need all of them", "layer_norm"),
-	"MaxPool":            into("over positions, dilation 1", "window_pool", "pool"),
-	"AveragePool":        into("over positions, dilation 1; not ceil_mode and count_include_pad together", "window_pool", "pool"),
-	"GlobalMaxPool":      into("", "pool"), "GlobalAveragePool": into("", "pool"),
+	"MatMul":                into("one side constant: a matrix over channels or over positions", "linear", "transpose"),
+	"Gemm":                  into("constant weights and bias", "linear"),
+	"Conv":                  into("constant weights; 2-D: over data of height or width 1, or with a kernel as wide as data of one channel (text-CNN)", "conv", "linear"),
+	"LayerNormalization":    into("over channels, positions or both; also in the chains of primitives that exporters write", "layer_norm", "transpose", "regroup"),
+	"BatchNormalization":    into("folded into the layer beside it where padding allows", "affine"),
+	"GroupNormalization":    into(wholeNorm, "layer_norm", "transpose", "regroup", "affine"),
+	"InstanceNormalization": into(wholeNorm, "layer_norm", "transpose", "affine"),
+	"MaxPool":               into("over positions, dilation 1", "window_pool", "pool"),
+	"AveragePool":           into("over positions, dilation 1; not ceil_mode and count_include_pad together", "window_pool", "pool"),
+	"GlobalMaxPool":         into("", "pool"), "GlobalAveragePool": into("", "pool"),
 	"ReduceMax":  into(overWhole, "pool"),
 	"ReduceMean": into(overWhole+", or over channels", "pool", "linear"),
 	"ReduceSum":  into(overWhole+", or over channels", "pool", "linear"),
@@ -77,7 +79,7 @@ var forms = map[string]Form{
 	"Sigmoid": into("x*sigmoid(x) becomes SiLU", "act"), "Softsign": into("also as x/(1+|x|)", "act"),
 	"Neg": into(floatsOnly, "act"),
 
-	"Add": into(broadcast, "add"), "Sub": into(broadcast, "sub"), "Mul": into(broadcast+"; a sequence and a vector made of all positions (squeeze-and-excitation) is refused", "mul"),
+	"Add": into(broadcast, "add"), "Sub": into(broadcast, "sub"), "Mul": into(broadcast, "mul"),
 	"Div": into(broadcast+"; by a computed value: times its reciprocal", "div"),
 	"Min": into(broadcast, "min"), "Max": into(broadcast, "max"), "Sum": into(broadcast, "add"), "Mean": into(broadcast, "add", "mul"),
 	"Pow": into("constant exponent, or constant base above 0", "act", "pow"),

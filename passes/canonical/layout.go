@@ -136,9 +136,7 @@ func (l *lowering) lower(n *ir.Node) {
 				p.Kind = "attention"
 			}
 		}
-		if !l.onlyFeeds(n, "InstanceNormalization") { // which says more
-			l.problems = append(l.problems, p)
-		}
+		l.problems = append(l.problems, p)
 		for _, o := range n.Outputs {
 			l.failed[o] = true
 		}
@@ -157,19 +155,6 @@ func hasElements(n *ir.Node) error {
 		}
 	}
 	return nil
-}
-
-// onlyFeeds says whether all results of n go to one operator.
-func (l *lowering) onlyFeeds(n *ir.Node, op string) bool {
-	any := false
-	for _, o := range n.Outputs {
-		for _, u := range l.uses[o] {
-			if any = true; u.Op != op {
-				return false
-			}
-		}
-	}
-	return any
 }
 
 // input decides what a model input is: integers [T], or numbers [T,C] with the
@@ -288,6 +273,51 @@ func (l *lowering) vector(x *view) (*view, error) {
 		}
 	}
 	return &view{val: flat, form: vector, axes: axes}, nil
+}
+
+// swap is x with its two axes exchanged: what is done to channels is then done to positions. A vector becomes
+// a sequence of one channel. Swapping back costs nothing.
+func (l *lowering) swap(x *view) (*view, error) {
+	if x.perm != nil {
+		return nil, refuse("", "a flattened sequence is used as a sequence")
+	}
+	x, err := l.numbers(x)
+	if err != nil {
+		return nil, err
+	}
+	var val *ir.Value
+	switch d := x.val.Def; {
+	case x.form == scalar:
+		return nil, refuse("", "a single number is used as a sequence")
+	case x.form == vector:
+		val, err = l.emit("regroup", ir.Attrs{"rows": x.channels()}, x.val)
+	case x.val.Type.DType != ir.F32:
+		return nil, refuse("transpose numbers only", "integers or a mask are transposed")
+	case swapped(x):
+		val = d.Inputs[0]
+	default:
+		val, err = l.emit("transpose", nil, x.val)
+	}
+	axes := slices.Clone(x.axes)
+	for i, a := range axes {
+		switch a {
+		case position:
+			axes[i] = channel
+		case channel:
+			axes[i] = position
+		}
+	}
+	return &view{val: val, form: sequence, axes: axes}, err
+}
+
+// swapped says that x was swapped just before, so that swapping it back is free.
+func swapped(x *view) bool {
+	return x.form == sequence && x.val.Def != nil && x.val.Def.Op == "transpose"
+}
+
+// both says that x has positions and channels.
+func (x *view) both() bool {
+	return slices.Contains(x.axes, position) && slices.Contains(x.axes, channel)
 }
 
 // channels is the size of the last canonical axis.

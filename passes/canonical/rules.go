@@ -20,8 +20,8 @@ func init() {
 		"GlobalMaxPool": globalPool("max"), "GlobalAveragePool": globalPool("mean"),
 		"ReduceMax": reduceOp("max"), "ReduceMean": reduceOp("mean"), "ReduceSum": reduceOp("sum"),
 		"ReduceMin": single(reduceMin), "ReduceL2": single(reduceL2),
-		"GroupNormalization": single(groupNorm),
-		"Softmax":            softmax("softmax"), "LogSoftmax": softmax("log_softmax"), "ArgMax": single(argMax),
+		"GroupNormalization": single(groupNorm), "InstanceNormalization": single(instanceNorm),
+		"Softmax": softmax("softmax"), "LogSoftmax": softmax("log_softmax"), "ArgMax": single(argMax),
 
 		// Functions of one value.
 		"act": single(keepAct), "Clip": single(clip), "PRelu": single(prelu), "Gelu": single(gelu), "Neg": single(neg), // the others: below
@@ -39,13 +39,9 @@ func init() {
 	}
 }
 
-const wayStatistics = "normalise over channels (nn.LayerNorm) or with fixed statistics (nn.BatchNorm1d)"
-
 // noRule is the refusal of an operator without a rule.
 func noRule(op string) error {
 	switch op {
-	case "InstanceNormalization":
-		return refuse(wayStatistics, "statistics over all positions: the receptive field is unbounded (InstanceNorm, and GroupNorm as exporters write it)")
 	case "QuantizeLinear", "DequantizeLinear":
 		return refuse("export the float model; the compiler quantises by itself", "the model is quantised already")
 	case "Tile", "Range", "ConstantOfShape":

@@ -94,8 +94,10 @@ func (l *lowering) linear(x *view, ax int, w *ir.Value, o, i int, at func(out, i
 		return nil, err
 	}
 	switch {
-	case x.axes[ax] == position && slices.Contains(x.axes, channel):
-		return nil, refuse("use a convolution or pool over positions", "a matrix mixes all positions of each channel")
+	case x.axes[ax] == position && x.both(): // a matrix over positions
+		if x, err = l.swap(x); err != nil {
+			return nil, err
+		}
 	case x.axes[ax] == position:
 		if x, err = l.vector(x); err != nil { // numbers used as one vector
 			return nil, err
@@ -130,6 +132,15 @@ func (l *lowering) bias(b []float32) *ir.Value {
 		return nil
 	}
 	return l.names.Vec(l.node.Outputs[0].Name+".bias", b)
+}
+
+// upright is x [N, C, ...] with its channels in the place of channels: a sequence that was swapped, or that the
+// model convolves across, is swapped.
+func (l *lowering) upright(x *view) (*view, error) {
+	if len(x.axes) == 3 && x.axes[0] == unit && (x.axes[1] == position || x.axes[2] == channel) {
+		return l.swap(x)
+	}
+	return x, nil
 }
 
 // spatial finds the axis of positions of a value [N, C, spatial...].
@@ -190,6 +201,9 @@ func conv(l *lowering, n *ir.Node, x *view) (*view, error) {
 		val, err := l.convolve(x, n.Inputs[1].Name, c)
 		return &view{val: val, form: sequence, axes: axes}, err
 	}
+	if x, err = l.upright(x); err != nil {
+		return nil, err
+	}
 	pos, err := spatial(x, w)
 	if err != nil {
 		return nil, err
@@ -243,6 +257,9 @@ func windowPool(kind string) rule {
 			return nil, err
 		}
 		if x, err = l.numbers(x); err != nil {
+			return nil, err
+		}
+		if x, err = l.upright(x); err != nil {
 			return nil, err
 		}
 		pos, err := spatial(x, w)
@@ -317,6 +334,16 @@ func (l *lowering) reduce(x *view, kind string, reduced []int, keep bool) (*view
 	x, err := l.numbers(x)
 	if err != nil {
 		return nil, err
+	}
+	if over := slices.Index(x.axes, channel); over >= 0 && slices.Contains(reduced, over) && x.form == sequence && x.val.Type.DType == ir.F32 {
+		// Positions that became channels are reduced as positions, and so is what only positions can: a maximum.
+		if at := slices.Index(x.axes, position); at < 0 || !slices.Contains(reduced, at) {
+			if swapped(x) || kind == "max" && x.both() {
+				if x, err = l.swap(x); err != nil {
+					return nil, err
+				}
+			}
+		}
 	}
 	for i, a := range x.axes {
 		if a == channel && slices.Contains(reduced, i) {
@@ -405,59 +432,177 @@ func (l *lowering) around(n *ir.Node, x *view, before ir.Attrs, kind string, aft
 	return act(l, x, after)
 }
 
-// groupNorm over one position is a LayerNorm of all channels; over more, its
-// statistics need all of them.
+// groupNorm normalises groups of channels over all their positions.
 func groupNorm(l *lowering, n *ir.Node, x *view) (*view, error) {
-	if slices.Contains(x.axes, position) {
-		return nil, refuse(wayStatistics, "statistics over all positions: the receptive field is unbounded (GroupNorm)")
-	}
-	c := x.channels()
-	gamma, beta := edit.Floats(n.Inputs[1]), edit.Floats(n.Inputs[2])
-	switch {
-	case n.Int("num_groups", 0) != 1:
-		return nil, refuse("use one group, which is nn.LayerNorm", "a vector is normalised in %d groups", n.Int("num_groups", 0))
-	case x.form != vector || x.perm != nil || x.axes[1] != channel:
-		return nil, refuse(wayStatistics, "the normalised axis is not the channels")
-	case len(gamma) != c || len(beta) != c:
-		return nil, refuse("use constant float32 scale and bias", "scale or bias is computed")
-	}
-	y := *x
-	var err error
-	y.val, err = l.emit("layer_norm", ir.Attrs{"epsilon": n.Float("epsilon", 1e-5)}, x.val,
-		l.names.Vec(n.Inputs[1].Name, gamma), l.names.Vec(n.Inputs[2].Name, beta))
-	return &y, err
+	return l.statistics(n, x, n.Int("num_groups", 0))
 }
 
+// instanceNorm normalises each channel over all its positions.
+func instanceNorm(l *lowering, n *ir.Node, x *view) (*view, error) {
+	return l.statistics(n, x, n.Inputs[0].Type.Shape[1])
+}
+
+// statistics normalises x [N, C, ...] over everything but N and groups of C, then scales and shifts by
+// channel: the groups become rows, and rows are what layer_norm normalises.
+func (l *lowering) statistics(n *ir.Node, x *view, groups int) (*view, error) {
+	x, err := l.numbers(x)
+	if err != nil {
+		return nil, err
+	}
+	total := n.Inputs[0].Type.Shape[1]
+	gamma, beta := edit.Floats(n.Inputs[1]), edit.Floats(n.Inputs[2])
+	if gamma == nil || beta == nil {
+		return nil, refuse("use constant float32 scale and bias", "scale or bias is computed")
+	}
+	if x.form == scalar || x.perm != nil {
+		return nil, refuse("normalise a sequence [batch, channels, length]", "a flattened sequence is normalised")
+	}
+	scale, shift := make([]float32, total), make([]float32, total)
+	for c := range total { // per channel, or per group
+		scale[c], shift[c] = gamma[c*len(gamma)/total], beta[c*len(beta)/total]
+	}
+	name, attrs := n.Out().Name, ir.Attrs{"epsilon": n.Float("epsilon", 1e-5)}
+	norm := func(x *ir.Value, scale, shift []float32) (*ir.Value, error) {
+		return l.emit("layer_norm", attrs, x, l.names.Vec(n.Inputs[1].Name, scale), l.names.Vec(n.Inputs[2].Name, shift))
+	}
+	y := *x
+	if x.form == vector && groups == 1 && x.channels() == total {
+		y.val, err = norm(x.val, scale, shift)
+		return &y, err
+	}
+	if x.axes[1] == channel && x.form == sequence {
+		if x, err = l.swap(x); err != nil { // [C,T]
+			return nil, err
+		}
+		y = *x
+	}
+	rows := 1
+	if x.form == sequence {
+		rows = x.val.Type.Shape[0]
+	}
+	if groups != rows {
+		if y.val, err = l.emit("regroup", ir.Attrs{"rows": groups}, y.val); err != nil {
+			return nil, err
+		}
+	}
+	size := y.val.Type.Shape[1]
+	if y.val, err = norm(y.val, ones(size), make([]float32, size)); err != nil {
+		return nil, err
+	}
+	switch {
+	case groups == rows:
+	case x.form == vector:
+		y.val, err = l.emit("flatten", nil, y.val)
+	default:
+		y.val, err = l.emit("regroup", ir.Attrs{"rows": rows}, y.val)
+	}
+	if err != nil || neutral(gamma, 1) && neutral(beta, 0) {
+		return &y, err
+	}
+	z := &y
+	if x.axes[1] == position { // scale and bias are per channel
+		if z, err = l.swap(z); err != nil {
+			return nil, err
+		}
+	}
+	c := z.channels()
+	if total == 1 {
+		scale, shift = spread(scale[0], c), spread(shift[0], c)
+	}
+	out := *z
+	out.val, err = l.emit("affine", nil, z.val, l.names.Vec(name+".scale", scale), l.names.Vec(name+".shift", shift))
+	return &out, err
+}
+
+func spread(x float32, n int) []float32 {
+	d := make([]float32, n)
+	for i := range d {
+		d[i] = x
+	}
+	return d
+}
+
+func neutral(d []float32, x float32) bool {
+	return !slices.ContainsFunc(d, func(y float32) bool { return y != x })
+}
+
+// layerNormRule normalises over channels, over positions, or over both.
 func layerNormRule(l *lowering, n *ir.Node, x *view) (*view, error) {
-	last := len(x.axes) - 1
 	ax, err := ir.NormalizeAxis(n.Int("axis", -1), len(x.axes))
 	if err != nil {
 		return nil, err
 	}
-	for i := ax; i < last; i++ {
-		if x.axes[i] != unit {
-			return nil, refuse("normalise over channels", "the normalisation runs over more than one axis")
+	if x, err = l.numbers(x); err != nil {
+		return nil, err
+	}
+	over := longAxes(x.axes[ax:])
+	rows, y := 0, *x
+	switch {
+	case x.perm != nil:
+		return nil, refuse("normalise before flattening", "a flattened sequence is normalised")
+	case len(over) == 2: // all of it, in the order of its axes
+		if over[0] == channel {
+			if x, err = l.swap(x); err != nil {
+				return nil, err
+			}
 		}
+		rows, y = x.val.Type.Shape[0], *x
+		if y.val, err = l.emit("flatten", nil, x.val); err != nil {
+			return nil, err
+		}
+	case len(over) == 1 && over[0] == position:
+		if x, err = l.swap(x); err != nil {
+			return nil, err
+		}
+		y = *x
+	case len(over) == 0 && x.channels() != 1:
+		return nil, refuse("normalise over channels or positions", "an axis of size 1 is normalised")
 	}
-	c := x.channels()
-	if x.axes[last] == position || x.axes[last] == unit && c != 1 || x.perm != nil {
-		return nil, refuse("normalise over channels", "the normalisation runs over positions")
-	}
-	gamma, beta := alongAxis(n.Inputs[1], 1+last-ax, last-ax, c), make([]float32, c)
+	c := y.val.Type.Shape[len(y.val.Type.Shape)-1]
+	gamma, beta := alongLast(n.Inputs[1], n.Inputs[0].Type.Shape[ax:]), make([]float32, c)
 	if b := n.Input(2); b != nil {
-		beta = alongAxis(b, 1+last-ax, last-ax, c)
+		beta = alongLast(b, n.Inputs[0].Type.Shape[ax:])
 	}
 	if gamma == nil || beta == nil {
 		return nil, refuse("use constant float32 scale and bias", "scale or bias is computed")
 	}
-	val, err := l.emit("layer_norm", ir.Attrs{"epsilon": n.Float("epsilon", 1e-5)}, x.val,
+	y.val, err = l.emit("layer_norm", ir.Attrs{"epsilon": n.Float("epsilon", 1e-5)}, y.val,
 		l.names.Vec(n.Inputs[1].Name, gamma), l.names.Vec(n.Out().Name+".beta", beta))
-	if err != nil {
-		return nil, err
+	if err != nil || rows == 0 {
+		return &y, err
 	}
-	y := *x
-	y.val = val
-	return &y, nil
+	y.val, err = l.emit("regroup", ir.Attrs{"rows": rows}, y.val)
+	return &y, err
+}
+
+// alongLast is a constant operand as numpy broadcasts it to shape, row-major; nil where it is none.
+func alongLast(v *ir.Value, shape []int) []float32 {
+	d := edit.Floats(v)
+	off := len(shape) - len(v.Type.Shape)
+	if d == nil || off < 0 {
+		return nil
+	}
+	out := make([]float32, ir.NumElements(shape))
+	for i := range out {
+		at, stride, rest := 0, 1, i
+		for k := len(shape) - 1; k >= 0; k-- {
+			j := rest % shape[k]
+			rest /= shape[k]
+			if k < off {
+				continue
+			}
+			switch dim := v.Type.Shape[k-off]; dim {
+			case shape[k]:
+				at += j * stride
+				stride *= dim
+			case 1:
+			default:
+				return nil
+			}
+		}
+		out[i] = d[at]
+	}
+	return out
 }
 
 func batchNorm(l *lowering, n *ir.Node, x *view) (*view, error) {
@@ -467,6 +612,11 @@ func batchNorm(l *lowering, n *ir.Node, x *view) (*view, error) {
 	}
 	if len(x.axes) >= 2 && x.axes[1] == position && !slices.Contains(x.axes, channel) {
 		if x, err = l.vector(x); err != nil { // numbers used as one vector
+			return nil, err
+		}
+	}
+	if len(x.axes) >= 2 && x.axes[1] == position {
+		if x, err = l.swap(x); err != nil {
 			return nil, err
 		}
 	}

@@ -175,6 +175,9 @@ func (l *lowering) broadcast(op string, in ...operand) (*view, error) {
 	if !slices.ContainsFunc(in, func(o operand) bool { return o.view != nil }) {
 		return nil, refuse("let the exporter fold constants", "all operands are constants, too large to fold")
 	}
+	if err := l.align(in, rank); err != nil {
+		return nil, err
+	}
 	out := &view{form: vector, axes: make([]axis, rank)}
 	shape := []int{1, 1} // T, C
 	for _, o := range in {
@@ -245,6 +248,37 @@ func (l *lowering) broadcast(op string, in ...operand) (*view, error) {
 	}
 	out.val, err = l.emit(op, nil, vals...)
 	return out, err
+}
+
+// align swaps operands so that positions meet positions: one for which that is free, else one that has
+// both axes. What has one axis only may be a mask, which stays as it is.
+func (l *lowering) align(in []operand, rank int) error {
+	conflict := func(a, b *view) bool {
+		for i, k := range aligned(a.axes, rank) {
+			if m := aligned(b.axes, rank)[i]; k != unit && m != unit && k != m {
+				return true
+			}
+		}
+		return false
+	}
+	for i := range in {
+		for j := range i {
+			a, b := in[j].view, in[i].view
+			if a == nil || b == nil || !conflict(a, b) {
+				continue
+			}
+			to := i
+			if swapped(a) && !swapped(b) || a.both() && !b.both() {
+				to = j
+			}
+			y, err := l.swap(in[to].view)
+			if err != nil {
+				return err
+			}
+			in[to].view = y
+		}
+	}
+	return nil
 }
 
 func count(axes []axis, kind axis) (n int) {

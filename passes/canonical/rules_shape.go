@@ -15,6 +15,16 @@ func reshape(l *lowering, n *ir.Node, x *view) (*view, error) {
 	if slices.Equal(longDims(from), longDims(to)) {
 		return x.withAxes(label(to, long)), nil
 	}
+	if dims := longDims(to); len(long) == 2 && len(dims) == 2 && x.form == sequence {
+		var err error
+		if long[0] == channel {
+			if x, err = l.swap(x); err != nil {
+				return nil, err
+			}
+		}
+		val, err := l.emit("regroup", ir.Attrs{"rows": dims[0]}, x.val)
+		return &view{val: val, form: sequence, axes: label(to, []axis{position, channel})}, err
+	}
 	if len(long) != 2 || len(longDims(to)) != 1 || x.form != sequence {
 		return nil, refuse("only flattening is possible", "%v to %v splits or merges positions and channels", from, to)
 	}
@@ -86,8 +96,15 @@ func takeSpan(l *lowering, x *view, ax int, s ir.Span) (*view, error) {
 	if s.Start == 0 && s.Step == 1 && s.Count == size {
 		return x, nil
 	}
-	if s.Step < 1 || s.Count < 1 {
-		return nil, refuse("slice forward, and not to nothing", "the slice takes %d elements in steps of %d", s.Count, s.Step)
+	if s.Count < 1 {
+		return nil, refuse("check the bounds of the slice", "the slice takes nothing")
+	}
+	if s.Step < 1 {
+		idx := make([]int, s.Count)
+		for i := range idx {
+			idx[i] = s.Start + i*s.Step
+		}
+		return l.pickAny(x, ax, idx)
 	}
 	axes := slices.Clone(x.axes)
 	if s.Count == 1 {
@@ -173,10 +190,8 @@ func gather(l *lowering, n *ir.Node) ([]*view, error) {
 	switch {
 	case even:
 		y, err = takeSpan(l, x, ax, span)
-	case x.axes[ax] == channel && x.val.Type.DType == ir.F32 && x.perm == nil:
-		y, err = l.pickChannels(x, ax, idx)
 	default:
-		return nil, refuse("take evenly spaced elements, or any channels", "the indices %v are not evenly spaced", idx)
+		y, err = l.pickAny(x, ax, idx)
 	}
 	if err != nil {
 		return nil, err
@@ -186,6 +201,29 @@ func gather(l *lowering, n *ir.Node) ([]*view, error) {
 	in := label(index.Type.Shape, []axis{kind})
 	axes := append(append(slices.Clone(y.axes[:ax]), in...), y.axes[ax+1:]...)
 	return []*view{y.withAxes(axes)}, nil
+}
+
+// pickAny takes positions or channels in any order.
+func (l *lowering) pickAny(x *view, ax int, idx []int) (*view, error) {
+	switch kind := x.axes[ax]; {
+	case x.val.Type.DType != ir.F32 || x.perm != nil:
+	case kind == channel:
+		return l.pickChannels(x, ax, idx)
+	case kind == position:
+		index := make([]int64, len(idx))
+		for i, j := range idx {
+			if index[i] = int64(j); j < 0 {
+				index[i] += int64(x.val.Type.Shape[0])
+			}
+		}
+		val, err := l.emit("gather", nil, x.val, l.names.Const(l.node.Outputs[0].Name+".index", ir.Int64s(index, len(index))))
+		axes := slices.Clone(x.axes)
+		if len(idx) == 1 {
+			axes[ax] = unit
+		}
+		return &view{val: val, form: sequence, axes: axes}, err
+	}
+	return nil, refuse("take evenly spaced elements of integers and of flattened sequences", "the indices %v are not evenly spaced", idx)
 }
 
 // pickChannels writes a choice of channels in any order as a linear layer of
@@ -239,6 +277,11 @@ func pad(l *lowering, n *ir.Node, x *view) (*view, error) {
 		left, right := before[i], after[i]
 		if left == 0 && right == 0 {
 			continue
+		}
+		if x.axes[i] == channel && x.form == sequence && swapped(x) {
+			if x, err = l.swap(x); err != nil {
+				return nil, err
+			}
 		}
 		if x.axes[i] != position {
 			return nil, refuse("pad along positions only", "axis %d is no axis of positions", i)

@@ -111,11 +111,8 @@ func channels(v *ir.Value) int {
 	return v.Type.Shape[len(v.Type.Shape)-1]
 }
 
-const wayPositions = "leave out position embeddings and other weights per position: convolutions see what stands where within their window"
-
-// operands checks the operands of n: a constant must be the same at all
-// positions, and a computed operand of one channel is widened to the result's
-// channels, which only a product does by itself.
+// operands checks the operands of n: a computed operand of one channel is widened to the result's
+// channels, which only a product does by itself, and so is a constant that differs from position to position.
 func (l *legalizer) operands(n *ir.Node) error {
 	if n.Out().Type.DType != ir.F32 {
 		return refuse("cast to float first, and compute in float", "integer arithmetic on values that are no mask")
@@ -126,14 +123,15 @@ func (l *legalizer) operands(n *ir.Node) error {
 			computed++
 			continue
 		}
-		if s := v.Type.Shape; len(s) > 1 && s[0] != 1 {
-			return refuse(wayPositions, "the constant %s differs from position to position", v.Type)
-		}
 	}
 	for i, v := range n.Inputs {
 		switch {
 		case v.Const != nil:
-			if s := v.Type.Shape; len(s) > 1 { // [1,C] is [C]
+			if s := v.Type.Shape; len(s) > 1 && s[0] != 1 {
+				if n.Op != "mul" && s[1] != c {
+					n.Inputs[i] = l.names.Const(v.Name, widened(v, c))
+				}
+			} else if len(s) > 1 { // [1,C] is [C]
 				flat := &ir.Tensor{Type: ir.Type{DType: v.Type.DType, Shape: s[1:]}, Data: v.Const.Data}
 				n.Inputs[i] = l.names.Const(v.Name, flat)
 			}
@@ -152,6 +150,17 @@ func (l *legalizer) operands(n *ir.Node) error {
 	return nil
 }
 
+// widened repeats the only channel of a constant [T,1] c times.
+func widened(v *ir.Value, c int) *ir.Tensor {
+	var out []float32
+	for _, x := range edit.Floats(v) {
+		for range c {
+			out = append(out, x)
+		}
+	}
+	return edit.F32(out, v.Type.Shape[0], c)
+}
+
 func binary(l *legalizer, n *ir.Node) error { return l.operands(n) }
 
 // quotient: a/b = a * (1/b).
@@ -165,6 +174,13 @@ func quotient(l *legalizer, n *ir.Node) error {
 			if x == 0 {
 				return refuse("add a small number to the divisor", "the divisor %s holds a zero", b.Type)
 			}
+		}
+		if s := b.Type.Shape; len(s) > 1 && s[0] != 1 { // times what differs from position to position
+			inverse := make([]float32, b.Type.Len())
+			for i, x := range edit.Floats(b) {
+				inverse[i] = 1 / x
+			}
+			edit.Become(n, "mul", nil, a, l.names.Const(b.Name, edit.F32(inverse, s...)))
 		}
 		return nil
 	}

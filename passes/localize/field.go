@@ -6,21 +6,34 @@ import (
 )
 
 // reach says which tokens position p of a sequence depends on:
-// [p*stride-left, p*stride+right].
-type reach struct{ stride, left, right int }
+// [p*stride-left, p*stride+right], or all of them.
+type reach struct {
+	stride, left, right int
+	all                 bool
+}
+
+// everything is the reach of what any token may change.
+var everything = reach{stride: 1, all: true}
 
 func (a reach) join(b reach) reach {
-	return reach{max(a.stride, b.stride), max(a.left, b.left), max(a.right, b.right)}
+	if a.all || b.all {
+		return everything
+	}
+	return reach{max(a.stride, b.stride), max(a.left, b.left), max(a.right, b.right), false}
 }
 
 // window is the reach of a window of extent positions that starts before
 // positions ahead of p*step.
 func (a reach) window(before, extent, step int) reach {
-	return reach{a.stride * step, a.left + before*a.stride, a.right + (extent-1-before)*a.stride}
+	if a.all {
+		return a
+	}
+	return reach{a.stride * step, a.left + before*a.stride, a.right + (extent-1-before)*a.stride, false}
 }
 
-// measure computes the receptive field of what is reduced over positions, and
-// reports reductions that feed back into positions.
+// measure computes the receptive field of what is reduced over positions. Where a step looks at the whole sequence, or
+// a reduction feeds back into positions, what follows depends on all tokens: it is no part of
+// the local region, and the field is the sequence.
 func (r *region) measure(local *passes.Local) {
 	sequences := map[*ir.Value]reach{r.tokens: {stride: 1}}
 	reduced := make(map[*ir.Value]bool)
@@ -35,17 +48,15 @@ func (r *region) measure(local *passes.Local) {
 		for _, v := range n.Inputs {
 			if s, ok := sequences[v]; ok {
 				if isSeq && s.stride != x.stride {
-					r.problems = append(r.problems, ir.ProblemOf(n, "sequences of different strides are combined", "bring them to the same stride by pooling or convolution"))
+					x = everything // positions of one are other positions of the other
 				}
 				x, isSeq = x.join(s), true
 			}
 			again = again || reduced[v]
 		}
 		switch {
-		case isSeq && again:
-			r.problems = append(r.problems, ir.ProblemOf(n, "a reduction over all positions feeds back into positions: the receptive field is unbounded",
-				"leave out squeeze-and-excitation, global normalisation and attention before the pooling"))
-			return
+		case isSeq && again, again && n.Op == "regroup":
+			x, isSeq = everything, true
 		case again:
 			reduced[n.Out()] = true
 			continue
@@ -69,11 +80,12 @@ func (r *region) measure(local *passes.Local) {
 			}
 		case "concat":
 			if n.Int("axis", 0) == 0 {
-				r.problems = append(r.problems, ir.ProblemOf(n, "sequences are joined along positions: position p no longer depends on tokens near p", "join channels instead"))
-				return
+				x = everything
 			}
+		case "transpose", "regroup", "gather":
+			x = everything
 		case "pool":
-			if n.Input(1) != nil && x.stride != 1 {
+			if n.Input(1) != nil && (x.stride != 1 || n.Inputs[0].Type.Shape[0] != local.Length) {
 				r.problems = append(r.problems, ir.ProblemOf(n, "a mask is used after positions were thinned out", "mask at the full length"))
 			}
 			end(n, x)
@@ -86,6 +98,9 @@ func (r *region) measure(local *passes.Local) {
 		sequences[n.Out()] = x
 	}
 	local.Left, local.Right, local.Stride = max(0, total.left), max(0, total.right), total.stride
+	if total.all {
+		local.Whole, local.Left, local.Right = true, local.Length, local.Length
+	}
 	if t := local.Length; local.Left > t || local.Right > t {
 		// Nothing is before the first token or after the last, so a side beyond
 		// the sequence is the sequence, unless padding has made positions
@@ -102,6 +117,9 @@ func (r *region) measure(local *passes.Local) {
 func padded(n *ir.Node, x reach) reach {
 	left, right := n.Int("left", 0), n.Int("right", 0)
 	y := x.window(left, 1, 1)
+	if x.all {
+		return y
+	}
 	switch n.Str("mode", "constant") {
 	case "reflect": // p reads up to 2*left ahead, or 2*right behind, of its place
 		y.right = max(y.right, x.right+left*x.stride)

@@ -292,7 +292,7 @@ func feedsEmbed(v *ir.Value, uses map[*ir.Value][]*ir.Node) bool {
 func feedsLayers(v *ir.Value, uses map[*ir.Value][]*ir.Node) bool {
 	for _, n := range uses[v] {
 		switch n.Op {
-		case "conv", "linear", "layer_norm", "window_pool", "flatten":
+		case "conv", "linear", "layer_norm", "window_pool", "flatten", "transpose", "regroup", "gather":
 			return true
 		}
 		pure := true

@@ -50,7 +50,7 @@ func TestGolden(t *testing.T) {
 		{Name: "features_refused", Refused: true, Options: features(3)},
 		{Name: "features_scaled_twice", Refused: true, Options: features(3)},
 		{Name: "features_of_another_model", Refused: true, Options: features(4)},
-		{Name: "squeeze_excite", Refused: true},
+		{Name: "squeeze_excite", Has: []string{"mul"}},
 		{Name: "two_inputs", Refused: true},
 	})
 }

@@ -42,6 +42,10 @@ func (q *quantizer) needsOf(u *ir.Node, v *ir.Value) needs {
 			n.zeroFree = true
 		}
 		return n
+	case "gather":
+		return q.needs(u.Out())
+	case "transpose", "regroup":
+		return q.needs(u.Out()).or(needs{uniform: true}) // elements of one channel come to several
 	case "window_pool":
 		n := q.needs(u.Out())
 		if u.Str("kind", "") == "mean" && u.Int("count_pad", 0) != 0 {
@@ -51,7 +55,7 @@ func (q *quantizer) needsOf(u *ir.Node, v *ir.Value) needs {
 	case "act":
 		return needs{uniform: true}
 	case "add", "sub", "min", "max", "mul", "div":
-		if isConst(u.Input(0)) || isConst(u.Input(1)) {
+		if a, b := u.Input(0), u.Input(1); (isConst(a) || isConst(b)) && !perPosition(a) && !perPosition(b) {
 			return needs{}
 		}
 		if u.Op == "mul" {

@@ -19,15 +19,15 @@ func (q *quantizer) addSub(n *ir.Node) error {
 		sign = -1
 	}
 	switch {
-	case isConst(b):
+	case isConst(b) && !perPosition(b):
 		return q.scaleShift(n, a, []float32{1}, scaled(floats(b), sign))
-	case isConst(a):
+	case isConst(a) && !perPosition(a):
 		return q.scaleShift(n, b, []float32{float32(sign)}, floats(a))
 	}
 	if channels(a) != channels(b) {
 		return fmt.Errorf("broadcasts %d channels to %d", channels(b), channels(a))
 	}
-	x, y, v := q.even(n, a), q.even(n, b), n.Out()
+	x, y, v := q.operand(n, a, q.even), q.operand(n, b, q.even), n.Out()
 	act, err := activationOf(n, "act", "act_")
 	if err != nil {
 		return err
@@ -44,12 +44,42 @@ func (q *quantizer) addSub(n *ir.Node) error {
 	ra, rb := x.scale[0]/scale, sign*y.scale[0]/scale
 	_, e := math.Frexp(max(math.Abs(ra), math.Abs(rb)))
 	shift := min(max(24-e, 1), 40)
-	fix := func(r float64) int { return int(math.RoundToEven(math.Ldexp(r, shift))) }
-	bias := fix((x.offset[0]+float64(sign*y.offset[0]))/scale + zero)
+	// Where nothing ever varied, scale is next to nothing, and the factors saturate.
+	fix := func(r float64, bits int) int {
+		limit := math.Ldexp(1, bits)
+		return int(min(max(math.RoundToEven(math.Ldexp(r, shift)), -limit), limit))
+	}
+	bias := fix((x.offset[0]+float64(sign*y.offset[0]))/scale+zero, 60)
 	q.set(v, q.emit("int_add", n, v, d, []*ir.Value{x.val, y.val}, ir.Attrs{
-		"mult_a": fix(ra), "mult_b": fix(rb), "bias": bias, "shift": shift, "lo": int(lo), "hi": int(hi)}),
+		"mult_a": fix(ra, 30), "mult_b": fix(rb, 30), "bias": bias, "shift": shift, "lo": int(lo), "hi": int(hi)}),
 		fill(channels(v), scale), fill(channels(v), -scale*zero))
 	return nil
+}
+
+// perPosition says that a constant differs from position to position.
+func perPosition(v *ir.Value) bool {
+	return isConst(v) && len(v.Type.Shape) == 2 && v.Type.Shape[0] > 1
+}
+
+// operand is the form of an operand with one scale for all channels: that of a computed value, or of a constant
+// that becomes a value itself, with 16 bits for its largest magnitude.
+func (q *quantizer) operand(n *ir.Node, v *ir.Value, of func(*ir.Node, *ir.Value) *quant) *quant {
+	if !isConst(v) {
+		return of(n, v)
+	}
+	top := 0.0
+	for _, x := range floats(v) {
+		top = max(top, math.Abs(float64(x)))
+	}
+	scale := nonZero(top) / 32767
+	data := make([]int16, v.Type.Len())
+	for i, x := range floats(v) {
+		data[i] = int16(math.RoundToEven(float64(x) / scale))
+	}
+	name := n.Out().Name + ".constant"
+	c := channels(v)
+	return &quant{val: q.emitNamed("int_constant", n, name, ir.Type{DType: ir.I16, Shape: v.Type.Shape},
+		[]*ir.Value{constant(name+".data", ir.I16, data, v.Type.Shape...)}, nil), scale: fill(c, scale), offset: fill(c, 0)}
 }
 
 func scaled(s []float32, f float64) []float32 {
@@ -63,15 +93,15 @@ func scaled(s []float32, f float64) []float32 {
 func (q *quantizer) mul(n *ir.Node) error {
 	a, b := n.Inputs[0], n.Inputs[1]
 	switch {
-	case isConst(b):
+	case isConst(b) && !perPosition(b):
 		return q.scaleShift(n, a, floats(b), []float32{0})
-	case isConst(a):
+	case isConst(a) && !perPosition(a):
 		return q.scaleShift(n, b, floats(a), []float32{0})
 	}
 	if channels(a) != channels(b) && channels(b) != 1 {
 		a, b = b, a
 	}
-	x, y, v := q.evenZeroFree(n, a), q.evenZeroFree(n, b), n.Out()
+	x, y, v := q.operand(n, a, q.evenZeroFree), q.operand(n, b, q.evenZeroFree), n.Out()
 	d, scale, zero := q.form(v)
 	if zero != 0 {
 		// A product has no place for a zero point: give it up.

@@ -304,6 +304,17 @@ func (x *quantized) bound(n *ir.Node, in []*ir.Tensor, vals [][]int32) (func(i i
 			if !isConst(n.Inputs[1-k]) && !isConst(a) || isConst(a) {
 				continue
 			}
+			if perPosition(n.Inputs[1-k]) { // a value of 16 bits
+				k16, x := floats(n.Inputs[1-k]), in[k].Data.([]float32)
+				half := 0.0
+				for _, y := range k16 {
+					half = max(half, math.Abs(float64(y))/65534)
+				}
+				if n.Op != "mul" {
+					return func(int) float64 { return half }, nil
+				}
+				return func(i int) float64 { return half * math.Abs(float64(x[i])) }, nil
+			}
 			scale := x.q.in(a).scale
 			f := []float32{1}
 			if n.Op == "affine" || n.Op == "mul" {
@@ -607,6 +618,54 @@ var blocks = map[string]func(d *drawer, x *ir.Value) *ir.Value{
 	},
 	"gated": func(d *drawer, x *ir.Value) *ir.Value { return d.gated(x, false) },
 	"norm":  func(d *drawer, x *ir.Value) *ir.Value { return d.gated(x, true) },
+}
+
+// moving are blocks that work on positions as others do on channels.
+var moving = map[string]func(d *drawer, x *ir.Value) *ir.Value{
+	"transpose": func(d *drawer, x *ir.Value) *ir.Value { // what is done to positions
+		t := d.op("transpose", nil, x)
+		n := t.Type.Shape[1]
+		switch pick := d.pick(3); {
+		case pick == 0 && n >= 5: // fewer are sensitive to a unit of epsilon
+			t = d.op("layer_norm", ir.Attrs{"epsilon": 1e-5}, t, d.vec(d.rng.NormFloat64, n), d.vec(d.rng.NormFloat64, n))
+		case pick == 1:
+			t = d.op("linear", d.fused(ir.Attrs{}), t, d.normal(1, 1+n/2, n), d.vec(d.rng.NormFloat64, 1+n/2))
+		}
+		return d.op("transpose", nil, t)
+	},
+	"regroup": func(d *drawer, x *ir.Value) *ir.Value {
+		var fits []int
+		for r := 2; r <= x.Type.Len()/5; r++ {
+			if x.Type.Len()%r == 0 {
+				fits = append(fits, r)
+			}
+		}
+		if len(fits) == 0 {
+			return x
+		}
+		return d.op("regroup", ir.Attrs{"rows": fits[d.pick(len(fits))]}, x)
+	},
+	"gather": func(d *drawer, x *ir.Value) *ir.Value {
+		index := make([]int64, 1+d.pick(12))
+		for i := range index {
+			index[i] = int64(d.pick(x.Type.Shape[0]+1) - 1)
+		}
+		return d.op("gather", nil, x, d.names.Const("index", ir.Int64s(index, len(index))))
+	},
+	"positions": func(d *drawer, x *ir.Value) *ir.Value { // a table per position
+		if x.Type.Shape[0] < 2 {
+			return x
+		}
+		op, cols := d.oneOf("add", "sub", "mul"), x.Type.Shape[1]
+		if op == "mul" && d.pick(2) == 0 {
+			cols = 1
+		}
+		k := d.normal(0.5, x.Type.Shape[0], cols)
+		if d.pick(2) == 0 && cols > 1 {
+			return d.op(op, nil, k, x)
+		}
+		return d.op(op, nil, x, k)
+	},
 }
 
 // gated draws a gated layer, with LayerNorm or not, of all kinds that fuse makes.

@@ -153,6 +153,9 @@ func init() {
 		"concat":      (*quantizer).concat,
 		"pad":         (*quantizer).pad,
 		"flatten":     (*quantizer).flatten,
+		"transpose":   (*quantizer).transpose,
+		"regroup":     (*quantizer).regroup,
+		"gather":      (*quantizer).gather,
 	}
 }
 

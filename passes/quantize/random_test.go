@@ -3,6 +3,8 @@ package quantize
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"testing"
 
@@ -34,19 +36,16 @@ func quantizeAndCheck(t testing.TB, g *ir.Graph, opts Options) (refused, wrong e
 // TestEachRule draws graphs with one operator between the token table and the
 // reduction, for every operator.
 func TestEachRule(t *testing.T) {
-	var names []string
-	for name := range blocks {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	for _, name := range names {
-		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(40) {
-				d, x := newDrawer(seed, 9, 12, 5+int(seed%3))
-				d.finish(blocks[name](d, x))
-				tryDrawn(t, d, seed)
-			}
-		})
+	for _, all := range []map[string]func(*drawer, *ir.Value) *ir.Value{blocks, moving} {
+		for _, name := range slices.Sorted(maps.Keys(all)) {
+			t.Run(name, func(t *testing.T) {
+				for seed := range uint64(40) {
+					d, x := newDrawer(seed, 9, 12, 5+int(seed%3))
+					d.finish(all[name](d, x))
+					tryDrawn(t, d, seed)
+				}
+			})
+		}
 	}
 }
 
@@ -91,7 +90,19 @@ func TestRandomGraphs(t *testing.T) {
 	}
 	for seed := range uint64(n) {
 		tryDrawn(t, randomGraph(seed), seed)
+		tryDrawn(t, wholeGraph(seed), seed)
 	}
+}
+
+// wholeGraph draws a graph that works on positions and channels in turn.
+func wholeGraph(seed uint64) *drawer {
+	d, x := newDrawer(seed+2000, 8+int(seed%5), 10, 4+int(seed%4))
+	for range 2 + d.pick(3) {
+		x = moving[d.oneOf(slices.Sorted(maps.Keys(moving))...)](d, x)
+		x = blocks[d.oneOf("conv", "linear", "act", "residual", "window", "squeeze")](d, x)
+	}
+	d.finish(x)
+	return d
 }
 
 func randomGraph(seed uint64) *drawer {

@@ -265,8 +265,7 @@ func (q *quantizer) concat(n *ir.Node) error {
 	return nil
 }
 
-// pad has no step of its own: positions are taken from the value itself
-// (reflect, edge, wrap) one by one and joined; a constant is not supported here
+// pad takes positions from the value itself (reflect, edge, wrap); a constant is not supported here
 // because canonical folds it into the convolution that reads it.
 func (q *quantizer) pad(n *ir.Node) error {
 	x, v := q.in(n.Inputs[0]), n.Out()
@@ -293,25 +292,11 @@ func (q *quantizer) pad(n *ir.Node) error {
 	if left < 0 || right < 0 || (mode == "reflect" && max(left, right) >= total) {
 		return fmt.Errorf("pads %d and %d positions of %d by %s", left, right, total, mode)
 	}
-	c := channels(v)
-	var ins []*ir.Value
-	take := func(p int) {
-		ins = append(ins, q.emitNamed("int_slice", n, fmt.Sprintf("%s.%d", v.Name, len(ins)),
-			ir.Type{DType: x.val.Type.DType, Shape: []int{1, c}}, []*ir.Value{x.val},
-			ir.Attrs{"axis": 0, "start": at(p), "step": 1}))
+	index := make([]int32, 0, rows(v))
+	for p := -left; p < total+right; p++ {
+		index = append(index, int32(at(p)))
 	}
-	for p := -left; p < 0; p++ {
-		take(p)
-	}
-	ins = append(ins, x.val)
-	for p := total; p < total+right; p++ {
-		take(p)
-	}
-	ones, zeros := make([]int, len(ins)), make([]int, len(ins))
-	for i := range ones {
-		ones[i] = 1
-	}
-	q.set(v, q.emit("int_concat", n, v, x.val.Type.DType, ins, ir.Attrs{"axis": 0, "mult": ones, "shift": zeros}), x.scale, x.offset)
+	q.set(v, q.emit("int_gather", n, v, x.val.Type.DType, []*ir.Value{x.val, constant(v.Name+".index", ir.I32, index, len(index))}, nil), x.scale, x.offset)
 	return nil
 }
 
@@ -322,5 +307,36 @@ func (q *quantizer) flatten(n *ir.Node) error {
 		scale, offset = append(scale, x.scale...), append(offset, x.offset...)
 	}
 	q.set(v, q.emit("int_flatten", n, v, x.val.Type.DType, []*ir.Value{x.val}, nil), scale, offset)
+	return nil
+}
+
+// transpose and regroup bring channels together: all have one form.
+func (q *quantizer) transpose(n *ir.Node) error { return q.moved(n, "int_transpose", nil) }
+
+func (q *quantizer) regroup(n *ir.Node) error {
+	return q.moved(n, "int_regroup", ir.Attrs{"rows": n.Int("rows", 1)})
+}
+
+func (q *quantizer) moved(n *ir.Node, op string, attrs ir.Attrs) error {
+	x, v := q.even(n, n.Inputs[0]), n.Out()
+	c := channels(v)
+	q.set(v, q.emit(op, n, v, x.val.Type.DType, []*ir.Value{x.val}, attrs), fill(c, x.scale[0]), fill(c, x.offset[0]))
+	return nil
+}
+
+func (q *quantizer) gather(n *ir.Node) error {
+	x, v := q.in(n.Inputs[0]), n.Out()
+	index := n.Inputs[1].Const.Data.([]int64)
+	to := make([]int32, len(index))
+	pads := false
+	for i, p := range index {
+		to[i] = int32(p)
+		pads = pads || p < 0
+	}
+	in := []*ir.Value{x.val, constant(v.Name+".index", ir.I32, to, len(to))}
+	if pads {
+		in = append(in, q.padValues(v.Name, x))
+	}
+	q.set(v, q.emit("int_gather", n, v, x.val.Type.DType, in, nil), x.scale, x.offset)
 	return nil
 }

@@ -212,6 +212,67 @@ var faults = map[string][]fault{
 	bundle.OpSlice: {
 		{name: "one further", apply: func(p *bundle.Program, s *bundle.Step) bool { return added(&s.Slice.Start, 1) }},
 	},
+	bundle.OpTranspose: {
+		{name: "not transposed", result: func(d []int32, rows, cols int) {
+			from := slices.Clone(d)
+			for i := range from {
+				d[i] = from[i%rows*cols+i/rows]
+			}
+		}},
+		{name: "an edge position wrong", result: func(d []int32, rows, cols int) {
+			for r := range rows {
+				d[r*cols+cols-1] = d[r*cols]
+			}
+		}},
+	},
+	bundle.OpRegroup: {
+		{name: "column by column", result: func(d []int32, rows, cols int) {
+			from := slices.Clone(d)
+			for i := range from {
+				d[i] = from[i%rows*cols+i/rows]
+			}
+		}},
+	},
+	bundle.OpGather: {
+		{name: "the position beside", apply: func(p *bundle.Program, s *bundle.Step) bool {
+			rows := int32(p.Values[s.In[0]].Rows)
+			return remake(p, s.Gather.Index, func(v []int32) {
+				for i := range v {
+					if v[i] >= 0 {
+						v[i] = (v[i] + 1) % rows
+					}
+				}
+			})
+		}},
+		{name: "an edge position wrong", apply: func(p *bundle.Program, s *bundle.Step) bool {
+			return remake(p, s.Gather.Index, func(v []int32) { v[len(v)-1] = v[0] })
+		}},
+		{name: "padding with 0", apply: func(p *bundle.Program, s *bundle.Step) bool {
+			had := s.Gather.Pad >= 0
+			s.Gather.Pad = -1
+			return had
+		}},
+		{name: "no padding", apply: func(p *bundle.Program, s *bundle.Step) bool {
+			return remake(p, s.Gather.Index, func(v []int32) {
+				for i := range v {
+					v[i] = max(v[i], 0)
+				}
+			})
+		}},
+	},
+	bundle.OpConstant: {
+		{name: "the table of the next position", apply: func(p *bundle.Program, s *bundle.Step) bool {
+			cols := p.Values[s.Out].Cols
+			return remake(p, s.Constant.Data, func(v []int32) { rotateBy(v, cols) })
+		}},
+		{name: "half of it", apply: func(p *bundle.Program, s *bundle.Step) bool {
+			return remake(p, s.Constant.Data, func(v []int32) {
+				for i := range v {
+					v[i] /= 2
+				}
+			})
+		}},
+	},
 	bundle.OpFlatten: {
 		{name: "column by column", result: func(d []int32, _, n int) {
 			from := slices.Clone(d)
@@ -360,7 +421,7 @@ func TestWrongIntegerForms(t *testing.T) {
 				graphs++
 				value := x.value[n.Out().Name]
 				for step, s := range x.p.Steps {
-					if name := x.p.Values[s.Out].Name; s.Out != value && name != n.Out().Name+".wide" { // a pooled vector may be narrowed after
+					if name := x.p.Values[s.Out].Name; s.Out != value && name != n.Out().Name+".wide" && name != n.Out().Name+".constant" { // a pooled vector may be narrowed after
 						continue
 					}
 					for _, f := range slices.Concat(faults[""], faults[s.Op]) {
@@ -419,7 +480,7 @@ func differs(t *testing.T, x, y *quantized, v int, inputs []sample) bool {
 
 // drawWith draws a graph in which op may occur; nil where this seed has none.
 func drawWith(op string, seed uint64) *drawer {
-	names := slices.Sorted(maps.Keys(blocks))
+	names, from := slices.Sorted(maps.Keys(blocks)), blocks
 	switch op {
 	case "gated_conv":
 		names = []string{"gated", "norm"}
@@ -427,6 +488,12 @@ func drawWith(op string, seed uint64) *drawer {
 	default:
 		if blocks[op] != nil {
 			names = []string{op}
+		}
+		if moving[op] != nil {
+			names, from = []string{op}, moving
+		}
+		if (op == "add" || op == "mul") && seed%2 == 0 {
+			names, from = []string{"positions"}, moving
 		}
 	}
 	d, x := newDrawer(seed+9000, 9, 12, 6+int(seed%3))
@@ -436,9 +503,9 @@ func drawWith(op string, seed uint64) *drawer {
 			data[i] = float32(d.rng.NormFloat64())
 		}
 	}
-	if op == "conv" && seed%2 == 0 { // zero is another integer than 0
+	if (op == "conv" || op == "gather") && seed%2 == 0 { // zero is another integer than 0
 		x = d.op("act", ir.Attrs{"fn": "sigmoid"}, x)
 	}
-	d.finish(blocks[names[int(seed)%len(names)]](d, x))
+	d.finish(from[names[int(seed)%len(names)]](d, x))
 	return d
 }

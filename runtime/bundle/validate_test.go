@@ -201,6 +201,32 @@ func TestValidateRefuses(t *testing.T) {
 		}, "takes element 5 of 4 along axis 1"},
 		{"slice step", func(p *Program) { extend(p, Step{Op: OpSlice, Slice: &Slice{Axis: 1}}, I8, 1, 3) }, "step 0 is not in 1.."},
 		{"flatten", func(p *Program) { extend(p, Step{Op: OpFlatten, In: []int{2}}, I8, 1, 23) }, `output "extra" is [1,23], expected [1,24]`},
+		{"transpose", func(p *Program) { extend(p, Step{Op: OpTranspose, In: []int{2}}, I8, 6, 4) }, `output "extra" is [6,4], expected [4,6]`},
+		{"transpose type", func(p *Program) { extend(p, Step{Op: OpTranspose, In: []int{2}}, I16, 4, 6) }, `output "extra" is i16, expected i8`},
+		{"regroup", func(p *Program) { extend(p, Step{Op: OpRegroup, In: []int{2}}, I8, 5, 5) }, "[5,5], which has other than the 24 elements"},
+		{"gather position", func(p *Program) {
+			extend(p, Step{Op: OpGather, In: []int{2}, Gather: &Gather{Index: constant(p, I32, 6, 2), Pad: -1}}, I8, 2, 4)
+		}, "entry 0 is 6, not in -1..5"},
+		{"gather negative", func(p *Program) {
+			extend(p, Step{Op: OpGather, In: []int{2}, Gather: &Gather{Index: constant(p, I32, -2, 2), Pad: -1}}, I8, 2, 4)
+		}, "entry 0 is -2, not in -1..5"},
+		{"gather padding", func(p *Program) {
+			extend(p, Step{Op: OpGather, In: []int{2}, Gather: &Gather{Index: constant(p, I32, 5, 2), Pad: constant(p, I16, 128, 4)}}, I8, 2, 4)
+		}, "pad: tensor"},
+		{"gather rows", func(p *Program) {
+			extend(p, Step{Op: OpGather, In: []int{2}, Gather: &Gather{Index: constant(p, I32, 5, 2), Pad: -1}}, I8, 3, 4)
+		}, "has shape [2], expected [3]"},
+		{"constant type", func(p *Program) {
+			extend(p, Step{Op: OpConstant, In: []int{}, Constant: &Constant{Data: constant(p, I8, 1, 6, 4)}}, I16, 6, 4)
+		}, `output "extra" is i16, expected i8`},
+		{"constant reads", func(p *Program) {
+			extend(p, Step{Op: OpConstant, In: []int{0}, Constant: &Constant{Data: constant(p, I8, 1, 6, 4)}}, I8, 6, 4)
+		}, "1 inputs, expected 0 to 0"},
+		{"receptive field of a transposition", func(p *Program) {
+			extend(p, Step{Op: OpTranspose, In: []int{2}}, I8, 4, 6)
+			extend(p, Step{Op: OpTranspose, In: []int{6}}, I8, 6, 4)
+			extend(p, Step{Op: OpPool, In: []int{7}, Pool: &Pool{Kind: "max", Over: "prefix"}}, I8, 1, 4)
+		}, "depend on 6 tokens to the left and 6 to the right"},
 		// Outputs and plan.
 		{"output value", func(p *Program) { p.Outputs[0].Value = 9 }, `output 0 ("logits"): value 9 of 6`},
 		{"output of many rows", func(p *Program) { p.Outputs[0].Value = 2 }, "has 6 rows, an output is a vector"},

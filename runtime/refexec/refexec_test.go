@@ -203,6 +203,28 @@ func TestSteps(t *testing.T) {
 			p.step(bundle.Step{Op: bundle.OpSlice, In: []int{0}, Slice: &bundle.Slice{Axis: 0, Start: 1, Step: 2}}, i8, 2, 2)
 			return p
 		}, 1, []int32{3, 4, 7, 8}},
+		{"transpose", func() *prog {
+			p := source(i8, 2, 3, 1, 2, 3, 4, 5, 6)
+			p.step(bundle.Step{Op: bundle.OpTranspose, In: []int{0}}, i8, 3, 2)
+			return p
+		}, 1, []int32{1, 4, 2, 5, 3, 6}},
+		{"regroup", func() *prog {
+			p := source(i8, 2, 3, 1, 2, 3, 4, 5, 6)
+			v := p.step(bundle.Step{Op: bundle.OpRegroup, In: []int{0}}, i8, 3, 2)
+			p.step(bundle.Step{Op: bundle.OpTranspose, In: []int{v}}, i8, 2, 3)
+			return p
+		}, 1, []int32{1, 3, 5, 2, 4, 6}},
+		{"gather", func() *prog {
+			p := source(i8, 2, 2, 1, 2, 3, 4)
+			p.step(bundle.Step{Op: bundle.OpGather, In: []int{0}, Gather: &bundle.Gather{Index: p.tensor(i32, []int{3}, 1, -1, 0), Pad: p.tensor(i16, []int{2}, -7, 8)}}, i8, 3, 2)
+			return p
+		}, 1, []int32{3, 4, -7, 8, 1, 2}},
+		{"constant", func() *prog {
+			p := source(i8, 2, 2, 1, 2, 3, 4)
+			v := p.step(bundle.Step{Op: bundle.OpConstant, In: []int{}, Constant: &bundle.Constant{Data: p.tensor(i16, []int{2, 2}, 100, 200, 300, 400)}}, i16, 2, 2)
+			p.step(bundle.Step{Op: bundle.OpAdd, In: []int{0, v}, Add: &bundle.Add{MultA: 1, MultB: 1, Lo: -1000, Hi: 1000}}, i16, 2, 2)
+			return p
+		}, 1, []int32{101, 202, 303, 404}},
 		{"flatten", func() *prog {
 			p := source(i8, 2, 2, 1, 2, 3, 4)
 			p.step(bundle.Step{Op: bundle.OpFlatten, In: []int{0}}, i8, 1, 4)
