@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"nepcoc/compiler"
@@ -11,6 +12,26 @@ import (
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/traffic"
 )
+
+var compiled = sync.OnceValues(func() (*bundle.Bundle, error) {
+	o := compiler.Options{Model: "stream.onnx", Calib: "../testbed/calib.pcap", MaxDisagreement: compiler.DefaultMaxDisagreement}
+	o.Find("", nil)
+	res, err := compiler.Compile(context.Background(), o)
+	if err != nil {
+		return nil, err
+	}
+	return res.Bundle, nil
+})
+
+// streamBundle is the model of the stream view, compiled once.
+func streamBundle(t *testing.T) *bundle.Bundle {
+	t.Helper()
+	b, err := compiled()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
 
 // The model of the stream view: its contract is the built-in one, and its integers are right where the
 // float model is.
@@ -25,13 +46,7 @@ func TestStreamModel(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles a model")
 	}
-	o := compiler.Options{Model: "stream.onnx", Calib: "../testbed/calib.pcap", MaxDisagreement: compiler.DefaultMaxDisagreement}
-	o.Find("", nil)
-	res, err := compiler.Compile(context.Background(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := bundle.Encode(res.Bundle, bundle.Options{})
+	data, err := bundle.Encode(streamBundle(t), bundle.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
