@@ -2,6 +2,8 @@
 // LayerNorm. (That of gated layers is fused into them; see package gated.)
 package layernorm
 
+//go:generate go run ../internal/armgen -kernel layernorm -o layernorm_arm64.s -go decl_arm64.go
+
 import (
 	"math"
 
@@ -23,10 +25,9 @@ type Layer struct {
 	p    Params
 	path cpu.Path
 	fast bool
-	// For the kernels, in groups of 8 channels: gamma; and beta with what rounds and
-	// makes positive, first of the even channels, then of the odd.
+	// For the kernels, padded to groups of 8 channels.
 	gamma []int32
-	beta  []uint64
+	beta  packedBeta
 	tail  tail
 }
 
@@ -44,33 +45,24 @@ type head struct {
 	c, s1, m int32
 }
 
-// Kernels keep x*c - sum(x) in 32 bits.
-const (
-	maxChannels = 4096
-	maxInput    = 1 << 15
-)
+// maxSum bounds the sum of a position's magnitudes: kernels keep x*c - sum(x) in 32 bits.
+const maxSum = 1 << 29
 
 // New makes a layer for inputs within +-bound.
 func New(p Params, bound int64, path cpu.Path) *Layer {
 	l := &Layer{p: p, path: path}
 	n := len(p.Gamma)
-	if !has(path) || bound > maxInput || n > maxChannels || p.Shift < 1 {
+	if !has(path) || bound*int64(n) > maxSum || p.Shift < 1 {
 		return l
 	}
 	abs := func(v int32) int64 { return max(int64(v), -int64(v)) }
 	// A normalised value is at most sqrt(n).
 	limit := int64(2*math.Sqrt(float64(n))+1) << arith.NormBits
-	l.gamma, l.beta = make([]int32, rescale.Pad(n)), make([]uint64, rescale.Pad(n))
+	l.gamma, l.beta = make([]int32, rescale.Pad(n)), pack(p.Beta, p.Shift)
 	copy(l.gamma, p.Gamma)
 	l.fast = true
-	for c := range l.beta {
-		b := int64(0)
-		if c < n {
-			b = int64(p.Beta[c])
-			l.fast = l.fast && (limit*abs(p.Gamma[c])+abs(p.Beta[c]))>>p.Shift < 1<<31-2
-		}
-		at := c&^7 | c&1<<2 | c&6>>1
-		l.beta[at] = uint64(b + 1<<(p.Shift-1) + 1<<62)
+	for c := range n {
+		l.fast = l.fast && (limit*abs(p.Gamma[c])+abs(p.Beta[c]))>>p.Shift < 1<<31-2
 	}
 	l.tail = tail{uint64(p.Shift), uint32(uint64(1<<62) >> p.Shift), p.Lo, p.Hi}
 	return l

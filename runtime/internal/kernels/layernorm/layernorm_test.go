@@ -45,7 +45,7 @@ func TestMeaning(t *testing.T) {
 func TestRow(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, path := range cpu.Available() {
-		for _, c := range []int{1, 2, 7, 8, 9, 48, 4096, 4097} {
+		for _, c := range []int{1, 2, 7, 8, 9, 48, 4096, 4097, 20000} {
 			for _, limit := range []int32{0, 1, 2, 128, 32768} { // 0: no variance; few values: powers of two
 				for _, k := range []struct {
 					eps   int64

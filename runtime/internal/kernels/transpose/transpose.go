@@ -1,7 +1,11 @@
 // Package transpose makes rows of columns: positions become channels.
 package transpose
 
+//go:generate go run ../internal/armgen -kernel transpose -o transpose_arm64.s -go decl_arm64.go
+
 import (
+	"unsafe"
+
 	"nepcoc/runtime/cpu"
 	"nepcoc/runtime/internal/kernels/rescale"
 )
@@ -14,9 +18,33 @@ const block = 16
 // not overlap.
 func Run[T rescale.Int](path cpu.Path, dst, src []T, rows, cols int) {
 	dst, src = dst[:rows*cols], src[:rows*cols]
-	for r := 0; r < rows; r += block {
-		for c := 0; c < cols; c += block {
-			square(dst, src, rows, cols, r, c, min(block, rows-r), min(block, cols-c))
+	size := int(unsafe.Sizeof(T(0)))
+	// Kernels take strips of 16 bytes, and rows high at a time.
+	wide, high := 16/size, block
+	if size == 2 {
+		high = stripRows16
+	}
+	if !has(path) || size > 2 || rows < high || cols < wide {
+		for r := 0; r < rows; r += block {
+			for c := 0; c < cols; c += block {
+				square(dst, src, rows, cols, r, c, min(block, rows-r), min(block, cols-c))
+			}
+		}
+		return
+	}
+	for c := 0; c < cols; c += wide {
+		c := min(c, cols-wide) // the last strip overlaps the one before it, so does the last block
+		run := func(r, blocks int) {
+			to, from := unsafe.Pointer(&dst[c*rows+r]), unsafe.Pointer(&src[r*cols+c])
+			if size == 1 {
+				strip8(to, from, rows, cols, blocks)
+			} else {
+				strip16(to, from, 2*rows, 2*cols, blocks)
+			}
+		}
+		run(0, rows/high)
+		if rows%high != 0 {
+			run(rows-high, 1)
 		}
 	}
 }

@@ -54,6 +54,7 @@ var (
 	Umin     = three("umin", 0x6e206c00)
 	Ushl     = three("ushl", 0x6e204400)
 	Srshl    = three("srshl", 0x4e205400)
+	Sshl     = three("sshl", 0x4e204400)
 	Sqadd    = three("sqadd", 0x4e200c00)
 	Sqrdmulh = three("sqrdmulh", 0x6e20b400)
 	Sqrdmlah = three("sqrdmlah", 0x6e008400) // Armv8.1

@@ -14,7 +14,7 @@ import (
 // all is every encoder with operands that set every field.
 func all() []Inst {
 	var out []Inst
-	for _, f := range []func(Shape, int, int, int) Inst{Add, Sub, Mul, Mla, Mls, Smax, Smin, Smaxp, Umin, Ushl, Srshl, Sqadd, Trn1, Trn2, Zip1, Zip2, Uzp2, Addp} {
+	for _, f := range []func(Shape, int, int, int) Inst{Add, Sub, Mul, Mla, Mls, Smax, Smin, Smaxp, Umin, Ushl, Srshl, Sshl, Sqadd, Trn1, Trn2, Zip1, Zip2, Uzp2, Addp} {
 		for _, s := range []Shape{B, H, S} {
 			out = append(out, f(s, 0, 1, 2), f(s, 31, 21, 10), f(s, 10, 31, 21), f(s, 21, 10, 31))
 		}
@@ -57,7 +57,7 @@ func all() []Inst {
 	}
 	out = append(out, Tbl2(31, 20, 11), Tbl2(11, 28, 31), Zero(0), Zero(31), MoviB(21, 0x80), MoviB(31, 0x5a), MoviB(1, 1), Mov(31, 21), Mov(10, 31), Sadalp(B, 31, 21), Sadalp(H, 10, 5), AddvS(31, 21), AddvS(10, 5))
 	out = append(out, StrD(31, 21), StrD(10, 5), St1D(31, 21), St1D(10, 5), Zip1(D, 31, 21, 10), Zip1(D, 10, 31, 21))
-	out = append(out, Srshl(D, 31, 21, 10), Ushl(D, 10, 31, 21), Add(D, 21, 10, 31), Neg(D, 31, 21), Ld1r(D, 31, 21),
+	out = append(out, Srshl(D, 31, 21, 10), Sshl(D, 31, 21, 10), Xtn(S, 31, 21), Xtn2(S, 10, 31), Smlal(S, 31, 21, 10), Smlal2(S, 10, 31, 21), Smull(S, 31, 21, 10), Add(D, 10, 5, 31), Addp(D, 31, 21, 10), Sub(S, 31, 21, 10), Ushl(D, 10, 31, 21), Add(D, 21, 10, 31), Neg(D, 31, 21), Ld1r(D, 31, 21),
 		Smull(S, 31, 21, 10), Smull2(S, 10, 31, 21), Smlal(S, 31, 21, 10), Smlal2(S, 21, 10, 31), Sqxtn(S, 31, 21), Sqxtn2(S, 10, 31))
 	for _, off := range []int{-256, -1, 1, 3, 255, 0, 16, 240, 65520} {
 		out = append(out, LdrQ(31, 21, off), StrQ(10, 5, off))

@@ -22,11 +22,14 @@ var kernels = map[string]func(*asm){
 	"gemv":    gemv,
 	"rescale": rescale,
 	"conv":    conv,
+
+	"transpose": transposed,
+	"layernorm": layernorm,
 }
 
 func main() {
 	log.SetFlags(0)
-	name := flag.String("kernel", "", "which file: gated, lookup, gemv, rescale, conv")
+	name := flag.String("kernel", "", "which file: gated, lookup, gemv, rescale, conv, transpose, layernorm")
 	out := flag.String("o", "", "where to write the assembly")
 	decl := flag.String("go", "", "where to write its Go declarations")
 	flag.Parse()
