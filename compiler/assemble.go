@@ -25,7 +25,7 @@ func (c *compilation) assemble(p *bundle.Program) error {
 		Model: bundle.Model{File: fileName(c.Model), SHA256: c.res.Info.SHA256,
 			Producer: strings.TrimSpace(c.res.Info.Producer + " " + c.res.Info.ProducerVersion), Opset: c.res.Info.Opset,
 			TokenInput: c.res.Report.Local.TokenInput, MaskInput: c.res.Report.Local.MaskInput,
-			Features: c.res.Report.Local.Features},
+			Features: c.res.Report.Local.Features, Sizes: c.res.Info.Sizes},
 		Target:      bundle.Target{Name: c.res.Target.Name},
 		Calibration: bundle.Calibration{Method: q.Method, Samples: len(c.calib.Inputs), Distinct: c.parts.Distinct, Observed: len(c.parts.Observe), SourceSHA256: c.calib.SHA256},
 	}

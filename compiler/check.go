@@ -9,7 +9,6 @@ import (
 	"nepcoc/compiler/onnx"
 	"nepcoc/ir"
 	"nepcoc/passes"
-	"nepcoc/passes/canonical"
 	"nepcoc/passes/quantize"
 	"nepcoc/runtime/bundle"
 )
@@ -103,15 +102,18 @@ func (s *source) refused(err error) error {
 }
 
 func (s *source) problems(err error) []onnx.Problem {
-	var ps ir.Problems
-	if !errors.As(err, &ps) {
-		return nil
-	}
 	var out []onnx.Problem
-	for _, p := range ps {
+	for _, p := range problemsOf(err) {
 		out = append(out, s.problem(p))
 	}
 	return out
+}
+
+// problemsOf are the problems that a pass's error lists.
+func problemsOf(err error) ir.Problems {
+	var ps ir.Problems
+	errors.As(err, &ps)
+	return ps
 }
 
 // problem is a pass's problem with the operator that the user knows.
@@ -133,32 +135,11 @@ func (s *source) problem(p ir.Problem) onnx.Problem {
 	return q
 }
 
-// importFile imports a model. Where that fails, the part that was understood
-// goes through the first pass, so that one attempt shows as much as can be known.
-func importFile(model string) (*ir.Graph, *onnx.Info, *source, error) {
-	g, info, err := onnx.ImportFile(model)
-	if err == nil {
-		return g, info, sourceOf(model, info, g), nil
-	}
-	var r *onnx.Refusal
-	if !errors.As(err, &r) || r.Partial == nil {
+// importFile imports a model.
+func importFile(model string, o onnx.Options) (*ir.Graph, *onnx.Info, *source, error) {
+	g, info, err := onnx.ImportFile(model, o)
+	if err != nil {
 		return nil, nil, nil, err
 	}
-	for _, p := range r.Problems {
-		if p.Kind == onnx.Attention || p.Kind == onnx.Quantized {
-			return nil, nil, nil, err // what surrounds them is made for them
-		}
-	}
-	m, merr := passes.NewManager([]passes.Pass{canonical.Pass})
-	if merr != nil {
-		return nil, nil, nil, merr
-	}
-	src := sourceOf(model, r.Info, r.Partial)
-	_, perr := m.Run(&passes.Context{}, r.Partial)
-	for _, p := range src.problems(perr) {
-		if p.Op != "output" { // of the part, not of the model
-			r.Problems = append(r.Problems, p)
-		}
-	}
-	return nil, nil, nil, err
+	return g, info, sourceOf(model, info, g), nil
 }

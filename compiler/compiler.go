@@ -31,7 +31,9 @@ import (
 
 // Options are what a compile is asked for.
 type Options struct {
-	Model  string // .onnx file
+	Model string // .onnx file
+	// Import is what the model's file leaves open: sizes of dynamic dimensions.
+	Import onnx.Options
 	Calib  string // capture, or .npz of arrays
 	Target string // name of a target; empty: bf3
 	// Name is what events call the bundle; empty: the model's file. ModelVersion is whose version
@@ -115,8 +117,8 @@ func Passes() []passes.Pass { return append(append([]passes.Pass(nil), frontTabl
 
 // Front imports a model and runs the float passes: the result computes what
 // the model computes, from tokens.
-func Front(model string, opts passes.Options) (*ir.Graph, *onnx.Info, passes.Report, error) {
-	g, info, src, err := importFile(model)
+func Front(model string, in onnx.Options, opts passes.Options) (*ir.Graph, *onnx.Info, passes.Report, error) {
+	g, info, src, err := importFile(model, in)
 	if err != nil {
 		return nil, nil, passes.Report{}, err
 	}
@@ -156,9 +158,11 @@ type compilation struct {
 	parts      calibrate.Parts // of calib
 	meter      *meter
 	checking   bool // random inputs, no bundle
-	src        *source
-	settled    bool // settle has spoken
-	numbers    bool // an input holds numbers, which may be bytes or features
+	// passOptions are those that the passes ran with.
+	passOptions passes.Options
+	src         *source
+	settled     bool // settle has spoken
+	numbers     bool // an input holds numbers, which may be bytes or features
 	// dataErr is what is wrong with the calibration data, or with what lies beside the model.
 	dataErr error
 }
@@ -169,6 +173,7 @@ func (c *compilation) run() error {
 	err := c.compile()
 	var r *onnx.Refusal
 	if errors.As(c.tooLargeErr(err), &r) {
+		c.explain(r)
 		if !c.settled {
 			r.Problems = append(r.Problems, c.wrong...)
 		}
@@ -187,11 +192,12 @@ func (c *compilation) compile() error {
 		return err
 	}
 	c.stage("reading the model")
-	g, info, src, err := importFile(c.Model)
+	g, info, src, err := importFile(c.Model, c.Import)
 	if err != nil {
 		return err
 	}
 	c.res.Info, c.src, c.numbers = info, src, numberInput(g) != nil
+	c.res.Notes = append(c.res.Notes, info.Notes...)
 	pctx := &passes.Context{Options: passes.Options{
 		Method: c.Method, TableStep: c.TableStep,
 		MaxDisagreement: c.MaxDisagreement, MaxRelError: maxRelError,
@@ -200,6 +206,7 @@ func (c *compilation) compile() error {
 	if err := c.inputDomain(g, &pctx.Options); err != nil {
 		return err
 	}
+	c.passOptions = pctx.Options
 	pctx.Calibrate = func(g *ir.Graph, observe func(*ir.Value, *ir.Tensor)) error {
 		// Errors of the calibration data are no fault of the model or of the
 		// pass that asked for them: they are reported as they are.

@@ -62,7 +62,7 @@ func FuzzChain(f *testing.F) {
 		if err := os.WriteFile(path, model, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		front, _, _, err := compiler.Front(path, passes.Options{})
+		front, _, _, err := compiler.Front(path, onnx.Options{}, passes.Options{})
 		var r *onnx.Refusal
 		if err != nil {
 			if !errors.As(err, &r) || strings.Contains(err.Error(), "BUG") {

@@ -216,7 +216,7 @@ func compiles(t *testing.T, path string, inputs arrays, agree, loose float64) *c
 // expect runs the imported graph, before any pass, and adds what it computes.
 func expect(t *testing.T, path string, in map[string]array, n int) {
 	t.Helper()
-	g, _, err := onnx.ImportFile(path)
+	g, _, err := onnx.ImportFile(path, onnx.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

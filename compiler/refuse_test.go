@@ -51,9 +51,9 @@ func kinds(ps []onnx.Problem) []onnx.Kind {
 func TestRefusedFiles(t *testing.T) {
 	want := map[string]onnx.Kind{
 		"attention": onnx.Attention, "control_if": onnx.ControlFlow, "custom_domain": onnx.CustomDomain,
-		"dynamic_length": onnx.DynamicLength, "external_data": onnx.ExternalData, "fp16_weights": onnx.ElementType,
-		"lstm": onnx.Recurrence, "qdq_static": onnx.Quantized, "topk": onnx.Unsupported,
+		"dynamic_length": onnx.DynamicLength, "lstm": onnx.Recurrence, "topk": onnx.Unsupported,
 	}
+	taken := []string{"external_data", "fp16_weights", "qdq_static"} // by now: TestTakenFiles
 	for _, dir := range testfiles.Glob(t, "refuse/*") {
 		name := filepath.Base(dir)
 		t.Run(name, func(t *testing.T) {
@@ -64,6 +64,9 @@ func TestRefusedFiles(t *testing.T) {
 			var meta struct{ Expect, Why string }
 			if err := json.Unmarshal(text, &meta); err != nil || meta.Expect != "refuse" {
 				t.Fatalf("meta.json expects %q (%v)", meta.Expect, err)
+			}
+			if slices.Contains(taken, name) {
+				return
 			}
 			ps := problems(t, filepath.Join(dir, "model.onnx"))
 			if got := kinds(ps); !slices.Equal(got, []onnx.Kind{want[name]}) {
@@ -103,8 +106,8 @@ func TestAllReasonsAtOnce(t *testing.T) {
 	x := same3(g, embedded(g, tokens(g)))
 	floor := g.Op("Floor", nil, x)
 	g.Node("com.example", "ByteGate", nil, []string{floor}, []string{"gated"})
-	half := g.Const(m.Tensor{DType: m.F16, Dims: []int{8, 1}, Data: make([]byte, 16)})
-	y := g.Op("Mul", nil, "gated", half)
+	eighth := g.Const(m.Tensor{DType: m.F8, Dims: []int{8, 1}, Data: make([]byte, 8)})
+	y := g.Op("Mul", nil, "gated", eighth)
 	g.Node("", "LSTM", attrs{"hidden_size": 4}, []string{y, g.Random(1, 16, 8), g.Random(1, 16, 4)}, []string{"", "hidden"})
 	verdict(g, g.Squeeze("hidden", 0), 4)
 	path := filepath.Join(t.TempDir(), "model.onnx")

@@ -94,7 +94,7 @@ const OneOf = -2
 
 // The opsets that the importer takes.
 const (
-	MinOpset = 11
+	MinOpset = 7
 	MaxOpset = 21
 )
 

@@ -44,7 +44,7 @@ func TestModelsKeepTheirMeaning(t *testing.T) {
 	for _, m := range models(t) {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
-			imported, _, err := onnx.ImportFile(m.onnx)
+			imported, _, err := onnx.ImportFile(m.onnx, onnx.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -131,7 +131,7 @@ func readInputs(t *testing.T, path string, g *ir.Graph, samples int) []map[strin
 func TestReceptiveField(t *testing.T) {
 	for _, m := range models(t) {
 		t.Run(m.name, func(t *testing.T) {
-			g, _, err := onnx.ImportFile(m.onnx)
+			g, _, err := onnx.ImportFile(m.onnx, onnx.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}

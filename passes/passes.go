@@ -109,6 +109,9 @@ type Calibrator func(g *ir.Graph, observe func(*ir.Value, *ir.Tensor)) error
 type Report struct {
 	Passes []Timing
 	Local  Local
+	// Ranges are those that the model gives its values where it was quantised already, by name; nil
+	// for a float model.
+	Ranges map[string][2]float64
 	// Quantize says which plan was chosen and what else was tried.
 	Quantize Quantized
 	// Notes are remarks for the user, in the order they were made.

@@ -17,6 +17,7 @@ func newCheck() *cobra.Command {
 	var contract string
 	var labels []string
 	var output outputFlag
+	var sizes sizeFlags
 	cmd := &cobra.Command{
 		Use:   "check MODEL.onnx",
 		Short: "Say whether a model compiles, and everything that stands against it",
@@ -33,9 +34,13 @@ shapes, the reason, and what to change in PyTorch.
 			if output.file != "" {
 				return cli.UsageError("--output %s: check writes nothing; what an output of the model means is written NAME=KIND", output.file)
 			}
+			in, err := sizes.options(cmd.Flags().Changed)
+			if err != nil {
+				return err
+			}
 			progress := cli.NewProgress(cmd.ErrOrStderr())
 			progress.Update("checking", 0, 0)
-			o := compiler.Options{Model: args[0], Outputs: output.outputs, Features: features}
+			o := compiler.Options{Model: args[0], Import: in, Outputs: output.outputs, Features: features}
 			o.Find(contract, labels)
 			res, err := compiler.Check(cmd.Context(), o)
 			progress.Done()
@@ -69,6 +74,7 @@ shapes, the reason, and what to change in PyTorch.
 		},
 	}
 	inputFlags(cmd.Flags(), &contract, &labels, &features)
+	sizes.add(cmd.Flags())
 	cmd.Flags().Var(&output, cli.OutputFlag, "NAME=KIND[:LABEL,...][@THRESHOLD,...], what an output of the model means (see compile)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd

@@ -25,6 +25,7 @@ type compileFlags struct {
 	calib, calibLabels, target, contract, dumpIR, method, sign, artifact string
 	name, modelVersion                                                   string
 	outputFlag
+	sizeFlags
 	labels, unknown []string
 	maxDisagreement float64
 	tableStep       int
@@ -74,6 +75,7 @@ on; several sigmoids are labels, any number of them. --output NAME=KIND says oth
 	fl.StringVar(&f.modelVersion, "model-version", "", "version of the model, for events and metrics (default: what the model says of itself)")
 	fl.StringVar(&f.target, "target", "bf3", "machine to plan for: "+targetNames())
 	inputFlags(fl, &f.contract, &f.labels, &f.features)
+	f.sizeFlags.add(fl)
 	fl.StringVar(&f.calibLabels, "calib-labels", "", "CSV of the calibration capture's labels: gives accuracy, checks the order of the class names, calibrates the scores (temperature)")
 	fl.StringArrayVar(&f.unknown, "unknown-threshold", nil, "score below which verdicts are unknown; NAME=SCORE for one output of several")
 	fl.StringVar(&f.method, "method", "", "force a calibration method ("+strings.Join(quantize.Methods(), ", ")+") instead of the one that measures best")
@@ -138,6 +140,9 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	unknown, err := parseUnknown(f.unknown)
 	if err != nil {
 		return cli.UsageError("--unknown-threshold %w", err)
+	}
+	if o.Import, err = f.sizeFlags.options(cmd.Flags().Changed); err != nil {
+		return err
 	}
 	o.Unknown, o.Outputs, o.Features = unknown, f.outputs, f.features
 	beside := strings.TrimSuffix(model, filepath.Ext(model)) // what Find takes

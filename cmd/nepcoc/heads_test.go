@@ -17,6 +17,7 @@ import (
 	"net/http/httptest"
 
 	"nepcoc/compiler"
+	"nepcoc/compiler/onnx"
 	"nepcoc/compiler/calibrate"
 	m "nepcoc/internal/onnxmodel"
 	"nepcoc/internal/testfiles"
@@ -45,7 +46,7 @@ var heads = map[string][]struct {
 // features runs the example's network up to its last hidden layer over a capture.
 func features(t *testing.T, model string, s *calibrate.Set) [][][]float32 {
 	t.Helper()
-	g, _, _, err := compiler.Front(model, passes.Options{})
+	g, _, _, err := compiler.Front(model, onnx.Options{}, passes.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

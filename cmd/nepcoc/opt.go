@@ -20,6 +20,7 @@ func newOpt() *cobra.Command {
 	var names []string
 	var out string
 	var list bool
+	var sizes sizeFlags
 	cmd := &cobra.Command{
 		Use:   "opt --passes=P,... GRAPH.ir|MODEL.onnx",
 		Short: "Run single passes on textual IR",
@@ -45,16 +46,21 @@ quantize needs calibration data and runs only within compile.
 			if len(args) == 0 {
 				return cli.UsageError("no graph given: want a .ir or .onnx file")
 			}
-			return runOpt(cmd.OutOrStdout(), args[0], names, out)
+			in, err := sizes.options(cmd.Flags().Changed)
+			if err != nil {
+				return err
+			}
+			return runOpt(cmd.OutOrStdout(), args[0], in, names, out)
 		},
 	}
 	cmd.Flags().StringSliceVar(&names, "passes", nil, "passes to run, in this order")
 	cmd.Flags().StringVarP(&out, cli.OutputFlag, "o", "", "file to write (default: standard output)")
+	sizes.add(cmd.Flags())
 	cmd.Flags().BoolVar(&list, "list", false, "list the passes")
 	return cmd
 }
 
-func runOpt(w io.Writer, path string, names []string, out string) error {
+func runOpt(w io.Writer, path string, in onnx.Options, names []string, out string) error {
 	if out != "" {
 		if err := files.Writable(out); err != nil {
 			return fmt.Errorf("--output %w", err)
@@ -69,7 +75,7 @@ func runOpt(w io.Writer, path string, names []string, out string) error {
 		p.Requires, p.After = nil, nil // a single pass is on its own
 		run = append(run, p)
 	}
-	g, err := readGraph(path)
+	g, err := readGraph(path, in)
 	if err != nil {
 		return err
 	}
@@ -110,7 +116,7 @@ func findPass(name string) (passes.Pass, error) {
 // maxText bounds a textual graph; that of the published model has 400 kB.
 const maxText = 1 << 30
 
-func readGraph(path string) (*ir.Graph, error) {
+func readGraph(path string, in onnx.Options) (*ir.Graph, error) {
 	model := strings.EqualFold(filepath.Ext(path), ".onnx")
 	if files.IsStdin(path) { // has no ending
 		const text = "graph "
@@ -121,7 +127,7 @@ func readGraph(path string) (*ir.Graph, error) {
 		model = string(head) != text
 	}
 	if model {
-		g, _, err := onnx.ImportFile(path)
+		g, _, err := onnx.ImportFile(path, in)
 		return g, err
 	}
 	data, err := files.All(path, maxText)

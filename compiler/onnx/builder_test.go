@@ -212,7 +212,11 @@ func gatedModel(opset int64) *testModel {
 	m.node("Constant", nil, in("zero"), aTensor("value", ints64("", 0, 0, 2)))
 	m.node("Constant", nil, in("zeros"), aTensor("value", ints64("", 0, 0, 0)))
 	m.node("Concat", in("zero", "zeros"), in("pads"), aInt("axis", 0))
-	m.node("Pad", in("t", "pads", ""), in("p"), aStr("mode", "constant"))
+	if opset >= 11 {
+		m.node("Pad", in("t", "pads", ""), in("p"), aStr("mode", "constant"))
+	} else {
+		m.node("Pad", in("t"), in("p"), aStr("mode", "constant"), aInts("pads", 0, 0, 2, 0, 0, 0))
+	}
 	m.node("Conv", in("p", "w", "b"), in("c"), aInts("dilations", 1), aInt("group", 4), aInts("kernel_shape", 3), aInts("pads", 0, 0), aInts("strides", 1))
 	m.node("Sigmoid", in("c"), in("s"))
 	m.node("Mul", in("t", "s"), in("g"))

@@ -1,11 +1,10 @@
 package onnx
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 
 	"nepcoc/internal/filekind"
@@ -62,11 +61,27 @@ type Info struct {
 	Nodes           int               `json:"nodes"`
 	Inputs          []Port            `json:"inputs"`
 	Outputs         []Port            `json:"outputs"`
+	// Data are the files beside the model that its weights lie in, by their names in it.
+	Data []string `json:"data,omitempty"`
+	// Sizes are the dynamic dimensions that were given a size, by name.
+	Sizes map[string]int `json:"sizes,omitempty"`
+	// Notes are remarks on how the file was read.
+	Notes []string `json:"notes,omitempty"`
 }
 
-// ImportFile reads and imports a model file. The error of a file that was read
-// but can't be taken is a *Refusal.
-func ImportFile(path string) (*ir.Graph, *Info, error) {
+// Options are what a file leaves open.
+type Options struct {
+	// Length is the size of dynamic dimensions: of each input the one besides the batch that Sizes
+	// doesn't name; 0: none. Inputs with two of them need Sizes.
+	Length int
+	// Sizes are the sizes of dynamic dimensions by name: their symbol in the file, or INPUT.AXIS
+	// of one that has none.
+	Sizes map[string]int
+}
+
+// ImportFile reads and imports a model file, and the files beside it that its weights
+// lie in. The error of a file that was read but can't be taken is a *Refusal.
+func ImportFile(path string, o Options) (*ir.Graph, *Info, error) {
 	data, err := files.All(path, maxFile)
 	if errors.Is(err, files.ErrTooLarge) {
 		return nil, nil, fmt.Errorf("model %w: an ONNX file has at most 2 GiB", err)
@@ -77,15 +92,24 @@ func ImportFile(path string) (*ir.Graph, *Info, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("model %w", err)
 	}
-	return Import(files.Show(path), data)
+	if files.IsStdin(path) {
+		return importModel(files.Show(path), data, o, nil)
+	}
+	return importModel(path, data, o, &dataFolder{name: filepath.Dir(path)})
 }
 
 // Import turns the bytes of a model file into a graph of ONNX operators with
 // static types; the batch dimension becomes 1. The name is for messages. A
-// model that can't be taken gives a *Refusal with all that stands against it.
+// model that can't be taken gives a *Refusal with all that stands against it: so does
+// one with weights in other files, which bytes alone don't lead to.
 //
 // The graph keeps nothing of data.
 func Import(name string, data []byte) (*ir.Graph, *Info, error) {
+	return importModel(name, data, Options{}, nil)
+}
+
+// importModel imports a model. Its external data lie in folder; nil: there is none.
+func importModel(name string, data []byte, o Options, folder *dataFolder) (*ir.Graph, *Info, error) {
 	m, err := readModel(data)
 	if err != nil {
 		p := Problem{Kind: Damaged, File: name, Reason: err.Error(),
@@ -96,18 +120,21 @@ func Import(name string, data []byte) (*ir.Graph, *Info, error) {
 		return nil, nil, &Refusal{File: name, Problems: []Problem{p}}
 	}
 	imp := newImporter(name, m)
+	imp.options = o
+	imp.inlineFunctions()
+	imp.loadExternal(folder)
 	imp.run()
 	if len(imp.problems) > 0 {
 		return nil, nil, &Refusal{File: name, Problems: imp.problems, Partial: imp.partial(), Info: imp.info()}
 	}
-	sum := sha256.Sum256(data)
 	info := imp.info()
-	info.SHA256, info.Bytes = hex.EncodeToString(sum[:]), len(data)
+	info.SHA256, info.Bytes = imp.digest(data), len(data)
 	return imp.g, info, nil
 }
 
 type importer struct {
 	file     string
+	options  Options
 	m        *modelProto
 	opset    int
 	g        *ir.Graph
@@ -127,6 +154,11 @@ type importer struct {
 	foldLeft int                 // elements that may still be folded
 
 	lateShapes []lateShape
+
+	data     []string // files that external data were read from, sorted
+	standIns int      // elements of stand-ins so far
+	notes    []string
+	sizes    map[string]int // of dynamic dimensions
 }
 
 // Folding at import serves shapes: integers of any origin, and floats only as
@@ -154,7 +186,7 @@ func (imp *importer) fillShapes() {
 }
 
 func newImporter(name string, m *modelProto) *importer {
-	return &importer{
+	imp := &importer{
 		file: name, m: m,
 		g:        &ir.Graph{Name: m.graph.name},
 		inits:    make(map[string]*tensorProto),
@@ -165,6 +197,12 @@ func newImporter(name string, m *modelProto) *importer {
 		badSeen:  make(map[string]bool),
 		foldLeft: maxFoldTotal,
 	}
+	for _, o := range m.opsets { // for messages; checkModel looks closer
+		if o.domain == "" || o.domain == "ai.onnx" {
+			imp.opset = int(o.version)
+		}
+	}
+	return imp
 }
 
 func (imp *importer) report(p Problem) {
@@ -249,7 +287,7 @@ func (imp *importer) reshape(origin, name string, x *ir.Value, shape ...int) (*i
 // tensor decodes a payload, or notes why its type keeps the model out.
 func (imp *importer) tensor(t *tensorProto, name string) (*ir.Tensor, error) {
 	if t.external {
-		return nil, errReported
+		return imp.standIn(t)
 	}
 	if d := lookupDType(t.dtype); d == nil || d.ir == ir.Invalid {
 		imp.badType(t.dtype, name)
@@ -411,8 +449,8 @@ func (c *call) takeAttrs(n *nodeProto, d *decodedOp) error {
 	for i := range n.attrs {
 		a := &n.attrs[i]
 		if a.ref != "" {
-			return rejectf(Unsupported, "inline local functions before compiling (onnx.inliner.inline_local_functions)",
-				"attribute %q refers to a function's attribute %q", a.name, a.ref)
+			return rejectf(Structure, "export the model again: the file contradicts itself",
+				"attribute %q refers to attribute %q of a function, outside of any", a.name, a.ref)
 		}
 		switch v := d.attrs[a.name].(type) {
 		case int64:

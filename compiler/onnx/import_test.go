@@ -252,8 +252,8 @@ func TestRefusals(t *testing.T) {
 	base := func(opset int64) *testModel {
 		return newModel(opset).input("x", 1, 1, 4, 8).output("y", 1)
 	}
-	f16 := tensorHead("w", 10, 1)
-	f16.msg(9, []byte{0, 0x3c})
+	f8 := tensorHead("w", 17, 1)
+	f8.msg(9, []byte{0x3c})
 	external := tensorHead("w", 1, 4)
 	var loc fields
 	loc.str(1, "location")
@@ -271,18 +271,21 @@ func TestRefusals(t *testing.T) {
 		{"unknown", base(17).node("Frobnicate", in("x"), in("y")), "unknown-op: Frobnicate"},
 		{"known, not compiled", base(17).node("CumSum", in("x"), in("y")), "unsupported: operator CumSum is not compiled"},
 		{"too new", base(13).node("HardSwish", in("x"), in("y")), "opset: new in opset 14"},
-		{"opset 10", base(10).node("Relu", in("x"), in("y")), "opset: opset 10; opsets 11 to 21"},
+		{"opset 6", base(6).node("Relu", in("x"), in("y")), "opset: opset 6; opsets 7 to 21"},
+		{"clip input before 11", base(10).init(ramp("lo")).node("Clip", in("x", "lo"), in("y")), "structure: attributes before opset 11"},
+		{"slice input before 10", base(9).init(ints64("a", 1)).node("Slice", in("x", "a", "a"), in("y")), "structure: is an attribute before opset 10"},
+		{"statistics per position", base(8).init(ramp("p", 4)).node("BatchNormalization", in("x", "p", "p", "p", "p"), in("y"), aInt("spatial", 0)), "unsupported: spatial=1"},
 		{"opset 22", base(22).node("Relu", in("x"), in("y")), "opset: opset 22"},
 		{"no opset", base(0).node("Relu", in("x"), in("y")), "opset: imports no opset"},
 		{"attribute of another operator", base(17).node("Relu", in("x"), in("y"), aInt("axis", 1)), "shape: attribute \"axis\" is not known here"},
 		{"LSTM and GRU", base(17).node("LSTM", in("x"), in("l")).node("LSTM", in("l"), in("k")).node("GRU", in("k"), in("y")),
 			"recurrence: GRU (1), LSTM (2)"},
 		{"everything at once", base(17).init(external).node("Loop", in("x"), in("a")).node("TopK", in("x", "w"), in("b", "bi")).node("Gahter", in("x", "x"), in("y")),
-			"external-data: \"weights.data\"|control-flow: Loop|unsupported: k-max|unknown-op: Gather"},
+			"external-data: \"weights.data\" (tensor \"w\"): only the model itself was given|control-flow: Loop|unsupported: k-max|unknown-op: Gather"},
 		{"two domains", base(17).nodeIn("com.a", "Foo", in("x"), in("f")).nodeIn("com.b", "Bar", in("f"), in("g")).nodeIn("com.a", "Foo", in("g"), in("y")),
 			"custom-domain: com.a::Foo (2)|custom-domain: com.b::Bar (1)"},
-		{"float16 weight", base(17).init(f16).node("Mul", in("x", "w"), in("y")), "element-type: float16"},
-		{"cast to float16", base(17).node("Cast", in("x"), in("y"), aInt("to", 10)), "element-type: model.float()"},
+		{"float8 weight", base(17).init(f8).node("Mul", in("x", "w"), in("y")), "element-type: float8e4m3fn"},
+		{"cast to float8", base(17).node("Cast", in("x"), in("y"), aInt("to", 17)), "element-type: export in float32"},
 		{"activation product", base(17).node("Transpose", in("x"), in("t"), aInts("perm", 0, 2, 1)).node("MatMul", in("x", "t"), in("y")),
 			"unsupported: MatMul of two activations"},
 		{"attention", base(17).node("Transpose", in("x"), in("t"), aInts("perm", 0, 2, 1)).node("MatMul", in("x", "t"), in("s")).
@@ -312,7 +315,7 @@ func TestRefusals(t *testing.T) {
 		{"reduce attribute after 18", base(18).node("ReduceMax", in("x"), in("y"), aInts("axes", 1)), "structure: became an input in opset 18"},
 		{"reduce input before 18", base(17).init(ints64("a", 1)).node("ReduceMax", in("x", "a"), in("y")), "structure: is an attribute before opset 18"},
 		{"branches", base(17).node("If", in("x"), in("y"), aGraph("then_branch", sub[:0])), "control-flow: torch.where"},
-		{"QDQ", base(17).init(ramp("s", 1)).node("QuantizeLinear", in("x", "s"), in("q")).node("DequantizeLinear", in("q", "s"), in("y")), "quantized: float32 model"},
+		{"integer operators", base(17).init(ramp("s", 1)).node("QLinearMatMul", in("x", "s", "s", "x", "s", "s", "s", "s"), in("y")).node("MatMulInteger", in("x", "x"), in("z")), "quantized: QuantFormat.QDQ"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, _, err := Import("test.onnx", c.model.bytes())

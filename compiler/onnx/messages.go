@@ -35,7 +35,7 @@ type modelProto struct {
 	doc             string
 	opsets          []opsetImport
 	metadata        [][2]string
-	functions       int
+	functions       []functionProto
 	graph           *graphProto
 }
 
@@ -55,6 +55,7 @@ type graphProto struct {
 
 type nodeProto struct {
 	name, op, domain string
+	overload         string // which of the functions of this name is called
 	inputs, outputs  []string
 	attrs            []attrProto
 }
@@ -158,14 +159,13 @@ func readModel(data []byte) (*modelProto, error) {
 			m.graph, err = r.graph(sub, 0)
 			return err
 		case 8:
-			return r.opset(f, m)
+			return r.opset(f, &m.opsets)
 		case 14:
 			return r.metadata(f, m)
 		case 20, 26: // training_info, configuration: nothing an inference needs
 			return f.want(protowire.BytesType)
 		case 25:
-			m.functions++
-			return f.want(protowire.BytesType)
+			return r.function(f, m)
 		}
 		return f.unknown()
 	})
@@ -178,17 +178,16 @@ func readModel(data []byte) (*modelProto, error) {
 	return m, nil
 }
 
-func (r *reader) opset(f *field, m *modelProto) error {
-	sub, err := f.message("opset_import", len(m.opsets))
+func (r *reader) opset(f *field, opsets *[]opsetImport) error {
+	sub, err := f.message("opset_import", len(*opsets))
 	if err != nil {
 		return err
 	}
-	if len(m.opsets) == maxOpsets {
+	if len(*opsets) == maxOpsets {
 		return f.errorf("more than %d opset imports", maxOpsets)
 	}
-	var o opsetImport
-	m.opsets = append(m.opsets, o)
-	p := &m.opsets[len(m.opsets)-1]
+	*opsets = append(*opsets, opsetImport{})
+	p := &(*opsets)[len(*opsets)-1]
 	return sub.each(func(f *field) error {
 		switch f.tag {
 		case 1:
@@ -287,10 +286,12 @@ func (r *reader) node(f *field, g *graphProto, depth int) error {
 		case 4:
 			return f.string(&n.op)
 		case 5:
-			return r.attr(f, &n, depth)
+			return r.attr(f, &n.attrs, depth)
 		case 7:
 			return f.string(&n.domain)
-		case 6, 8, 9, 10: // doc_string, overload, metadata_props, device_configurations
+		case 8:
+			return f.string(&n.overload)
+		case 6, 9, 10: // doc_string, metadata_props, device_configurations
 			return f.want(protowire.BytesType)
 		}
 		return f.unknown()
@@ -330,15 +331,15 @@ func appendName(f *field, dst *[]string, limit int) error {
 var attrValues = map[protowire.Number]string{2: "f", 3: "i", 4: "s", 5: "t", 6: "g", 7: "floats", 8: "ints", 9: "strings",
 	10: "tensors", 11: "graphs", 14: "tp", 15: "type_protos", 22: "sparse_tensor", 23: "sparse_tensors"}
 
-func (r *reader) attr(f *field, n *nodeProto, depth int) error {
-	sub, err := f.message("attribute", len(n.attrs))
+func (r *reader) attr(f *field, attrs *[]attrProto, depth int) error {
+	sub, err := f.message("attribute", len(*attrs))
 	if err != nil {
 		return err
 	}
 	if err := r.count(f); err != nil {
 		return err
 	}
-	if len(n.attrs) == maxNodeAttrs {
+	if len(*attrs) == maxNodeAttrs {
 		return f.errorf("more than %d of them in one node", maxNodeAttrs)
 	}
 	var a attrProto
@@ -401,6 +402,9 @@ func (r *reader) attr(f *field, n *nodeProto, depth int) error {
 		return sub.errorf(0, "attribute %q has no valid type (%d)", a.name, a.kind)
 	case len(values) > 1:
 		return sub.errorf(0, "attribute %q has values in %s and %s: which of them is meant, nobody can say", a.name, attrValues[values[0]], attrValues[values[1]])
+	case a.ref != "" && len(values) > 0:
+		return sub.errorf(0, "attribute %q has a value, and refers to attribute %q: which of them is meant, nobody can say", a.name, a.ref)
+	case a.ref != "": // its value is the caller's
 	case a.kind == attrTensor && a.tensor == nil:
 		return sub.errorf(0, "attribute %q is said to be a tensor, but has none", a.name)
 	case a.kind == attrGraph && a.graph == nil:
@@ -408,7 +412,7 @@ func (r *reader) attr(f *field, n *nodeProto, depth int) error {
 	case (a.kind == attrString && !utf8.Valid(a.s)):
 		return sub.errorf(0, "attribute %q: text is not UTF-8", a.name)
 	}
-	for _, b := range n.attrs {
+	for _, b := range *attrs {
 		if b.name == a.name {
 			return sub.errorf(0, "attribute %q given twice", a.name)
 		}
@@ -420,7 +424,7 @@ func (r *reader) attr(f *field, n *nodeProto, depth int) error {
 	if a.ints, err = varints(ints); err != nil {
 		return sub.errorf(0, "attribute %q: %v", a.name, err)
 	}
-	n.attrs = append(n.attrs, a)
+	*attrs = append(*attrs, a)
 	return nil
 }
 

@@ -31,6 +31,7 @@ func init() {
 		"BatchNormalization": normalizeBatchNorm,
 		"Cast":               normalizeCast,
 		"CastLike":           normalizeCastLike,
+		"Clip":               normalizeClip,
 		"Constant":           normalizeConstant,
 		"ConstantOfShape":    normalizeConstantOfShape,
 		"Dropout":            normalizeDropout,
@@ -44,6 +45,7 @@ func init() {
 		"ReduceProd":         axesInput(18),
 		"ReduceL2":           axesInput(18),
 		"ReduceSum":          axesInput(13),
+		"Slice":              normalizeSlice,
 		"Softmax":            normalizeSoftmax,
 		"Split":              normalizeSplit,
 		"Squeeze":            axesInput(13),
@@ -51,19 +53,55 @@ func init() {
 	}
 }
 
+// normalizeClip moves the bounds to inputs, as opset 11 did.
+func normalizeClip(c *call) error {
+	if c.imp.opset >= 11 {
+		return nil
+	}
+	if len(c.inputs) > 1 {
+		return rejectf(Structure, wayConsistent, "%d inputs; the bounds are attributes before opset 11", len(c.inputs))
+	}
+	var bounds [2]*ir.Value
+	for i, name := range []string{"min", "max"} {
+		v, ok := c.attrs[name].(float64)
+		if !ok {
+			continue
+		}
+		delete(c.attrs, name)
+		bounds[i] = c.imp.newConst(c.outputs[0]+"."+name, ir.Float32s([]float32{float32(v)}, []int{}...))
+	}
+	c.inputs = append(c.inputs, bounds[0], bounds[1])
+	for len(c.inputs) > 1 && c.inputs[len(c.inputs)-1] == nil {
+		c.inputs = c.inputs[:len(c.inputs)-1]
+	}
+	return nil
+}
+
+// normalizeSlice moves starts, ends and axes to inputs, as opset 10 did.
+func normalizeSlice(c *call) error {
+	for i, name := range []string{"starts", "ends", "axes"} {
+		if err := c.intsToInput(name, 1+i, 10); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const wayConsistent = "export the model again: torch.onnx.export writes a consistent file"
+
 // intsToInput moves an integer-list attribute to an input, as opset `since`
 // did for this operator.
 func (c *call) intsToInput(name string, input, since int) error {
 	v, given := c.attrs[name]
 	if c.imp.opset >= since {
 		if given {
-			return rejectf(Structure, "export the model again: torch.onnx.export writes a consistent file",
+			return rejectf(Structure, wayConsistent,
 				"attribute %q, which became an input in opset %d", name, since)
 		}
 		return nil
 	}
 	if len(c.inputs) > input {
-		return rejectf(Structure, "export the model again: torch.onnx.export writes a consistent file",
+		return rejectf(Structure, wayConsistent,
 			"%d inputs; %s is an attribute before opset %d", len(c.inputs), name, since)
 	}
 	if !given {
@@ -93,6 +131,12 @@ func axesInput(since int) func(*call) error {
 }
 
 func normalizeBatchNorm(c *call) error {
+	if spatial, ok := c.attrs["spatial"]; ok && c.imp.opset < 9 {
+		if spatial != 1 {
+			return rejectf(Unsupported, "normalise each channel over all positions (spatial=1, as nn.BatchNorm1d does)", "batch normalisation with parameters per position (spatial=0)")
+		}
+		delete(c.attrs, "spatial")
+	}
 	if c.attrs["training_mode"] == 1 {
 		return rejectf(Unsupported, "call model.eval() before torch.onnx.export", "batch normalisation in training mode")
 	}
@@ -264,6 +308,17 @@ func normalizeMaxPool(c *call) error {
 }
 
 func normalizePad(c *call) error {
+	if c.imp.opset < 11 {
+		value, given := c.attrs["value"].(float64)
+		delete(c.attrs, "value")
+		if err := c.intsToInput("pads", 1, 11); err != nil {
+			return err
+		}
+		if given && value != 0 && len(c.inputs) == 2 {
+			c.inputs = append(c.inputs, c.imp.newConst(c.outputs[0]+".value", ir.Float32s([]float32{float32(value)}, []int{}...)))
+		}
+		return nil
+	}
 	if len(c.inputs) > 3 && c.imp.opset < 18 {
 		return rejectf(Structure, "", "input axes, which is new in opset 18")
 	}
@@ -329,8 +384,6 @@ func normalizeSplit(c *call) error {
 // wayOutOfType is what to do about an element type that isn't taken.
 func wayOutOfType(name string) string {
 	switch name {
-	case "float16", "bfloat16":
-		return "export in float32: model.float() before torch.onnx.export (the compiler makes int8 from float32, half precision gains nothing)"
 	case "uint32", "uint64":
 		return "use int64 for integers"
 	case "string":

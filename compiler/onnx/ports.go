@@ -2,35 +2,128 @@ package onnx
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 
 	"nepcoc/ir"
+	"nepcoc/runtime/bundle"
 )
 
 // bindInputs makes graph inputs of those that no initializer replaces, with
 // the batch set to 1.
 func (imp *importer) bindInputs() {
-	var dynamic []string
 	imp.ports = make(map[string]*valueInfo, len(imp.m.graph.inputs))
 	for i := range imp.m.graph.inputs {
 		imp.ports[imp.m.graph.inputs[i].name] = &imp.m.graph.inputs[i]
 	}
+	imp.sizes = make(map[string]int)
+	var open []openDim
 	for _, name := range imp.decoded.inputs {
-		v := imp.input(imp.ports[name], &dynamic)
+		v := imp.input(imp.ports[name], &open)
 		imp.define(name, v)
 		if v != nil {
 			imp.g.Inputs = append(imp.g.Inputs, v)
 		}
 	}
-	if len(dynamic) > 0 {
-		imp.report(Problem{Kind: DynamicLength, Reason: "sequence length is dynamic: " + strings.Join(dynamic, ", "),
-			WayOut: "export with a fixed length: give dynamic_axes (or dynamic_shapes) only for dimension 0, the batch, or none at all, and an example input of the length you want"})
-	}
+	imp.reportOpen(open)
+	imp.reportSizes()
 	if len(imp.decoded.inputs) == 0 {
 		imp.report(Problem{Kind: Structure, Reason: "the graph has no inputs", WayOut: "export the model with an example input"})
+	}
+}
+
+// openDim is a dynamic dimension, not of the batch, whose size nobody said.
+type openDim struct{ name, text string }
+
+// maxLength is the largest size that a dynamic dimension may be given, that of a bundle's input.
+const maxLength = bundle.MaxLength
+
+// sizeOf is what a dynamic dimension is to be; alone says that it is the only one of its input
+// that Options.Sizes doesn't name. ok is false where nobody said.
+func (imp *importer) sizeOf(name string, alone bool) (size int, ok bool) {
+	size, ok = imp.options.Sizes[name]
+	if !ok && alone && imp.options.Length != 0 {
+		size, ok = imp.options.Length, true
+	}
+	if ok {
+		imp.sizes[name] = size
+	}
+	return size, ok
+}
+
+// dimName is the name of a dynamic dimension: its symbol, or INPUT.AXIS.
+func dimName(p *valueInfo, axis int) string {
+	if d := p.dims[axis]; d.Param != "" {
+		return d.Param
+	}
+	return fmt.Sprintf("%s.%d", p.name, axis)
+}
+
+// reportOpen names the options that give dynamic dimensions a size.
+func (imp *importer) reportOpen(open []openDim) {
+	if len(open) == 0 {
+		return
+	}
+	var where, by []string
+	perInput := make(map[string]int)
+	most := 0
+	for _, d := range open {
+		where = append(where, d.text)
+		input, _, _ := strings.Cut(d.text, ",")
+		perInput[input]++
+		most = max(most, perInput[input])
+		if o := fmt.Sprintf("--set-dim %s=%d", d.name, assumedLength); !slices.Contains(by, o) {
+			by = append(by, o)
+		}
+	}
+	way := "say how long the inputs are that the model was trained with: "
+	if most == 1 {
+		way += fmt.Sprintf("--length %d; or by name: ", assumedLength)
+	}
+	imp.report(Problem{Kind: DynamicLength, Reason: "sequence length is dynamic: " + strings.Join(where, ", "),
+		WayOut: way + strings.Join(by, " ") + ". Or export with a fixed length: dynamic_axes (or dynamic_shapes) only for dimension 0, the batch, or none at all"})
+}
+
+// reportSizes reports options that don't fit the model.
+func (imp *importer) reportSizes() {
+	var names []string // that exist
+	length := imp.options.Length == 0
+	for _, name := range imp.decoded.inputs {
+		p := imp.ports[name]
+		for i, d := range p.dims {
+			if name := dimName(p, i); !d.Known && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+			length = length || d.Known && d.Size == imp.options.Length
+		}
+	}
+	for _, size := range imp.sizes {
+		length = length || size == imp.options.Length
+	}
+	bad := func(kind Kind, wayOut, format string, args ...any) {
+		imp.report(Problem{Kind: kind, Reason: fmt.Sprintf(format, args...), WayOut: wayOut})
+	}
+	if !length {
+		bad(DynamicLength, "leave out --length", "--length %d: the inputs have other lengths, and none is dynamic", imp.options.Length)
+	}
+	for _, name := range slices.Sorted(maps.Keys(imp.options.Sizes)) {
+		size := imp.options.Sizes[name]
+		switch {
+		case !slices.Contains(names, name) && len(names) == 0:
+			bad(DynamicLength, "leave out --set-dim "+name, "--set-dim %s: no dimension is dynamic", name)
+		case !slices.Contains(names, name):
+			bad(DynamicLength, "name one of these", "--set-dim %s: the dynamic dimensions are %s", name, strings.Join(names, ", "))
+		case imp.sizes[name] == 0 && size != 1:
+			bad(BatchSize, "leave out --set-dim "+name, "--set-dim %s=%d: this is the batch, which is always 1", name, size)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(imp.sizes)) {
+		if size := imp.sizes[name]; size < 1 || size > maxLength {
+			bad(TooLarge, "give the length that the model was trained with", "dimension %s of size %d: inputs have 1 to %d positions", name, size, maxLength)
+		}
 	}
 }
 
@@ -46,7 +139,7 @@ func (imp *importer) forgetAssumed() {
 const assumedLength = 128
 
 // input types one graph input; nil where it can't be taken.
-func (imp *importer) input(p *valueInfo, dynamic *[]string) *ir.Value {
+func (imp *importer) input(p *valueInfo, open *[]openDim) *ir.Value {
 	fail := func(k Kind, way, format string, args ...any) *ir.Value {
 		imp.report(Problem{Kind: k, Reason: fmt.Sprintf("input %q %s", p.name, fmt.Sprintf(format, args...)), WayOut: way})
 		return nil
@@ -69,11 +162,23 @@ func (imp *importer) input(p *valueInfo, dynamic *[]string) *ir.Value {
 		return fail(BatchSize, "export with an example input of batch 1, or with dynamic_axes for dimension 0",
 			"has shape %v: the first dimension is the batch, which must be 1 or dynamic", p.dims)
 	}
+	unsaid := 0
+	for i, x := range p.dims {
+		if _, said := imp.options.Sizes[dimName(p, i)]; i > 0 && !x.Known && !said {
+			unsaid++
+		}
+	}
 	shape := []int{1}
 	for i, x := range p.dims[1:] {
 		if !x.Known {
-			*dynamic = append(*dynamic, fmt.Sprintf("input %q %v, dimension %d (%s)", p.name, p.dims, i+1, x))
-			x.Size = assumedLength
+			name := dimName(p, i+1)
+			size, ok := imp.sizeOf(name, unsaid == 1)
+			if !ok {
+				*open = append(*open, openDim{name, fmt.Sprintf("input %q %v, dimension %d (%s)", p.name, p.dims, i+1, name)})
+			}
+			if x.Size = size; size < 1 || size > maxLength {
+				x.Size = assumedLength // reported
+			}
 		}
 		if x.Size == 0 {
 			return fail(Shape, "export with an example input that has elements", "has shape %v, without elements", p.dims)
@@ -201,6 +306,13 @@ func (imp *importer) info() *Info {
 		}
 	}
 	in.ModelVersion = modelVersion(m, in.Metadata)
+	in.Data, in.Notes = imp.data, imp.notes
+	if h := imp.halves(); h != "" {
+		in.Notes = append(in.Notes, h+" is read as float32")
+	}
+	if len(imp.sizes) > 0 {
+		in.Sizes = imp.sizes
+	}
 	for _, v := range imp.g.Inputs {
 		in.Inputs = append(in.Inputs, port(imp.ports[v.Name]))
 	}
@@ -208,6 +320,24 @@ func (imp *importer) info() *Info {
 		in.Outputs = append(in.Outputs, port(&m.graph.outputs[i]))
 	}
 	return in
+}
+
+// halves names the floats of 16 bits that the model has weights, inputs or outputs of; "" for none.
+func (imp *importer) halves() string {
+	has := make(map[int32]bool)
+	imp.m.graph.eachTensor(func(t *tensorProto) { has[t.dtype] = true })
+	for _, ports := range [][]valueInfo{imp.m.graph.inputs, imp.m.graph.outputs} {
+		for i := range ports {
+			has[ports[i].elemType] = true
+		}
+	}
+	var names []string
+	for _, d := range slices.Sorted(maps.Keys(halves)) {
+		if has[d] {
+			names = append(names, lookupDType(d).name)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // modelVersion is the model's own version: what its metadata call so, which is any
@@ -228,7 +358,7 @@ func port(v *valueInfo) Port {
 	p := Port{Name: v.name, Dims: v.dims}
 	if d := lookupDType(v.elemType); d != nil {
 		p.DType = d.name
-		if d.ir != ir.Invalid {
+		if d.ir != ir.Invalid && halves[v.elemType] == nil {
 			p.DType = d.ir.String()
 		}
 	}

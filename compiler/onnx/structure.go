@@ -43,38 +43,6 @@ func (imp *importer) checkModel() {
 	if m.graph.sparseInits > 0 {
 		imp.report(Problem{Kind: Unsupported, Reason: fmt.Sprintf("%d sparse weights", m.graph.sparseInits), WayOut: "export dense weights: tensor.to_dense()"})
 	}
-	imp.checkExternal()
-}
-
-// checkExternal reports weights that lie in other files, once per model.
-func (imp *importer) checkExternal() {
-	files := make(map[string]bool)
-	count := 0
-	visit := func(t *tensorProto) {
-		if t != nil && t.external {
-			count++
-			files[t.location] = true
-		}
-	}
-	g := imp.m.graph
-	for i := range g.inits {
-		visit(&g.inits[i])
-	}
-	for i := range g.nodes {
-		for j := range g.nodes[i].attrs {
-			visit(g.nodes[i].attrs[j].tensor)
-		}
-	}
-	if count == 0 {
-		return
-	}
-	names := make([]string, 0, len(files))
-	for f := range files {
-		names = append(names, f)
-	}
-	sort.Strings(names)
-	imp.report(Problem{Kind: ExternalData, Reason: fmt.Sprintf("weights in a second file: %s (%d tensors)", nameList(names), count),
-		WayOut: "put them into the model file: onnx.save(onnx.load(\"model.onnx\"), \"one.onnx\", save_as_external_data=False)"})
 }
 
 // checkStructure proves that the nodes form a graph: every name defined once,
@@ -256,8 +224,8 @@ func (imp *importer) checkFamilies() {
 			p.Kind, p.Op = CustomDomain, n.domain+"::"+n.op
 			p.Reason = fmt.Sprintf("operator %s is not of the ONNX standard%s", imp.opList(g.nodes), imp.places(g.nodes))
 			p.WayOut = "express it by standard layers, or take it out of the exported part"
-			if imp.m.functions > 0 {
-				p.WayOut = "inline local functions before compiling (onnx.inliner.inline_local_functions), or export with torch.onnx.export(..., dynamo=False)"
+			if len(imp.m.functions) > 0 {
+				p.WayOut += "; the model's own functions, which were read, don't have it"
 			}
 		} else {
 			f := familyOf[n.op]

@@ -29,7 +29,8 @@ const (
 var storeNames = [...]string{"float_data", "double_data", "int32_data", "int64_data", "uint64_data", "string_data", "raw_data", "external_data"}
 
 // onnxDType is one of TensorProto.DataType. ir is Invalid for the types that
-// models of this compiler can't have; bits is 0 for those without fixed size;
+// models of this compiler can't have; the two halves of a float are read as floats, which hold
+// all their values; bits is 0 for those without fixed size;
 // unit is the number of payload bits per stored value (two int4 share one).
 type onnxDType struct {
 	name  string
@@ -49,13 +50,13 @@ var onnxDTypes = [...]onnxDType{
 	7:  {"int64", ir.I64, 64, 64, inInt64s},
 	8:  {"string", ir.Invalid, 0, 0, inStrings},
 	9:  {"bool", ir.Bool, 8, 8, inInt32s},
-	10: {"float16", ir.Invalid, 16, 16, inInt32s},
+	10: {"float16", ir.F32, 16, 16, inInt32s},
 	11: {"float64", ir.F64, 64, 64, inDoubles},
 	12: {"uint32", ir.Invalid, 32, 32, inUint64s},
 	13: {"uint64", ir.Invalid, 64, 64, inUint64s},
 	14: {"complex64", ir.Invalid, 0, 0, inFloats},
 	15: {"complex128", ir.Invalid, 0, 0, inDoubles},
-	16: {"bfloat16", ir.Invalid, 16, 16, inInt32s},
+	16: {"bfloat16", ir.F32, 16, 16, inInt32s},
 	17: {"float8e4m3fn", ir.Invalid, 8, 8, inInt32s},
 	18: {"float8e4m3fnuz", ir.Invalid, 8, 8, inInt32s},
 	19: {"float8e5m2", ir.Invalid, 8, 8, inInt32s},
@@ -93,6 +94,14 @@ func (t *tensorProto) decode() (*ir.Tensor, error) {
 	}
 	out := &ir.Tensor{Type: ir.Type{DType: d.ir, Shape: t.shape()}}
 	n := out.Len()
+	if widen := halves[t.dtype]; widen != nil {
+		v, err := t.decodeHalves(widen, n)
+		if err != nil {
+			return nil, fmt.Errorf("tensor %q (%s): %v", t.name, d.name, err)
+		}
+		out.Data = v
+		return out, nil
+	}
 	if t.hasRaw {
 		out.Data = decodeRaw(d.ir, t.raw, n)
 		return out, nil
@@ -119,6 +128,44 @@ func (t *tensorProto) decode() (*ir.Tensor, error) {
 		out.Data = v
 	}
 	return out, nil
+}
+
+// halves are the floats of 16 bits, and how they become float32 without loss.
+var halves = map[int32]func(uint16) float32{10: float16, 16: bfloat16}
+
+// float16 is IEEE 754 binary16: 1 bit sign, 5 exponent with bias 15, 10 mantissa.
+func float16(h uint16) float32 {
+	sign, exp, frac := uint32(h>>15)<<31, uint32(h>>10&31), uint32(h&1023)
+	switch {
+	case exp == 31: // infinity or NaN
+		return math.Float32frombits(sign | 255<<23 | frac<<13)
+	case exp > 0:
+		return math.Float32frombits(sign | (exp+127-15)<<23 | frac<<13)
+	}
+	v := float32(frac) / (1 << 24) // subnormal, exact
+	return math.Float32frombits(sign | math.Float32bits(v))
+}
+
+// bfloat16 is the upper half of a float32.
+func bfloat16(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }
+
+// decodeHalves reads n floats of 16 bits; in the typed field each is the number that its bits are.
+func (t *tensorProto) decodeHalves(widen func(uint16) float32, n int) ([]float32, error) {
+	var bits []uint16
+	if t.hasRaw {
+		bits = decodeRaw(ir.U16, t.raw, n).([]uint16)
+	} else {
+		v, err := decodeNarrow(ir.U16, t.int32s, n)
+		if err != nil {
+			return nil, err
+		}
+		bits = v.([]uint16)
+	}
+	v := make([]float32, n)
+	for i, h := range bits {
+		v[i] = widen(h)
+	}
+	return v, nil
 }
 
 // decodeRaw reads n little-endian elements.

@@ -25,7 +25,8 @@ type tensorProto struct {
 	stores    []store // fields with values
 	segmented bool
 	external  bool
-	location  string
+	place     externalPlace
+	loaded    bool // from there
 }
 
 func (r *reader) tensor(m *message) (*tensorProto, error) {
@@ -68,9 +69,7 @@ func (r *reader) tensor(m *message) (*tensorProto, error) {
 			}
 			var kv [2]string
 			err = readPair(sub, &kv)
-			if kv[0] == "location" {
-				t.location = kv[1]
-			}
+			t.place.set(kv[0], kv[1])
 			return err
 		case 14:
 			var loc int64

@@ -18,6 +18,7 @@ import (
 
 	"nepcoc/compiler"
 	"nepcoc/compiler/calibrate"
+	"nepcoc/compiler/onnx"
 	"nepcoc/internal/files"
 	"nepcoc/passes"
 	"nepcoc/runtime/bundle"
@@ -325,7 +326,7 @@ func (v *verifier) front() (*floatModel, error) {
 	if c, err := classify.Contract(v.b); err == nil && c.Encoding != traffic.EncodingToken {
 		opts.ByteEncoding = string(c.Encoding) // as the compile understood the model's input
 	}
-	g, info, found, err := compiler.Front(v.Model, opts)
+	g, info, found, err := compiler.Front(v.Model, onnx.Options{Sizes: v.b.Manifest.Model.Sizes}, opts)
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ const (
 	I64  = 7
 	Bool = 9
 	F16  = 10
+	F8   = 17
 )
 
 // Attrs are a node's attributes: int, float64, string, []int or Tensor.

@@ -38,17 +38,27 @@ var Pass = passes.Pass{
 	Run:  run,
 }
 
-func run(_ *passes.Context, g *ir.Graph) (*ir.Graph, error) {
+func run(ctx *passes.Context, g *ir.Graph) (*ir.Graph, error) {
 	names := edit.NamesOf(g)
+	if err := dequantizeTables(g, names); err != nil {
+		return nil, err
+	}
 	if problems := foldConstants(g, names); len(problems) > 0 {
 		return nil, problems
 	}
 	if err := recognise(g, names); err != nil {
 		return nil, err
 	}
-	out, problems := toCanonical(g)
+	out, ranges, problems := toCanonical(g)
 	if len(problems) > 0 {
-		return nil, problems
+		if len(out.Outputs) == 0 || ir.Check(out) != nil {
+			return nil, problems
+		}
+		return out, problems // the part that was understood
+	}
+	if len(ranges) > 0 {
+		ctx.Report.Ranges = ranges
+		ctx.Report.Note("the model was quantised already (QDQ): its weights are taken as the floats that they stand for, and the ranges of %d values are its own", len(ranges))
 	}
 	absorb(out, edit.NamesOf(out))
 	return out, nil

@@ -73,6 +73,9 @@ var forms = map[string]Form{
 	"LogSoftmax": into("over the classes, as the end of an output", "log_softmax"),
 	"ArgMax":     into("over the classes, as the end of an output; the first of equals", "argmax"),
 
+	"QuantizeLinear":   into("per tensor, and followed by DequantizeLinear with the same scale (QDQ form): the pair disappears, its range is the value's"),
+	"DequantizeLinear": into("of weights: folded; of activations: with its QuantizeLinear", "affine"),
+
 	"Clip": into("bounds constant", "act"), "PRelu": into("one slope, or one per channel", "act"),
 	"Gelu": into("also in the chains of primitives that exporters write (erf and tanh forms)", "act"),
 	"Mish": into("also as x*tanh(softplus(x))", "act"), "HardSwish": into("also as x*hardsigmoid(x) and x*relu6(x+3)/6", "act"),

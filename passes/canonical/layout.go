@@ -63,6 +63,8 @@ type lowering struct {
 	failed   map[*ir.Value]bool // no view because of a problem already told
 	problems ir.Problems
 	node     *ir.Node // being lowered
+	// ranges are those that the model's own quantisation gives values, by name.
+	ranges map[string][2]float64
 }
 
 // rule lowers one node to views of its outputs.
@@ -86,8 +88,9 @@ func single(f func(l *lowering, n *ir.Node, x *view) (*view, error)) rule {
 	}
 }
 
-// toCanonical converts a graph of ONNX operators to canonical ones.
-func toCanonical(g *ir.Graph) (*ir.Graph, ir.Problems) {
+// toCanonical converts a graph of ONNX operators to canonical ones. With problems, it returns what could be
+// converted: its outputs are the values that nothing reads.
+func toCanonical(g *ir.Graph) (out *ir.Graph, ranges map[string][2]float64, _ ir.Problems) {
 	l := &lowering{
 		out:    &ir.Graph{Name: g.Name, OutputNames: g.OutputNames},
 		names:  edit.Names{},
@@ -105,10 +108,17 @@ func toCanonical(g *ir.Graph) (*ir.Graph, ir.Problems) {
 		l.output(v, g.OutputNames[i])
 	}
 	if len(l.problems) > 0 {
-		return nil, l.problems
+		l.out.Outputs, l.out.OutputNames = nil, nil
+		uses := l.out.Consumers()
+		for _, n := range l.out.Nodes {
+			if v := n.Out(); len(uses[v]) == 0 {
+				l.out.Outputs, l.out.OutputNames = append(l.out.Outputs, v), append(l.out.OutputNames, v.Name)
+			}
+		}
+		return l.out, nil, l.problems
 	}
 	l.out.Sweep()
-	return l.out, nil
+	return l.out, l.ranges, nil
 }
 
 func (l *lowering) lower(n *ir.Node) {

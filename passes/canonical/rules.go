@@ -23,6 +23,8 @@ func init() {
 		"GroupNormalization": single(groupNorm), "InstanceNormalization": single(instanceNorm),
 		"Softmax": softmax("softmax"), "LogSoftmax": softmax("log_softmax"), "ArgMax": single(argMax),
 
+		"QuantizeLinear": single((*lowering).quantizeLinear), "DequantizeLinear": single((*lowering).dequantizeLinear),
+
 		// Functions of one value.
 		"act": single(keepAct), "Clip": single(clip), "PRelu": single(prelu), "Gelu": single(gelu), "Neg": single(neg), // the others: below
 
@@ -42,8 +44,6 @@ func init() {
 // noRule is the refusal of an operator without a rule.
 func noRule(op string) error {
 	switch op {
-	case "QuantizeLinear", "DequantizeLinear":
-		return refuse("export the float model; the compiler quantises by itself", "the model is quantised already")
 	case "Tile", "Range", "ConstantOfShape":
 		return refuse("let the exporter fold constants, rely on broadcasting", "only constants can be repeated or generated")
 	case "ReduceProd":

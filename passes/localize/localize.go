@@ -124,7 +124,7 @@ func run(ctx *passes.Context, g *ir.Graph) (*ir.Graph, error) {
 	}
 	r.measure(local)
 	if len(r.problems) > 0 {
-		return nil, r.problems
+		return g, r.problems // later passes may say more
 	}
 	return g, nil
 }

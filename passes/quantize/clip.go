@@ -17,9 +17,14 @@ var methods = map[string]clipFunc{
 	"percentile": func(s []float32, _ float64) float64 { return quantile(s, 0.9999) },
 	"mse":        clipMSE,
 	"entropy":    clipEntropy,
+	given:        func(s []float32, _ float64) float64 { return float64(s[len(s)-1]) },
 }
 
-// Methods lists the calibration methods, the simplest first.
+// given is the method of models that were quantised already: their own ranges, where they have some.
+const given = "given"
+
+// Methods lists the calibration methods, the simplest first: those that need nothing but
+// calibration data.
 func Methods() []string { return []string{"minmax", "percentile", "mse", "entropy"} }
 
 func quantile(sorted []float32, p float64) float64 {
@@ -224,6 +229,9 @@ func (q *quantizer) observed(v *ir.Value, levels float64) (lo, hi, clip float64)
 	s := q.statsOf(v)
 	if len(s.mags) == 0 {
 		return 0, 0, 0
+	}
+	if r, ok := q.obs.Given[v]; ok && q.opts.Method == given {
+		return r[0], r[1], max(-r[0], r[1])
 	}
 	return s.lo, s.hi, q.clip(s.mags, levels)
 }

@@ -65,6 +65,12 @@ func observe(ctx *passes.Context, g *ir.Graph) (*Observations, error) {
 	if n == 0 {
 		return nil, errors.New("calibration data are empty: at least one input is needed")
 	}
+	obs.Given = make(map[*ir.Value][2]float64)
+	for v := range obs.Values {
+		if r, ok := ctx.Report.Ranges[v.Name]; ok {
+			obs.Given[v] = r
+		}
+	}
 	for len(obs.Valid) < n { // not masked: every position counts
 		obs.Valid = append(obs.Valid, obs.Length)
 	}

@@ -53,6 +53,8 @@ type Observations struct {
 	Valid  []int
 	Length int
 	Right  int
+	// Given are the ranges that the model itself gives values, for the method of that name.
+	Given map[*ir.Value][2]float64
 
 	// What was derived from the above once, for all plans that are tried.
 	stats   map[*ir.Value]*stats

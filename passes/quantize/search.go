@@ -177,11 +177,16 @@ func (s *search) enough(t *tried) bool {
 	return s.ctx.Measure == nil || s.rank(t.fid) == kept && t.fid.RelError <= s.ctx.Options.MaxRelError
 }
 
-// methods tries the calibration methods.
+// methods tries the calibration methods; of a model that was quantised already, its own
+// ranges first, which stay where they keep the bound.
 func (s *search) methods() error {
 	for _, m := range s.names() {
-		if _, err := s.try(Options{Method: m, TableStep: s.ctx.Options.TableStep}); err != nil {
+		t, err := s.try(Options{Method: m, TableStep: s.ctx.Options.TableStep})
+		if err != nil {
 			return err
+		}
+		if m == given && t != nil && s.rank(t.fid) == kept {
+			break // what its maker chose, and it does
 		}
 	}
 	return nil
@@ -261,6 +266,9 @@ func (s *search) widest() error {
 func (s *search) names() []string {
 	if m := s.ctx.Options.Method; m != "" {
 		return []string{m}
+	}
+	if len(s.obs.Given) > 0 {
+		return append([]string{given}, Methods()...)
 	}
 	return Methods()
 }

@@ -50,6 +50,9 @@ type Model struct {
 	// Features are the ranges of the numbers that the model reads, one per position: they are features of
 	// a flow, not bytes. None: the model reads tokens or bytes.
 	Features []Range `json:"features,omitempty"`
+	// Sizes are the dynamic dimensions of the model's inputs that were given a size, by name: with
+	// others it is another model.
+	Sizes map[string]int `json:"sizes,omitempty"`
 }
 
 // Target is what the bundle was tuned for. It runs anywhere: all kernels compute the same bits.
@@ -124,6 +127,11 @@ func (m *Manifest) validate(p *Program) error {
 	for _, s := range []string{m.Tool, m.Model.File, m.Target.Name, m.Contract.Hash, m.Calibration.Method} {
 		if !printable(s) {
 			return fmt.Errorf("%q holds characters that can't be printed", s)
+		}
+	}
+	for name, size := range m.Model.Sizes {
+		if !printable(name) || size < 1 || size > MaxLength {
+			return fmt.Errorf("dimension %q of size %d", name, size)
 		}
 	}
 	for _, s := range []string{m.Name, m.Model.Version} {

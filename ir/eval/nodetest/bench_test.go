@@ -14,7 +14,7 @@ import (
 func BenchmarkModels(b *testing.B) {
 	for _, name := range []string{"models/nepco.onnx", "models/nepco-small.onnx", "zoo/textcnn/model.onnx"} {
 		b.Run(strings.TrimSuffix(strings.ReplaceAll(name, "/", "_"), ".onnx"), func(b *testing.B) {
-			g, _, err := onnx.ImportFile(testfiles.Path(b, strings.Split(name, "/")...))
+			g, _, err := onnx.ImportFile(testfiles.Path(b, strings.Split(name, "/")...), onnx.Options{})
 			if err != nil {
 				b.Fatal(err)
 			}
