@@ -539,9 +539,31 @@ var opCases = []opCase{
 	}, refused: []string{"softmax over positions", "attention"}},
 
 	// Quantised models.
-	{name: "QuantizeLinear", build: func(g *m.Model, x string) string {
+	{name: "QDQ", build: func(g *m.Model, x string) string {
 		zero := g.Const(m.Tensor{DType: m.I8, Data: []byte{0}})
-		q := g.Op("QuantizeLinear", nil, x, g.Scalar(0.05), zero)
-		return g.Op("DequantizeLinear", nil, q, g.Scalar(0.05), zero)
-	}, refused: []string{"already QDQ-quantised", "float32 model"}},
+		scale := g.Scalar(0.05)
+		q := g.Op("Transpose", attrs{"perm": []int{0, 2, 1}}, g.Op("QuantizeLinear", nil, x, scale, zero))
+		return g.Op("Transpose", attrs{"perm": []int{0, 2, 1}}, g.Op("DequantizeLinear", nil, q, scale, zero))
+	}, apart: 0.1}, // which rounds, where the float model doesn't
+	{name: "DequantizeLinear of weights", build: func(g *m.Model, x string) string {
+		w := make([]byte, 64)
+		for i := range w {
+			w[i] = byte(i * 37)
+		}
+		weight := g.Op("DequantizeLinear", attrs{"axis": 0}, g.Const(m.Tensor{DType: m.I8, Dims: []int{8, 8, 1}, Data: w}), g.Uniform(0.002, 0.005, 8), g.Const(m.Tensor{DType: m.I8, Dims: []int{8}, Data: make([]byte, 8)}))
+		return g.Op("Conv", attrs{"kernel_shape": []int{1}}, x, weight)
+	}, from: 13},
+	{name: "QuantizeLinear per channel", build: func(g *m.Model, x string) string {
+		zero := g.Const(m.Tensor{DType: m.I8, Dims: []int{8}, Data: make([]byte, 8)})
+		q := g.Op("QuantizeLinear", attrs{"axis": 1}, x, g.Uniform(0.1, 0.2, 8), zero)
+		return g.Op("DequantizeLinear", attrs{"axis": 1}, q, g.Uniform(0.1, 0.2, 8), zero)
+	}, from: 13, refused: []string{"per tensor"}},
+	{name: "QuantizeLinear alone", build: func(g *m.Model, x string) string {
+		zero := g.Const(m.Tensor{DType: m.U8, Data: []byte{128}})
+		return g.Op("Cast", attrs{"to": m.F32}, g.Op("QuantizeLinear", nil, x, g.Scalar(0.05), zero))
+	}, refused: []string{"Cast reads a quantised value", "QDQ form"}},
+	{name: "QDQ of two scales", build: func(g *m.Model, x string) string {
+		zero := g.Const(m.Tensor{DType: m.U8, Data: []byte{128}})
+		return g.Op("DequantizeLinear", nil, g.Op("QuantizeLinear", nil, x, g.Scalar(0.05), zero), g.Scalar(0.1), zero)
+	}, refused: []string{"read with another"}},
 }

@@ -53,9 +53,8 @@ func TestRefusedFiles(t *testing.T) {
 		"attention": onnx.Attention, "control_if": onnx.ControlFlow, "custom_domain": onnx.CustomDomain,
 		"dynamic_length": onnx.DynamicLength, "lstm": onnx.Recurrence, "topk": onnx.Unsupported,
 	}
-	taken := []string{"external_data", "fp16_weights", "qdq_static"} // by now: TestTakenFiles
-	for _, dir := range testfiles.Glob(t, "refuse/*") {
-		name := filepath.Base(dir)
+	for _, model := range testfiles.Refused(t) {
+		dir, name := filepath.Dir(model), filepath.Base(filepath.Dir(model))
 		t.Run(name, func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join(dir, "meta.json"))
 			if err != nil {
@@ -65,10 +64,7 @@ func TestRefusedFiles(t *testing.T) {
 			if err := json.Unmarshal(text, &meta); err != nil || meta.Expect != "refuse" {
 				t.Fatalf("meta.json expects %q (%v)", meta.Expect, err)
 			}
-			if slices.Contains(taken, name) {
-				return
-			}
-			ps := problems(t, filepath.Join(dir, "model.onnx"))
+			ps := problems(t, model)
 			if got := kinds(ps); !slices.Equal(got, []onnx.Kind{want[name]}) {
 				t.Errorf("%s: refused for %v, want %v:\n%+v", meta.Why, got, want[name], ps)
 			}

@@ -3,7 +3,7 @@ package ir
 // Texts of limits shared by several operators.
 const (
 	limitFloat    = "element types float and double"
-	limitNumeric  = "element types float, double and integers up to int64 (not uint32, uint64, float16)"
+	limitNumeric  = "element types float, double and integers up to int64 (not uint32, uint64)"
 	limitFold     = "only where every operand is known at compile time (shape arithmetic)"
 	limitShape    = "the shape must be known at compile time"
 	limitSpatial  = "1-D and 2-D, " + limitFloat
@@ -120,7 +120,7 @@ func onnxOps() []Op {
 		{Name: "Dropout", MinIn: 1, MaxIn: 1, Attrs: []Attr{attr("ratio", AttrFloat, "of training; ignored"), attr("seed", AttrInt, "of training; ignored")},
 			Doc: "x", Limits: "inference form only; without the mask output", infer: inferSame(floatTypes)},
 		{Name: "Cast", MinIn: 1, MaxIn: 1, Attrs: []Attr{required(attr("to", AttrString, "element type: f32, i64, ..."))},
-			Doc: "x in another element type", Limits: "between float, double, bool and integers up to int64 (not uint32, uint64, float16, string)", infer: inferCast},
+			Doc: "x in another element type", Limits: "between float, double, bool and integers up to int64 (not uint32, uint64, string)", infer: inferCast},
 		{Name: "Concat", MinIn: 1, MaxIn: Many, Attrs: []Attr{required(attrAxis)}, Doc: "inputs one after another along axis", infer: inferConcat},
 		{Name: "Slice", MinIn: 3, MaxIn: 5, In: []string{"data", "starts", "ends", "axes", "steps"}, Doc: "a range of each axis", Limits: limitConstArg, infer: inferSlice},
 		{Name: "Split", MinIn: 1, MaxIn: 2, MaxOut: Many, In: []string{"data", "split"}, Attrs: []Attr{attrAxis, attr("num_outputs", AttrInt, "number of parts; the last may be smaller")},

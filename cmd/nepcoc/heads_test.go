@@ -17,8 +17,8 @@ import (
 	"net/http/httptest"
 
 	"nepcoc/compiler"
-	"nepcoc/compiler/onnx"
 	"nepcoc/compiler/calibrate"
+	"nepcoc/compiler/onnx"
 	m "nepcoc/internal/onnxmodel"
 	"nepcoc/internal/testfiles"
 	"nepcoc/passes"

@@ -5,7 +5,7 @@
 //
 //	wire.go       bounded protobuf reader, with messages.go and tensorproto.go; everything structural is checked here, before anything else sees the bytes
 //	decode.go     onnx-go builds the graph (nodes, edges, attributes) through a custom backend
-//	normalize.go  attribute forms of opsets 11..21 become the newest, input form
+//	normalize.go  attribute forms of opsets 7..21 become the newest, input form
 //	import.go     values, constants, shape inference, batch specialised to one
 //
 // What can't be taken is collected, all problems of a file at once, in one

@@ -219,6 +219,32 @@ func TestNormalForms(t *testing.T) {
 		}, func() *testModel {
 			return newModel(18).input("x", 1, 1, 2, 3).output("y", 1).node("Split", in("x"), in("y", "rest"), aInt("axis", 2), aInt("num_outputs", 2))
 		}},
+		{"Clip", func() *testModel {
+			return newModel(7).input("x", 1, 1, 2, 3).output("y", 1).node("Clip", in("x"), in("a"), aFloat("max", 5)).node("Clip", in("a"), in("y"), aFloat("min", 2), aFloat("max", 9))
+		}, func() *testModel {
+			return newModel(13).input("x", 1, 1, 2, 3).output("y", 1).init(floats32("five", nil, 5)).init(floats32("two", nil, 2)).
+				node("Clip", in("x", "", "five"), in("a")).node("Clip", in("a", "two"), in("y"))
+		}},
+		{"Slice", func() *testModel {
+			return newModel(9).input("x", 1, 1, 2, 3).output("y", 1).node("Slice", in("x"), in("a"), aInts("starts", 1), aInts("ends", 3), aInts("axes", 2)).
+				node("Slice", in("a"), in("y"), aInts("starts", 0, 1), aInts("ends", 1, 2))
+		}, func() *testModel {
+			return newModel(10).input("x", 1, 1, 2, 3).output("y", 1).init(ints64("s", 0, 1, 1)).init(ints64("e", 1, 2, 3)).node("Slice", in("x", "s", "e"), in("y"))
+		}},
+		{"Pad", func() *testModel {
+			return newModel(10).input("x", 1, 1, 2, 3).output("y", 1).node("Pad", in("x"), in("a"), aInts("pads", 0, 0, 1, 0, 0, 0), aFloat("value", 2)).
+				node("Pad", in("a"), in("y"), aInts("pads", 0, 0, 1, 0, 0, 0), aStr("mode", "reflect"))
+		}, func() *testModel {
+			return newModel(11).input("x", 1, 1, 2, 3).output("y", 1).init(ints64("p", 0, 0, 1, 0, 0, 0)).init(floats32("two", nil, 2)).
+				node("Pad", in("x", "p", "two"), in("a")).node("Pad", in("a", "p"), in("y"), aStr("mode", "reflect"))
+		}},
+		{"BatchNormalization", func() *testModel {
+			return newModel(8).input("x", 1, 1, 2, 3).output("y", 1).init(ramp("p", 2)).init(floats32("v", []int64{2}, 1, 2)).
+				node("BatchNormalization", in("x", "p", "p", "p", "v"), in("y"), aInt("spatial", 1))
+		}, func() *testModel {
+			return newModel(15).input("x", 1, 1, 2, 3).output("y", 1).init(ramp("p", 2)).init(floats32("v", []int64{2}, 1, 2)).
+				node("BatchNormalization", in("x", "p", "p", "p", "v"), in("y"))
+		}},
 		{"Dropout", func() *testModel {
 			return newModel(11).input("x", 1, 1, 2, 3).output("y", 1).node("Dropout", in("x"), in("y", "mask"), aFloat("ratio", 0.5))
 		}, func() *testModel {

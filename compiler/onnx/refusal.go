@@ -16,7 +16,7 @@ const (
 	OtherFile     Kind = "other-file"     // a file of another kind
 	Structure     Kind = "structure"      // a graph that is none: cycle, dangling input, no outputs
 	FormatVersion Kind = "ir-version"     // a version of the file format that ONNX doesn't have
-	OpsetVersion  Kind = "opset"          // operator set missing or outside 11..21
+	OpsetVersion  Kind = "opset"          // operator set missing or outside 7..21
 	UnknownOp     Kind = "unknown-op"     // no such operator in ONNX
 	Unsupported   Kind = "unsupported"    // an operator, or a form of one, that is not compiled
 	CustomDomain  Kind = "custom-domain"  // an operator outside the ONNX standard

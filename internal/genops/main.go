@@ -45,7 +45,7 @@ func render() string {
 	p("  time, as in shape arithmetic: it is computed then, and nothing of it is left;")
 	p("- what it becomes has an integer step ([below](#from-canonical-operators-to-integer-steps)).")
 	p("")
-	p("Shapes are static: the batch is 1 (or symbolic), the length fixed. A model reads one sequence of token ids, bytes (int64, int32, uint8, or float) or features of a flow (float, from arrays only)")
+	p("Shapes are static: the batch is 1 (or symbolic), the length fixed, by the file or by option (--length, --set-dim). Weights may lie in files beside the model; float16 and bfloat16 are read as float32; the model's own functions are written out. A model reads one sequence of token ids, bytes (int64, int32, uint8, or float) or features of a flow (float, from arrays only)")
 	p("and at most one mask of valid positions, or makes the mask of the tokens; it has one or several outputs, each one vector per flow.")
 	p("")
 	p("## Operators")

@@ -108,7 +108,7 @@ var documented = []struct {
 	name string
 }{
 	{onnx.ElementType, "", "element type not taken"},
-	{onnx.OpsetVersion, "", "opset outside 11 to 21"},
+	{onnx.OpsetVersion, "", "opset outside 7 to 21"},
 	{onnx.Unsupported, "training mode", "training mode"},
 	{onnx.Unsupported, "output", "second output (indices, mask)"},
 	{onnx.Shape, "wants rank", "rank not taken"},
