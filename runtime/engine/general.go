@@ -106,6 +106,9 @@ func bindAdd(e *Engine, s *bundle.Step) (func(*Context), error) {
 	lo, hi := clampTo(e.p, out, k.Lo, k.Hi)
 	sum := rescale.NewSum(e.path, rescale.Sum{MultA: k.MultA, MultB: k.MultB, Bias: k.Bias, Shift: k.Shift, Lo: lo, Hi: hi},
 		bound(e.p, s.In[0]), bound(e.p, s.In[1]))
+	if bytes := rescale.NewSumBytes(e.path, sum); bytes != nil && e.allBytes(s) {
+		return binaryBytes(e, s, bytes.Apply), nil
+	}
 	return binary(e, s, func(a, b []int32) { sum.Apply(a, a, b) }), nil
 }
 
@@ -113,7 +116,30 @@ func bindMul(e *Engine, s *bundle.Step) (func(*Context), error) {
 	k, out := s.Mul, s.Out
 	lo, hi := clampTo(e.p, out, k.Lo, k.Hi)
 	product := elementwise.NewProduct(e.path, k.Mult, k.Shift, lo, hi, bound(e.p, s.In[0]), bound(e.p, s.In[1]))
+	if bytes := rescale.NewProductBytes(e.path, k.Mult, k.Shift, lo, hi); bytes != nil && e.allBytes(s) {
+		return binaryBytes(e, s, bytes.Apply), nil
+	}
 	return binary(e, s, product.Apply), nil
+}
+
+// allBytes tells whether the operands and the result of step s are bytes, of the same rows and channels.
+func (e *Engine) allBytes(s *bundle.Step) bool {
+	out := &e.p.Values[s.Out]
+	for _, v := range s.In {
+		if in := &e.p.Values[v]; in.DType != bundle.I8 || in.Rows != out.Rows || in.Cols != out.Cols {
+			return false
+		}
+	}
+	return out.DType == bundle.I8
+}
+
+// binaryBytes runs f on all rows at once, byte by byte.
+func binaryBytes(e *Engine, s *bundle.Step, f func(dst, a, b []int8)) func(*Context) {
+	out, cols := s.Out, e.p.Values[s.Out].Cols
+	return alsoPlane(e, out, func(c *Context) {
+		n := c.need[out] * cols
+		f(c.i8[out][:n], c.i8[s.In[0]][:n], c.i8[s.In[1]][:n])
+	})
 }
 
 // binary runs f, whose result replaces its first operand, on a few rows at a time.
@@ -135,6 +161,9 @@ func bindLayerNorm(e *Engine, s *bundle.Step) (func(*Context), error) {
 	p := layernorm.Params{Eps: k.Eps, Gamma: words(&e.p.Tensors[k.Gamma]), Beta: words(&e.p.Tensors[k.Beta]), Shift: k.Shift}
 	p.Lo, p.Hi = e.p.Values[out].DType.Range()
 	layer, cols := layernorm.New(p, bound(e.p, in), e.path), e.p.Values[out].Cols
+	if e.allBytes(s) && layer.HasBytes() {
+		return alsoPlane(e, out, func(c *Context) { layer.Bytes(c.i8[out], c.i8[in], c.need[out]) }), nil
+	}
 	return alsoPlane(e, out, func(c *Context) {
 		for t := range c.need[out] {
 			c.widen(in, t, c.a[:cols])

@@ -44,10 +44,11 @@ type Layer struct {
 	perIn, perOut int
 	byTap         []int32 // depthwise: [K][Cout]
 	pad           []int16
-	scale         *rescale.Scale // nil: the accumulators are the outputs
-	table         []int16        // for rescale.Lookup
-	stride        int            // of a row of accumulators
-	block         int            // positions done at a time
+	scale         *rescale.Scale     // nil: the accumulators are the outputs
+	table         []int16            // for rescale.Lookup
+	bytes         *rescale.ByteTable // the same, for outputs that are bytes; nil: Lookup does
+	stride        int                // of a row of accumulators
+	block         int                // positions done at a time
 	packed        *packed
 }
 
@@ -82,6 +83,7 @@ func New(p Params, r Requant, path cpu.Path) *Layer {
 		if n := int32(len(r.Table)); n > 0 {
 			lo, hi = -n/2, n/2-1 // see arith.TableIndex
 			l.table = append(slices.Clone(r.Table), 0)
+			l.bytes = rescale.NewByteTable(path, r.Table)
 		}
 		l.scale = rescale.NewScale(path, mult, r.Shift, lo, hi, l.bound)
 	}
@@ -136,7 +138,7 @@ func NewScratch(layers []*Layer) *Scratch {
 			x = max(x, size)
 		}
 	}
-	return &Scratch{acc: make([]int32, acc), x: make([]int16, x), bytes: make([]uint8, bytes), w8: make([]int8, window), w16: make([]int16, window)}
+	return &Scratch{acc: make([]int32, acc, acc+rescale.ByteSlack), x: make([]int16, x), bytes: make([]uint8, bytes), w8: make([]int8, window), w16: make([]int16, window)}
 }
 
 // positions is how many positions of input, padding included, the first rows of output
@@ -175,15 +177,24 @@ func run[S int8 | int16, D rescale.Int](l *Layer, dst []D, x []S, rows int, s *S
 
 // store rescales the accumulators of n positions to outputs.
 func store[D rescale.Int](l *Layer, dst []D, acc []int32, n int) {
+	c := l.p.Cout
+	bytes, _ := any(dst).([]int8)
 	if l.scale != nil {
+		if bytes != nil && l.table == nil {
+			l.scale.Bytes(bytes, acc, n, c)
+			return
+		}
 		l.scale.Apply(acc, n)
 	}
-	c := l.p.Cout
 	if l.stride == c { // all rows are one
 		c, n = n*c, 1
 	}
 	for i := range n {
 		d, a := dst[i*c:][:c], acc[i*l.stride:][:c]
+		if bytes != nil && l.bytes != nil {
+			l.bytes.Map(bytes[i*c:][:c], a)
+			continue
+		}
 		if l.table != nil {
 			rescale.Lookup(l.path, a, l.table)
 		}

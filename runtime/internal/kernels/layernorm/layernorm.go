@@ -29,6 +29,7 @@ type Layer struct {
 	gamma []int32
 	beta  packedBeta
 	tail  tail
+	bytes *byteLayer // nil: Row does
 }
 
 // tail are the constants of the second rescaling.
@@ -65,6 +66,9 @@ func New(p Params, bound int64, path cpu.Path) *Layer {
 		l.fast = l.fast && (limit*abs(p.Gamma[c])+abs(p.Beta[c]))>>p.Shift < 1<<31-2
 	}
 	l.tail = tail{uint64(p.Shift), uint32(uint64(1<<62) >> p.Shift), p.Lo, p.Hi}
+	if l.fast && bound <= 128 {
+		l.bytes = newBytes(l)
+	}
 	return l
 }
 
@@ -79,7 +83,7 @@ func (l *Layer) Row(x []int32) {
 	clear(padded[n:])
 	var s1, s2 int64
 	stats(l.path, padded, &s1, &s2)
-	m, s := arith.LayerNormStats(s1, s2, n, l.p.Eps)
+	m, s := invSqrt(uint64(max(int64(n)*s2-s1*s1+l.p.Eps, 1)))
 	if m > math.MaxInt32 {
 		l.generic(x)
 		return
