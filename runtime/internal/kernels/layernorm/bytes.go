@@ -11,6 +11,9 @@ import (
 // groupRows is the number of positions whose reciprocals are computed side by side.
 const groupRows = 8
 
+// maxChannels keeps the sum of squares of bytes in 32 bits.
+const maxChannels = 1 << 16
+
 // factors are what the normalisation of groupRows positions takes: the sums of the inputs; their squares' sums, then the reciprocal
 // deviations; and how far products with those are shifted.
 type factors struct {
@@ -30,7 +33,7 @@ type byteLayer struct {
 // newBytes makes the constants, where the path has the kernels, of a layer that is fast.
 func newBytes(l *Layer) *byteLayer {
 	n := len(l.p.Gamma)
-	if !hasBytes(l.path, n) || l.p.Lo < -128 || l.p.Hi > 127 {
+	if !hasBytes(l.path, n) || n > maxChannels || l.p.Lo < -128 || l.p.Hi > 127 {
 		return nil
 	}
 	group, positive := 8, int64(1)<<62
