@@ -126,11 +126,11 @@ bench-latency: ## from the wire to the verdict's line: p50, p99, p99.9 and loss 
 cycles: ## count and estimate the Arm kernels anew (docs/arm-cycles.md; qemu-user, llvm-mca 16 or later)
 	$(GO) run ./runtime/internal/kernels/internal/cycles -o docs/arm-cycles.md
 
-# The tables of docs/evasion.md: the example's flows, changed in all ways, in three contracts.
+# The tables of docs/evasion.md: the example's flows, changed in all ways, in four contracts.
 evasion: build ## what senders and networks can do to verdicts (docs/evasion.md)
 	@mkdir -p $(BUILD)
-	@for m in stream demo-hosts demo; do \
-		$(BIN)/nepcoc compile $(MODEL)/$${m%-hosts}.onnx --contract $(MODEL)/$$m.contract.yaml --calib $(TESTBED)/calib.pcap --name $$m -o $(BUILD)/$$m.nepco > /dev/null && \
+	@for m in stream stream-drop demo-hosts demo; do \
+		$(BIN)/nepcoc compile $(MODEL)/$${m%%-*}.onnx --contract $(MODEL)/$$m.contract.yaml --calib $(TESTBED)/calib.pcap --name $$m -o $(BUILD)/$$m.nepco > /dev/null && \
 		$(BIN)/nepcoc bench $(BUILD)/$$m.nepco --evasion --pcap $(TESTBED)/test.pcap --labels $(TESTBED)/test.csv && echo; done
 
 clean: ## remove what was built

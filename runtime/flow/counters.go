@@ -26,6 +26,9 @@ type Counters struct {
 	// Of the joined packets, Repeats carry nothing new and Outside are not taken by
 	// their receiver: with a contract that accepts what hosts do, they don't enter.
 	Repeats, Outside uint64
+	// FarTTL and Empty are those that a contract has dropped for their hop limit, and passed over for
+	// having no payload.
+	FarTTL, Empty uint64
 
 	// Connections are the TCP flows among the verdicts, OneSided those of which one
 	// side only was seen until then.
@@ -125,6 +128,8 @@ func (c *Counters) Add(o *Counters) {
 	}
 	c.Repeats += o.Repeats
 	c.Outside += o.Outside
+	c.FarTTL += o.FarTTL
+	c.Empty += o.Empty
 	c.Connections += o.Connections
 	c.OneSided += o.OneSided
 	c.Flows += o.Flows

@@ -52,10 +52,15 @@ func (t *Table) Add(p *capture.Packet) {
 	var seg segment
 	if tcp {
 		seg = segmentOf(p)
-		if i != none {
-			if e := &t.entries[i]; e.list != listDecided || seg.flags&capture.FlagSYN != 0 {
-				what = e.conn.judge(from, &seg, e.list == listDecided)
-			}
+	}
+	short := t.short(i, p, from)
+	switch {
+	case i == none:
+	case short && t.dropFar && seg.flags&(capture.FlagSYN|capture.FlagACK) != capture.FlagSYN: // a SYN may be another connection's, of another host behind the address
+		what = segFar
+	case tcp:
+		if e := &t.entries[i]; e.list != listDecided || seg.flags&capture.FlagSYN != 0 {
+			what = e.conn.judge(from, &seg, e.list == listDecided)
 		}
 	}
 	reused := false
@@ -73,6 +78,8 @@ func (t *Table) Add(p *capture.Packet) {
 				t.count.Frames[capture.RefusedSegment]++
 				return
 			}
+		} else if short && t.dropFar {
+			what = segFar
 		}
 		i = t.insert(&key, hash)
 		e := &t.entries[i]
@@ -111,11 +118,14 @@ func (t *Table) Add(p *capture.Packet) {
 		}
 		return
 	}
-	if !tcp && t.repeats(e, p) {
+	if !tcp && what == segNew && t.repeats(e, p) {
 		what = segRepeat
 	}
-	e.mark(p, &seg, from)
+	e.mark(p, &seg, from, short, what == segNew)
 	switch what {
+	case segFar:
+		t.count.FarTTL++
+		return
 	case segRepeat:
 		t.count.Repeats++
 	case segOutside:
@@ -138,6 +148,8 @@ func (t *Table) take(i int32, p *capture.Packet, seg *segment, from, dir int, wh
 	case t.stream && (what == segNew || p.Proto == capture.ProtoTCP): // of TCP, what comes again shows whether it is the same
 		full, enough = t.put(i, p, seg, from, dir)
 	case t.stream:
+	case t.skipEmpty && payloadSize(p, seg) == 0:
+		t.count.Empty++
 	case what == segNew || !t.hosts:
 		t.count.Taken++
 		if len(p.IP) < min(p.Length, t.enc.Wants(e.state)) {
@@ -195,6 +207,14 @@ func (t *Table) put(i int32, p *capture.Packet, seg *segment, from, dir int) (fu
 	}
 	e.payload += uint32(e.state.Have[0]-had[0]) + uint32(e.state.Have[1]-had[1])
 	return t.enc.StreamFull(e.state), int64(side.next-side.isn) > int64(t.enc.Contract().EnoughBytes)
+}
+
+// payloadSize is the size of a packet's payload on the wire.
+func payloadSize(p *capture.Packet, s *segment) int {
+	if p.Proto == capture.ProtoTCP {
+		return int(s.size)
+	}
+	return udpSize(p)
 }
 
 // udpSize is the size of a datagram's payload: what is behind it is padding.
@@ -266,17 +286,14 @@ func (t *Table) marks(i int32) (m Marks) {
 	return m
 }
 
-// mark looks for what a sender can use to mislead.
-func (e *entry) mark(p *capture.Packet, s *segment, from int) {
-	ttl := p.IP[8]
-	if p.V6 {
-		ttl = p.IP[7]
-	}
-	side := &e.conn.side[from]
-	if side.ttl == 0 {
-		side.ttl = ttl
-	} else if d := int(ttl) - int(side.ttl); d > farTTL || d < -farTTL {
+// mark looks for what a sender can use to mislead. short is that of the packet; taken: its receiver takes it.
+func (e *entry) mark(p *capture.Packet, s *segment, from int, short, taken bool) {
+	ttl, side := hopLimit(p), &e.conn.side[from]
+	if short || side.ttl > 0 && int(ttl) > int(side.ttl)+farTTL {
 		e.marks |= MarkTTL
+	}
+	if taken {
+		side.ttl = max(side.ttl, ttl)
 	}
 	if s.filled {
 		e.marks |= MarkOptions
@@ -286,6 +303,32 @@ func (e *entry) mark(p *capture.Packet, s *segment, from int) {
 // farTTL is how far apart the hop limits of one side may be: routes change, but
 // not their lengths by much.
 const farTTL = 5
+
+// short tells whether a packet's hop limit is so small that it may not arrive where its flow's
+// others do: far below theirs, or, of a datagram, which need not wait for any other, small in itself.
+func (t *Table) short(i int32, p *capture.Packet, from int) bool {
+	ttl := hopLimit(p)
+	if i != none && int(ttl)+farTTL < int(t.entries[i].conn.side[from].ttl) {
+		return true
+	}
+	return ttl <= farTTL && p.Proto == capture.ProtoUDP && routed(p)
+}
+
+func hopLimit(p *capture.Packet) uint8 {
+	if p.V6 {
+		return p.IP[7]
+	}
+	return p.IP[8]
+}
+
+// routed tells whether a packet is for one host, perhaps behind routers.
+func routed(p *capture.Packet) bool {
+	dst := p.Dst()
+	if p.V6 {
+		return dst[0] != 0xff && (dst[0] != 0xfe || dst[1]&0xc0 != 0x80)
+	}
+	return dst[0] < 224 && (dst[0] != 169 || dst[1] != 254)
+}
 
 // direction is a flow's direction by its first packet: swapped tells that of the
 // packet. guessed: no SYN has told it.

@@ -94,10 +94,12 @@ type Table struct {
 	timeout [numLists]int64
 	hosts   bool // packets that hosts don't take don't count
 	stream  bool // tokens are made of streams, not of packets
-	clock   clock
-	loss    uint32 // how often packets were lost on the way here
-	lossAt  int64  // clock of the latest time
-	seed    Seed
+	// Packets whose hop limit is small don't count, nor do those without payload.
+	dropFar, skipEmpty bool
+	clock              clock
+	loss               uint32 // how often packets were lost on the way here
+	lossAt             int64  // clock of the latest time
+	seed               Seed
 
 	buckets []int32 // entry + 1, so that fresh memory is an empty table
 	mask    uint32
@@ -130,6 +132,7 @@ func New(opt Options) (*Table, error) {
 	t := &Table{opt: opt, enc: opt.Encoder, seed: NewSeed(), free: none, bufSize: opt.Encoder.BufferSize()}
 	idle := c.Idle.Nanoseconds()
 	t.hosts, t.stream = c.Accept == traffic.AcceptHosts, c.View == traffic.ViewStream
+	t.dropFar, t.skipEmpty = c.FarTTL == traffic.FarTTLDrop, c.Empty == traffic.EmptySkip
 	t.timeout = [numLists]int64{listCollecting: idle, listQuiet: c.Quiet.Nanoseconds(), listClosing: c.CloseLinger.Nanoseconds(), listDecided: idle}
 	t.clock.horizon, t.clock.told = idle+1, opt.Told
 	n := 1

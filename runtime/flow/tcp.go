@@ -23,7 +23,7 @@ type side struct {
 	edge  uint32 // the right edge of the window that it offered
 	shift uint8  // its window scale
 	flags uint8
-	ttl   uint8 // highest hop limit seen
+	ttl   uint8 // highest hop limit of what was taken
 	// ahead are ranges behind a gap, in order; all zero: none.
 	ahead [2]span
 }
@@ -58,6 +58,7 @@ const (
 	segRepeat                   // it carries nothing new: a retransmission, a keep-alive, a repeated acknowledgement
 	segOutside                  // outside of the window, or impossible in this state: the receiver drops it
 	segOther                    // it belongs to a connection that begins with it
+	segFar                      // its hop limit says that it may not arrive; see Table.short
 )
 
 // segment is a TCP header as far as it is needed.

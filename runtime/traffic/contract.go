@@ -62,6 +62,30 @@ const (
 
 var acceptNames = []string{AcceptAll: "all", AcceptHosts: "hosts"}
 
+// FarTTL says what becomes of packets whose hop limit is far below that of their flow's others,
+// or, of datagrams, so small that they may not arrive. Whether they do depends on where one listens: in the
+// host's own card, all do.
+type FarTTL int
+
+// What becomes of them: the verdict is marked in any case.
+const (
+	FarTTLMark FarTTL = iota // they count
+	FarTTLDrop               // they don't
+)
+
+var farTTLNames = []string{FarTTLMark: "mark", FarTTLDrop: "drop"}
+
+// Empty says whether packets without payload enter a sequence of packets.
+type Empty int
+
+// What becomes of them.
+const (
+	EmptyKeep Empty = iota // they enter
+	EmptySkip              // they are passed over
+)
+
+var emptyNames = []string{EmptyKeep: "keep", EmptySkip: "skip"}
+
 // Limits keep a contract from asking for absurd memory per flow. A bundle's are the same: what
 // compiles runs.
 const (
@@ -98,6 +122,10 @@ type Contract struct {
 	// View is what the sequence is made of, Accept which packets enter.
 	View   View
 	Accept Accept
+	// With AcceptHosts: whether packets with a far hop limit count, and, in the packets view, those
+	// without payload.
+	FarTTL FarTTL
+	Empty  Empty
 	// In the stream view: how many bytes of each side enter; how many of one side's are
 	// enough, so that the other's are no longer waited for; and how long the flow is
 	// quiet before it is ready, once both sides have spoken. Packets, BytesPerPacket and Blank
@@ -228,6 +256,14 @@ func (c *Contract) check() error {
 		case c.Accept != AcceptHosts:
 			return bad("accept", "the stream view is what hosts see: write hosts")
 		}
+	}
+	switch {
+	case c.FarTTL != FarTTLMark && c.Accept != AcceptHosts:
+		return bad("far_ttl", "accept: all takes every packet as it comes: write mark, or accept: hosts")
+	case c.Empty != EmptyKeep && c.Accept != AcceptHosts:
+		return bad("empty_packets", "accept: all takes every packet as it comes: write keep, or accept: hosts")
+	case c.Empty != EmptyKeep && c.View == ViewStream:
+		return bad("empty_packets", "has no meaning in the stream view, which holds payload only: write keep")
 	}
 	if c.FirstLayer != "ip" {
 		return bad("first_layer", "%q is not supported: bytes are taken from the IP header on, write ip", c.FirstLayer)

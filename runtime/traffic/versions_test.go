@@ -9,10 +9,16 @@ import (
 	"testing"
 )
 
-// TestVersion1 reads contract files as they were written in version 1: they
+// TestVersions reads contract files as they were written in each version: they
 // define the same sequences, under the same hash, in every later version.
-func TestVersion1(t *testing.T) {
-	const dir = "testdata/version1"
+func TestVersions(t *testing.T) {
+	for v := 1; v <= newest(); v++ {
+		t.Run(fmt.Sprint(v), func(t *testing.T) { checkVersion(t, v) })
+	}
+}
+
+func checkVersion(t *testing.T, version int) {
+	dir := fmt.Sprintf("testdata/version%d", version)
 	hashes, err := os.ReadFile(filepath.Join(dir, "hashes.txt"))
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +34,7 @@ func TestVersion1(t *testing.T) {
 		if got := c.Hash(); got != want {
 			t.Errorf("%s: hash %s, was %s\n%s", name, got, want, c.Canonical())
 		}
-		if !strings.HasPrefix(string(c.Canonical()), "nepco_traffic: 1\n") {
+		if !strings.HasPrefix(string(c.Canonical()), fmt.Sprintf("nepco_traffic: %d\n", version)) {
 			t.Errorf("%s: written in a later version:\n%s", name, c.Canonical())
 		}
 	}

@@ -78,6 +78,8 @@ var fields = []field{
 	later(2, intField("server_bytes", func(c *Contract) *int { return &c.ServerBytes })),
 	later(2, intField("enough_bytes", func(c *Contract) *int { return &c.EnoughBytes })),
 	later(2, durField("quiet", func(c *Contract) *time.Duration { return &c.Quiet })),
+	later(3, choiceField("far_ttl", farTTLNames, func(c *Contract) *FarTTL { return &c.FarTTL })),
+	later(3, choiceField("empty_packets", emptyNames, func(c *Contract) *Empty { return &c.Empty })),
 }
 
 // later makes f a field of a newer version of the file.
