@@ -22,7 +22,7 @@ const checkInputs = 4
 // the error of one that doesn't holds everything that stands against it (see Problems). Of the
 // options, those about calibration data and plans count for nothing.
 func Check(ctx context.Context, o Options) (*Result, error) {
-	o.Calib, o.CalibLabels, o.Method, o.MaxDisagreement = "", "", quantize.Methods()[0], 1
+	o.Calib, o.CalibMore, o.CalibLabels, o.Method, o.MaxDisagreement = "", nil, "", quantize.Methods()[0], 1
 	c := &compilation{ctx: ctx, Options: o, checking: true}
 	if err := c.run(); err != nil {
 		if o.Contract == nil && !o.Features && c.numbers {

@@ -17,6 +17,7 @@ import (
 	"nepcoc/backends/program"
 	"nepcoc/compiler/calibrate"
 	"nepcoc/compiler/onnx"
+	"nepcoc/internal/files"
 	"nepcoc/ir"
 	"nepcoc/passes"
 	"nepcoc/passes/canonical"
@@ -35,7 +36,9 @@ type Options struct {
 	// Import is what the model's file leaves open: sizes of dynamic dimensions.
 	Import onnx.Options
 	Calib  string // capture, or .npz of arrays
-	Target string // name of a target; empty: bf3
+	// CalibMore are captures that are read behind Calib, as one with it.
+	CalibMore []string
+	Target    string // name of a target; empty: bf3
 	// Name is what events call the bundle; empty: the model's file. ModelVersion is whose version
 	// of the model it is; empty: what the model says of itself.
 	Name, ModelVersion string
@@ -279,9 +282,12 @@ func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(
 	}
 	c.stage("reading calibration data")
 	if c.arrays {
+		if len(c.CalibMore) > 0 {
+			return fmt.Errorf("%s holds arrays: it is read alone", files.Show(c.Calib))
+		}
 		c.calib, err = calibrate.FromArrays(c.Calib, local)
 	} else {
-		c.calib, err = calibrate.FromCapture(c.Calib, c.contract, c.View)
+		c.calib, err = calibrate.FromCapture(append([]string{c.Calib}, c.CalibMore...), c.contract, c.View)
 	}
 	if err != nil {
 		return err

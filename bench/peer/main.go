@@ -221,7 +221,7 @@ func readSet(path string, b *bundle.Bundle) (*calibrate.Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	return calibrate.FromCapture(path, c, b.Manifest.View)
+	return calibrate.FromCapture([]string{path}, c, b.Manifest.View)
 }
 
 // encoding says how a model's input stands for a byte; see traffic.Contract.

@@ -49,7 +49,7 @@ func benchEvasion(b *bundle.Bundle, pcap, labels string, progress *cli.Progress)
 		return nil, err
 	}
 	c := classify.New(b, x)
-	set, err := calibrate.FromCapture(pcap, contract, b.Manifest.View)
+	set, err := calibrate.FromCapture([]string{pcap}, contract, b.Manifest.View)
 	if err != nil {
 		return nil, err
 	}

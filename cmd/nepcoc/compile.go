@@ -22,8 +22,9 @@ import (
 )
 
 type compileFlags struct {
-	calib, calibLabels, target, contract, dumpIR, method, sign, artifact string
-	name, modelVersion                                                   string
+	calib                                                         []string
+	calibLabels, target, contract, dumpIR, method, sign, artifact string
+	name, modelVersion                                            string
 	outputFlag
 	sizeFlags
 	labels, unknown []string
@@ -69,7 +70,7 @@ on; several sigmoids are labels, any number of them. --output NAME=KIND says oth
 		RunE: func(cmd *cobra.Command, args []string) error { return runCompile(cmd, args[0], &f) },
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.calib, "calib", "", "capture or .npz to calibrate with (required)")
+	fl.StringArrayVar(&f.calib, "calib", nil, "capture or .npz to calibrate with (required); several captures are read one after another, as one")
 	fl.VarP(&f.outputFlag, cli.OutputFlag, "o", "bundle to write (required); - is standard output, the report then goes to standard error.\nAlso NAME=KIND[:LABEL,...][@THRESHOLD,...], once per output of the model: see above")
 	fl.StringVar(&f.name, "name", "", "what events and metrics call the bundle (default: the model's file name without its ending)")
 	fl.StringVar(&f.modelVersion, "model-version", "", "version of the model, for events and metrics (default: what the model says of itself)")
@@ -117,7 +118,7 @@ func artifactText() string {
 
 func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	o := compiler.Options{
-		Model: model, Calib: f.calib, Target: f.target, Method: f.method, TableStep: f.tableStep,
+		Model: model, Calib: f.calib[0], CalibMore: f.calib[1:], Target: f.target, Method: f.method, TableStep: f.tableStep,
 		MaxDisagreement: f.maxDisagreement, DumpIR: f.dumpIR, CalibLabels: f.calibLabels,
 	}
 	if _, err := backends.LookupTarget(f.target); err != nil {
@@ -146,7 +147,7 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	}
 	o.Unknown, o.Outputs, o.Features = unknown, f.outputs, f.features
 	beside := strings.TrimSuffix(model, filepath.Ext(model)) // what Find takes
-	for _, input := range append([]string{model, f.calib, f.contract, f.calibLabels, f.sign, beside + ".contract.yaml", beside + ".labels.txt"}, f.labels...) {
+	for _, input := range slices.Concat([]string{model, f.contract, f.calibLabels, f.sign, beside + ".contract.yaml", beside + ".labels.txt"}, f.calib, f.labels) {
 		if f.file == input && !files.IsStdin(input) || files.Same(f.file, input) {
 			return cli.UsageError("--output %s would overwrite an input", f.file)
 		}

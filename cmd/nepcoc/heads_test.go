@@ -108,7 +108,7 @@ func TestTrainedHeads(t *testing.T) {
 	}
 	classes := strings.Fields(string(names))
 	set := func(name string) (*calibrate.Set, []string) {
-		s, err := calibrate.FromCapture(filepath.Join(testbed, name+".pcap"), c, bundle.View{})
+		s, err := calibrate.FromCapture([]string{filepath.Join(testbed, name+".pcap")}, c, bundle.View{})
 		if err != nil {
 			t.Fatal(err)
 		}

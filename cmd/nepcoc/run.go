@@ -153,10 +153,7 @@ func (o *captureRun) run(stderr, w io.Writer, b *bundle.Bundle, c *classify.Clas
 	if err != nil {
 		return err
 	}
-	name := files.Show(paths[0])
-	if n := len(paths) - 1; n > 0 {
-		name += fmt.Sprintf(" and %d more", n)
-	}
+	name := calibrate.Name(paths)
 	for _, note := range append(notes, n.Notes(&opt)...) {
 		fmt.Fprintf(stderr, "nepcoc: note: %s: %s\n", name, note)
 	}

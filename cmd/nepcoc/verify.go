@@ -13,6 +13,7 @@ import (
 
 func newVerify() *cobra.Command {
 	var o verify.Options
+	var pcaps []string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify BUNDLE",
@@ -39,6 +40,9 @@ Fewer than half of the flows labelled is a failure unless --partial-labels is gi
   nepcoc verify model.nepco --model model.onnx --tensors eval.npz --min-agreement 0.97 --json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(pcaps) > 0 {
+				o.Pcap, o.PcapMore = pcaps[0], pcaps[1:]
+			}
 			if o.Labels != "" && o.Pcap == "" {
 				return cli.UsageError("--labels goes with --pcap")
 			}
@@ -90,7 +94,7 @@ Fewer than half of the flows labelled is a failure unless --partial-labels is gi
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&o.Model, "model", "", "the .onnx that the bundle was compiled from")
-	fl.StringVar(&o.Pcap, "pcap", "", "capture to compare on")
+	fl.StringArrayVar(&pcaps, "pcap", nil, "capture to compare on; several are read one after another, as one")
 	cli.ViewFlags(fl, &o.View, cli.AsBundle)
 	fl.StringVar(&o.Labels, "labels", "", "CSV of the capture's labels (proto,src,sport,dst,dport,time,label)")
 	fl.BoolVar(&o.PartialLabels, "partial-labels", false, "be satisfied with labels of fewer than half of the flows")

@@ -151,7 +151,7 @@ func TestFromCaptureErrors(t *testing.T) {
 		if err := os.WriteFile(path, data, 0o666); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := calibrate.FromCapture(path, traffic.Default(), bundle.View{}); err == nil || !strings.Contains(err.Error(), name) {
+		if _, err := calibrate.FromCapture([]string{path}, traffic.Default(), bundle.View{}); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -24,7 +24,7 @@ func testbed(t *testing.T) (s *calibrate.Set, csv string, outputs []bundle.Outpu
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, err = calibrate.FromCapture(filepath.Join(dir, "testbed", "test.pcap"), c, bundle.View{}); err != nil {
+	if s, err = calibrate.FromCapture([]string{filepath.Join(dir, "testbed", "test.pcap")}, c, bundle.View{}); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "testbed", "test.csv"))

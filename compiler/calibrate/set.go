@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"math"
 	"path/filepath"
@@ -60,24 +61,38 @@ func (s *Set) LabelsOf(output string, first bool) [][]int {
 	return s.Labels[""]
 }
 
-// FromCapture reads every flow of a capture by the contract, in the given view.
-func FromCapture(path string, c traffic.Contract, view bundle.View) (*Set, error) {
-	f, err := files.Open(path)
-	if err != nil {
+// FromCapture reads every flow of captures by the contract, in the given view: of several as of one, in
+// the order in which they are given. SHA256 is then that of the files' own sums, one behind another.
+func FromCapture(paths []string, c traffic.Contract, view bundle.View) (*Set, error) {
+	var list []*capture.File
+	var rest []io.Reader
+	var sums []hash.Hash
+	var errs []error
+	for _, path := range paths {
+		f, err := files.Open(path)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		defer f.Close()
+		// Hashed as it is read: a pipe comes by once.
+		sum := sha256.New()
+		src, err := capture.NewFile(files.Show(path), io.TeeReader(f, sum))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		list, rest, sums = append(list, src), append(rest, f), append(sums, sum)
+	}
+	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	// Hashed as it is read: a pipe comes by once.
-	sum := sha256.New()
-	src, err := capture.NewFile(files.Show(path), io.TeeReader(f, sum))
-	if err != nil {
-		return nil, err
-	}
+	src := capture.Join(list...)
 	opt, err := classify.OptionsFor(c, view)
 	if err != nil {
 		return nil, err
 	}
-	s := &Set{Name: files.Show(path)}
+	s := &Set{Name: Name(paths)}
 	opt.Ready = func(f *flow.Flow) {
 		s.Inputs = append(s.Inputs, Input{Tokens: append([]int32(nil), f.Tokens...), Valid: f.Valid})
 		var r verdict.Record
@@ -92,11 +107,28 @@ func FromCapture(path string, c traffic.Contract, view bundle.View) (*Set, error
 		return nil, err
 	}
 	s.Notes = append(in.Counters().Notes(&opt), src.Notes()...)
-	if _, err := io.Copy(sum, f); err != nil {
-		return nil, err
+	var all []byte
+	for i, sum := range sums {
+		if _, err := io.Copy(sum, rest[i]); err != nil {
+			return nil, err
+		}
+		all = sum.Sum(all)
 	}
-	s.SHA256 = hex.EncodeToString(sum.Sum(nil))
+	if len(sums) > 1 {
+		sum := sha256.Sum256(all)
+		all = sum[:]
+	}
+	s.SHA256 = hex.EncodeToString(all)
 	return s, s.notEmpty()
+}
+
+// Name is how messages call files that are read as one.
+func Name(paths []string) string {
+	name := files.Show(paths[0])
+	if n := len(paths) - 1; n > 0 {
+		name += fmt.Sprintf(" and %d more", n)
+	}
+	return name
 }
 
 // FromArrays reads an .npz of named arrays whose first axis counts samples:

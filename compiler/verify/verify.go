@@ -31,12 +31,14 @@ import (
 // Options say what to verify a bundle with. All but Bundle may be empty; the
 // fewer there are, the shorter the chain.
 type Options struct {
-	Bundle  string
-	Model   string // the .onnx it was compiled from
-	Pcap    string // capture to run
-	View    bundle.ViewOverride
-	Labels  string // CSV of the capture's labels
-	Tensors string // .npz of arrays, instead of a capture
+	Bundle string
+	Model  string // the .onnx it was compiled from
+	Pcap   string // capture to run
+	// PcapMore are captures that are read behind Pcap, as one with it.
+	PcapMore []string
+	View     bundle.ViewOverride
+	Labels   string // CSV of the capture's labels
+	Tensors  string // .npz of arrays, instead of a capture
 	// MinAgreement is the least share of equal verdicts of float (or stored outputs,
 	// where there is no model) and integer.
 	MinAgreement float64
@@ -236,7 +238,7 @@ func (v *verifier) load() error {
 		}
 		view, notes := v.View.Of(v.b.Manifest.View)
 		v.report.Notes = append(v.report.Notes, notes...)
-		if v.set, err = calibrate.FromCapture(v.Pcap, c, view); err != nil {
+		if v.set, err = calibrate.FromCapture(append([]string{v.Pcap}, v.PcapMore...), c, view); err != nil {
 			return err
 		}
 		if v.Labels != "" {

@@ -30,6 +30,9 @@ func OpenAll(paths []string) (*Several, error) {
 	return s, nil
 }
 
+// Join reads captures that are open already as one.
+func Join(list ...*File) *Several { return &Several{files: list} }
+
 // Next implements Source.
 func (s *Several) Next(f *Frame) error {
 	for ; s.at < len(s.files); s.at++ {

@@ -2,7 +2,10 @@ package capture_test
 
 import (
 	"encoding/binary"
+	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"nepcoc/internal/testfiles"
@@ -156,6 +159,60 @@ func TestSplitCapture(t *testing.T) {
 	off, on := sizes("cap-off.pcap", 0), sizes("cap-on.pcap", 1448)
 	if !slices.Equal(off, on) {
 		t.Errorf("not merged %v\nmerged and split %v", off, on)
+	}
+}
+
+// What the two captures hold is what their lists say: of each of the listed frames number, ports and length of the IP
+// packet, merged or not; and its parts hold all of its payload.
+func TestSplitLists(t *testing.T) {
+	for _, file := range []string{"off", "on"} {
+		list, err := os.ReadFile(testfiles.Path(t, "cases", "15-gro", "lens-"+file+".txt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		src, err := capture.Open(testfiles.Path(t, "cases", "15-gro", "cap-"+file+".pcap"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		var f capture.Frame
+		var p capture.Packet
+		read, merged := 0, 0
+		for line := range strings.Lines(string(list)) {
+			var number, from, to, length int
+			if _, err := fmt.Sscan(line, &number, &from, &to, &length); err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			for read < number {
+				if err := src.Next(&f); err != nil {
+					t.Fatal(err)
+				}
+				read++
+			}
+			if kind := capture.Decode(&f, &p); kind != capture.KindOK || int(p.SrcPort) != from || int(p.DstPort) != to || p.Length != length {
+				t.Errorf("%s, frame %d: %v, %d > %d, %d bytes; want %s", file, number, kind, p.SrcPort, p.DstPort, p.Length, line)
+			}
+			if length <= 1500 {
+				continue
+			}
+			merged++
+			var s capture.Splitter
+			if !s.Split(&f, 1448) {
+				t.Errorf("%s, frame %d: not split", file, number)
+			}
+			for n, more := 1, true; more; n++ {
+				if capture.Decode(&f, &p) != capture.KindOK || p.Length > 1500 {
+					t.Errorf("%s, frame %d, part %d: %d bytes", file, number, n, p.Length)
+				}
+				length -= p.Length - int(p.Payload)
+				if more = s.Next(&f); !more && length != int(p.Payload) {
+					t.Errorf("%s, frame %d: parts hold %d bytes less than the whole", file, number, length-int(p.Payload))
+				}
+			}
+		}
+		if (merged > 0) != (file == "on") {
+			t.Errorf("%s: %d merged", file, merged)
+		}
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/flow"
 	"nepcoc/runtime/traffic"
 )
 
@@ -75,6 +77,70 @@ func TestTricks(t *testing.T) {
 						}
 					}
 				})
+			}
+		}
+	}
+}
+
+// Connections of one 5-tuple in two VLANs or tunnels are two where those tell flows apart; where they don't, and the two
+// are mixed, every verdict says so.
+func TestOverlappingTenants(t *testing.T) {
+	for _, tc := range []struct {
+		file    string
+		tunnels bool
+		scope   flow.Scope
+		first   string // a capture whose flow has the tokens of the first; "": they are mixed, and marked
+	}{
+		{"41-overlapping-tenants/onlyA.pcap", false, flow.Scope{}, "41-overlapping-tenants/onlyA.pcap"},
+		{"41-overlapping-tenants/vlan.pcap", false, flow.Scope{VLANs: true}, "41-overlapping-tenants/onlyA.pcap"},
+		{"41-overlapping-tenants/vlan.pcap", false, flow.Scope{}, ""},
+		{"41-overlapping-tenants/vxlan.pcap", true, flow.Scope{}, "41-overlapping-tenants/onlyA.pcap"},
+		{"tricks/08_vlan_10_and_20_same_tuple.pcap", false, flow.Scope{VLANs: true}, "tricks/01_http_plain.pcap"},
+		{"tricks/08_vlan_10_and_20_same_tuple.pcap", false, flow.Scope{}, ""},
+	} {
+		for _, stream := range []bool{false, true} {
+			read := func(file string) []seen {
+				src, err := capture.Open(testfiles.Path(t, "cases", file))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer src.Close()
+				enc, err := traffic.NewEncoder(hostsContract(stream))
+				if err != nil {
+					t.Fatal(err)
+				}
+				var flows []seen
+				in, err := flow.NewInput(flow.Options{Encoder: enc, Tunnels: tc.tunnels, Scope: tc.scope, Ready: func(f *flow.Flow) {
+					flows = append(flows, seen{key: f.Key, first: f.First, tokens: slices.Clone(f.Tokens), marks: f.Marks})
+				}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := in.Run(src); err != nil {
+					t.Fatal(err)
+				}
+				slices.SortStableFunc(flows, func(a, b seen) int { return int(a.first - b.first) })
+				return flows
+			}
+			got := read(tc.file)
+			switch {
+			case tc.first == "":
+				for _, f := range got {
+					if f.marks&(flow.Anomaly|flow.Incomplete) == 0 {
+						t.Errorf("%s, %+v, stream %v: a verdict of mixed packets without a mark", tc.file, tc.scope, stream)
+					}
+				}
+			case len(got) != 2 && tc.file != tc.first:
+				t.Errorf("%s, %+v, stream %v: %d flows", tc.file, tc.scope, stream, len(got))
+			default:
+				if want := read(tc.first)[0]; !slices.Equal(got[0].tokens, want.tokens) {
+					t.Errorf("%s, %+v, stream %v: other tokens\n%v\n%v", tc.file, tc.scope, stream, got[0].tokens, want.tokens)
+				}
+				for _, f := range got {
+					if f.marks != 0 {
+						t.Errorf("%s, %+v, stream %v: marks %v", tc.file, tc.scope, stream, f.marks.Names())
+					}
+				}
 			}
 		}
 	}
