@@ -1,4 +1,4 @@
-//go:build purego || !amd64
+//go:build purego || (!amd64 && !arm64)
 
 package lut
 
@@ -7,4 +7,6 @@ import "nepcoc/runtime/cpu"
 // No assembly: nothing but has is reached.
 func has(cpu.Path) bool { return false }
 
-func mapBytes(dst, src *int8, n int, table *[256]int8) { panic("BUG: no assembly") }
+func least(cpu.Path) int { panic("BUG: no assembly") }
+
+func mapBytes(_ cpu.Path, dst, src []int8, table *[256]int8) { panic("BUG: no assembly") }

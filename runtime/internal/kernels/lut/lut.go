@@ -1,6 +1,8 @@
 // Package lut maps numbers through activation tables.
 package lut
 
+//go:generate go run ../internal/armgen -kernel lut -o lut_arm64.s -go decl_arm64.go
+
 import (
 	"nepcoc/runtime/arith"
 	"nepcoc/runtime/cpu"
@@ -11,6 +13,7 @@ import (
 type Table struct {
 	entries []int16 // [channels or 1][n]
 	n       int
+	path    cpu.Path
 	mult    int32
 	shift   int
 	// direct holds the result for each of the 256 int8 inputs, per row of
@@ -23,7 +26,7 @@ type Table struct {
 
 // New makes a table of rows of n entries for path; one row serves all channels.
 func New(path cpu.Path, entries []int16, n int, mult int32, shift int) *Table {
-	t := &Table{entries: entries, n: n, mult: mult, shift: shift}
+	t := &Table{entries: entries, n: n, path: path, mult: mult, shift: shift}
 	for row := 0; row < len(entries); row += n {
 		for x := -128; x < 128; x++ {
 			t.direct = append(t.direct, t.at(row, int32(x)))
@@ -65,8 +68,8 @@ func Map[D, S rescale.Int](t *Table, dst []D, src []S) {
 // Map8 is Map for bytes.
 func Map8[D rescale.Int](t *Table, dst []D, src []int8) {
 	dst = dst[:len(src)]
-	if d, ok := any(dst).([]int8); ok && t.bytes != nil && len(src) > 0 {
-		mapBytes(&d[0], &src[0], len(src), t.bytes)
+	if d, ok := any(dst).([]int8); ok && t.bytes != nil && len(src) >= least(t.path) {
+		mapBytes(t.path, d, src, t.bytes)
 		return
 	}
 	if t.PerChannel() {

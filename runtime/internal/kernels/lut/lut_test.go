@@ -3,8 +3,10 @@ package lut_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
+	"nepcoc/internal/testmem"
 	"nepcoc/runtime/arith"
 	"nepcoc/runtime/cpu"
 	"nepcoc/runtime/internal/kernels/lut"
@@ -24,7 +26,7 @@ func TestMap(t *testing.T) {
 		for _, s := range []shape{{256, 1, 1, 0, false}, {256, 1, 1, 0, true}, {1024, 1, 3, 1, false}, {2, 1, 1, 7, false}, {16, 5, -9, 4, false}, {8, 300, 100000, 20, true}} {
 			lengths := []int{s.channels}
 			if s.channels == 1 {
-				lengths = []int{1, 7, 63, 64, 65, 128, 200, 257}
+				lengths = []int{1, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 128, 200, 257}
 			}
 			for _, n := range lengths {
 				testMap(t, r, path, s, n)
@@ -68,5 +70,11 @@ func testMap(t *testing.T, r *rand.Rand, path cpu.Path, s shape, n int) {
 	}
 	if from8[n] != guard || narrow[n] != guard || wide[n] != guard {
 		t.Fatalf("%s: wrote beyond the end", name)
+	}
+	// The same where memory ends.
+	src, dst := testmem.Move(t, x8), testmem.Before[int8](t, n)
+	lut.Map8(table, dst, src)
+	if !slices.Equal(dst, narrow[:n]) {
+		t.Fatalf("%s: %v before the end of memory, else %v", name, dst, narrow[:n])
 	}
 }

@@ -2,6 +2,8 @@
 // prefix, or over a sliding window, in time-major rows or in planes.
 package pool
 
+//go:generate go run ../internal/armgen -kernel pool -o pool_arm64.s -go decl_arm64.go
+
 import (
 	"nepcoc/runtime/cpu"
 	"nepcoc/runtime/internal/kernels/plane"

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"nepcoc/internal/testmem"
 	"nepcoc/runtime/cpu"
 	"nepcoc/runtime/internal/kernels/plane"
 	"nepcoc/runtime/internal/kernels/pool"
@@ -18,7 +19,7 @@ func TestPools(t *testing.T) {
 				p.Data[i] = int8(r.Uint32()) // what lies beyond the rows must not matter
 			}
 			n := s.rows * s.cols
-			bytes, shorts, words := make([]int8, n), make([]int16, n), make([]int32, n)
+			bytes, shorts, words := testmem.Before[int8](t, n), testmem.Before[int16](t, n), make([]int32, n)
 			top, sum := make([]int32, s.cols), make([]int64, s.cols)
 			for i := range bytes {
 				bytes[i] = int8(r.IntN(256) - 128)

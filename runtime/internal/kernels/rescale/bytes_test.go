@@ -119,7 +119,7 @@ func TestSumBytes(t *testing.T) {
 		} {
 			s := rescale.NewSumBytes(path, &k)
 			simple := max(k.MultA, k.MultB) < 1<<30 && k.Shift >= 15 && k.Lo >= -128 && k.Bias < 1<<45
-			if (s != nil) != (simple && path.HasAVX2()) {
+			if (s != nil) != (simple && path != cpu.Purego) {
 				t.Fatalf("%v %+v: done in bytes: %t", path, k, s != nil)
 			}
 			if s == nil {
@@ -148,7 +148,7 @@ func TestProductBytes(t *testing.T) {
 			lo, hi int32
 		}{{1<<30 - 1, 37, -128, 127}, {-1<<30 + 1, 36, -100, 127}, {77777, 20, -128, 127}, {1, 15, 0, 127}, {1<<30 - 1, 44, -128, 127}, {1<<31 - 1, 40, -128, 127}} {
 			s := rescale.NewProductBytes(path, k.mult, k.shift, k.lo, k.hi)
-			if (s != nil) != (k.mult < 1<<30 && path.HasAVX2()) {
+			if (s != nil) != (k.mult < 1<<30 && path != cpu.Purego) {
 				t.Fatalf("%v %+v: done in bytes: %t", path, k, s != nil)
 			}
 			if s == nil {

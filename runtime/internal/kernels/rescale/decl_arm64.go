@@ -11,6 +11,15 @@ func scaleNEON(x *int32, rows int, n int, mult *int32, k *packed)
 func sumNEON(dst *int32, a *int32, b *int32, n int, k *packedSum)
 
 //go:noescape
+func scaleBytesNEON(dst *int8, x *int32, rows int, cols int, stride int, mult *int32, k *packed)
+
+//go:noescape
+func sumBytesNEON(dst *int8, a *int8, b *int8, n int, k *split)
+
+//go:noescape
+func productBytesNEON(dst *int8, a *int8, b *int8, n int, k *split)
+
+//go:noescape
 func multiplyNEON(dst *int32, src *int32, n int)
 
 //go:noescape

@@ -31,3 +31,25 @@ func extend(_ cpu.Path, dst []int16, src []int8) { extendNEON(&dst[0], &src[0], 
 
 // Arm has no gather, and a loop does it as fast.
 func lookup([]int32, []int16) { panic("BUG: no assembly") }
+
+// hasBytes tells whether scaleBytes does rows of cols channels.
+func hasBytes(path cpu.Path, cols int) bool { return has(path) && cols >= Lanes }
+
+func scaleBytes(_ cpu.Path, dst []int8, x []int32, rows, cols int, mult []int32, k *packed) {
+	scaleBytesNEON(&dst[0], &x[0], rows, cols, len(mult), &mult[0], k)
+}
+
+func lookupBytes(dst []int8, x []int32, t *ByteTable) { panic("BUG: no assembly") }
+
+// splitLanes is what sumBytes and productBytes do multiples of.
+const splitLanes = 8
+
+func hasSplit(path cpu.Path) bool { return has(path) }
+
+func sumBytes(_ cpu.Path, dst, a, b []int8, k *split) {
+	sumBytesNEON(&dst[0], &a[0], &b[0], len(dst), k)
+}
+
+func productBytes(_ cpu.Path, dst, a, b []int8, k *split) {
+	productBytesNEON(&dst[0], &a[0], &b[0], len(dst), k)
+}

@@ -101,6 +101,177 @@ lanes:
 	BGT lanes
 	RET
 
+// func scaleBytesNEON(dst *int8, x *int32, rows int, cols int, stride int, mult *int32, k *packed)
+TEXT ·scaleBytesNEON(SB), NOSPLIT, $0-56
+	MOVD dst+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD rows+16(FP), R2
+	MOVD cols+24(FP), R3
+	MOVD stride+32(FP), R4
+	MOVD mult+40(FP), R5
+	MOVD k+48(FP), R6
+	ADD $8, R6, R9
+	WORD $0x4d40cd3c // ld1r {v28.2d}, [x9]
+	ADD $32, R6, R9
+	WORD $0x4d40cd3d // ld1r {v29.2d}, [x9]
+	ADD $20, R6, R9
+	WORD $0x4d40c93e // ld1r {v30.4s}, [x9]
+	ADD $24, R6, R9
+	WORD $0x4d40c93f // ld1r {v31.4s}, [x9]
+	WORD $0x6ee0bb9c // neg v28.2d, v28.2d
+	SUB $8, R3, R7
+row:
+	MOVD $0, R8
+lanes:
+	ADD R8<<2, R1, R10
+	ADD R8<<2, R5, R11
+	ADD R8, R0, R12
+	WORD $0xad400540 // ldp q0, q1, [x10, #0]
+	WORD $0xad400d62 // ldp q2, q3, [x11, #0]
+	WORD $0x0ea2c004 // smull v4.2d, v0.2s, v2.2s
+	WORD $0x4ea2c005 // smull2 v5.2d, v0.4s, v2.4s
+	WORD $0x0ea3c026 // smull v6.2d, v1.2s, v3.2s
+	WORD $0x4ea3c027 // smull2 v7.2d, v1.4s, v3.4s
+	WORD $0x4efc5484 // srshl v4.2d, v4.2d, v28.2d
+	WORD $0x4efc54a5 // srshl v5.2d, v5.2d, v28.2d
+	WORD $0x4efc54c6 // srshl v6.2d, v6.2d, v28.2d
+	WORD $0x4efc54e7 // srshl v7.2d, v7.2d, v28.2d
+	WORD $0x0ea14880 // sqxtn v0.2s, v4.2d
+	WORD $0x0ea148c1 // sqxtn v1.2s, v6.2d
+	WORD $0x4ea148a0 // sqxtn2 v0.4s, v5.2d
+	WORD $0x4ea148e1 // sqxtn2 v1.4s, v7.2d
+	WORD $0x4ebe6400 // smax v0.4s, v0.4s, v30.4s
+	WORD $0x4ebe6421 // smax v1.4s, v1.4s, v30.4s
+	WORD $0x4ebf6c00 // smin v0.4s, v0.4s, v31.4s
+	WORD $0x4ebf6c21 // smin v1.4s, v1.4s, v31.4s
+	WORD $0x0e614802 // sqxtn v2.4h, v0.4s
+	WORD $0x4e614822 // sqxtn2 v2.8h, v1.4s
+	WORD $0x0e214842 // sqxtn v2.8b, v2.8h
+	WORD $0xfd000182 // str d2, [x12]
+	CMP R7, R8
+	BEQ next
+	ADD $8, R8
+	CMP R7, R8
+	CSEL GT, R7, R8, R8
+	B lanes
+next:
+	ADD R4<<2, R1
+	ADD R3, R0
+	SUBS $1, R2, R2
+	BNE row
+	RET
+
+// func sumBytesNEON(dst *int8, a *int8, b *int8, n int, k *split)
+TEXT ·sumBytesNEON(SB), NOSPLIT, $0-40
+	MOVD dst+0(FP), R0
+	MOVD a+8(FP), R1
+	MOVD b+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD k+32(FP), R4
+	ADD $0, R4, R9
+	WORD $0x4d40c530 // ld1r {v16.8h}, [x9]
+	ADD $2, R4, R9
+	WORD $0x4d40c531 // ld1r {v17.8h}, [x9]
+	ADD $4, R4, R9
+	WORD $0x4d40c532 // ld1r {v18.8h}, [x9]
+	ADD $6, R4, R9
+	WORD $0x4d40c533 // ld1r {v19.8h}, [x9]
+	ADD $8, R4, R9
+	WORD $0x4d40c934 // ld1r {v20.4s}, [x9]
+	ADD $12, R4, R9
+	WORD $0x4d40c935 // ld1r {v21.4s}, [x9]
+	ADD $16, R4, R9
+	WORD $0x4d40c936 // ld1r {v22.4s}, [x9]
+	ADD $24, R4, R9
+	WORD $0x4d40c537 // ld1r {v23.8h}, [x9]
+	ADD $26, R4, R9
+	WORD $0x4d40c538 // ld1r {v24.8h}, [x9]
+	WORD $0x6ea0bad6 // neg v22.4s, v22.4s
+lanes:
+	WORD $0xfc408420 // ldr d0, [x1], #8
+	WORD $0xfc408441 // ldr d1, [x2], #8
+	WORD $0x0f08a400 // sxtl v0.8h, v0.8b
+	WORD $0x0f08a421 // sxtl v1.8h, v1.8b
+	WORD $0x4eb41e84 // mov v4.16b, v20.16b
+	WORD $0x4eb41e85 // mov v5.16b, v20.16b
+	WORD $0x4eb51ea6 // mov v6.16b, v21.16b
+	WORD $0x4eb51ea7 // mov v7.16b, v21.16b
+	WORD $0x0e708004 // smlal v4.4s, v0.4h, v16.4h
+	WORD $0x4e708005 // smlal2 v5.4s, v0.8h, v16.8h
+	WORD $0x0e728006 // smlal v6.4s, v0.4h, v18.4h
+	WORD $0x4e728007 // smlal2 v7.4s, v0.8h, v18.8h
+	WORD $0x0e718024 // smlal v4.4s, v1.4h, v17.4h
+	WORD $0x4e718025 // smlal2 v5.4s, v1.8h, v17.8h
+	WORD $0x0e738026 // smlal v6.4s, v1.4h, v19.4h
+	WORD $0x4e738027 // smlal2 v7.4s, v1.8h, v19.8h
+	WORD $0x4f311486 // ssra v6.4s, v4.4s, #15
+	WORD $0x4f3114a7 // ssra v7.4s, v5.4s, #15
+	WORD $0x4eb644c6 // sshl v6.4s, v6.4s, v22.4s
+	WORD $0x4eb644e7 // sshl v7.4s, v7.4s, v22.4s
+	WORD $0x0e6148c0 // sqxtn v0.4h, v6.4s
+	WORD $0x4e6148e0 // sqxtn2 v0.8h, v7.4s
+	WORD $0x4e776400 // smax v0.8h, v0.8h, v23.8h
+	WORD $0x4e786c00 // smin v0.8h, v0.8h, v24.8h
+	WORD $0x0e212800 // xtn v0.8b, v0.8h
+	WORD $0xfd000000 // str d0, [x0]
+	ADD $8, R0
+	SUBS $8, R3
+	BGT lanes
+	RET
+
+// func productBytesNEON(dst *int8, a *int8, b *int8, n int, k *split)
+TEXT ·productBytesNEON(SB), NOSPLIT, $0-40
+	MOVD dst+0(FP), R0
+	MOVD a+8(FP), R1
+	MOVD b+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD k+32(FP), R4
+	ADD $0, R4, R9
+	WORD $0x4d40c530 // ld1r {v16.8h}, [x9]
+	ADD $2, R4, R9
+	WORD $0x4d40c531 // ld1r {v17.8h}, [x9]
+	ADD $4, R4, R9
+	WORD $0x4d40c532 // ld1r {v18.8h}, [x9]
+	ADD $6, R4, R9
+	WORD $0x4d40c533 // ld1r {v19.8h}, [x9]
+	ADD $8, R4, R9
+	WORD $0x4d40c934 // ld1r {v20.4s}, [x9]
+	ADD $12, R4, R9
+	WORD $0x4d40c935 // ld1r {v21.4s}, [x9]
+	ADD $16, R4, R9
+	WORD $0x4d40c936 // ld1r {v22.4s}, [x9]
+	ADD $24, R4, R9
+	WORD $0x4d40c537 // ld1r {v23.8h}, [x9]
+	ADD $26, R4, R9
+	WORD $0x4d40c538 // ld1r {v24.8h}, [x9]
+	WORD $0x6ea0bad6 // neg v22.4s, v22.4s
+lanes:
+	WORD $0xfc408420 // ldr d0, [x1], #8
+	WORD $0xfc408441 // ldr d1, [x2], #8
+	WORD $0x0e21c000 // smull v0.8h, v0.8b, v1.8b
+	WORD $0x4eb41e84 // mov v4.16b, v20.16b
+	WORD $0x4eb41e85 // mov v5.16b, v20.16b
+	WORD $0x4eb51ea6 // mov v6.16b, v21.16b
+	WORD $0x4eb51ea7 // mov v7.16b, v21.16b
+	WORD $0x0e708004 // smlal v4.4s, v0.4h, v16.4h
+	WORD $0x4e708005 // smlal2 v5.4s, v0.8h, v16.8h
+	WORD $0x0e728006 // smlal v6.4s, v0.4h, v18.4h
+	WORD $0x4e728007 // smlal2 v7.4s, v0.8h, v18.8h
+	WORD $0x4f311486 // ssra v6.4s, v4.4s, #15
+	WORD $0x4f3114a7 // ssra v7.4s, v5.4s, #15
+	WORD $0x4eb644c6 // sshl v6.4s, v6.4s, v22.4s
+	WORD $0x4eb644e7 // sshl v7.4s, v7.4s, v22.4s
+	WORD $0x0e6148c0 // sqxtn v0.4h, v6.4s
+	WORD $0x4e6148e0 // sqxtn2 v0.8h, v7.4s
+	WORD $0x4e776400 // smax v0.8h, v0.8h, v23.8h
+	WORD $0x4e786c00 // smin v0.8h, v0.8h, v24.8h
+	WORD $0x0e212800 // xtn v0.8b, v0.8h
+	WORD $0xfd000000 // str d0, [x0]
+	ADD $8, R0
+	SUBS $8, R3
+	BGT lanes
+	RET
+
 // func multiplyNEON(dst *int32, src *int32, n int)
 TEXT ·multiplyNEON(SB), NOSPLIT, $0-24
 	MOVD dst+0(FP), R0

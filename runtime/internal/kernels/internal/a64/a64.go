@@ -207,6 +207,12 @@ func UdotLane(d, n, m, lane int) Inst {
 	return Inst{reg(0x6f80e000|l<<21|h<<11, d, n, m), fmt.Sprintf("udot v%d.4s, v%d.16b, v%d.4b[%d]", d, n, m, lane)}
 }
 
+// SdotLane is UdotLane of signed bytes.
+func SdotLane(d, n, m, lane int) Inst {
+	l, h := uint32(lane&1), uint32(lane>>1)
+	return Inst{reg(0x4f80e000|l<<21|h<<11, d, n, m), fmt.Sprintf("sdot v%d.4s, v%d.16b, v%d.4b[%d]", d, n, m, lane)}
+}
+
 // Sdot adds to each word of d four products of signed bytes of n and m (Armv8.2
 // dot product).
 func Sdot(d, n, m int) Inst {
@@ -221,6 +227,16 @@ func Udot(d, n, m int) Inst {
 // Tbl2 looks bytes m up in the table of 32 bytes n, n+1.
 func Tbl2(d, n, m int) Inst {
 	return Inst{reg(0x4e002000, d, n, m), fmt.Sprintf("tbl v%d.16b, {v%d.16b, v%d.16b}, v%d.16b", d, n, n+1, m)}
+}
+
+// Tbl4 looks bytes m up in the table of 64 bytes n..n+3; beyond it is 0.
+func Tbl4(d, n, m int) Inst {
+	return Inst{reg(0x4e006000, d, n, m), fmt.Sprintf("tbl v%d.16b, {v%d.16b, v%d.16b, v%d.16b, v%d.16b}, v%d.16b", d, n, n+1, n+2, n+3, m)}
+}
+
+// Tbx4 is Tbl4, but leaves bytes of d whose index is beyond the table.
+func Tbx4(d, n, m int) Inst {
+	return Inst{reg(0x4e007000, d, n, m), fmt.Sprintf("tbx v%d.16b, {v%d.16b, v%d.16b, v%d.16b, v%d.16b}, v%d.16b", d, n, n+1, n+2, n+3, m)}
 }
 
 // Zero clears d.
@@ -288,6 +304,16 @@ func StpQPost(t, t2, x, by int) Inst { return pair("stp", "[x%d], #%d", 0xac8000
 // StrD stores the lower 8 bytes at x.
 func StrD(t, x int) Inst {
 	return Inst{0xfd000000 | uint32(x)<<5 | uint32(t), fmt.Sprintf("str d%d, [x%d]", t, x)}
+}
+
+// LdrD loads 8 bytes at x to the lower half, and clears the upper.
+func LdrD(t, x int) Inst {
+	return Inst{0xfd400000 | uint32(x)<<5 | uint32(t), fmt.Sprintf("ldr d%d, [x%d]", t, x)}
+}
+
+// LdrDPost is LdrD, then adds by to x.
+func LdrDPost(t, x, by int) Inst {
+	return Inst{0xfc400400 | uint32(by&0x1ff)<<12 | uint32(x)<<5 | uint32(t), fmt.Sprintf("ldr d%d, [x%d], #%d", t, x, by)}
 }
 
 // St1D stores the upper 8 bytes at x.

@@ -53,9 +53,9 @@ func all() []Inst {
 		out = append(out, SmlalLane(31, 21, 10, lane), Smlal2Lane(10, 31, 15, lane))
 	}
 	for lane := range 4 {
-		out = append(out, UdotLane(31, 21, 10, lane), UdotLane(10, 31, 21, lane), UdotLane(21, 10, 31, lane))
+		out = append(out, UdotLane(31, 21, 10, lane), UdotLane(10, 31, 21, lane), UdotLane(21, 10, 31, lane), SdotLane(31, 21, 10, lane), SdotLane(10, 31, 21, lane))
 	}
-	out = append(out, Tbl2(31, 20, 11), Tbl2(11, 28, 31), Zero(0), Zero(31), MoviB(21, 0x80), MoviB(31, 0x5a), MoviB(1, 1), Mov(31, 21), Mov(10, 31), Sadalp(B, 31, 21), Sadalp(H, 10, 5), AddvS(31, 21), AddvS(10, 5))
+	out = append(out, Tbl4(31, 20, 11), Tbl4(11, 28, 31), Tbx4(31, 20, 11), Tbx4(10, 24, 21), LdrD(31, 21), LdrD(10, 5), LdrDPost(31, 21, 8), LdrDPost(10, 5, -8), Tbl2(31, 20, 11), Tbl2(11, 28, 31), Zero(0), Zero(31), MoviB(21, 0x80), MoviB(31, 0x5a), MoviB(1, 1), Mov(31, 21), Mov(10, 31), Sadalp(B, 31, 21), Sadalp(H, 10, 5), AddvS(31, 21), AddvS(10, 5))
 	out = append(out, StrD(31, 21), StrD(10, 5), St1D(31, 21), St1D(10, 5), Zip1(D, 31, 21, 10), Zip1(D, 10, 31, 21))
 	out = append(out, Srshl(D, 31, 21, 10), Sshl(D, 31, 21, 10), Xtn(S, 31, 21), Xtn2(S, 10, 31), Smlal(S, 31, 21, 10), Smlal2(S, 10, 31, 21), Smull(S, 31, 21, 10), Add(D, 10, 5, 31), Addp(D, 31, 21, 10), Sub(S, 31, 21, 10), Ushl(D, 10, 31, 21), Add(D, 21, 10, 31), Neg(D, 31, 21), Ld1r(D, 31, 21),
 		Smull(S, 31, 21, 10), Smull2(S, 10, 31, 21), Smlal(S, 31, 21, 10), Smlal2(S, 21, 10, 31), Sqxtn(S, 31, 21), Sqxtn2(S, 10, 31))

@@ -25,11 +25,13 @@ var kernels = map[string]func(*asm){
 
 	"transpose": transposed,
 	"layernorm": layernorm,
+	"pool":      pools,
+	"lut":       lut,
 }
 
 func main() {
 	log.SetFlags(0)
-	name := flag.String("kernel", "", "which file: gated, lookup, gemv, rescale, conv, transpose, layernorm")
+	name := flag.String("kernel", "", "which file: gated, lookup, gemv, rescale, conv, transpose, layernorm, pool, lut")
 	out := flag.String("o", "", "where to write the assembly")
 	decl := flag.String("go", "", "where to write its Go declarations")
 	flag.Parse()
