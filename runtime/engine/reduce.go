@@ -75,8 +75,28 @@ func bindPool(e *Engine, s *bundle.Step) (func(*Context), error) {
 func bindWindowPool(e *Engine, s *bundle.Step) (func(*Context), error) {
 	k, in, out := s.WindowPool, s.In[0], s.Out
 	src, cols := &e.p.Values[in], e.p.Values[in].Cols
+	// The windows that lie within the input, if they are maxima, are done at once.
+	inner, innerEnd := 0, 0
+	if k.Kind == "max" {
+		inner = (k.PadLeft + k.Stride - 1) / k.Stride
+		innerEnd = max(inner, (src.Rows-k.K+k.PadLeft+k.Stride)/k.Stride)
+	}
 	return alsoPlane(e, out, func(c *Context) {
+		if last := min(innerEnd, c.need[out]); last > inner {
+			d, x := inner*cols, (inner*k.Stride-k.PadLeft)*cols
+			switch src.DType {
+			case bundle.I8:
+				pool.Windows(e.path, c.i8[out][d:last*cols], c.i8[in][x:], cols, k.K, k.Stride)
+			case bundle.I16:
+				pool.Windows(e.path, c.i16[out][d:last*cols], c.i16[in][x:], cols, k.K, k.Stride)
+			default:
+				pool.Windows(e.path, c.i32[out][d:last*cols], c.i32[in][x:], cols, k.K, k.Stride)
+			}
+		}
 		for t := range c.need[out] {
+			if t >= inner && t < innerEnd {
+				continue
+			}
 			start := t*k.Stride - k.PadLeft
 			lo, hi := max(start, 0), min(start+k.K, src.Rows)
 			switch src.DType {

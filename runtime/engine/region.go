@@ -32,9 +32,15 @@ func bindTokenTable(e *Engine, s *bundle.Step) (func(*Context), error) {
 		if inPlane {
 			table.Load(&c.planes[v], from, tokens)
 		}
-		if inRows {
+		switch rows := c.i8[v]; {
+		case inRows && cols == 1:
+			data, dst := bytesOf(t), rows[from:][:len(tokens)]
 			for i, tok := range tokens {
-				copy(c.i8[v][(from+i)*cols:][:cols], table.Row(tok))
+				dst[i] = data[tok]
+			}
+		case inRows:
+			for i, tok := range tokens {
+				copy(rows[(from+i)*cols:][:cols], table.Row(tok))
 			}
 		}
 	}, nil

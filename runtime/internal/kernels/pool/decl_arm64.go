@@ -5,10 +5,10 @@
 package pool
 
 //go:noescape
-func max8NEON(dst *int8, n int, x *int8, rows int)
+func max8NEON(dst *int8, n int, x *int8, rows int, count int, step int)
 
 //go:noescape
-func max16NEON(dst *int16, n int, x *int16, rows int)
+func max16NEON(dst *int16, n int, x *int16, rows int, count int, step int)
 
 //go:noescape
 func sum8NEON(dst *int64, n int, x *int8, rows int)

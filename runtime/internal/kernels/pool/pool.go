@@ -20,24 +20,38 @@ const (
 // Max is the maximum of each channel over the rows of x, of which there is at
 // least one.
 func Max[T rescale.Int](path cpu.Path, dst, x []T) {
-	n := len(dst)
+	Windows(path, dst, x, len(dst), len(x)/len(dst), 0)
+}
+
+// Windows are the maxima of each of cols channels over windows of rows rows, of which each begins step rows after the one before it:
+// as many as dst has rows.
+func Windows[T rescale.Int](path cpu.Path, dst, x []T, cols, rows, step int) {
+	count := len(dst) / cols
+	if count == 0 {
+		return
+	}
+	x = x[:((count-1)*step+rows)*cols]
 	switch d := any(dst).(type) {
 	case []int8:
-		if has(path) && n >= lanes8 {
-			max8(path, d, any(x).([]int8))
+		if has(path) && cols >= lanes8 {
+			max8(path, d, any(x).([]int8), cols, rows, count, step*cols)
 			return
 		}
 	case []int16:
-		if has(path) && n >= lanes16 {
-			max16(path, d, any(x).([]int16))
+		if has(path) && cols >= lanes16 {
+			max16(path, d, any(x).([]int16), cols, rows, count, step*cols)
 			return
 		}
 	}
-	copy(dst, x[:n])
-	for x = x[n:]; len(x) >= n; x = x[n:] {
-		for c, v := range x[:n] {
-			dst[c] = max(dst[c], v)
+	for ; len(dst) > 0; dst = dst[cols:] {
+		d := dst[:cols]
+		copy(d, x)
+		for r := 1; r < rows; r++ {
+			for c, v := range x[r*cols:][:cols] {
+				d[c] = max(d[c], v)
+			}
 		}
+		x = x[min(step*cols, len(x)):]
 	}
 }
 

@@ -2,7 +2,7 @@
 
 #include "textflag.h"
 
-// AX is the first channel of a vector, R8 that of the last vector of a row: where
+// Maxima are those of count windows, step elements apart. AX is the first channel of a vector, R8 that of the last vector of a row: where
 // rows don't end with a vector, it overlaps the one before it.
 #define NEXT(LANES, LOOP, DONE) \
 	CMPQ    AX, R8  \
@@ -12,12 +12,16 @@
 	CMOVQGT R8, AX  \
 	JMP     LOOP
 
-// func max8AVX2(dst *int8, n int, x *int8, rows int)
-TEXT ·max8AVX2(SB), NOSPLIT, $0-32
+// func max8AVX2(dst *int8, n int, x *int8, rows, count, step int)
+TEXT ·max8AVX2(SB), NOSPLIT, $0-48
 	MOVQ dst+0(FP), DI
 	MOVQ n+8(FP), DX
 	MOVQ x+16(FP), SI
 	LEAQ -16(DX), R8
+	MOVQ count+32(FP), R9
+	MOVQ step+40(FP), R10
+
+window:
 	XORQ AX, AX
 
 channels:
@@ -34,14 +38,22 @@ row:
 	NEXT(16, channels, done)
 
 done:
+	ADDQ DX, DI
+	ADDQ R10, SI
+	DECQ R9
+	JNZ  window
 	RET
 
-// func max16AVX2(dst *int16, n int, x *int16, rows int)
-TEXT ·max16AVX2(SB), NOSPLIT, $0-32
+// func max16AVX2(dst *int16, n int, x *int16, rows, count, step int)
+TEXT ·max16AVX2(SB), NOSPLIT, $0-48
 	MOVQ dst+0(FP), DI
 	MOVQ n+8(FP), DX
 	MOVQ x+16(FP), SI
 	LEAQ -8(DX), R8
+	MOVQ count+32(FP), R9
+	MOVQ step+40(FP), R10
+
+window:
 	XORQ AX, AX
 
 channels:
@@ -58,6 +70,10 @@ row:
 	NEXT(8, channels, done)
 
 done:
+	LEAQ (DI)(DX*2), DI
+	LEAQ (SI)(R10*2), SI
+	DECQ R9
+	JNZ  window
 	RET
 
 // func sum8AVX2(dst *int64, n int, x *int8, rows int)

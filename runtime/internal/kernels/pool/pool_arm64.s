@@ -4,13 +4,16 @@
 
 #include "textflag.h"
 
-// func max8NEON(dst *int8, n int, x *int8, rows int)
-TEXT ·max8NEON(SB), NOSPLIT, $0-32
+// func max8NEON(dst *int8, n int, x *int8, rows int, count int, step int)
+TEXT ·max8NEON(SB), NOSPLIT, $0-48
 	MOVD dst+0(FP), R0
 	MOVD n+8(FP), R1
 	MOVD x+16(FP), R2
 	MOVD rows+24(FP), R3
+	MOVD count+32(FP), R9
+	MOVD step+40(FP), R10
 	SUB $16, R1, R5
+window:
 	MOVD $0, R4
 channels:
 	ADD R4, R2, R6
@@ -31,16 +34,24 @@ row:
 	CSEL GT, R5, R4, R4
 	B channels
 done:
+	ADD R1, R0
+	ADD R10, R2
+	SUBS $1, R9, R9
+	BNE window
 	RET
 
-// func max16NEON(dst *int16, n int, x *int16, rows int)
-TEXT ·max16NEON(SB), NOSPLIT, $0-32
+// func max16NEON(dst *int16, n int, x *int16, rows int, count int, step int)
+TEXT ·max16NEON(SB), NOSPLIT, $0-48
 	MOVD dst+0(FP), R0
 	MOVD n+8(FP), R1
 	MOVD x+16(FP), R2
 	MOVD rows+24(FP), R3
+	MOVD count+32(FP), R9
+	MOVD step+40(FP), R10
 	LSL $1, R1
+	LSL $1, R10
 	SUB $16, R1, R5
+window:
 	MOVD $0, R4
 channels:
 	ADD R4, R2, R6
@@ -61,6 +72,10 @@ row:
 	CSEL GT, R5, R4, R4
 	B channels
 done:
+	ADD R1, R0
+	ADD R10, R2
+	SUBS $1, R9, R9
+	BNE window
 	RET
 
 // func sum8NEON(dst *int64, n int, x *int8, rows int)
@@ -72,6 +87,7 @@ TEXT ·sum8NEON(SB), NOSPLIT, $0-32
 	MOVD $1, R8
 	WORD $0x4e020d03 // dup v3.8h, w8
 	SUB $8, R1, R5
+window:
 	MOVD $0, R4
 channels:
 	ADD R4, R2, R6

@@ -58,3 +58,33 @@ func TestPools(t *testing.T) {
 		}
 	}
 }
+
+func TestWindows(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for _, path := range cpu.Available() {
+		for _, s := range []struct{ cols, rows, step, count int }{{16, 2, 2, 5}, {17, 3, 1, 9}, {33, 1, 4, 3}, {8, 5, 2, 4}, {5, 2, 3, 7}, {100, 4, 4, 1}, {16, 2, 2, 0}} {
+			n := 0
+			if s.count > 0 {
+				n = ((s.count-1)*s.step + s.rows) * s.cols
+			}
+			x8, x16, x32 := testmem.Before[int8](t, n), testmem.Before[int16](t, n), make([]int32, n)
+			for i := range x8 {
+				x8[i] = int8(r.Uint32())
+				x16[i], x32[i] = int16(x8[i])*200, int32(x8[i])
+			}
+			d8, d16, d32 := testmem.Before[int8](t, s.count*s.cols), testmem.Before[int16](t, s.count*s.cols), make([]int32, s.count*s.cols)
+			pool.Windows(path, d8, x8, s.cols, s.rows, s.step)
+			pool.Windows(path, d16, x16, s.cols, s.rows, s.step)
+			pool.Windows(path, d32, x32, s.cols, s.rows, s.step)
+			for i := range d8 {
+				want := int8(-128)
+				for row := range s.rows {
+					want = max(want, x8[(i/s.cols*s.step+row)*s.cols+i%s.cols])
+				}
+				if d8[i] != want || d16[i] != int16(want)*200 || d32[i] != int32(want) {
+					t.Fatalf("%v %+v, element %d: %d, %d, %d, want %d", path, s, i, d8[i], d16[i]/200, d32[i], want)
+				}
+			}
+		}
+	}
+}

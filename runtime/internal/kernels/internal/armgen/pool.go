@@ -8,11 +8,9 @@ func pools(a *asm) {
 	const dst, n, x, rows = 0, 1, 2, 3
 	const at, last, from, left = 4, 5, 6, 7
 	// columns writes the loop over vectors of 1<<log bytes of x; R1 becomes the bytes of a row.
-	columns := func(log, elementLog int, body func()) {
-		if elementLog > 0 {
-			a.op("LSL $%d, R%d", elementLog, n)
-		}
+	columns := func(log int, body, then func()) {
 		a.op("SUB $%d, R%d, R%d", 1<<log, n, last)
+		a.label("window")
 		a.op("MOVD $0, R%d", at)
 		a.label("channels")
 		a.op("ADD R%d, R%d, R%d", at, x, from)
@@ -25,14 +23,20 @@ func pools(a *asm) {
 		a.op("CSEL GT, R%d, R%d, R%d", last, at, at)
 		a.op("B channels")
 		a.label("done")
+		then()
 		a.op("RET")
 	}
 	for _, k := range []struct {
 		name, typ string
 		s         Shape
 	}{{"max8NEON", "*int8", B}, {"max16NEON", "*int16", H}} {
-		a.text(k.name, arg{"dst", k.typ, dst}, arg{"n", "int", n}, arg{"x", k.typ, x}, arg{"rows", "int", rows})
-		columns(4, int(k.s), func() {
+		const count, step = 9, 10 // windows, and elements from one to the next
+		a.text(k.name, arg{"dst", k.typ, dst}, arg{"n", "int", n}, arg{"x", k.typ, x}, arg{"rows", "int", rows}, arg{"count", "int", count}, arg{"step", "int", step})
+		if k.s == H {
+			a.op("LSL $1, R%d", n)
+			a.op("LSL $1, R%d", step)
+		}
+		columns(4, func() {
 			a.v(LdrQ(0, from, 0))
 			a.label("row")
 			a.v(LdrQ(1, from, 0), Smax(k.s, 0, 0, 1))
@@ -40,12 +44,16 @@ func pools(a *asm) {
 			a.loopEnd("row", left)
 			a.op("ADD R%d, R%d, R8", at, dst)
 			a.v(StrQ(0, 8, 0))
+		}, func() {
+			a.op("ADD R%d, R%d", n, dst)
+			a.op("ADD R%d, R%d", step, x)
+			a.loopEnd("window", count)
 		})
 	}
 	a.text("sum8NEON", arg{"dst", "*int64", dst}, arg{"n", "int", n}, arg{"x", "*int8", x}, arg{"rows", "int", rows})
 	a.op("MOVD $1, R8")
 	a.v(DupX(H, 3, 8))
-	columns(3, 0, func() {
+	columns(3, func() {
 		a.v(Zero(0), Zero(1))
 		a.label("row")
 		a.v(LdrD(2, from), Sxtl(B, 2, 2), Smlal(H, 0, 2, 3), Smlal2(H, 1, 2, 3))
@@ -53,5 +61,5 @@ func pools(a *asm) {
 		a.loopEnd("row", left)
 		a.op("ADD R%d<<3, R%d, R8", at, dst)
 		a.v(Sxtl(S, 4, 0), Sxtl2(S, 5, 0), Sxtl(S, 6, 1), Sxtl2(S, 7, 1), StpQ(4, 5, 8, 0), StpQ(6, 7, 8, 32))
-	})
+	}, func() {})
 }
