@@ -17,7 +17,7 @@ import (
 	"nepcoc/runtime/capture"
 )
 
-func gz(t *testing.T, data []byte) []byte {
+func gz(t testing.TB, data []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
@@ -28,7 +28,7 @@ func gz(t *testing.T, data []byte) []byte {
 	return b.Bytes()
 }
 
-func zst(t *testing.T, data []byte, opts ...zstd.EOption) []byte {
+func zst(t testing.TB, data []byte, opts ...zstd.EOption) []byte {
 	t.Helper()
 	w, err := zstd.NewWriter(nil, opts...)
 	if err != nil {
@@ -38,7 +38,7 @@ func zst(t *testing.T, data []byte, opts ...zstd.EOption) []byte {
 	return w.EncodeAll(data, nil)
 }
 
-func lz(t *testing.T, data []byte) []byte {
+func lz(t testing.TB, data []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := lz4.NewWriter(&b)
@@ -50,7 +50,7 @@ func lz(t *testing.T, data []byte) []byte {
 	return b.Bytes()
 }
 
-func xzip(t *testing.T, data []byte) []byte {
+func xzip(t testing.TB, data []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w, err := xz.NewWriter(&b)
