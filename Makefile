@@ -117,10 +117,11 @@ bench-peer: ## ONNX Runtime against nepcoc on one core; MODELS="a.onnx ..." choo
 
 # Needs root: the cable is in a network namespace. LENGTH is each run's; the machine should have nothing else to do.
 LENGTH ?= 3s
-bench-latency: ## from the wire to the verdict's line: p50, p99, p99.9 and loss at 1, 50 and 90 % of capacity
+bench-latency: ## receiving: what packets cost, and p50, p99, p99.9 from the wire to the verdict's line and loss at 1, 50 and 90 % of capacity
 	@mkdir -p $(BUILD)
 	$(GO) build -o $(BIN)/ ./cmd/nepcoc
 	$(BIN)/nepcoc compile $(MODEL)/demo.onnx --calib $(TESTBED)/calib.pcap -o $(BUILD)/demo.nepco >/dev/null
+	$(GO) test -run '^$$' -bench Drain -benchtime 1x ./runtime/capture/afpacket
 	NEPCOC_LATENCY=$(LENGTH) NEPCOC_BUNDLE=$(abspath $(BUILD))/demo.nepco $(GO) test -count=1 -run '^TestLatency$$' -v ./runtime/agent
 
 cycles: ## count and estimate the Arm kernels anew (docs/arm-cycles.md; qemu-user, llvm-mca 16 or later)

@@ -146,6 +146,7 @@ type wireRun struct {
 	lost    float64 // share of the packets
 	right   float64 // share of the verdicts
 	cpu     float64 // seconds of processor for each second
+	each    float64 // nanoseconds of processor for each packet
 	latency []time.Duration
 }
 
@@ -235,7 +236,8 @@ func wire(t *testing.T, m *agent.Model, want []string, packets, rate int, length
 	}()
 	used := processor()
 	_, r := runAgent(t, ctx, agent.Options{Sources: []capture.Source{ring}, Model: m, Sink: sink, FlowsPerWorker: 1 << 17, Drain: time.Minute})
-	out.cpu = (processor() - used).Seconds() / length.Seconds()
+	spent := processor() - used
+	out.cpu, out.each = spent.Seconds()/length.Seconds(), float64(spent)/float64(max(r.Read, 1))
 	sent, _ := strconv.ParseUint(string(said), 10, 64)
 	done := r.Flow.Joined()
 	out.rate, out.lost = float64(sink.lines*packets)/length.Seconds(), 1-float64(done)/float64(max(sent, 1))
@@ -311,10 +313,11 @@ func TestLatency(t *testing.T) {
 			r := &wireRun{
 				rate: mid(func(r *wireRun) float64 { return r.rate }), lost: mid(func(r *wireRun) float64 { return r.lost }),
 				right: mid(func(r *wireRun) float64 { return r.right }), cpu: mid(func(r *wireRun) float64 { return r.cpu }),
+				each: mid(func(r *wireRun) float64 { return r.each }),
 			}
 			best[i] = r
-			fmt.Printf("%-8s %-13s %8.0f packets/s  lost %.4f  right %.4f  cpu %.2f  p50 %8v  p99 %8v  p99.9 %8v\n",
-				name, forms[i].name, r.rate, r.lost, r.right, r.cpu, share(0.5), share(0.99), share(0.999))
+			fmt.Printf("%-8s %-13s %8.0f packets/s  lost %.4f  right %.4f  cpu %.2f  %5.0f ns/packet  p50 %8v  p99 %8v  p99.9 %8v\n",
+				name, forms[i].name, r.rate, r.lost, r.right, r.cpu, r.each, share(0.5), share(0.99), share(0.999))
 		}
 		return best
 	}

@@ -18,8 +18,12 @@ type frames struct {
 	size     int // of a frame
 	perBlock int // frames don't go over a block's end
 	n        int
-	at       int  // being read, or next to come
-	held     bool // at is ours
+	at       int // being read, or next to come
+	// Where at lies in the ring, and which of its block it is: a division for each packet costs as much
+	// as to look at it.
+	offset, inBlock int
+	held            bool // at is ours
+	looked          byte // see lookAhead
 }
 
 // frameHeader is what stands before a packet in its frame, at most: tpacket2_hdr,
@@ -42,32 +46,49 @@ func (q *frames) request(fd int) error {
 	})
 }
 
-func (q *frames) frame(i int) []byte {
-	off := i/q.perBlock*q.opt.BlockSize + i%q.perBlock*q.size
-	return (*q.mem)[off : off+q.size : off+q.size]
+// status is the first word of the frame at an offset, which hands it over either way. It is loaded
+// with acquire semantics: what the kernel wrote before it is visible.
+func (q *frames) status(offset int) *uint32 {
+	return (*uint32)(unsafe.Pointer(&(*q.mem)[offset]))
 }
 
-// status is the first word of a frame, which hands it over either way. It is loaded
-// with acquire semantics: what the kernel wrote before it is visible.
-func (q *frames) status(i int) *uint32 {
-	return (*uint32)(unsafe.Pointer(&q.frame(i)[0]))
+// lookAhead has the processor fetch the next frame, if there is one, while this one is worked on: frames
+// lie too far apart for it to do so by itself, and their first lines are what a packet costs most.
+func (q *frames) lookAhead() {
+	next := q.offset + q.size
+	if q.inBlock+1 < q.perBlock && atomic.LoadUint32(q.status(next))&unix.TP_STATUS_USER != 0 {
+		q.looked += (*q.mem)[next+64] + (*q.mem)[next+128]
+	}
+}
+
+// advance goes on to the next frame.
+func (q *frames) advance() {
+	q.at++
+	q.inBlock++
+	q.offset += q.size
+	if q.inBlock == q.perBlock {
+		q.inBlock = 0
+		q.offset = q.at / q.perBlock * q.opt.BlockSize
+	}
+	if q.at == q.n {
+		q.at, q.offset = 0, 0
+	}
 }
 
 func (q *frames) next(s *slot) bool {
 	if q.held {
-		atomic.StoreUint32(q.status(q.at), unix.TP_STATUS_KERNEL)
+		atomic.StoreUint32(q.status(q.offset), unix.TP_STATUS_KERNEL)
 		q.held = false
-		if q.at++; q.at == q.n {
-			q.at = 0
-		}
+		q.advance()
 	}
-	status := atomic.LoadUint32(q.status(q.at))
+	status := atomic.LoadUint32(q.status(q.offset))
 	if status&unix.TP_STATUS_USER == 0 {
 		return false
 	}
 	q.held = true
+	q.lookAhead()
 	// The kernel's offsets are within the frame; slicing checks it once more.
-	b := q.frame(q.at)
+	b := (*q.mem)[q.offset : q.offset+q.size : q.offset+q.size]
 	h := (*unix.Tpacket2Hdr)(unsafe.Pointer(&b[:unix.SizeofTpacket2Hdr][0]))
 	*s = slot{
 		data: b[h.Mac:][:h.Snaplen:h.Snaplen], head: b[h.Mac-vnetBytes : h.Mac], length: int(h.Len),
@@ -78,5 +99,6 @@ func (q *frames) next(s *slot) bool {
 }
 
 func (q *frames) crowded() bool {
-	return atomic.LoadUint32(q.status((q.at+q.n/2)%q.n))&unix.TP_STATUS_USER != 0
+	ahead := (q.at + q.n/2) % q.n
+	return atomic.LoadUint32(q.status(ahead/q.perBlock*q.opt.BlockSize+ahead%q.perBlock*q.size))&unix.TP_STATUS_USER != 0
 }
