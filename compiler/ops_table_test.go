@@ -377,6 +377,8 @@ var opCases = []opCase{
 	{name: "ReduceMean", build: func(g *m.Model, x string) string { return g.Reduce("ReduceMean", x, 1, 2) }},
 	{name: "ReduceSum", build: func(g *m.Model, x string) string { return g.Reduce("ReduceSum", x, 1, 2) }},
 	{name: "ReduceMin", build: func(g *m.Model, x string) string { return g.Reduce("ReduceMin", x, 1, 2) }},
+	{name: "ReduceL1", build: func(g *m.Model, x string) string { return g.Reduce("ReduceL1", x, 1, 2) }},
+	{name: "ReduceSumSquare", build: func(g *m.Model, x string) string { return g.Reduce("ReduceSumSquare", x, 1, 2) }},
 	{name: "ReduceL2", build: func(g *m.Model, x string) string { return g.Reduce("ReduceL2", x, 1, 2) }},
 	{name: "ReduceProd", build: func(g *m.Model, x string) string { return g.Reduce("ReduceProd", x, 1, 2) }, refused: []string{"ReduceProd", "pool"}},
 	{name: "ReduceMean over channels", build: func(g *m.Model, x string) string {

@@ -38,12 +38,15 @@ func init() {
 		"GroupNormalization": normalizeGroupNorm,
 		"LogSoftmax":         normalizeSoftmax,
 		"MaxPool":            normalizeMaxPool,
+		"OneHot":             normalizeOneHot,
 		"Pad":                normalizePad,
 		"ReduceMax":          axesInput(18),
 		"ReduceMean":         axesInput(18),
 		"ReduceMin":          axesInput(18),
 		"ReduceProd":         axesInput(18),
+		"ReduceL1":           axesInput(18),
 		"ReduceL2":           axesInput(18),
+		"ReduceSumSquare":    axesInput(18),
 		"ReduceSum":          axesInput(13),
 		"Slice":              normalizeSlice,
 		"Softmax":            normalizeSoftmax,
@@ -304,6 +307,78 @@ func normalizeGroupNorm(c *call) error {
 
 func normalizeMaxPool(c *call) error {
 	delete(c.attrs, "storage_order") // of the indices, which are not taken
+	return nil
+}
+
+// normalizeOneHot writes it as the comparison with 0, 1, ... that it is: of ids, which are not negative, those
+// beyond the depth have no place in either.
+func normalizeOneHot(c *call) error {
+	if len(c.inputs) != 3 || slices.Contains(c.inputs, nil) {
+		return rejectf(Structure, wayConsistent, "has %d inputs, takes 3", len(c.inputs))
+	}
+	ids, depth, values := c.inputs[0], c.inputs[1].Const, c.inputs[2].Const
+	axis := len(ids.Type.Shape)
+	if a, ok := c.attrs["axis"].(int); ok && a != -1 {
+		if axis = a; a < 0 {
+			axis = a + len(ids.Type.Shape) + 1
+		}
+	}
+	delete(c.attrs, "axis")
+	switch {
+	case depth == nil || values == nil:
+		return rejectf(Unsupported, "let the number of classes be fixed", "the depth or the values of a one-hot are computed")
+	case depth.Len() != 1 || values.Len() != 2:
+		return rejectf(Structure, wayConsistent, "depth is %v, values are %v", depth.Type, values.Type)
+	case axis < 0 || axis > len(ids.Type.Shape):
+		return rejectf(Shape, "", "axis is outside of rank %d", len(ids.Type.Shape)+1)
+	}
+	d, ok := depth.Floats()
+	if !ok {
+		n, _ := depth.Ints()
+		d = []float64{float64(n[0])}
+	}
+	n := int(d[0])
+	if !(d[0] >= 1 && d[0] <= maxFoldInts*4) {
+		return rejectf(TooLarge, "use an embedding (nn.Embedding)", "a one-hot of %g classes", d[0])
+	}
+	name := c.outputs[0]
+	shape := slices.Insert(slices.Clone(ids.Type.Shape), axis, 1)
+	wide, err := c.imp.reshape(c.origin, name+".ids", ids, shape...)
+	if err != nil {
+		return err
+	}
+	index := make([]int64, n)
+	for i := range index {
+		index[i] = int64(i)
+	}
+	along := slices.Repeat([]int{1}, len(shape))
+	along[axis] = n
+	numbers := ir.Int64s(index, along...)
+	if wide.Type.DType != ir.I64 {
+		out, err := c.imp.emit("Cast", c.origin, []*ir.Value{wide}, ir.Attrs{"to": "i64"}, c.imp.fresh(name+".ints"))
+		if err != nil {
+			return err
+		}
+		wide = out[0]
+	}
+	equal, err := c.imp.emit("Equal", c.origin, []*ir.Value{wide, c.imp.newConst(name+".classes", numbers)}, nil, c.imp.fresh(name+".equal"))
+	if err != nil {
+		return err
+	}
+	if v, ok := values.Ints(); ok && v[0] == 0 && v[1] == 1 {
+		c.op, c.inputs, c.attrs = "Cast", equal, ir.Attrs{"to": values.DType.String()}
+		return nil
+	}
+	v, ok := values.Floats()
+	switch {
+	case !ok:
+		return rejectf(Unsupported, "write the one-hot in float32, with values 0 and 1", "values are %v", values.Type)
+	case v[0] == 0 && v[1] == 1:
+		c.op, c.inputs, c.attrs = "Cast", equal, ir.Attrs{"to": values.DType.String()}
+		return nil
+	}
+	on, off := ir.Float32s([]float32{float32(v[1])}, []int{}...), ir.Float32s([]float32{float32(v[0])}, []int{}...)
+	c.op, c.inputs = "Where", []*ir.Value{equal[0], c.imp.newConst(name+".on", on), c.imp.newConst(name+".off", off)}
 	return nil
 }
 

@@ -62,8 +62,8 @@ var families = []family{
 // otherOps are the remaining operators of the standard: known, not compiled.
 const otherOps = "Acos Acosh Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor BlackmanWindow " +
 	"Cos Cosh CumSum DFT DepthToSpace Det EyeLike GlobalLpPool HammingWindow HannWindow Hardmax ImageDecoder IsInf IsNaN LRN " +
-	"LpNormalization LpPool MeanVarianceNormalization MelWeightMatrix Mod NegativeLogLikelihoodLoss OneHot RMSNormalization " +
-	"ReduceL1 ReduceLogSum ReduceLogSumExp ReduceSumSquare ReverseSequence Round RotaryEmbedding STFT Shrink Sign Sin Sinh SoftmaxCrossEntropyLoss SpaceToDepth Swish Tan ThresholdedRelu Trilu Xor"
+	"LpNormalization LpPool MeanVarianceNormalization MelWeightMatrix Mod NegativeLogLikelihoodLoss RMSNormalization " +
+	"ReduceLogSum ReduceLogSumExp ReverseSequence Round RotaryEmbedding STFT Shrink Sign Sin Sinh SoftmaxCrossEntropyLoss SpaceToDepth Swish Tan ThresholdedRelu Trilu Xor"
 
 // familyOf maps an operator to its entry in families; known has every name of
 // the standard that isn't in ops.

@@ -77,7 +77,7 @@ func render() string {
 		p("| %s | %d-%d | %s | %s | %s |", op.Name, op.MinOpset, op.MaxOpset, orAll(op.Limits), become, orAll(f.Limits))
 	}
 	p("")
-	p("LayerNorm, GELU, SiLU, HardSwish, Mish and softsign are recognised in the chains of primitives that exporters write for them. CastLike becomes Cast.")
+	p("LayerNorm, GELU, SiLU, HardSwish, Mish and softsign are recognised in the chains of primitives that exporters write for them. CastLike becomes Cast, OneHot a comparison with 0, 1, ...; one that is written so by hand is an embedding, too.")
 	p("")
 	p("## In constant expressions only")
 	p("")

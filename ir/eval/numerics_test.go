@@ -85,6 +85,8 @@ var numerics = []struct {
 
 	{"reduce: negative axis, dropped", "ReduceSum", attrs{"keepdims": 0}, []*ir.Tensor{ramp(2, 3), vec(-1)}, []*ir.Tensor{f32([]float32{3, 12}, 2)}},
 	{"reduce: middle axis", "ReduceMax", nil, []*ir.Tensor{ramp(2, 2, 2), vec(1)}, []*ir.Tensor{f32([]float32{2, 3, 6, 7}, 2, 1, 2)}},
+	{"reduce: magnitudes", "ReduceL1", attrs{"keepdims": 0}, []*ir.Tensor{f32([]float32{-1, 2, 3, -4}, 2, 2), vec(1)}, []*ir.Tensor{f32([]float32{3, 7}, 2)}},
+	{"reduce: squares", "ReduceSumSquare", attrs{"keepdims": 0}, []*ir.Tensor{f32([]float32{-1, 2, 3, -4}, 2, 2), vec(0)}, []*ir.Tensor{f32([]float32{10, 20}, 2)}},
 	{"reduce: no axes means all", "ReduceMean", nil, []*ir.Tensor{ramp(2, 3)}, []*ir.Tensor{f32([]float32{2.5}, 1, 1)}},
 	{"reduce: no axes means none", "ReduceSum", attrs{"noop_with_empty_axes": 1}, []*ir.Tensor{ramp(2), i64(nil, 0)}, []*ir.Tensor{ramp(2)}},
 	{"argmax: first of equals", "ArgMax", attrs{"axis": -1, "keepdims": 0}, []*ir.Tensor{f32([]float32{1, 7, 7, 0}, 1, 4)}, []*ir.Tensor{vec(1)}},

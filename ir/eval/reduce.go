@@ -9,7 +9,7 @@ import (
 )
 
 func init() {
-	register(reduce, "ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum", "ReduceProd", "ReduceL2")
+	register(reduce, "ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare")
 	register(argOp, "ArgMax", "ArgMin", "argmax")
 	register(softmaxOp, "Softmax", "LogSoftmax", "softmax", "log_softmax")
 }
@@ -64,7 +64,9 @@ func reduceTo[T number, A float64 | int64](c *call, x []T, least, most A) error 
 		first, combine = most, func(a, v A) A { return min(a, v) }
 	case "ReduceProd":
 		first, combine = 1, func(a, v A) A { return a * v }
-	case "ReduceL2":
+	case "ReduceL1":
+		combine = func(a, v A) A { return a + max(v, -v) }
+	case "ReduceL2", "ReduceSumSquare":
 		combine = func(a, v A) A { return a + A(v*v) }
 	}
 	acc := make([]A, len(out))

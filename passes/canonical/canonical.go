@@ -4,8 +4,8 @@
 // In order it
 //
 //   - folds constants and shape arithmetic (the exporter's Pad alone is nine nodes),
-//   - recognises LayerNorm, GELU, SiLU, HardSwish, Mish and softsign in the
-//     chains of primitives that exporters write for them,
+//   - recognises one-hot vectors, LayerNorm, softmax, GELU, SiLU, HardSwish, Mish and softsign in the
+//     chains of primitives that exporters write for them, by their form or by what they compute,
 //   - moves every value to the layout [position, channel] by following what
 //     each axis means (layout.go), permuting weights instead of data,
 //   - lets convolutions take up explicit padding, chomping, bias and batch norm.
@@ -46,9 +46,13 @@ func run(ctx *passes.Context, g *ir.Graph) (*ir.Graph, error) {
 	if problems := foldConstants(g, names); len(problems) > 0 {
 		return nil, problems
 	}
+	if err := oneHots(g, names); err != nil {
+		return nil, err
+	}
 	if err := recognise(g, names); err != nil {
 		return nil, err
 	}
+	recogniseByValue(g, names)
 	out, ranges, problems := toCanonical(g)
 	if len(problems) > 0 {
 		if len(out.Outputs) == 0 || ir.Check(out) != nil {

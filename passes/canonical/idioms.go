@@ -243,11 +243,25 @@ func layerNorm(g *ir.Graph, n *ir.Node, uses map[*ir.Value]int, names edit.Names
 	if d := follow("Add"); d != nil {
 		beta = d
 	}
+	before := len(g.Nodes)
+	if err := becomeLayerNorm(g, last, x, axis, eps, gamma, beta, names); err != nil {
+		return 0, err
+	}
+	if last == n {
+		return len(g.Nodes) - before, nil
+	}
+	return 0, nil
+}
+
+// becomeLayerNorm makes of last a LayerNorm of x along one axis. Since LayerNormalization works
+// on the last axis, another one is transposed there and back.
+func becomeLayerNorm(g *ir.Graph, last *ir.Node, x *ir.Value, axis int, eps float64, gamma, beta []float32, names edit.Names) error {
+	rank := len(x.Type.Shape)
 	attrs := ir.Attrs{"axis": -1, "epsilon": eps}
 	gv, bv := names.Vec(last.Out().Name+".gamma", gamma), names.Vec(last.Out().Name+".beta", beta)
 	if axis == rank-1 {
 		edit.Become(last, "LayerNormalization", attrs, x, gv, bv)
-		return 0, nil
+		return nil
 	}
 	perm := make([]int, rank) // swap axis and the last one: its own inverse
 	for i := range perm {
@@ -256,11 +270,11 @@ func layerNorm(g *ir.Graph, n *ir.Node, uses map[*ir.Value]int, names edit.Names
 	perm[axis], perm[rank-1] = rank-1, axis
 	there, err := names.New("Transpose", last.Origin, last.Out().Name+".last", ir.Attrs{"perm": perm}, x)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	norm, err := names.New("LayerNormalization", last.Origin, last.Out().Name+".norm", attrs, there.Out(), gv, bv)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	edit.Become(last, "Transpose", ir.Attrs{"perm": perm}, norm.Out())
 	at := 0
@@ -271,10 +285,7 @@ func layerNorm(g *ir.Graph, n *ir.Node, uses map[*ir.Value]int, names edit.Names
 	}
 	rest := append([]*ir.Node{there, norm}, g.Nodes[at:]...)
 	g.Nodes = append(g.Nodes[:at:at], rest...)
-	if last == n {
-		return 2, nil
-	}
-	return 0, nil
+	return nil
 }
 
 func ones(n int) []float32 {

@@ -20,6 +20,7 @@ func init() {
 		"GlobalMaxPool": globalPool("max"), "GlobalAveragePool": globalPool("mean"),
 		"ReduceMax": reduceOp("max"), "ReduceMean": reduceOp("mean"), "ReduceSum": reduceOp("sum"),
 		"ReduceMin": single(reduceMin), "ReduceL2": single(reduceL2),
+		"ReduceL1": single(reduceL1), "ReduceSumSquare": single(reduceSumSquare),
 		"GroupNormalization": single(groupNorm), "InstanceNormalization": single(instanceNorm),
 		"Softmax": softmax("softmax"), "LogSoftmax": softmax("log_softmax"), "ArgMax": single(argMax),
 

@@ -137,7 +137,10 @@ func (l *lowering) bias(b []float32) *ir.Value {
 // upright is x [N, C, ...] with its channels in the place of channels: a sequence that was swapped, or that the
 // model convolves across, is swapped.
 func (l *lowering) upright(x *view) (*view, error) {
-	if len(x.axes) == 3 && x.axes[0] == unit && (x.axes[1] == position || x.axes[2] == channel) {
+	if len(x.axes) < 3 || x.axes[0] != unit || count(x.axes[2:], channel)+count(x.axes[2:], position) > 1 {
+		return x, nil
+	}
+	if x.axes[1] == position || slices.Contains(x.axes[2:], channel) {
 		return l.swap(x)
 	}
 	return x, nil
@@ -414,6 +417,16 @@ func reduceL2(l *lowering, n *ir.Node, x *view) (*view, error) {
 	return l.around(n, x, ir.Attrs{"fn": "square"}, "sum", ir.Attrs{"fn": "sqrt"})
 }
 
+// reduceL1 is the sum of the magnitudes.
+func reduceL1(l *lowering, n *ir.Node, x *view) (*view, error) {
+	return l.around(n, x, ir.Attrs{"fn": "abs"}, "sum", nil)
+}
+
+// reduceSumSquare is what it is called.
+func reduceSumSquare(l *lowering, n *ir.Node, x *view) (*view, error) {
+	return l.around(n, x, ir.Attrs{"fn": "square"}, "sum", nil)
+}
+
 // around reduces a function of x and applies another one to the result.
 func (l *lowering) around(n *ir.Node, x *view, before ir.Attrs, kind string, after ir.Attrs) (*view, error) {
 	axes, err := ir.ReduceAxes(n)
@@ -428,6 +441,9 @@ func (l *lowering) around(n *ir.Node, x *view, before ir.Attrs, kind string, aft
 	}
 	if x, err = l.reduce(x, kind, axes, n.Int("keepdims", 1) != 0); err != nil {
 		return nil, err
+	}
+	if after == nil {
+		return x, nil
 	}
 	return act(l, x, after)
 }
