@@ -241,6 +241,7 @@ func (imp *importer) run() {
 		return
 	}
 	imp.g.Sweep()
+	imp.integerInputs()
 	imp.checkFinite()
 	if len(imp.problems) > 0 {
 		return

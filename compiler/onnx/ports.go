@@ -192,6 +192,51 @@ func (imp *importer) input(p *valueInfo, open *[]openDim) *ir.Value {
 	return &ir.Value{Name: p.name, Type: t}
 }
 
+// integerInputs makes integers of float inputs that are read as integers only: token ids, which some frameworks
+// hold in floats up to the embedding.
+func (imp *importer) integerInputs() {
+	uses := imp.g.Consumers()
+	var ids func(v *ir.Value, cast bool) bool // only moved, cast to integers, and looked up or compared
+	ids = func(v *ir.Value, cast bool) bool {
+		if len(uses[v]) == 0 || slices.Contains(imp.g.Outputs, v) {
+			return false
+		}
+		for _, n := range uses[v] {
+			ok := false
+			switch n.Op {
+			case "Cast":
+				d := n.Out().Type.DType
+				ok = d != ir.F32 && d != ir.F64 && d != ir.Bool && ids(n.Out(), true)
+			case "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Expand":
+				ok = n.Inputs[0] == v && ids(n.Out(), cast)
+			case "Gather":
+				ok = cast && n.Inputs[1] == v && n.Inputs[0].Const != nil
+			case "Equal":
+				ok = cast
+			}
+			if !ok {
+				return false
+			}
+		}
+		return true
+	}
+	var retype func(v *ir.Value)
+	retype = func(v *ir.Value) {
+		v.Type.DType = ir.I64
+		for _, n := range uses[v] {
+			if n.Op != "Cast" {
+				retype(n.Out())
+			}
+		}
+	}
+	for _, v := range imp.g.Inputs {
+		if v.Type.DType == ir.F32 && ids(v, false) {
+			retype(v)
+			imp.notes = append(imp.notes, fmt.Sprintf("input %q holds integers as floats", v.Name))
+		}
+	}
+}
+
 // bindOutputs attaches the graph's outputs and compares what was inferred with
 // what the file declares.
 func (imp *importer) bindOutputs() {

@@ -119,12 +119,12 @@ func sourcesOf(root *ir.Node) (out []*ir.Value) {
 	return out
 }
 
-// sinksOf lists values of x's shape that depend on root and, through arithmetic alone, on x, the nearest first.
+// sinksOf lists values of x's size and rank that depend on root and, through arithmetic alone, on x, the nearest first.
 func sinksOf(root *ir.Node, x *ir.Value, uses map[*ir.Value][]*ir.Node) (out []*ir.Value) {
 	queue, seen := []*ir.Value{root.Out()}, map[*ir.Value]bool{root.Out(): true}
 	for i := 0; i < len(queue) && len(out) < maxSinks; i++ {
 		v := queue[i]
-		if v.Type.Equal(x.Type) {
+		if len(v.Type.Shape) == len(x.Type.Shape) && v.Type.Len() == x.Type.Len() {
 			out = append(out, v)
 		}
 		for _, n := range uses[v] {
@@ -235,6 +235,9 @@ func (l lines) each(f func(first int)) {
 
 // layerNorm: (x-mean)/sqrt(var+eps)*gamma + beta along one axis, the statistics those of the axis.
 func (p *part) layerNorm() bool {
+	if !p.y.Type.Equal(p.x.Type) {
+		return false
+	}
 	tolerance := 2e-4 * max(p.largest(), 1e-3)
 	for axis := len(p.x.Type.Shape) - 1; axis >= 0; axis-- {
 		l := p.along(axis)
@@ -352,6 +355,9 @@ func (p *part) snap(d []float32) {
 
 // softmax: exp(x) over its sum along one axis, or the logarithm of that.
 func (p *part) softmax() bool {
+	if !p.y.Type.Equal(p.x.Type) {
+		return false
+	}
 	for axis := len(p.x.Type.Shape) - 1; axis >= 0; axis-- {
 		l := p.along(axis)
 		if l.size < 2 {
@@ -389,15 +395,37 @@ func (p *part) softmax() bool {
 	return false
 }
 
-// function: one of the table's without parameters.
+// function: one of the table's without parameters. Layout optimisers push a Transpose behind a function into
+// its branches; then it is the function of the transposed.
 func (p *part) function() bool {
+	perm := []int(nil)
 	for _, n := range p.nodes {
 		if len(n.Out().Type.Shape) != len(p.x.Type.Shape) || n.Out().Type.Len() != p.x.Type.Len() {
 			return false // mixes elements
 		}
+		if n.Op == "Transpose" && perm == nil {
+			perm = n.Ints("perm")
+		}
 	}
 	if len(p.nodes) < 2 {
 		return false // it is one operator
+	}
+	in, moved := p.in, (*ir.Node)(nil)
+	if perm != nil {
+		var err error
+		if moved, err = p.names.New("Transpose", p.y.Def.Origin, p.y.Name+".moved", ir.Attrs{"perm": perm}, p.x); err != nil || !moved.Out().Type.Equal(p.y.Type) {
+			return false
+		}
+		in = nil
+		for _, d := range p.in {
+			res, err := eval.Node(moved, []*ir.Tensor{{Type: p.x.Type, Data: d}})
+			if err != nil {
+				return false
+			}
+			in = append(in, res[0].Data.([]float32))
+		}
+	} else if !p.y.Type.Equal(p.x.Type) {
+		return false
 	}
 	for _, f := range acts.Funcs() {
 		if len(f.Params) > 0 || f.SlopeInput {
@@ -405,15 +433,20 @@ func (p *part) function() bool {
 		}
 		fn := f.Float(func(string) float64 { return 0 })
 		same := true
-		for t, in := range p.in {
-			for i := 0; i < len(in) && i < 4096 && same; i++ {
+		for t, xs := range in {
+			for i := 0; i < len(xs) && i < 4096 && same; i++ {
 				y := float64(p.out[t][i])
-				d := math.Abs(fn(float64(in[i])) - y)
+				d := math.Abs(fn(float64(xs[i])) - y)
 				same = d <= 2e-5*(1+math.Abs(y)) // false for NaN
 			}
 		}
 		if same {
-			edit.Become(p.y.Def, "act", ir.Attrs{"fn": f.Name}, p.x)
+			x := p.x
+			if moved != nil {
+				at := slices.Index(p.g.Nodes, p.y.Def)
+				p.g.Nodes, x = slices.Insert(p.g.Nodes, at, moved), moved.Out()
+			}
+			edit.Become(p.y.Def, "act", ir.Attrs{"fn": f.Name}, x)
 			return true
 		}
 	}
