@@ -27,16 +27,19 @@ func (s *Scale) Bytes(dst []int8, x []int32, rows, cols int) {
 	}
 }
 
-// ByteTable is a table of at most 1024 bytes for Lookup's indices.
+// ByteTable is a table of bytes for Lookup's indices.
 type ByteTable struct {
-	bytes [1024]int8
+	bytes [maxByteTable]int8
 	half  int32
 }
+
+// maxByteTable is how many bytes a table has at most; registers hold smallByteTable.
+const maxByteTable, smallByteTable = 4096, 1024
 
 // NewByteTable makes a ByteTable of entries, a power of two, as Lookup takes them; nil where the path has no kernel, or they are too many
 // or no bytes.
 func NewByteTable(path cpu.Path, entries []int16) *ByteTable {
-	if path != cpu.AVX512 || len(entries) > 1024 {
+	if path != cpu.AVX512 || len(entries) > maxByteTable {
 		return nil
 	}
 	t := &ByteTable{half: int32(len(entries) / 2)}

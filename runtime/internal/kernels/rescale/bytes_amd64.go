@@ -17,7 +17,13 @@ func scaleBytes(path cpu.Path, dst []int8, x []int32, rows, cols int, mult []int
 	scaleBytesAVX2(&dst[0], &x[0], rows, cols, len(mult), &mult[0], k)
 }
 
-func lookupBytes(dst []int8, x []int32, t *ByteTable) { lookupBytesAVX512(&dst[0], &x[0], len(dst), t) }
+func lookupBytes(dst []int8, x []int32, t *ByteTable) {
+	if n := 2 * t.half; n > smallByteTable {
+		lookupWideAVX512(&dst[0], &x[0], len(dst), t, int(n)/128)
+		return
+	}
+	lookupBytesAVX512(&dst[0], &x[0], len(dst), t)
+}
 
 // splitLanes is what sumBytes and productBytes do multiples of.
 const splitLanes = 16
@@ -48,6 +54,9 @@ func scaleBytesAVX2(dst *int8, x *int32, rows, cols, stride int, mult *int32, k 
 
 //go:noescape
 func lookupBytesAVX512(dst *int8, x *int32, n int, t *ByteTable)
+
+//go:noescape
+func lookupWideAVX512(dst *int8, x *int32, n int, t *ByteTable, pieces int)
 
 //go:noescape
 func sumBytesAVX512(dst, a, b *int8, n int, k *split)

@@ -153,7 +153,8 @@ GLOBL low7<>(SB), RODATA|NOPTR, $4
 	VPADDB    Z12, Z1, Z1    \
 	VPERMI2B  B, A, K1, Z0
 
-#define LOOKUP1024 \
+// 64 indices: their lower 7 bits in Z0, the others in Z1, in the order of packing.
+#define INDICES \
 	VPADDD    (SI), Z15, Z0     \
 	VPADDD    64(SI), Z15, Z1   \
 	VPADDD    128(SI), Z15, Z2  \
@@ -165,7 +166,10 @@ GLOBL low7<>(SB), RODATA|NOPTR, $4
 	VPANDQ    Z14, Z0, Z0       \
 	VPANDQ    Z14, Z2, Z2       \
 	VPACKUSWB Z2, Z0, Z0        \
-	VPACKUSWB Z3, Z1, Z1        \
+	VPACKUSWB Z3, Z1, Z1
+
+#define LOOKUP1024 \
+	INDICES                     \
 	LOOKUP128(Z16, Z17)         \
 	LOOKUP128(Z18, Z19)         \
 	LOOKUP128(Z20, Z21)         \
@@ -198,7 +202,7 @@ TEXT ·lookupBytesAVX512(SB), NOSPLIT, $0-32
 	VMOVDQU64    832(AX), Z29
 	VMOVDQU64    896(AX), Z30
 	VMOVDQU64    960(AX), Z31
-	VPBROADCASTD 1024(AX), Z15
+	VPBROADCASTD 4096(AX), Z15
 	VPBROADCASTD low7<>(SB), Z14
 	VMOVDQU64    order<>(SB), Z13
 	VPTERNLOGD   $0xff, Z12, Z12, Z12 // -1
@@ -220,6 +224,64 @@ rest:
 	BZHIQ    CX, AX, AX
 	KMOVQ    AX, K2
 	LOOKUP1024
+	VMOVDQU8 Z0, K2, (DI)
+
+done:
+	VZEROUPPER
+	RET
+
+// The same with a table in memory, in pieces of 128 bytes.
+#define LOOKUPWIDE \
+	INDICES                      \
+	MOVQ      AX, BX             \
+	MOVQ      R9, DX
+
+#define PIECE \
+	VMOVDQU64 (BX), Z16             \
+	VMOVDQU64 64(BX), Z17           \
+	LOOKUP128(Z16, Z17)             \
+	ADDQ      $128, BX              \
+	DECQ      DX
+
+// func lookupWideAVX512(dst *int8, x *int32, n int, t *ByteTable, pieces int)
+TEXT ·lookupWideAVX512(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), DI
+	MOVQ         x+8(FP), SI
+	MOVQ         n+16(FP), CX
+	MOVQ         t+24(FP), AX
+	MOVQ         pieces+32(FP), R9
+	VPBROADCASTD 4096(AX), Z15
+	VPBROADCASTD low7<>(SB), Z14
+	VMOVDQU64    order<>(SB), Z13
+	VPTERNLOGD   $0xff, Z12, Z12, Z12 // -1
+	SUBQ         $64, CX
+	JLT          rest
+
+whole:
+	LOOKUPWIDE
+
+piece:
+	PIECE
+	JNZ       piece
+	VPERMD    Z0, Z13, Z0
+	VMOVDQU64 Z0, (DI)
+	ADDQ      $256, SI
+	ADDQ      $64, DI
+	SUBQ      $64, CX
+	JGE       whole
+
+rest:
+	ADDQ  $64, CX
+	JZ    done
+	MOVQ  $-1, BX
+	BZHIQ CX, BX, BX
+	KMOVQ BX, K2
+	LOOKUPWIDE
+
+last:
+	PIECE
+	JNZ      last
+	VPERMD   Z0, Z13, Z0
 	VMOVDQU8 Z0, K2, (DI)
 
 done:

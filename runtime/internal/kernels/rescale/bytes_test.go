@@ -65,13 +65,13 @@ func TestBytes(t *testing.T) {
 func TestByteTable(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for _, path := range cpu.Available() {
-		for _, entries := range []int{2, 64, 256, 1024, 2048} {
+		for _, entries := range []int{2, 64, 256, 1024, 2048, 4096, 8192} {
 			table := make([]int16, entries)
 			for i := range table {
 				table[i] = int16(int8(r.Uint32()))
 			}
 			b := rescale.NewByteTable(path, table)
-			if (b != nil) != (path == cpu.AVX512 && entries <= 1024) {
+			if (b != nil) != (path == cpu.AVX512 && entries <= 4096) {
 				t.Fatalf("%v, %d entries: a table: %t", path, entries, b != nil)
 			}
 			if b == nil {
