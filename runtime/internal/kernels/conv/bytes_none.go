@@ -1,11 +1,13 @@
-//go:build purego || !amd64
+//go:build purego || (!amd64 && !arm64)
 
 package conv
 
 import "nepcoc/runtime/cpu"
 
-// No path of this build multiplies bytes here (Arm's dot products are gemv's).
+// No assembly.
 func hasBytes(cpu.Path) bool { return false }
+
+const flip = 0
 
 func bytes16(acc []int32, accStride int, x []uint8, xStride, n int, w []int8, segments, segStride, pairs int, bias []int32) {
 	panic("BUG: no assembly")
@@ -15,4 +17,4 @@ func bytes8(acc []int32, accStride int, x []uint8, xStride, n int, w []int8, seg
 	panic("BUG: no assembly")
 }
 
-func unsigned(dst []uint8, src []int8) { panic("BUG: no assembly") }
+func flipped(dst []uint8, src []int8) { panic("BUG: no assembly") }

@@ -68,10 +68,7 @@ func New(p Params, r Requant, path cpu.Path) *Layer {
 		}
 	}
 	// For a single vector the weights are read once: in 8 bits that is half the work.
-	// Likewise where dot products do four bytes at a time.
-	bytes := p.W8 != nil && p.Groups == 1
-	dots := path == cpu.DotProd && !p.Wide && p.K*p.Cin >= 16
-	if has(path) && !(bytes && (p.Out == 1 || dots)) {
+	if has(path) && !(p.W8 != nil && p.Groups == 1 && p.Out == 1) {
 		l.pack()
 	}
 	// Kernels do up to eight positions at a time.

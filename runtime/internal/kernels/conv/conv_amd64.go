@@ -45,8 +45,11 @@ func bytes8(acc []int32, accStride int, x []uint8, xStride, n int, w []int8, seg
 	bytes8AVX512(&acc[0], accStride*4, &x[0], xStride, n, &w[0], segments, segStride, pairs, &bias[0])
 }
 
-// unsigned is dst = src+128.
-func unsigned(dst []uint8, src []int8) {
+// flip is what makes the scratch's bytes of inputs, by exclusive or: x+128, unsigned.
+const flip = 0x80
+
+// flipped copies src so.
+func flipped(dst []uint8, src []int8) {
 	if len(src) > 0 {
 		unsignedAVX512(&dst[:len(src)][0], &src[0], len(src))
 	}

@@ -2,7 +2,11 @@
 
 package conv
 
-import "nepcoc/runtime/cpu"
+import (
+	"unsafe"
+
+	"nepcoc/runtime/cpu"
+)
 
 func has(path cpu.Path) bool { return path == cpu.NEON || path == cpu.DotProd }
 
@@ -25,4 +29,27 @@ func dense8(_ cpu.Path, acc []int32, accStride int, x []int16, xStride, n int, w
 
 func depthwise16(_ cpu.Path, acc []int32, accStride int, x []int16, xStride, n int, w []int16, pairs, tapStride int, bias []int32) {
 	depthwise16NEON(&acc[0], accStride*4, &x[0], xStride*2, n, &w[0], pairs, tapStride*2, &bias[0])
+}
+
+// hasBytes tells whether the path has products of four bytes, here both signed.
+func hasBytes(path cpu.Path) bool { return path == cpu.DotProd }
+
+// flip is what makes the scratch's bytes of inputs, by exclusive or.
+const flip = 0
+
+// flipped copies src so.
+func flipped(dst []uint8, src []int8) {
+	if len(src) > 0 {
+		copy(dst, unsafe.Slice((*uint8)(unsafe.Pointer(&src[0])), len(src)))
+	}
+}
+
+// bytes16 and bytes8 are dense16 and dense8 of bytes; pairs counts fours.
+
+func bytes16(acc []int32, accStride int, x []uint8, xStride, n int, w []int8, segments, segStride, pairs int, bias []int32) {
+	bytes16DOT(&acc[0], accStride*4, &x[0], xStride, n, &w[0], segments, segStride, pairs, &bias[0])
+}
+
+func bytes8(acc []int32, accStride int, x []uint8, xStride, n int, w []int8, segments, segStride, pairs int, bias []int32) {
+	bytes8DOT(&acc[0], accStride*4, &x[0], xStride, n, &w[0], segments, segStride, pairs, &bias[0])
 }

@@ -300,6 +300,242 @@ onePair:
 done:
 	RET
 
+// func bytes16DOT(acc *int32, accStride int, x *uint8, xStride int, n int, w *int8, segments int, segStride int, fours int, bias *int32)
+TEXT ·bytes16DOT(SB), NOSPLIT, $0-80
+	MOVD acc+0(FP), R0
+	MOVD accStride+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD xStride+24(FP), R3
+	MOVD n+32(FP), R4
+	MOVD w+40(FP), R5
+	MOVD segments+48(FP), R6
+	MOVD segStride+56(FP), R7
+	MOVD fours+64(FP), R8
+	MOVD bias+72(FP), R9
+	SUB R8<<2, R7
+	SUBS $4, R4
+	BLT singles
+fours:
+	MOVD R2, R13
+	ADD R3, R13, R14
+	ADD R3, R14, R15
+	ADD R3, R15, R19
+	WORD $0xad404530 // ldp q16, q17, [x9, #0]
+	WORD $0xad414d32 // ldp q18, q19, [x9, #32]
+	WORD $0xad405534 // ldp q20, q21, [x9, #0]
+	WORD $0xad415d36 // ldp q22, q23, [x9, #32]
+	WORD $0xad406538 // ldp q24, q25, [x9, #0]
+	WORD $0xad416d3a // ldp q26, q27, [x9, #32]
+	WORD $0xad40753c // ldp q28, q29, [x9, #0]
+	WORD $0xad417d3e // ldp q30, q31, [x9, #32]
+	MOVD R5, R10
+	MOVD R6, R11
+tilePiece:
+	MOVD R8, R12
+tileFour:
+	WORD $0xfc4085a0 // ldr d0, [x13], #8
+	WORD $0xfc4085c1 // ldr d1, [x14], #8
+	WORD $0xfc4085e2 // ldr d2, [x15], #8
+	WORD $0xfc408663 // ldr d3, [x19], #8
+	WORD $0xacc11544 // ldp q4, q5, [x10], #32
+	WORD $0xacc11d46 // ldp q6, q7, [x10], #32
+	WORD $0xacc12548 // ldp q8, q9, [x10], #32
+	WORD $0xacc12d4a // ldp q10, q11, [x10], #32
+	WORD $0x4f80e090 // sdot v16.4s, v4.16b, v0.4b[0]
+	WORD $0x4f80e0b1 // sdot v17.4s, v5.16b, v0.4b[0]
+	WORD $0x4f80e0d2 // sdot v18.4s, v6.16b, v0.4b[0]
+	WORD $0x4f80e0f3 // sdot v19.4s, v7.16b, v0.4b[0]
+	WORD $0x4f81e094 // sdot v20.4s, v4.16b, v1.4b[0]
+	WORD $0x4f81e0b5 // sdot v21.4s, v5.16b, v1.4b[0]
+	WORD $0x4f81e0d6 // sdot v22.4s, v6.16b, v1.4b[0]
+	WORD $0x4f81e0f7 // sdot v23.4s, v7.16b, v1.4b[0]
+	WORD $0x4f82e098 // sdot v24.4s, v4.16b, v2.4b[0]
+	WORD $0x4f82e0b9 // sdot v25.4s, v5.16b, v2.4b[0]
+	WORD $0x4f82e0da // sdot v26.4s, v6.16b, v2.4b[0]
+	WORD $0x4f82e0fb // sdot v27.4s, v7.16b, v2.4b[0]
+	WORD $0x4f83e09c // sdot v28.4s, v4.16b, v3.4b[0]
+	WORD $0x4f83e0bd // sdot v29.4s, v5.16b, v3.4b[0]
+	WORD $0x4f83e0de // sdot v30.4s, v6.16b, v3.4b[0]
+	WORD $0x4f83e0ff // sdot v31.4s, v7.16b, v3.4b[0]
+	WORD $0x4fa0e110 // sdot v16.4s, v8.16b, v0.4b[1]
+	WORD $0x4fa0e131 // sdot v17.4s, v9.16b, v0.4b[1]
+	WORD $0x4fa0e152 // sdot v18.4s, v10.16b, v0.4b[1]
+	WORD $0x4fa0e173 // sdot v19.4s, v11.16b, v0.4b[1]
+	WORD $0x4fa1e114 // sdot v20.4s, v8.16b, v1.4b[1]
+	WORD $0x4fa1e135 // sdot v21.4s, v9.16b, v1.4b[1]
+	WORD $0x4fa1e156 // sdot v22.4s, v10.16b, v1.4b[1]
+	WORD $0x4fa1e177 // sdot v23.4s, v11.16b, v1.4b[1]
+	WORD $0x4fa2e118 // sdot v24.4s, v8.16b, v2.4b[1]
+	WORD $0x4fa2e139 // sdot v25.4s, v9.16b, v2.4b[1]
+	WORD $0x4fa2e15a // sdot v26.4s, v10.16b, v2.4b[1]
+	WORD $0x4fa2e17b // sdot v27.4s, v11.16b, v2.4b[1]
+	WORD $0x4fa3e11c // sdot v28.4s, v8.16b, v3.4b[1]
+	WORD $0x4fa3e13d // sdot v29.4s, v9.16b, v3.4b[1]
+	WORD $0x4fa3e15e // sdot v30.4s, v10.16b, v3.4b[1]
+	WORD $0x4fa3e17f // sdot v31.4s, v11.16b, v3.4b[1]
+	SUBS $2, R12
+	BGT tileFour
+	ADD R7, R13
+	ADD R7, R14
+	ADD R7, R15
+	ADD R7, R19
+	SUBS $1, R11, R11
+	BNE tilePiece
+	WORD $0xad004410 // stp q16, q17, [x0, #0]
+	WORD $0xad014c12 // stp q18, q19, [x0, #32]
+	ADD R1, R0
+	WORD $0xad005414 // stp q20, q21, [x0, #0]
+	WORD $0xad015c16 // stp q22, q23, [x0, #32]
+	ADD R1, R0
+	WORD $0xad006418 // stp q24, q25, [x0, #0]
+	WORD $0xad016c1a // stp q26, q27, [x0, #32]
+	ADD R1, R0
+	WORD $0xad00741c // stp q28, q29, [x0, #0]
+	WORD $0xad017c1e // stp q30, q31, [x0, #32]
+	ADD R1, R0
+	ADD R3<<2, R2
+	SUBS $4, R4
+	BGE fours
+singles:
+	ADDS $4, R4
+	BEQ done
+single:
+	MOVD R2, R13
+	WORD $0xad404530 // ldp q16, q17, [x9, #0]
+	WORD $0xad414d32 // ldp q18, q19, [x9, #32]
+	MOVD R5, R10
+	MOVD R6, R11
+onePiece:
+	MOVD R8, R12
+oneFour:
+	WORD $0xfc4085a0 // ldr d0, [x13], #8
+	WORD $0xacc11544 // ldp q4, q5, [x10], #32
+	WORD $0xacc11d46 // ldp q6, q7, [x10], #32
+	WORD $0xacc12548 // ldp q8, q9, [x10], #32
+	WORD $0xacc12d4a // ldp q10, q11, [x10], #32
+	WORD $0x4f80e090 // sdot v16.4s, v4.16b, v0.4b[0]
+	WORD $0x4f80e0b1 // sdot v17.4s, v5.16b, v0.4b[0]
+	WORD $0x4f80e0d2 // sdot v18.4s, v6.16b, v0.4b[0]
+	WORD $0x4f80e0f3 // sdot v19.4s, v7.16b, v0.4b[0]
+	WORD $0x4fa0e110 // sdot v16.4s, v8.16b, v0.4b[1]
+	WORD $0x4fa0e131 // sdot v17.4s, v9.16b, v0.4b[1]
+	WORD $0x4fa0e152 // sdot v18.4s, v10.16b, v0.4b[1]
+	WORD $0x4fa0e173 // sdot v19.4s, v11.16b, v0.4b[1]
+	SUBS $2, R12
+	BGT oneFour
+	ADD R7, R13
+	SUBS $1, R11, R11
+	BNE onePiece
+	WORD $0xad004410 // stp q16, q17, [x0, #0]
+	WORD $0xad014c12 // stp q18, q19, [x0, #32]
+	ADD R1, R0
+	ADD R3, R2
+	SUBS $1, R4, R4
+	BNE single
+done:
+	RET
+
+// func bytes8DOT(acc *int32, accStride int, x *uint8, xStride int, n int, w *int8, segments int, segStride int, fours int, bias *int32)
+TEXT ·bytes8DOT(SB), NOSPLIT, $0-80
+	MOVD acc+0(FP), R0
+	MOVD accStride+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD xStride+24(FP), R3
+	MOVD n+32(FP), R4
+	MOVD w+40(FP), R5
+	MOVD segments+48(FP), R6
+	MOVD segStride+56(FP), R7
+	MOVD fours+64(FP), R8
+	MOVD bias+72(FP), R9
+	SUB R8<<2, R7
+	SUBS $4, R4
+	BLT singles
+fours:
+	MOVD R2, R13
+	ADD R3, R13, R14
+	ADD R3, R14, R15
+	ADD R3, R15, R19
+	WORD $0xad404530 // ldp q16, q17, [x9, #0]
+	WORD $0xad404d32 // ldp q18, q19, [x9, #0]
+	WORD $0xad405534 // ldp q20, q21, [x9, #0]
+	WORD $0xad405d36 // ldp q22, q23, [x9, #0]
+	MOVD R5, R10
+	MOVD R6, R11
+tilePiece:
+	MOVD R8, R12
+tileFour:
+	WORD $0xfc4085a0 // ldr d0, [x13], #8
+	WORD $0xfc4085c1 // ldr d1, [x14], #8
+	WORD $0xfc4085e2 // ldr d2, [x15], #8
+	WORD $0xfc408663 // ldr d3, [x19], #8
+	WORD $0xacc11544 // ldp q4, q5, [x10], #32
+	WORD $0xacc11d46 // ldp q6, q7, [x10], #32
+	WORD $0x4f80e090 // sdot v16.4s, v4.16b, v0.4b[0]
+	WORD $0x4f80e0b1 // sdot v17.4s, v5.16b, v0.4b[0]
+	WORD $0x4f81e092 // sdot v18.4s, v4.16b, v1.4b[0]
+	WORD $0x4f81e0b3 // sdot v19.4s, v5.16b, v1.4b[0]
+	WORD $0x4f82e094 // sdot v20.4s, v4.16b, v2.4b[0]
+	WORD $0x4f82e0b5 // sdot v21.4s, v5.16b, v2.4b[0]
+	WORD $0x4f83e096 // sdot v22.4s, v4.16b, v3.4b[0]
+	WORD $0x4f83e0b7 // sdot v23.4s, v5.16b, v3.4b[0]
+	WORD $0x4fa0e0d0 // sdot v16.4s, v6.16b, v0.4b[1]
+	WORD $0x4fa0e0f1 // sdot v17.4s, v7.16b, v0.4b[1]
+	WORD $0x4fa1e0d2 // sdot v18.4s, v6.16b, v1.4b[1]
+	WORD $0x4fa1e0f3 // sdot v19.4s, v7.16b, v1.4b[1]
+	WORD $0x4fa2e0d4 // sdot v20.4s, v6.16b, v2.4b[1]
+	WORD $0x4fa2e0f5 // sdot v21.4s, v7.16b, v2.4b[1]
+	WORD $0x4fa3e0d6 // sdot v22.4s, v6.16b, v3.4b[1]
+	WORD $0x4fa3e0f7 // sdot v23.4s, v7.16b, v3.4b[1]
+	SUBS $2, R12
+	BGT tileFour
+	ADD R7, R13
+	ADD R7, R14
+	ADD R7, R15
+	ADD R7, R19
+	SUBS $1, R11, R11
+	BNE tilePiece
+	WORD $0xad004410 // stp q16, q17, [x0, #0]
+	ADD R1, R0
+	WORD $0xad004c12 // stp q18, q19, [x0, #0]
+	ADD R1, R0
+	WORD $0xad005414 // stp q20, q21, [x0, #0]
+	ADD R1, R0
+	WORD $0xad005c16 // stp q22, q23, [x0, #0]
+	ADD R1, R0
+	ADD R3<<2, R2
+	SUBS $4, R4
+	BGE fours
+singles:
+	ADDS $4, R4
+	BEQ done
+single:
+	MOVD R2, R13
+	WORD $0xad404530 // ldp q16, q17, [x9, #0]
+	MOVD R5, R10
+	MOVD R6, R11
+onePiece:
+	MOVD R8, R12
+oneFour:
+	WORD $0xfc4085a0 // ldr d0, [x13], #8
+	WORD $0xacc11544 // ldp q4, q5, [x10], #32
+	WORD $0xacc11d46 // ldp q6, q7, [x10], #32
+	WORD $0x4f80e090 // sdot v16.4s, v4.16b, v0.4b[0]
+	WORD $0x4f80e0b1 // sdot v17.4s, v5.16b, v0.4b[0]
+	WORD $0x4fa0e0d0 // sdot v16.4s, v6.16b, v0.4b[1]
+	WORD $0x4fa0e0f1 // sdot v17.4s, v7.16b, v0.4b[1]
+	SUBS $2, R12
+	BGT oneFour
+	ADD R7, R13
+	SUBS $1, R11, R11
+	BNE onePiece
+	WORD $0xad004410 // stp q16, q17, [x0, #0]
+	ADD R1, R0
+	ADD R3, R2
+	SUBS $1, R4, R4
+	BNE single
+done:
+	RET
+
 // func depthwise16NEON(acc *int32, accStride int, x *int16, xStride int, n int, w *int16, pairs int, tapStride int, bias *int32)
 TEXT ·depthwise16NEON(SB), NOSPLIT, $0-72
 	MOVD acc+0(FP), R0

@@ -11,4 +11,10 @@ func dense16NEON(acc *int32, accStride int, x *int16, xStride int, n int, w *int
 func dense8NEON(acc *int32, accStride int, x *int16, xStride int, n int, w *int16, segments int, segStride int, pairs int, bias *int32)
 
 //go:noescape
+func bytes16DOT(acc *int32, accStride int, x *uint8, xStride int, n int, w *int8, segments int, segStride int, fours int, bias *int32)
+
+//go:noescape
+func bytes8DOT(acc *int32, accStride int, x *uint8, xStride int, n int, w *int8, segments int, segStride int, fours int, bias *int32)
+
+//go:noescape
 func depthwise16NEON(acc *int32, accStride int, x *int16, xStride int, n int, w *int16, pairs int, tapStride int, bias *int32)

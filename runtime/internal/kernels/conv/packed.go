@@ -8,8 +8,8 @@ import "nepcoc/runtime/internal/kernels/rescale"
 // pairs of neighbours, whose products with a pair of weights AVX2 adds in one
 // instruction. Sums wrap in 32 bits.
 //
-// With AVX-512, dense layers whose inputs and weights are bytes are done in bytes, four
-// inputs to an instruction. It multiplies unsigned by signed: the scratch holds x+128, and
+// With AVX-512 and Arm's dot product, dense layers whose inputs and weights are bytes are done in bytes, four
+// inputs to an instruction. AVX-512 multiplies unsigned by signed: the scratch holds x+128, and
 // the biases take the 128 back.
 
 // lanes is the number of output channels that the kernels do at a time; a dense layer's
@@ -69,7 +69,7 @@ func (l *Layer) packDense() {
 							v = l.weight((g*l.perOut+o)*p.K*l.perIn + s*n + j)
 						}
 						if bytes {
-							bias[o0+o] -= 128 * v
+							bias[o0+o] -= flip * v
 						}
 						w = append(w, int16(v))
 					}
@@ -135,11 +135,11 @@ func extend[T int8 | int16](l *Layer, s *Scratch, src []T, rows int) {
 			if t < from || t >= to {
 				row := s.bytes[t*l.p.Cin:][:l.p.Cin]
 				for i, v := range l.pad {
-					row[i] = uint8(v) ^ 0x80
+					row[i] = uint8(v) ^ flip
 				}
 			}
 		}
-		unsigned(s.bytes[from*l.p.Cin:], any(src).([]int8))
+		flipped(s.bytes[from*l.p.Cin:], any(src).([]int8))
 		return
 	}
 	for t := range n {
