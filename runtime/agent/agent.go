@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,6 +97,9 @@ type Agent struct {
 	swaps     atomic.Uint64
 	refused   atomic.Uint64
 	losses    losses
+
+	emergencies atomic.Int64 // tables that are in one
+	shedBefore  atomic.Uint64
 
 	stopping atomic.Bool     // no more frames are wanted
 	hurry    chan struct{}   // closed when the drain's time is over
@@ -215,6 +219,33 @@ func (a *Agent) complain(what string, err error) {
 	if t := last.Load(); (t == 0 || now-t > int64(time.Second)) && last.CompareAndSwap(t, now) {
 		a.opt.Log.Error(what, "error", err)
 	}
+}
+
+// emergency says that one has begun in a table, or is over: once for all tables.
+func (a *Agent) emergency(on bool, sources *flow.Sources) {
+	if on {
+		if a.emergencies.Add(1) > 1 {
+			return
+		}
+		a.shedBefore.Store(a.Report().Flow.Shed)
+		message := "emergency: new flows come faster than the flow table can hold them; those of one packet make room first"
+		if !a.opt.Lossless {
+			message += ", without a verdict"
+		}
+		a.opt.Log.Warn(message, "new_flows_from", strings.Join(sourceShares(flow.Top(3, sources)), ", "))
+		return
+	}
+	if a.emergencies.Add(-1) == 0 {
+		a.opt.Log.Warn("emergency over", "flows_without_verdict", a.Report().Flow.Shed-a.shedBefore.Load())
+	}
+}
+
+// sourceShares says which part of the flows that began lately came from each prefix.
+func sourceShares(top []flow.Source, total flow.SourceCount) (list []string) {
+	for _, p := range top {
+		list = append(list, fmt.Sprintf("%s %d%%", p.Prefix, 100*p.Flows/max(total.Flows, 1)))
+	}
+	return list
 }
 
 // Run runs the pipeline until the sources end or ctx is done; then it takes no

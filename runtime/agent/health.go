@@ -19,6 +19,10 @@ type Health struct {
 	Bundle   string   `json:"bundle"`
 	Version  string   `json:"version"` // of the agent
 	Uptime   int64    `json:"uptime_s"`
+	// Emergency: new flows come faster than the tables can hold them. The agent works as it
+	// should, so the status is no worse for it. NewFlowsFrom are the source prefixes of most of them then.
+	Emergency    bool     `json:"emergency"`
+	NewFlowsFrom []string `json:"new_flows_from,omitempty"`
 }
 
 // HealthConfig is when the loss of packets or verdicts is a problem.
@@ -95,6 +99,10 @@ func (a *Agent) Health() Health {
 	}
 	if a.stopping.Load() {
 		h.Status = "draining"
+	}
+	if h.Emergency = a.emergencies.Load() > 0; h.Emergency {
+		r := a.Report()
+		h.NewFlowsFrom = sourceShares(r.Sources, r.SourceTotal)
 	}
 	return h
 }

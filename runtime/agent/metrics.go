@@ -2,6 +2,7 @@ package agent
 
 import (
 	"runtime"
+	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -39,12 +40,16 @@ var (
 	descNone     = desc("verdicts_without_label_total", "Verdicts of an output that gives any number of labels, and gave none.", "output")
 	descMarks    = desc("marks_total", "Flows with a verdict that has a mark, by mark.", "mark")
 	descAlerts   = desc("alerts_total", "Alert events raised.")
-	descLost     = desc("flows_without_verdict_total", "Flows left without a verdict: abandoned at the end of a drain, or failed.", "why")
+	descLost     = desc("flows_without_verdict_total", "Flows left without a verdict: shed in an emergency, abandoned at the end of a drain, or failed.", "why")
 	descRecords  = desc("records_total", "Records for the output, by what became of them.", "fate")
 	descEnds     = desc("flow_ends_total", "Records among them of flows that ended (output.totals).")
 	descOutBytes = desc("output_bytes_total", "Bytes written to the output.")
 	descOpen     = desc("table_flows", "Flows in the tables.")
 	descCapacity = desc("table_capacity_flows", "Flows that the tables have room for.")
+	descEvicted  = desc("flows_evicted_total", "Flows that had to make room in a full table, those that had had their verdict included, by how much they had shown: one_packet, one_sided or both_ways.", "class")
+	descUrgent   = desc("emergency_tables", "Tables that are in an emergency: flows have to make room faster than the table is made for.")
+	descUrgents  = desc("emergencies_total", "Emergencies of tables that have begun.")
+	descSources  = desc("source_share", "Share of lately begun flows, and of lately evicted ones, that came from one source prefix (/24, /48 of IPv6), at least: of the prefix with most flows (rank 1) to the fifth.", "of", "rank")
 	descActive   = desc("flows_undecided", "Flows in the tables without a verdict yet.")
 	descQueue    = desc("queue_batches", "Batches of packets waiting before each worker.", "worker")
 	descQueueCap = desc("queue_capacity_batches", "Batches that each worker's queue has room for.")
@@ -139,6 +144,23 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descAlerts, r.Alerts)
 	count(descLost, r.Abandoned, "abandoned")
 	count(descLost, r.Failed, "failed")
+	count(descLost, r.Flow.Shed, "shed")
+	for c := range flow.NumClasses {
+		count(descEvicted, r.Flow.Evicted[c], c.String())
+	}
+	gauge(descUrgent, r.Emergencies)
+	count(descUrgents, r.Flow.Emergencies)
+	for i := range SourcesShown {
+		var s flow.SourceCount
+		if i < len(r.Sources) {
+			s = r.Sources[i].SourceCount
+		}
+		share := func(of string, part, whole uint64) {
+			ch <- prometheus.MustNewConstMetric(descSources, prometheus.GaugeValue, float64(part)/float64(max(whole, 1)), of, strconv.Itoa(i+1))
+		}
+		share("new", s.Flows, r.SourceTotal.Flows)
+		share("evicted", s.Evicted, r.SourceTotal.Evicted)
+	}
 	count(descRecords, r.Written, "written")
 	count(descRecords, r.OutputDropped, "queue_full")
 	count(descRecords, r.OutputFailed, "refused")

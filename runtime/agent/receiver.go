@@ -61,7 +61,7 @@ func newReceiver(a *Agent, src capture.Source) *receiver {
 	if r.live, _ = src.(capture.Live); r.live == nil {
 		r.src = capture.Confirm(src)
 	}
-	r.front = flow.Front{Deal: r.deal, Count: func(k capture.Kind) { r.own.kinds[k]++ }, Unread: &r.own.unread}
+	r.front = flow.Front{Deal: r.deal, Count: func(k capture.Kind) { r.own.kinds[k]++ }, Unread: &r.own.unread, Seed: a.shards}
 	return r
 }
 
@@ -138,9 +138,9 @@ const heldBytes = 1536
 // deal hands a packet to the worker of its flow.
 func (r *receiver) deal(p *capture.Packet) {
 	w := 0
-	if n := uint64(len(r.open)); n > 1 {
+	if n := len(r.open); n > 1 {
 		key, _ := flow.KeyOf(p).Canonical()
-		w = int(key.Hash(r.a.shards) >> 32 * n >> 32)
+		w = key.Shard(r.a.shards, n)
 	}
 	if b := r.open[w]; b != nil {
 		if b.add(p) {

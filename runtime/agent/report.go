@@ -46,6 +46,11 @@ type Report struct {
 	OutputError  error // why the sink last refused some
 	// Swaps counts changes of the model, SwapsRefused those that were not made.
 	Swaps, SwapsRefused uint64
+	// Emergencies are the tables that are in one now; see flow.Options.
+	Emergencies int
+	// Sources are the source prefixes that most flows came from lately, of SourceTotal.
+	Sources     []flow.Source
+	SourceTotal flow.SourceCount
 	// Models are those in use, in the worker that has most: the one that new
 	// flows begin with, those that flows still hold, and one that the worker has
 	// yet to take. Tables likewise.
@@ -53,6 +58,9 @@ type Report struct {
 
 	batches, chunks int // in the queues
 }
+
+// SourcesShown is the number of source prefixes that are told of.
+const SourcesShown = 5
 
 // Report adds up what has been published so far.
 func (a *Agent) Report() *Report {
@@ -84,6 +92,7 @@ func (a *Agent) Report() *Report {
 	}
 	model := a.Model()
 	const all = flow.Incomplete | flow.Anomaly | flow.MarkInsufficient // without a gap
+	var sources []*flow.Sources
 	for _, w := range a.workers {
 		r.batches += len(w.in)
 		w.mu.Lock()
@@ -99,7 +108,10 @@ func (a *Agent) Report() *Report {
 				r.None += l.n
 			}
 		}
+		src := *w.src
 		w.mu.Unlock()
+		sources = append(sources, &src)
+		r.Emergencies += c.emergency
 		r.Flow.Add(&c.flow)
 		r.Open += c.open
 		r.Undecided += c.undecided
@@ -120,6 +132,7 @@ func (a *Agent) Report() *Report {
 		}
 		r.Models, r.Tables = max(r.Models, c.models), max(r.Tables, c.tables)
 	}
+	r.Sources, r.SourceTotal = flow.Top(SourcesShown, sources...)
 	return r
 }
 
@@ -128,7 +141,7 @@ func (a *Agent) Report() *Report {
 //	packets received = read + dropped by the kernel
 //	packets read     = decoded + ignored + refused + malformed + dropped for want of room
 //	                 + held fragments (none after Run)
-//	flows            = decided (evictions among them) + active
+//	flows            = decided (early ones of evicted flows among them) + shed + active
 //	flows decided    = records + abandoned + failed
 //	verdicts         = named + unknown + without a label
 //	flows that left  = ends + without one, where ends are written
@@ -151,7 +164,7 @@ func (r *Report) Check() error {
 	}
 	law("packets read", r.Read, "%d decoded + %d ignored + %d refused + %d malformed + %d dropped in queues + %d held fragments",
 		r.Flow.Joined(), r.Flow.Ignored(), r.Flow.Refused(), r.Flow.Malformed(), r.QueueDropped, r.Flow.Held)
-	law("flows", r.Flow.Flows, "%d verdicts + %d active", r.Flow.Decided(), uint64(r.Undecided))
+	law("flows", r.Flow.Flows, "%d verdicts + %d shed + %d active", r.Flow.Decided(), r.Flow.Shed, uint64(r.Undecided))
 	law("flows decided", r.Flow.Decided(), "%d records + %d abandoned + %d failed", r.Records, r.Abandoned, r.Failed)
 	law("verdicts", r.Verdicts, "%d named + %d unknown + %d without a label", r.Named, r.Unknown, r.None)
 	if r.Ends+r.NoEnds > 0 {
@@ -163,7 +176,7 @@ func (r *Report) Check() error {
 }
 
 // Lost says how many verdicts there are not: flows that got none, and verdicts that were not written. It is nil where
-// each flow's verdict was written, and of use after Run.
+// each flow's verdict was written, and of use after Run. Flows that were shed are none of them: they go without by the rules.
 func (r *Report) Lost() error {
 	var errs []error
 	if n := r.Abandoned + uint64(r.Undecided); n > 0 {
@@ -206,9 +219,12 @@ func (r *Report) String() string {
 	if r.Live {
 		s += fmt.Sprintf(", %d dropped by the kernel", r.Kernel.Dropped)
 	}
-	s += fmt.Sprintf("; %d flows = %d verdicts (%d evicted, %d unknown, %d abandoned) + %d active; %d records = %d written + %d dropped",
-		r.Flow.Flows, r.Flow.Decided(), r.Flow.Verdicts[flow.ReasonEvicted], r.Unknown, r.Abandoned, r.Undecided,
+	s += fmt.Sprintf("; %d flows = %d verdicts (%d evicted, %d unknown, %d abandoned) + %d shed + %d active; %d records = %d written + %d dropped",
+		r.Flow.Flows, r.Flow.Decided(), r.Flow.Verdicts[flow.ReasonEvicted], r.Unknown, r.Abandoned, r.Flow.Shed, r.Undecided,
 		r.Records+r.Ends, r.Written, r.OutputDropped+r.OutputFailed+r.OutputTooLarge+r.Waiting)
+	if r.Flow.Emergencies > 0 {
+		s += fmt.Sprintf("; %d emergencies of full tables", r.Flow.Emergencies)
+	}
 	if kinds := r.Flow.Kinds(); len(kinds) > 0 {
 		s += "; " + strings.Join(kinds, ", ")
 	}

@@ -24,8 +24,7 @@ type worker struct {
 
 	tables []*flow.Table // the last one takes new flows; see adopt
 	keys   []tableKey    // of each
-	gens   map[uint32]*generation
-	cur    *generation
+	gens   []*generation // by tag, the last one is that of new flows; see generationOf
 	done   flow.Counters // of tables that are gone
 
 	rec   verdict.Record
@@ -37,7 +36,10 @@ type worker struct {
 	mu   sync.Mutex
 	pub  workerCounts
 	lat  latencies
-	beat atomic.Int64 // when it last finished a batch; see Agent.now
+	src  *flow.Sources // as they were at srcAt
+	beat atomic.Int64  // when it last finished a batch; see Agent.now
+
+	srcAt int64
 }
 
 // tableKey is what models that share a table have in common.
@@ -51,11 +53,12 @@ type tableKey struct {
 func workerName(i int) string { return strconv.Itoa(i) }
 
 // generation is a model as one worker uses it. It lives as long as a flow
-// that began with it has no verdict.
+// that began with it has no verdict, but there are maxModels at most.
 type generation struct {
-	tag       uint32
+	tag       uint32 // of its latest flows
 	model     *Model
 	cls       *classify.Classifier
+	table     *flow.Table
 	heads     []headUse // by output
 	undecided int
 }
@@ -77,6 +80,7 @@ type workerCounts struct {
 	cur       *Model
 	models    int // generations alive
 	tables    int
+	emergency int    // tables in one
 	taken     uint64 // packets taken from the queue
 	verdicts  uint64 // one per flow and output, but for values
 	named     uint64 // those that name a label
@@ -126,7 +130,7 @@ type latencies struct {
 func newWorker(a *Agent, queue int) (*worker, error) {
 	w := &worker{
 		a: a, in: make(chan *batch, queue), free: make(chan *batch, queue),
-		gens: map[uint32]*generation{}, index: map[OutputLabel]int{},
+		index: map[OutputLabel]int{},
 	}
 	for range queue {
 		w.free <- new(batch)
@@ -138,40 +142,44 @@ func newWorker(a *Agent, queue int) (*worker, error) {
 	return w, nil
 }
 
-// maxTables bounds the tables that a worker holds at once.
-const maxTables = 4
+// maxModels bounds the models that a worker holds at once, and maxTables its tables: who keeps flows
+// open through changes of the model must not keep all of them in memory.
+const maxModels, maxTables = 4, 4
 
 // adopt makes a model the one that new flows begin with. A flow's bytes are
 // kept as its contract says, so a model with another contract gets a table of
-// its own; the old one stays until its flows have left.
+// its own; the old one stays until its flows have left, or there are too many.
 func (w *worker) adopt(m *Model) error {
 	view := w.a.view(m)
 	key := tableKey{m.contract, view.ActiveTimeout, classify.ScopeOf(&view)}
+	w.prune()
 	if n := len(w.tables); n == 0 || w.keys[n-1] != key {
-		if n == maxTables {
-			// The oldest flows finish early, with their own model.
-			w.tables[0].Flush()
-			w.retire(0)
-		}
+		var t *flow.Table
 		t, err := flow.New(flow.Options{
 			Encoder: m.encoder, Capacity: w.a.opt.FlowsPerWorker, Active: key.active, Scope: key.scope,
-			Told: w.a.told(), Begun: w.begun, Ready: w.ready, Closed: w.closed(),
+			Told: w.a.told(), Begun: w.begun, Ready: w.ready, Closed: w.closed(), Shed: w.shedding(),
+			Emergency: func(on bool) { w.a.emergency(on, t.Sources()) },
 		})
 		if err != nil {
 			return err
 		}
+		if n > 0 {
+			t.Follow(w.tables[n-1], n == maxTables)
+		}
+		if n == maxTables {
+			// The oldest flows finish early, with their own model.
+			w.retire(0)
+			w.prune()
+		}
 		w.tables, w.keys = append(w.tables, t), append(w.keys, key)
 	}
-	if w.cur != nil && w.cur.undecided == 0 {
-		delete(w.gens, w.cur.tag)
-	}
-	g := &generation{model: m, cls: classify.New(m.Bundle, m.engine.NewContext())}
+	g := &generation{model: m, cls: classify.New(m.Bundle, m.engine.NewContext()), table: w.tables[len(w.tables)-1]}
 	g.cls.Seed = w.a.opt.CommunityIDSeed
 	if t := w.a.opt.Unknown; t != nil {
 		g.cls.SetUnknown(*t)
 	}
-	if w.cur != nil {
-		g.tag = w.cur.tag + 1
+	if n := len(w.gens); n > 0 {
+		g.tag = w.gens[n-1].tag + 1
 	}
 	for i := range g.cls.Heads {
 		h := &g.cls.Heads[i]
@@ -182,9 +190,52 @@ func (w *worker) adopt(m *Model) error {
 		}
 		g.heads = append(g.heads, use)
 	}
-	w.cur = g
-	w.gens[g.tag] = g
+	if w.gens = append(w.gens, g); len(w.gens) > maxModels {
+		w.merge()
+	}
 	return nil
+}
+
+// cur is the generation that new flows begin with.
+func (w *worker) cur() *generation { return w.gens[len(w.gens)-1] }
+
+// generationOf is the one that judges a flow: that which it began with or, where that had to leave, the next.
+func (w *worker) generationOf(tag uint32) *generation {
+	for _, g := range w.gens {
+		if int32(g.tag-tag) >= 0 {
+			return g
+		}
+	}
+	panic("BUG: a flow of no model")
+}
+
+// prune drops the generations that no flow needs.
+func (w *worker) prune() {
+	w.gens = slices.DeleteFunc(w.gens, func(g *generation) bool { return g.undecided == 0 })
+}
+
+// merge drops the oldest generation whose successor has the same table, so that one can judge the
+// other's flows. There are fewer tables than generations when it is called.
+func (w *worker) merge() {
+	for i, g := range w.gens[:len(w.gens)-1] {
+		if next := w.gens[i+1]; next.table == g.table {
+			next.undecided += g.undecided
+			w.gens = slices.Delete(w.gens, i, i+1)
+			return
+		}
+	}
+	panic("BUG: more models than tables, and no two in one")
+}
+
+// shedding is what becomes of flows that go without a verdict; nil where each gets one.
+func (w *worker) shedding() func(*flow.Flow) {
+	if w.a.opt.Lossless {
+		return nil
+	}
+	return func(f *flow.Flow) {
+		w.generationOf(f.Tag).undecided--
+		f.Tag = 0
+	}
 }
 
 // counter is the place of a label's count.
@@ -198,14 +249,17 @@ func (w *worker) counter(label OutputLabel) int {
 	return i
 }
 
+// retire ends a table, and what it still holds.
 func (w *worker) retire(i int) {
+	w.tables[i].Flush()
 	w.done.Add(w.tables[i].Counters())
 	w.tables, w.keys = slices.Delete(w.tables, i, i+1), slices.Delete(w.keys, i, i+1)
 }
 
 func (w *worker) begun() uint32 {
-	w.cur.undecided++
-	return w.cur.tag
+	g := w.cur()
+	g.undecided++
+	return g.tag
 }
 
 // timersPerBatch bounds the verdicts that timers bring about before a worker
@@ -244,20 +298,17 @@ func (w *worker) batch(b *batch) {
 	w.lat.queue.add(time.Duration(w.a.now() - b.received))
 	// The packets of a new model's flows must have been copied as far as it
 	// wants them.
-	if m := w.a.model.Load(); m != w.cur.model && b.limit >= copyBytes(m.encoder.Contract()) {
+	if m := w.a.model.Load(); m != w.cur().model && b.limit >= copyBytes(m.encoder.Contract()) {
 		if err := w.adopt(m); err != nil {
 			// Tables have been made with these very options before.
 			panic("BUG: " + err.Error())
 		}
 	}
-	if b.lossy {
-		for _, t := range w.tables {
-			t.Lost()
-		}
-	}
+	w.lossy(b, true)
 	for i := range b.pkts[:b.n] {
 		w.packet(&b.pkts[i])
 	}
+	w.lossy(b, false)
 	w.own.taken += uint64(b.n)
 	if b.clock != 0 {
 		for _, t := range w.tables {
@@ -278,6 +329,15 @@ func (w *worker) batch(b *batch) {
 	w.beat.Store(w.a.now())
 }
 
+// lossy tells the tables of packets that were lost before a batch or within it.
+func (w *worker) lossy(b *batch, on bool) {
+	if b.lossy {
+		for _, t := range w.tables {
+			t.Lossy(on)
+		}
+	}
+}
+
 func (w *worker) packet(p *capture.Packet) {
 	last := len(w.tables) - 1
 	for i := range last {
@@ -291,10 +351,10 @@ func (w *worker) packet(p *capture.Packet) {
 
 // ready gives a flow its verdict.
 func (w *worker) ready(f *flow.Flow) {
-	g := w.gens[f.Tag]
+	g := w.generationOf(f.Tag)
 	f.Tag = 0
-	if g.undecided--; g.undecided == 0 && g != w.cur {
-		delete(w.gens, g.tag)
+	if g.undecided--; g.undecided == 0 && g != w.cur() {
+		w.gens = slices.DeleteFunc(w.gens, func(o *generation) bool { return o == g })
 	}
 	if w.a.hurried() {
 		w.own.abandoned++
@@ -453,18 +513,36 @@ func (w *worker) flush() {
 	}
 }
 
+// sourcesEvery is how often the counts of sources are published.
+const sourcesEvery = time.Second
+
 func (w *worker) publish() {
 	c := &w.own
-	c.flow, c.open, c.undecided = w.done, 0, 0
+	c.flow, c.open, c.undecided, c.emergency = w.done, 0, 0, 0
 	for _, t := range w.tables {
 		c.flow.Add(t.Counters())
 		c.open += t.Open()
 		c.undecided += t.Undecided()
+		if t.Emergency() {
+			c.emergency++
+		}
 	}
-	c.cur, c.models, c.tables = w.cur.model, len(w.gens), len(w.tables)
+	c.cur, c.models, c.tables = w.cur().model, len(w.gens), len(w.tables)
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	labels := append(w.pub.labels[:0], c.labels...)
 	w.pub = *c
 	w.pub.labels = labels
-	w.mu.Unlock()
+	if now := w.a.now(); w.src == nil || now-w.srcAt > int64(sourcesEvery) {
+		w.srcAt = now
+		w.sources()
+	}
+}
+
+// sources publishes those of the table that takes new flows.
+func (w *worker) sources() {
+	if w.src == nil {
+		w.src = new(flow.Sources)
+	}
+	*w.src = *w.tables[len(w.tables)-1].Sources()
 }

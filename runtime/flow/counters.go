@@ -36,7 +36,13 @@ type Counters struct {
 
 	Flows    uint64 // flows begun
 	Verdicts [NumReasons]uint64
-	Closed   uint64 // flows that left the table, each after its verdict
+	Closed   uint64 // flows that left the table
+	// Shed are the flows that got no verdict; see Options.Shed.
+	Shed uint64
+	// Evicted are the flows that had to make room, by class: those that had had their verdict,
+	// those that got it then (Verdicts[ReasonEvicted]) and those that were shed.
+	Evicted     [NumClasses]uint64
+	Emergencies uint64 // begun
 }
 
 // Read is the number of frames read: joined, ignored, malformed and held.
@@ -134,10 +140,15 @@ func (c *Counters) Add(o *Counters) {
 	c.OneSided += o.OneSided
 	c.Flows += o.Flows
 	c.Closed += o.Closed
+	c.Shed += o.Shed
+	for i := range c.Evicted {
+		c.Evicted[i] += o.Evicted[i]
+	}
+	c.Emergencies += o.Emergencies
 }
 
 // Check is the law of conservation: frames read = joined + ignored +
-// refused + malformed + held, and flows begun = verdicts + undecided, where read is the number
+// refused + malformed + held, and flows begun = verdicts + shed + undecided, where read is the number
 // of frames that the source has handed out and undecided those still in the
 // table.
 func (c *Counters) Check(read uint64, undecided int) error {
@@ -145,8 +156,8 @@ func (c *Counters) Check(read uint64, undecided int) error {
 		return fmt.Errorf("of %d frames read, %d joined + %d ignored + %d refused + %d malformed + %d held = %d are accounted for",
 			read, c.Joined(), c.Ignored(), c.Refused(), c.Malformed(), c.Held, sum)
 	}
-	if sum := c.Decided() + uint64(undecided); sum != c.Flows {
-		return fmt.Errorf("of %d flows, %d with a verdict + %d undecided = %d are accounted for", c.Flows, c.Decided(), undecided, sum)
+	if sum := c.Decided() + c.Shed + uint64(undecided); sum != c.Flows {
+		return fmt.Errorf("of %d flows, %d with a verdict + %d shed + %d undecided = %d are accounted for", c.Flows, c.Decided(), c.Shed, undecided, sum)
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package flow
 import (
 	"encoding/binary"
 
+	"github.com/dchest/siphash"
+
 	"nepcoc/runtime/capture"
 )
 
@@ -28,7 +30,9 @@ type Fragments struct {
 	Whole bool
 	// Tunnels: with Whole, a datagram that is a tunnel's is opened.
 	Tunnels bool
-	whole   *assembler
+	// Seed is that of Front.
+	Seed  Seed
+	whole *assembler
 
 	table []datagram // fragSets buckets of fragWays
 	slots []slot
@@ -224,7 +228,7 @@ func (t *Fragments) find(p *capture.Packet) *datagram {
 	f := datagram{id: p.FragID, tunnel: p.Tunnel, proto: p.FragProto, v6: p.V6, used: true, held: none, wait: waitNone}
 	copy(f.src[:], p.Src())
 	copy(f.dst[:], p.Dst())
-	at := f.hash() % fragSets * fragWays
+	at := f.hash(t.Seed) % fragSets * fragWays
 	set := t.table[at : at+fragWays]
 	oldest := &set[0]
 	for i := range set {
@@ -402,12 +406,15 @@ func (d *datagram) same(o *datagram) bool {
 	return d.used && d.id == o.id && d.tunnel == o.tunnel && d.src == o.src && d.dst == o.dst && d.proto == o.proto && d.v6 == o.v6
 }
 
-// hash has a fixed seed: which fragments a full table forgets must not differ
-// between two runs over the same capture.
-func (d *datagram) hash() uint64 {
-	le := binary.LittleEndian
-	h := mix(le.Uint64(d.src[:])^0x9e3779b97f4a7c15, le.Uint64(d.dst[:])^uint64(d.id)^uint64(d.tunnel)<<32)
-	return mix(h^le.Uint64(d.src[8:])^uint64(d.proto), le.Uint64(d.dst[8:])^0xd6e8feb86659fd93)
+// hash finds a datagram's set; see Front.Seed.
+func (d *datagram) hash(seed Seed) uint64 {
+	var b [44]byte
+	copy(b[:], d.src[:])
+	copy(b[16:], d.dst[:])
+	binary.LittleEndian.PutUint32(b[32:], d.id)
+	binary.LittleEndian.PutUint32(b[36:], d.tunnel)
+	b[40] = d.proto
+	return siphash.Hash(seed.k0, seed.k1, b[:])
 }
 
 // digest tells duplicates from other fragments in the same place, of which there

@@ -15,6 +15,9 @@ type Front struct {
 	Tunnels, Hosts bool
 	// Limit is how much is kept of a fragment that waits, where they are not put together.
 	Limit int
+	// Seed is the secret by which fragments find their place. Which of them a full table forgets depends on it, so
+	// it is left 0 where that must be the same in every run.
+	Seed Seed
 
 	frags Fragments
 	pkt   capture.Packet
@@ -43,6 +46,7 @@ func (in *Front) Frame(f *capture.Frame) {
 		limit = maxPacket
 	}
 	in.frags.Whole, in.frags.Tunnels = in.Hosts, in.Tunnels
+	in.frags.Seed = in.Seed
 	in.frags.Put(&in.pkt, limit)
 	in.join()
 }

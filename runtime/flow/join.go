@@ -86,9 +86,11 @@ func (t *Table) Add(p *capture.Packet) {
 		e.swapped, e.guessed = direction(p, tcp, seg.flags, swapped)
 		e.vlan, e.level = p.VLAN, p.Level
 		e.first, e.begun, e.conn, e.loss, e.state = p.Time, t.clock.at, c, t.loss, t.enc.Begin(p.Proto)
+		e.marks = t.rest(&key, tcp && seg.flags&(capture.FlagSYN|capture.FlagACK) == capture.FlagSYN)
 		if reused {
 			e.marks |= MarkReused
 		}
+		t.sources.begin(&key, swapped, t.clock.now)
 		if t.opt.Begun != nil {
 			e.tag = t.opt.Begun()
 		}
@@ -113,7 +115,7 @@ func (t *Table) Add(p *capture.Packet) {
 		// the list's tail touches its neighbours, so it is done now and then
 		// only; it may then leave the table up to a quarter of the timeout
 		// late, which nobody sees: what separates flows is the gap, above.
-		if t.clock.at-e.touched > t.timeout[listDecided]/4 {
+		if t.clock.at-e.touched > t.timeout[listDecided]/4 || e.class != e.classNow() {
 			t.move(i, listDecided)
 		}
 		return
@@ -247,15 +249,32 @@ func (t *Table) refuse(i int32, f capture.Faults) {
 	}
 }
 
-// Lost tells the table that packets were dropped before they came here: flows
-// that are open, and those that begin soon, may lack some.
-func (t *Table) Lost() {
+// Lossy tells the table that packets were dropped before they came here: on, just
+// before or among those that come now; not on, no more. Flows that are open meanwhile, and some that begin soon, may lack some.
+func (t *Table) Lossy(on bool) {
 	t.loss++
-	t.lossAt = t.clock.at
+	t.losing, t.lossAt = on, t.clock.at
 }
 
-// afterLoss is how long after a loss a flow that begins may lack its first packets.
+// afterLoss is how long after a loss a connection that begins with its SYN may lack others
+// of its first packets. Of what begins without one, nobody knows whether it is the rest of a flow,
+// as long as that may have been quiet: Idle.
 const afterLoss = 1e9
+
+// rest gives the marks of a flow that begins, where it may lack packets which were lost or
+// went with an evicted flow.
+func (t *Table) rest(key *Key, syn bool) (m Marks) {
+	if t.losing {
+		t.lossAt = t.clock.at
+	}
+	if after := t.clock.at - t.lossAt; t.loss > 0 && (after < afterLoss || !syn && after <= t.timeout[listCollecting]) {
+		m = MarkOverload
+	}
+	if !syn && t.gone.has(key, t.clock.now) {
+		m |= MarkEvicted
+	}
+	return m
+}
 
 // marks are what can be told of a flow only when it is decided.
 func (t *Table) marks(i int32) (m Marks) {
@@ -277,7 +296,7 @@ func (t *Table) marks(i int32) (m Marks) {
 	if e.reason == ReasonEvicted {
 		m |= MarkEvicted
 	}
-	if e.loss != t.loss || t.loss > 0 && e.begun-t.lossAt < afterLoss {
+	if e.loss != t.loss {
 		m |= MarkOverload
 	}
 	if e.payload == 0 {

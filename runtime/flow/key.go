@@ -5,7 +5,7 @@
 // Nothing is allocated per packet or per flow, and the work per packet is
 // bounded, so the same table serves a file and a saturated link. One Table
 // belongs to one goroutine; a program with several shards has several tables
-// and gives each packet to Key.Hash modulo their number.
+// and gives each packet to that of its Key.Shard.
 //
 // The package imports runtime/capture and runtime/traffic and knows nothing of
 // models.
@@ -179,6 +179,12 @@ func (k *Key) Hash(seed Seed) uint64 {
 		n += 10
 	}
 	return siphash.Hash(seed.k0, seed.k1, b[:n])
+}
+
+// Shard is the one of n, 0 to n-1, that a canonical key's flow belongs to. It is chosen by other bits of the hash
+// than a table's bucket is.
+func (k *Key) Shard(seed Seed, n int) int {
+	return int(k.Hash(seed) >> 32 * uint64(n) >> 32)
 }
 
 func mix(a, b uint64) uint64 {

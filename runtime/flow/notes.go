@@ -90,6 +90,9 @@ func (c *Counters) tunnels() (list []string) {
 func (c *Counters) String() string {
 	s := fmt.Sprintf("%d packets = %d decoded + %d ignored + %d refused + %d malformed; %d flows = %d verdicts (%d evicted)",
 		c.Read(), c.Joined(), c.Ignored(), c.Refused(), c.Malformed(), c.Flows, c.Decided(), c.Verdicts[ReasonEvicted])
+	if c.Shed > 0 {
+		s += fmt.Sprintf(" + %d shed", c.Shed)
+	}
 	if kinds := c.Kinds(); len(kinds) > 0 {
 		s += "; " + strings.Join(kinds, ", ")
 	}

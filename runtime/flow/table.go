@@ -2,6 +2,7 @@ package flow
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"nepcoc/runtime/capture"
@@ -33,8 +34,14 @@ type Options struct {
 	// Ready is called once per flow, when it is ready for its verdict.
 	Ready func(*Flow)
 	// Closed, which may be nil, is called when a flow leaves the table, always
-	// after Ready, with all its packets counted.
+	// after Ready or Shed, with all its packets counted.
 	Closed func(*Flow)
+	// Shed, where it is not nil, is called in an emergency in place of Ready, for flows of one packet that
+	// have to make room: they get no verdict. Where it is nil every flow gets one. Only the
+	// flow's key, tag, times and counts are set.
+	Shed func(*Flow)
+	// Emergency, which may be nil, is called when an emergency begins and when it ends.
+	Emergency func(on bool)
 }
 
 // Bounds on Options.Capacity.
@@ -46,9 +53,10 @@ const (
 // none ends a list of entries.
 const none = int32(-1)
 
-// The lists that every entry of the table is in exactly one of. In each, all
-// entries wait for the same time from their last touch on, so the entry that
-// is due first stands at the head, and expiry needs no heap and no wheel.
+// The lists that every entry of the table is in exactly one of: by what it waits
+// for, and by its class. In each, all entries wait for the same time from their last
+// touch on, so the entry that is due first stands at the head, and expiry needs
+// no heap and no wheel.
 const (
 	listCollecting = iota // undecided: due after Idle
 	listQuiet             // undecided, both sides have spoken: due after Quiet
@@ -61,9 +69,10 @@ const (
 type entry struct {
 	key            Key // canonical
 	list           uint8
-	swapped        bool // the flow's direction is against the canonical key's
-	guessed        bool // its direction is not known from a SYN
-	finished       bool // FIN or RST after the verdict
+	class          Class // as of when it was put there
+	swapped        bool  // the flow's direction is against the canonical key's
+	guessed        bool  // its direction is not known from a SYN
+	finished       bool  // FIN or RST after the verdict
 	reason         Reason
 	marks          Marks
 	hash           uint32
@@ -99,7 +108,10 @@ type Table struct {
 	clock              clock
 	loss               uint32 // how often packets were lost on the way here
 	lossAt             int64  // clock of the latest time
+	losing             bool   // they still may be; see Lossy
 	seed               Seed
+
+	wake int64 // clock up to which nothing is due
 
 	buckets []int32 // entry + 1, so that fresh memory is an empty table
 	mask    uint32
@@ -108,9 +120,13 @@ type Table struct {
 	bufSize int
 	fresh   int   // entries from here on were never used
 	free    int32 // list of entries used before
-	lists   [numLists]list
-	open    int // entries in use
-	undec   int // of them, without a verdict
+	lists   [numLists][NumClasses]list
+	open    int             // entries in use
+	held    [NumClasses]int // of them, by class
+	undec   int             // of them, without a verdict
+	press   pressure
+	gone    gone
+	sources Sources
 
 	count  Counters
 	out    Flow
@@ -142,9 +158,18 @@ func New(opt Options) (*Table, error) {
 	t.buckets, t.mask = make([]int32, n), uint32(n-1)
 	t.entries = make([]entry, opt.Capacity)
 	t.bufs = make([]byte, opt.Capacity*t.bufSize)
-	for i := range t.lists {
-		t.lists[i] = list{none, none}
+	for l := range t.lists {
+		for c := range t.lists[l] {
+			t.lists[l][c] = list{none, none}
+		}
 	}
+	t.wake = math.MaxInt64
+	t.press.size = opt.Capacity
+	t.gone.make(n, idle)
+	if opt.Told {
+		t.gone.idle += late // the clock is behind packets
+	}
+	t.sources.seed = NewSeed()
 	t.tokens = make([]int32, c.Length)
 	return t, nil
 }
@@ -176,9 +201,15 @@ func (t *Table) due(i int32) bool {
 }
 
 func (t *Table) expire(budget int) (more bool) {
+	if t.clock.now <= t.wake {
+		return false
+	}
+	t.wake = math.MaxInt64
 	for l := range t.lists {
-		for i := t.lists[l].head; i != none && t.due(i); i = t.lists[l].head {
+		i := t.oldest(l)
+		for ; i != none && t.due(i); i = t.oldest(l) {
 			if budget == 0 {
+				t.wake = t.clock.now - 1
 				return true
 			}
 			budget--
@@ -193,8 +224,28 @@ func (t *Table) expire(budget int) (more bool) {
 				t.close(i, ReasonIdle)
 			}
 		}
+		if i != none {
+			t.wake = min(t.wake, t.entries[i].touched+t.timeout[l])
+		}
 	}
+	t.relax()
 	return false
+}
+
+// oldest is the entry of those that wait for the same which was touched first.
+func (t *Table) oldest(l int) int32 {
+	best := none
+	for c := range t.lists[l] {
+		if i := t.lists[l][c].head; i != none && (best == none || t.earlier(i, best)) {
+			best = i
+		}
+	}
+	return best
+}
+
+func (t *Table) earlier(i, j int32) bool {
+	a, b := &t.entries[i], &t.entries[j]
+	return a.touched < b.touched || a.touched == b.touched && a.seq < b.seq
 }
 
 // Holds tells whether a packet belongs to a flow in the table: whether Add
@@ -230,7 +281,7 @@ func (t *Table) Flush() {
 // are more.
 func (t *Table) FlushSome(budget int) (more bool) {
 	for l := range t.lists {
-		for i := t.lists[l].head; i != none; i = t.lists[l].head {
+		for i := t.oldest(l); i != none; i = t.oldest(l) {
 			if budget == 0 {
 				return true
 			}
@@ -238,6 +289,7 @@ func (t *Table) FlushSome(budget int) (more bool) {
 			t.close(i, ReasonEnd)
 		}
 	}
+	t.calm()
 	return false
 }
 
@@ -255,8 +307,7 @@ func (t *Table) find(key *Key, hash uint32) int32 {
 	return none
 }
 
-// insert begins a flow, in the place of the one that was quiet for longest
-// where the table is full.
+// insert begins a flow, where the table is full in the place of another: see victim.
 func (t *Table) insert(key *Key, hash uint32) int32 {
 	var i int32
 	switch {
@@ -267,7 +318,7 @@ func (t *Table) insert(key *Key, hash uint32) int32 {
 		i = int32(t.fresh)
 		t.fresh++
 	default:
-		t.close(t.quietest(), ReasonEvicted)
+		t.evict(t.victim())
 		i = t.free
 		t.free = t.entries[i].chain
 	}
@@ -279,16 +330,6 @@ func (t *Table) insert(key *Key, hash uint32) int32 {
 	t.open++
 	t.undec++
 	return i
-}
-
-func (t *Table) quietest() int32 {
-	best := none
-	for _, l := range t.lists {
-		if l.head != none && (best == none || t.entries[l.head].touched < t.entries[best].touched) {
-			best = l.head
-		}
-	}
-	return best
 }
 
 // decide gives a flow to Ready; it stays in the table, so that its further
@@ -318,10 +359,15 @@ func (t *Table) decide(i int32, why Reason) {
 
 // close removes a flow, after a verdict if it had none.
 func (t *Table) close(i int32, why Reason) {
-	e := &t.entries[i]
-	if e.list != listDecided {
+	if t.entries[i].list != listDecided {
 		t.decide(i, why)
 	}
+	t.remove(i, why)
+}
+
+// remove takes a flow out of the table that has its verdict, or is to have none.
+func (t *Table) remove(i int32, why Reason) {
+	e := &t.entries[i]
 	if t.opt.Closed != nil {
 		t.fill(e)
 		t.out.Tokens, t.out.Valid, t.out.Built = nil, 0, 0
@@ -359,28 +405,34 @@ func (t *Table) fill(e *entry) {
 // move puts an entry at the tail of a list, touched now.
 func (t *Table) move(i int32, l uint8) {
 	e := &t.entries[i]
-	if t.lists[l].tail == i {
+	class := e.classNow()
+	if t.lists[l][class].tail == i {
 		e.touched = t.clock.at
+		t.wake = min(t.wake, e.touched+t.timeout[l])
 		return
 	}
 	t.unlink(i)
+	e.class = class
 	t.link(i, l)
 }
 
 func (t *Table) link(i int32, l uint8) {
-	e, ls := &t.entries[i], &t.lists[l]
+	e := &t.entries[i]
+	ls := &t.lists[l][e.class]
 	e.list, e.prev, e.next, e.touched = l, ls.tail, none, t.clock.at
 	if ls.tail != none {
 		t.entries[ls.tail].next = i
 	} else {
 		ls.head = i
+		t.wake = min(t.wake, e.touched+t.timeout[l])
 	}
 	ls.tail = i
+	t.held[e.class]++
 }
 
 func (t *Table) unlink(i int32) {
 	e := &t.entries[i]
-	ls := &t.lists[e.list]
+	ls := &t.lists[e.list][e.class]
 	if e.prev != none {
 		t.entries[e.prev].next = e.next
 	} else {
@@ -391,4 +443,5 @@ func (t *Table) unlink(i int32) {
 	} else {
 		ls.tail = e.prev
 	}
+	t.held[e.class]--
 }
