@@ -44,7 +44,7 @@ func parse(t testing.TB, text string) (l parsed) {
 // However many packets are lost, no flow gets a label with confidence that it would not have had: those that lost what they
 // needed are marked, or have none.
 func TestFloodOverload(t *testing.T) {
-	const rate = 300_000
+	const rate, flowsPerWorker = 300_000, 1 << 13
 	const start = 1_700_000_000_000_000_000
 	length := 2 * time.Second
 	if testing.Short() {
@@ -75,7 +75,7 @@ func TestFloodOverload(t *testing.T) {
 			})
 			src.crowded = true // nothing is waited for
 			lines, r := runAgent(t, t.Context(), agent.Options{
-				Sources: []capture.Source{src}, Model: must(agent.NewModel(b)), Workers: 2, FlowsPerWorker: 1 << 13, Queue: 16, Drain: time.Minute,
+				Sources: []capture.Source{src}, Model: must(agent.NewModel(b)), Workers: 2, FlowsPerWorker: flowsPerWorker, Queue: 16, Drain: time.Minute,
 				Format: func(r *verdict.Record, b []byte) []byte {
 					if time.Since(began) < length {
 						time.Sleep(tc.slow)
@@ -103,7 +103,8 @@ func TestFloodOverload(t *testing.T) {
 			if tc.slow > 0 && r.QueueDropped == 0 {
 				t.Error("nothing was lost")
 			}
-			if r.Flow.Emergencies == 0 || r.Flow.Shed == 0 || r.Emergencies != 0 {
+			// On a machine that is too busy for the source, too, the tables may not have been full.
+			if full := r.Flow.Joined() > 8*2*flowsPerWorker; full && (r.Flow.Emergencies == 0 || r.Flow.Shed == 0) || r.Emergencies != 0 {
 				t.Errorf("%d emergencies, %d flows shed, %d now", r.Flow.Emergencies, r.Flow.Shed, r.Emergencies)
 			}
 			t.Logf("%d of %d flows right, %d verdicts marked, %d of the flood's; %s", len(seen), len(want), marked, flooding, r)
@@ -153,7 +154,7 @@ func TestEmergencyIsSaid(t *testing.T) {
 		done <- err
 	}()
 	wait("in an emergency", func(r *agent.Report) bool {
-		return r.Emergencies == 2 && r.Flow.Joined() == 4*flows && len(r.Sources) > 0 && r.SourceTotal.Evicted > 0
+		return r.Emergencies == 2 && r.Flow.Joined()+r.QueueDropped == 4*flows && len(r.Sources) > 0 && r.SourceTotal.Evicted > 0
 	})
 	code, health := get(t, a.Handler(), "/healthz")
 	if code != 200 || !strings.Contains(health, `"status":"ok"`) || !strings.Contains(health, `"emergency":true,"new_flows_from":["10.0.0.0/24 100%"]`) {

@@ -73,6 +73,14 @@ func (t *Table) Chains() (longest int, mean float64) {
 	return longest, float64(sum) / float64(max(t.open, 1))
 }
 
+// FragmentSet is where a table of fragments keeps those of an IPv4 datagram.
+func FragmentSet(src, dst [4]byte, id uint32, proto uint8, seed Seed) uint64 {
+	d := datagram{id: id, proto: proto}
+	copy(d.src[:], src[:])
+	copy(d.dst[:], dst[:])
+	return d.hash(seed) % fragSets
+}
+
 // SetSeed fixes the hash seed of an empty table: fuzzing needs one input to
 // take one path.
 func (t *Table) SetSeed(seed uint64) { t.seed = FixedSeed(seed) }

@@ -1,6 +1,8 @@
 package flow_test
 
 import (
+	"encoding/binary"
+
 	"fmt"
 	"slices"
 	"strings"
@@ -237,5 +239,43 @@ func TestFragmentsDoNotAllocate(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(20, run); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// Who sends fragments can't choose whose others a table forgets for them: a secret says where they are kept.
+func TestFragmentsAimed(t *testing.T) {
+	first := udp(7, 16)
+	first.id, first.more = 1, true
+	later := udp(7, 16)
+	later.id, later.offset = 1, 24
+	set := flow.FragmentSet(first.src, first.dst, 1, capture.ProtoUDP, flow.Seed{})
+	packets := []at{{0, first}}
+	for i := uint32(0); len(packets) < 64; i++ {
+		p := first
+		binary.BigEndian.PutUint32(p.src[:], 100<<24|i)
+		if flow.FragmentSet(p.src, p.dst, 1, capture.ProtoUDP, flow.Seed{}) == set {
+			packets = append(packets, at{1, p})
+		}
+	}
+	mem := source(append(packets, at{2, later})...)
+	for secret, want := range map[bool]uint64{false: 64, true: 65} { // the one that continues the victim's is lost, or is not
+		mem.Rewind()
+		dealt := uint64(0)
+		front := flow.Front{Deal: func(p *capture.Packet) {
+			if p.SrcPort == 7 {
+				dealt++
+			}
+		}, Count: func(capture.Kind) {}, Unread: new(flow.Counters)}
+		if secret {
+			front.Seed = flow.NewSeed()
+		}
+		var f capture.Frame
+		for mem.Next(&f) == nil {
+			front.Frame(&f)
+		}
+		front.Flush()
+		if dealt != want {
+			t.Errorf("secret %v: %d fragments have found their flows, want %d", secret, dealt, want)
+		}
 	}
 }
