@@ -74,6 +74,8 @@ type Options struct {
 	Progress func(stage string, done, total int)
 
 	wrong []onnx.Problem // see Find
+	// contractFile is the file that Contract was read from; see Find.
+	contractFile string
 }
 
 // DefaultMaxDisagreement is the share of measured inputs whose verdict may
@@ -329,6 +331,15 @@ func (c *compilation) chooseContract(l passes.Local) error {
 			return fmt.Errorf("no built-in traffic contract has %d token ids (encoding %s): give the one the model was trained with (--contract FILE)", l.Vocab, l.Encoding)
 		}
 	}
+	err := c.contractFits(l)
+	if err != nil && c.contractFile != "" {
+		err = fmt.Errorf("%s: %w", files.Show(c.contractFile), err)
+	}
+	return err
+}
+
+// contractFits says why the contract can't feed the model.
+func (c *compilation) contractFits(l passes.Local) error {
 	if string(c.contract.Encoding) != l.Encoding {
 		return fmt.Errorf("the model's input is %s values, the traffic contract gives %s: give the contract the model was trained with (--contract FILE)", l.Encoding, c.contract.Encoding)
 	}

@@ -30,6 +30,9 @@ func (o *Options) Find(contract string, labels []string) {
 			o.wrong = append(o.wrong, onnx.Problem{Kind: onnx.WrongContract, File: files.Show(contract), Reason: err.Error()})
 		} else {
 			o.Contract = &c
+			if _, err := traffic.Named(contract); err != nil {
+				o.contractFile = contract
+			}
 		}
 	}
 	if l := beside(o.Model, ".labels.txt"); labels == nil && l != "" {

@@ -65,7 +65,7 @@ Figures are of this machine, now: compare only figures of one run.
 				r.print(cmd.OutOrStdout())
 				return nil
 			}
-			if length == 0 {
+			if length == 0 { // not given: see cli.Run
 				length = b.Program.Length
 			}
 			switch {
@@ -116,9 +116,11 @@ type benchReport struct {
 	Stream *streamReport `json:"stream,omitempty"`
 }
 
+// stepShare is what a step takes in the mean, with the clock read after each step: the sum is no quantile
+// of whole flows.
 type stepShare struct {
 	Step  string  `json:"step"`
-	US    float64 `json:"us"`
+	US    float64 `json:"mean_us"`
 	Share float64 `json:"share"`
 }
 
@@ -221,7 +223,7 @@ func (r *benchReport) print(w io.Writer) {
 	if r.Stream != nil {
 		r.Stream.print(w)
 	}
-	rows := [][]string{{"step", "us", "share"}}
+	rows := [][]string{{"step", "mean us", "share"}}
 	for _, s := range r.Steps {
 		rows = append(rows, []string{s.Step, fmt.Sprintf("%.2f", s.US), fmt.Sprintf("%.1f %%", 100*s.Share)})
 	}

@@ -152,6 +152,9 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 			return cli.UsageError("--output %s would overwrite an input", f.file)
 		}
 	}
+	if f.dumpIR != "" && !files.IsStdout(f.file) && files.Within(f.dumpIR, f.file) {
+		return cli.UsageError("--dump-ir %s would make a folder of --output %s: name two places", f.dumpIR, f.file)
+	}
 	for _, v := range [][2]string{{"name", f.name}, {"model-version", f.modelVersion}} {
 		if err := bundle.CheckName(v[1]); err != nil {
 			return cli.UsageError("--%s: %w", v[0], err)

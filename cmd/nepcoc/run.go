@@ -42,6 +42,9 @@ the scaled logits of each sample.
   nepcoc run model.nepco eval.npz --executor ref`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if r.capacity < 1 || r.capacity > flow.MaxCapacity {
+				return cli.UsageError("--flows %d is not within 1..%d", r.capacity, flow.MaxCapacity)
+			}
 			b, err := files.Read(args[0], bundle.Read)
 			if err != nil {
 				return err

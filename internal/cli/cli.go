@@ -55,7 +55,12 @@ func Run(root *cobra.Command, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(out)
 	root.SetErr(stderr)
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.PersistentPreRunE = stdinOnce
+	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
+		if err := noZeros(cmd); err != nil {
+			return err
+		}
+		return stdinOnce(cmd, args)
+	}
 	// A reader that goes away is an error of writing like others, not the end
 	// of the process without a word. Caught, not ignored: programs that we start
 	// would inherit that.
@@ -149,6 +154,17 @@ func stdinOnce(cmd *cobra.Command, args []string) error {
 		return UsageError("standard input can be read once, not as %s: give a file", strings.Join(uses, " and as "))
 	}
 	return nil
+}
+
+// noZeros refuses a 0 that would silently mean a default: of a whole number whose default is none, 0 is
+// how commands see that it was not given.
+func noZeros(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if f.Value.Type() == "int" && f.DefValue == "0" && f.Value.String() == "0" && err == nil {
+			err = UsageError("--%s 0: want 1 or more, or leave it out for the default", f.Name)
+		}
+	})
+	return err
 }
 
 // OutputFlag is the name of every command's flag for the file that it writes.

@@ -72,6 +72,22 @@ func Same(a, b string) bool {
 	return err == nil && x.Mode().IsRegular() && os.SameFile(x, y)
 }
 
+// Within says whether a path is, or would be, that of a file or of something in it were it a folder.
+func Within(path, file string) bool {
+	clean := func(p string) string {
+		abs, err := filepath.Abs(p)
+		if err != nil {
+			return p
+		}
+		if dir, err := filepath.EvalSymlinks(filepath.Dir(abs)); err == nil {
+			abs = filepath.Join(dir, filepath.Base(abs))
+		}
+		return abs
+	}
+	rel, err := filepath.Rel(clean(file), clean(path))
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+}
+
 // target is what a name stands for.
 type target struct {
 	name string

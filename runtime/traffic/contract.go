@@ -15,6 +15,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -402,11 +403,17 @@ func (c *Contract) MatchModel(length, vocab int) error {
 	return nil
 }
 
+// title is what messages call a contract: its name, but not where that is a built-in one's and the contract
+// is another, as files are that were made from it.
 func (c *Contract) title() string {
-	if c.Name != "" {
-		return c.Name
+	hash := c.Hash()
+	if c.Name == "" {
+		return hash[:12]
 	}
-	return c.Hash()[:12]
+	if b, err := Named(c.Name); err == nil && b.Hash() != hash {
+		return hash[:12] + " (which calls itself " + strconv.Quote(c.Name) + ", but is not the built-in one)"
+	}
+	return c.Name
 }
 
 // Hash is the SHA-256 of Canonical, in hex: equal exactly for contracts that
