@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"strings"
@@ -56,7 +55,7 @@ the scaled logits of each sample.
 			if unknown != nil {
 				c.SetUnknown(*unknown)
 			}
-			w := bufio.NewWriter(cmd.OutOrStdout())
+			w := cli.NewLines(cmd.OutOrStdout())
 			arrays, err := calibrate.IsArrays(args[1])
 			switch {
 			case err != nil:

@@ -101,6 +101,9 @@ func (o *output) Write(b []byte) (int, error) {
 	return n, o.failed(err)
 }
 
+// Unwrap is what it writes to.
+func (o *output) Unwrap() io.Writer { return o.w }
+
 // close is where some file systems first say that there was no room.
 func (o *output) close() {
 	if f, ok := o.w.(*os.File); ok {

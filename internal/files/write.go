@@ -88,6 +88,24 @@ func Within(path, file string) bool {
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
 }
 
+// TakeBack removes the last n bytes that were written to f. It reports false where f is nil or no regular
+// file, or where they are not at its end any more, since others write to it, too.
+func TakeBack(f *os.File, n int) bool {
+	if f == nil {
+		return false
+	}
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	at, err := f.Seek(0, io.SeekCurrent) // where the last write ended, also where it appends
+	if err != nil || at != info.Size() || at < int64(n) || f.Truncate(at-int64(n)) != nil {
+		return false
+	}
+	_, err = f.Seek(-int64(n), io.SeekCurrent)
+	return err == nil
+}
+
 // target is what a name stands for.
 type target struct {
 	name string

@@ -101,31 +101,13 @@ func (l *wholeLines) writeRecords(b []byte, ends []int) (t taken) {
 		good = ends[t.records-1]
 	}
 	if n > good {
-		if takeBack(l.file, n-good) {
+		if files.TakeBack(l.file, n-good) {
 			t.bytes = good
 		} else {
 			l.cut = b[n-1] != '\n'
 		}
 	}
 	return t
-}
-
-// takeBack removes the last n bytes that were written to f. It reports false where f is no regular
-// file, or where they are not at its end any more, since others write to it, too.
-func takeBack(f *os.File, n int) bool {
-	if f == nil {
-		return false
-	}
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return false
-	}
-	at, err := f.Seek(0, io.SeekCurrent) // where the last write ended, also where it appends
-	if err != nil || at != info.Size() || at < int64(n) || f.Truncate(at-int64(n)) != nil {
-		return false
-	}
-	_, err = f.Seek(-int64(n), io.SeekCurrent)
-	return err == nil
 }
 
 func (l *wholeLines) failed(err error) error {
