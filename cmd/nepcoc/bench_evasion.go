@@ -144,7 +144,7 @@ func benchEvasion(b *bundle.Bundle, pcap, labels string, progress *cli.Progress)
 }
 
 func (r *evasionReport) print(w io.Writer) {
-	fmt.Fprintf(w, "%s: %d labelled flows, accuracy %.4f undisturbed\n", r.Bundle, r.Flows, r.Accuracy)
+	fmt.Fprintf(w, "%s: %d labelled flows, accuracy %.4f undisturbed\n", cli.Name(r.Bundle), r.Flows, r.Accuracy)
 	rows := [][]string{{"change", "hosts' view", "flows", "same tokens", "accuracy", "before", "spoilt", "of them marked"}}
 	for _, t := range r.Transforms {
 		n := float64(max(t.Flows, 1))

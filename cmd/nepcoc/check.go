@@ -93,7 +93,7 @@ type checkReport struct {
 }
 
 func (r *checkReport) print(w io.Writer) {
-	fmt.Fprintf(w, "%s: compiles (opset %d, %s): %d steps, %d multiply-adds per full input\n", r.Model, r.Opset, r.Producer, r.Steps, r.MACs)
+	fmt.Fprintf(w, "%s: compiles (opset %d, %s): %d steps, %d multiply-adds per full input\n", cli.Name(r.Model), r.Opset, cli.Name(r.Producer), r.Steps, r.MACs)
 	for _, in := range r.Inputs {
 		fmt.Fprintf(w, "  input   %s: %s\n", in.Name, in.Means)
 	}

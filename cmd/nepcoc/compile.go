@@ -263,7 +263,7 @@ func newCompileReport(res *compiler.Result, out string, size int) *compileReport
 }
 
 func (r *compileReport) print(w io.Writer) {
-	fmt.Fprintf(w, "%s: %s for %s (%s)\n", r.Output, cli.Bytes(int64(r.Bytes)), r.Target, r.targetDescr)
+	fmt.Fprintf(w, "%s: %s for %s (%s)\n", cli.Name(r.Output), cli.Bytes(int64(r.Bytes)), r.Target, r.targetDescr)
 	fmt.Fprintf(w, "  local region    %d positions to the left, %d to the right\n", r.Region.Left, r.Region.Right)
 	for _, in := range r.Inputs {
 		fmt.Fprintf(w, "  input           %s: %s\n", in.Name, in.Means)

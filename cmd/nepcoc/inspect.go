@@ -115,7 +115,7 @@ func (r *inspection) print(w io.Writer) {
 	rows := [][]string{
 		{"bundle", r.Name},
 		{"digest", r.Digest},
-		{"model", fmt.Sprintf("%s%s (sha256 %.12s, %s, opset %d)", m.Model.File, versionText(m.Model.Version), m.Model.SHA256, m.Model.Producer, m.Model.Opset)},
+		{"model", fmt.Sprintf("%s%s (sha256 %.12s, %s, opset %d)", cli.Name(m.Model.File), cli.Name(versionText(m.Model.Version)), m.Model.SHA256, cli.Name(m.Model.Producer), m.Model.Opset)},
 		{"compiled by", fmt.Sprintf("%s, format %d, for %s", m.Tool, m.Format, m.Target.Name)},
 		{"contract", fmt.Sprintf("%s, %d tokens of %d ids", contractText(m.Contract.Hash), r.Length, r.Vocab)},
 		{"local region", fmt.Sprintf("%d positions to the left, %d to the right", r.Left, r.Right)},

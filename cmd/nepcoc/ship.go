@@ -298,7 +298,7 @@ func (r result) why() error {
 }
 
 func (r *shipReport) print(w io.Writer) {
-	fmt.Fprintf(w, "%s (%.12s, %s) is on %s as %s\n", r.Bundle, r.Digest, cli.Bytes(r.Bytes), r.Host, r.Path)
+	fmt.Fprintf(w, "%s (%.12s, %s) is on %s as %s\n", cli.Name(r.Bundle), r.Digest, cli.Bytes(r.Bytes), r.Host, r.Path)
 	for _, e := range r.SelfTest.Executors {
 		fmt.Fprintf(w, "  %-10s %d of %d golden vectors equal there, median %.1f us\n", e.Name, e.Equal, r.SelfTest.Vectors, e.P50US)
 	}

@@ -108,7 +108,7 @@ Fewer than half of the flows labelled is a failure unless --partial-labels is gi
 }
 
 func printVerify(w io.Writer, r *verify.Report) {
-	fmt.Fprintf(w, "%s (%.12s), kernels %s\n", r.Bundle, r.Digest, r.Kernel)
+	fmt.Fprintf(w, "%s (%.12s), kernels %s\n", cli.Name(r.Bundle), r.Digest, r.Kernel)
 	of := func(o *verify.OutputStats) string { // which output, where there are several
 		if len(r.Output) == 1 {
 			return ""

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nepcoc/internal/cli"
 	"nepcoc/runtime/agent"
 )
 
@@ -36,7 +37,7 @@ func newCheckConfig() *cobra.Command {
 				fmt.Fprintf(cmd.ErrOrStderr(), "nepcod: note: %s: %s\n", args[0], s)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: good; bundle %s, %s, %d golden vectors equal\n",
-				args[0], c.Bundle, m.Digest(), len(m.Bundle.Golden))
+				cli.Name(args[0]), cli.Name(c.Bundle), m.Digest(), len(m.Bundle.Golden))
 			return err
 		},
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"runtime/debug"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nepcoc/internal/cli"
 	"nepcoc/internal/files"
 	"nepcoc/runtime/agent"
 	"nepcoc/runtime/bundle"
@@ -45,7 +45,7 @@ func newSelftest() *cobra.Command {
 			}
 			r.Config = config
 			if asJSON {
-				err = json.NewEncoder(cmd.OutOrStdout()).Encode(r)
+				err = cli.JSON(cmd.OutOrStdout(), r)
 			} else {
 				err = r.print(cmd.OutOrStdout())
 			}
@@ -179,7 +179,7 @@ func (r *selftestReport) print(w io.Writer) error {
 		signed = "signed by " + r.SignedBy
 	}
 	if _, err := fmt.Fprintf(w, "bundle     %s\ndigest     %s, %s\nmodel      %s for %s\ncpu        %v, kernels %s\nloaded in  %.1f ms\n",
-		r.Bundle, r.Digest, signed, r.Model, r.Target, r.Features, r.Kernels, float64(r.LoadUS)/1000); err != nil {
+		cli.Name(r.Bundle), r.Digest, signed, cli.Name(r.Model), r.Target, r.Features, r.Kernels, float64(r.LoadUS)/1000); err != nil {
 		return err
 	}
 	for _, e := range r.Executors {

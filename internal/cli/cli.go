@@ -51,6 +51,7 @@ func Run(root *cobra.Command, args []string, stdout, stderr io.Writer) int {
 	began := false
 	onBegin(root, func() { began = true })
 	out := &output{w: stdout}
+	stderr = newMessages(stderr, args)
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(stderr)
@@ -195,9 +196,20 @@ func Table(w io.Writer, rows [][]string) {
 	tw.Flush()
 }
 
+// unwrap is what a writer of this package writes to.
+func unwrap(w io.Writer) io.Writer {
+	for {
+		u, ok := w.(interface{ Unwrap() io.Writer })
+		if !ok {
+			return w
+		}
+		w = u.Unwrap()
+	}
+}
+
 // IsTerminal says whether w is a terminal.
 func IsTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := unwrap(w).(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
@@ -215,7 +227,7 @@ func NewProgress(w io.Writer) *Progress {
 	if !IsTerminal(w) {
 		return nil
 	}
-	return &Progress{w: w, start: time.Now()}
+	return &Progress{w: unwrap(w), start: time.Now()}
 }
 
 // Update tells what is going on; total 0 means that the end is not known.

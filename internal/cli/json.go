@@ -22,7 +22,7 @@ func JSON(w io.Writer, v any) error {
 		return err
 	}
 	out.WriteByte('\n')
-	_, err = w.Write(out.Bytes())
+	_, err = io.WriteString(w, escapeJSON(out.String()))
 	return err
 }
 

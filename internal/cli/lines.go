@@ -36,11 +36,7 @@ func (l *Lines) Flush() error {
 	}
 	n, err := l.w.Write(l.buf)
 	if half := n - bytes.LastIndexByte(l.buf[:n], '\n') - 1; err != nil && half > 0 {
-		w := l.w
-		if u, ok := w.(interface{ Unwrap() io.Writer }); ok {
-			w = u.Unwrap()
-		}
-		f, _ := w.(*os.File)
+		f, _ := unwrap(l.w).(*os.File)
 		files.TakeBack(f, half)
 	}
 	l.buf, l.err = l.buf[:0], err

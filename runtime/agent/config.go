@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 
@@ -193,6 +194,13 @@ func (c *Config) Validate() error {
 	}
 	if t := c.UnknownThreshold; t != nil && !(*t >= 0 && *t <= 1) {
 		bad("unknown_threshold", "%g is not within 0..1", *t)
+	}
+	for _, f := range []struct{ field, v string }{
+		{"bundle", c.Bundle}, {"interface", c.Interface}, {"output.to", c.Output.To}, {"metrics.listen", c.Metrics.Listen}, {"trusted_keys", strings.Join(c.TrustedKeys, "")},
+	} {
+		if strings.ContainsFunc(f.v, unicode.IsControl) {
+			bad(f.field, "%q holds a control character", f.v)
+		}
 	}
 	if d := c.Health.Drops; !(d >= 0 && d <= 1) {
 		bad("health.drops", "%g is not within 0..1", d)
