@@ -26,7 +26,7 @@ func newRoot() *cobra.Command {
 		Use:   "nepcod",
 		Short: "Classify network flows with a compiled bundle",
 		Long: "Nepcod runs on the card: it turns packets into verdicts with nothing but a bundle.\n\n" +
-			cli.ExitCodes("all is well", "an input is bad or a check failed"),
+			cli.ExitCodes("all is well", "an input is bad, a check failed, or\nverdicts were lost"),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return cli.UsageError("unknown command %q", args[0])
