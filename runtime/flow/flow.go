@@ -41,7 +41,7 @@ type Flow struct {
 	Level uint8
 	// Seq numbers the table's flows in the order of their first packets.
 	Seq uint64
-	// Tag is what Options.Begun gave the flow. Ready may leave another one, which Closed sees.
+	// Tag is what Options.Begun gave the flow. Ready may leave another one, which Closed sees; of a flow without a verdict that sees 0.
 	Tag uint32
 	// First and Last are the times of the first and of the latest packet, in
 	// nanoseconds since 1970. Last may be before First where time went back.

@@ -372,6 +372,9 @@ func (t *Table) remove(i int32, why Reason) {
 		t.fill(e)
 		t.out.Tokens, t.out.Valid, t.out.Built = nil, 0, 0
 		t.out.Ended, t.out.Finished = why, e.finished || e.conn.closed()
+		if e.list != listDecided {
+			t.out.Tag = 0 // no verdict: Ready has left none
+		}
 		t.opt.Closed(&t.out)
 	}
 	t.unlink(i)
