@@ -209,7 +209,38 @@ var modelCases = []modelCase{
 		x := g.Input("x", m.F32, -1, 1, 4, 32)
 		x = g.Op("Conv", attrs{"pads": []int{1, 1, 1, 1}}, x, g.Random(8, 1, 3, 3))
 		verdict(g, g.Op("Flatten", nil, g.Op("GlobalMaxPool", nil, x)), 8)
-	}, refused: []string{"a window over two axes", "one sequence", "nn.Conv1d"}},
+	}, inputs: drawn("x", []int{1, 4, 32}, func(r *rand.Rand) float32 { return float32(r.IntN(256)) / 255 })},
+	{name: "an image of three axes", build: func(g *m.Model) {
+		x := g.Op("Conv", nil, g.Input("x", m.F32, -1, 3, 4, 32), g.Random(8, 3, 3, 3))
+		verdict(g, g.Op("Flatten", nil, g.Op("GlobalMaxPool", nil, x)), 8)
+	}, refused: []string{"one sequence or one image"}},
+	{name: "tokens of packets, in two dimensions", inputs: drawn("x", []int{4, 6}, func(r *rand.Rand) int64 { return int64(r.IntN(opVocab)) }), build: func(g *m.Model) {
+		x := g.Op("Gather", nil, g.RandomScaled(1, 0, opVocab, opChannels), g.Input("x", m.I64, -1, 4, 6))
+		x = g.Op("Transpose", attrs{"perm": []int{0, 3, 1, 2}}, x)
+		x = g.Op("Relu", nil, conv2(8, 8, 3, 3, attrs{"pads": []int{1, 1, 1, 1}})(g, x))
+		x = g.Op("MaxPool", attrs{"kernel_shape": []int{2, 2}, "strides": []int{2, 2}}, x)
+		verdict(g, g.Op("Flatten", nil, x), 8*2*3)
+	}},
+	{name: "packets of bytes: a matrix for each, then a convolution over packets", inputs: drawn("x", []int{10, 20}, func(r *rand.Rand) float32 { return float32(r.IntN(256)) / 255 }), build: func(g *m.Model) {
+		x := g.Op("Relu", nil, g.Op("Add", nil, g.Op("MatMul", nil, g.Input("x", m.F32, -1, 10, 20), g.Random(20, 8)), g.Random(8)))
+		x = g.Op("Add", nil, x, g.RandomScaled(0.3, 0, 1, 10, 8)) // where each packet stands
+		x = g.Op("Relu", nil, same3(g, g.Op("Transpose", attrs{"perm": []int{0, 2, 1}}, x)))
+		verdict(g, g.Reduce("ReduceMax", x, 0, 2), 8)
+	}},
+	{name: "a mask, and the whole sequence before it", inputs: padded(float32(0)), build: func(g *m.Model) {
+		x := g.Op("Relu", nil, g.Op("InstanceNormalization", nil, same3(g, embedded(g, tokens(g))), g.Uniform(0.5, 1.5, 8), g.Random(8)))
+		mask := g.Unsqueeze(g.Input("mask", m.F32, -1, opLength), 1)
+		x = g.Op("Add", nil, g.Op("Mul", nil, x, mask), g.Op("Mul", nil, g.Op("Sub", nil, mask, g.Scalar(1)), g.Scalar(1e6)))
+		verdict(g, g.Reduce("ReduceMax", x, 0, 2), 8)
+	}},
+	{name: "a gate from the masked mean", inputs: padded(float32(0)), build: func(g *m.Model) {
+		x := same3(g, embedded(g, tokens(g)))
+		mask := g.Unsqueeze(g.Input("mask", m.F32, -1, opLength), 1)
+		mean := g.Op("Div", nil, g.Reduce("ReduceSum", g.Op("Mul", nil, x, mask), 1, 2), g.Reduce("ReduceSum", mask, 1, 2))
+		x = g.Op("Mul", nil, x, g.Op("Sigmoid", nil, conv(8, 8, 1, nil)(g, mean)))
+		x = g.Op("Add", nil, g.Op("Mul", nil, x, mask), g.Op("Mul", nil, g.Op("Sub", nil, mask, g.Scalar(1)), g.Scalar(1e6)))
+		verdict(g, g.Reduce("ReduceMax", x, 0, 2), 8)
+	}},
 	{name: "two sequences", inputs: tokenArrays(opLength, opVocab), build: func(g *m.Model) {
 		x := g.Op("Add", nil, embedded(g, tokens(g)), embedded(g, g.Input("more", m.I64, -1, opLength)))
 		verdict(g, g.Reduce("ReduceMax", same3(g, x), 0, 2), 8)

@@ -85,6 +85,25 @@ func linear(out, in int) func(*m.Model, string) string {
 	}
 }
 
+// conv2 is a convolution over height and width.
+func conv2(out, in, h, w int, a attrs) func(*m.Model, string) string {
+	return func(g *m.Model, x string) string {
+		groups := 1
+		if n, ok := a["group"].(int); ok {
+			groups = n
+		}
+		return g.Op("Conv", a, x, g.Random(out, in/groups, h, w), g.RandomScaled(0.1, 0, out))
+	}
+}
+
+// asImage does something with x [1,8,24] as an image [1,8,4,6], and makes a sequence of the result.
+func asImage(f func(*m.Model, string) string) func(*m.Model, string) string {
+	return func(g *m.Model, x string) string {
+		y := f(g, g.Op("Reshape", nil, x, g.Ints(1, 8, 4, 6)))
+		return g.Op("Reshape", nil, y, g.Ints(0, 0, -1))
+	}
+}
+
 // normByHand is LayerNorm over an axis of x [1,8,length], without scale and shift.
 func normByHand(axis int) func(*m.Model, string) string {
 	return func(g *m.Model, x string) string {
@@ -147,6 +166,79 @@ var opCases = []opCase{
 		x = g.Unsqueeze(g.Op("Transpose", attrs{"perm": []int{0, 2, 1}}, x), 1)
 		x = g.Op("Conv", nil, x, g.Random(6, 1, 3, 8), g.Random(6))
 		return g.Squeeze(x, 3)
+	}},
+
+	// Images: positions on two axes.
+	{name: "Conv 3x3", build: asImage(conv2(8, 8, 3, 3, attrs{"pads": []int{1, 1, 1, 1}}))},
+	{name: "Conv 2x3 strided, dilated, padded on one side", channels: 6, build: asImage(conv2(6, 8, 2, 3, attrs{"pads": []int{1, 0, 0, 2}, "strides": []int{1, 2}, "dilations": []int{2, 1}}))},
+	{name: "Conv two-dimensional, depthwise", build: asImage(conv2(8, 8, 3, 3, attrs{"pads": []int{1, 1, 1, 1}, "group": 8}))},
+	{name: "Conv two-dimensional to one column", build: asImage(conv2(8, 8, 2, 6, nil))},
+	{name: "Conv over the embedding", channels: 6, build: func(g *m.Model, x string) string { // the plane of positions and channels
+		x = g.Op("Conv", attrs{"pads": []int{1, 1, 1, 1}}, g.Unsqueeze(x, 1), g.Random(6, 1, 3, 3), g.Random(6))
+		return g.Op("Reshape", nil, x, g.Ints(1, 6, -1))
+	}},
+	{name: "image blocks", build: asImage(then(conv2(8, 8, 3, 3, attrs{"pads": []int{1, 1, 1, 1}}), batchNorm(8), apply("Relu", nil), apply("MaxPool", attrs{"kernel_shape": []int{2, 2}, "strides": []int{2, 2}}),
+		conv2(8, 8, 1, 3, nil), apply("Sigmoid", nil)))},
+	{name: "image with residual and squeeze", build: asImage(func(g *m.Model, x string) string {
+		y := conv2(8, 8, 3, 3, attrs{"pads": []int{1, 1, 1, 1}})(g, x)
+		s := g.Op("Sigmoid", nil, conv2(8, 8, 1, 1, nil)(g, g.Op("GlobalAveragePool", nil, y)))
+		return g.Op("Add", nil, x, g.Op("Mul", nil, y, s))
+	})},
+	{name: "AveragePool 2x2 padded", build: asImage(apply("AveragePool", attrs{"kernel_shape": []int{2, 3}, "pads": []int{1, 1, 0, 1}}))},
+	{name: "AveragePool 2x2, padding counts", build: asImage(apply("AveragePool", attrs{"kernel_shape": []int{2, 2}, "pads": []int{1, 1, 1, 1}, "strides": []int{2, 2}, "count_include_pad": 1}))},
+	{name: "MaxPool 3x3 ceil", build: asImage(apply("MaxPool", attrs{"kernel_shape": []int{3, 3}, "strides": []int{2, 2}, "pads": []int{0, 1, 0, 1}, "ceil_mode": 1}))},
+	{name: "maxima of each row, then over rows", build: func(g *m.Model, x string) string {
+		x = g.Op("Reshape", nil, x, g.Ints(1, 8, 4, 6))
+		return same3(g, g.Reduce("ReduceMax", x, 0, 3))
+	}},
+	{name: "sums of each column, taken off", build: asImage(func(g *m.Model, x string) string {
+		return g.Op("Sub", nil, x, g.Op("Mul", nil, g.Reduce("ReduceSum", x, 1, 2), g.Scalar(0.25)))
+	})},
+	{name: "mean over the channels of an image", build: asImage(func(g *m.Model, x string) string {
+		return g.Op("Sub", nil, x, g.Reduce("ReduceMean", x, 1, 1))
+	})},
+	{name: "tables per row and per column", build: asImage(func(g *m.Model, x string) string {
+		x = g.Op("Add", nil, x, g.RandomScaled(0.4, 0, 1, 8, 4, 1))
+		return g.Op("Add", nil, g.Op("Mul", nil, x, g.Uniform(0.3, 1, 1, 1, 6)), g.RandomScaled(0.3, 0, 8, 4, 6))
+	})},
+	{name: "InstanceNormalization of an image", build: asImage(func(g *m.Model, x string) string {
+		return g.Op("InstanceNormalization", nil, x, g.Uniform(0.5, 1.5, 8), g.Random(8))
+	})},
+	{name: "LayerNormalization over width", from: 17, build: asImage(func(g *m.Model, x string) string {
+		return g.Op("LayerNormalization", attrs{"axis": -1}, x, g.Uniform(0.5, 1.5, 6), g.Random(6))
+	})},
+	{name: "LayerNormalization over height and width", from: 17, build: asImage(func(g *m.Model, x string) string {
+		return g.Op("LayerNormalization", attrs{"axis": -2}, x, g.Uniform(0.5, 1.5, 4, 6), g.RandomScaled(0.3, 0, 4, 6))
+	})},
+	{name: "MatMul over width", build: asImage(func(g *m.Model, x string) string {
+		return g.Op("Relu", nil, g.Op("MatMul", nil, x, g.Random(6, 5)))
+	})},
+	{name: "Slice and Pad of an image", build: asImage(func(g *m.Model, x string) string {
+		x = g.Op("Slice", nil, x, g.Ints(1, 0), g.Ints(4, 5), g.Ints(2, 3))
+		x = g.Op("Pad", attrs{"mode": "edge"}, x, g.Ints(0, 0, 1, 0, 0, 0, 0, 2))
+		return conv2(8, 8, 2, 2, nil)(g, g.Op("Pad", nil, x, g.Ints(0, 0, 0, 1, 0, 0, 0, 1)))
+	})},
+	{name: "Gather row of an image", build: func(g *m.Model, x string) string {
+		return same3(g, g.Op("Gather", attrs{"axis": 2}, g.Op("Reshape", nil, x, g.Ints(1, 8, 4, 6)), g.Int(2)))
+	}},
+	{name: "Concat of images", channels: 16, build: asImage(func(g *m.Model, x string) string {
+		y := conv2(8, 8, 3, 3, attrs{"pads": []int{1, 1, 1, 1}})(g, x)
+		rows := g.Op("Concat", attrs{"axis": 2}, x, y)
+		cols := g.Op("Concat", attrs{"axis": 3}, rows, g.Op("Relu", nil, rows))
+		return g.Op("Concat", attrs{"axis": 1}, cols, g.Op("Neg", nil, cols))
+	})},
+	{name: "Transpose of an image", build: asImage(func(g *m.Model, x string) string {
+		x = g.Op("Transpose", attrs{"perm": []int{0, 1, 3, 2}}, x)
+		return conv2(8, 8, 3, 2, nil)(g, x)
+	})},
+	{name: "Flatten of an image", channels: 8 * opLength, build: func(g *m.Model, x string) string {
+		x = conv2(8, 8, 3, 3, attrs{"pads": []int{1, 1, 1, 1}})(g, g.Op("Reshape", nil, x, g.Ints(1, 8, 4, 6)))
+		return g.Unsqueeze(g.Op("Flatten", nil, x), 2)
+	}},
+	{name: "groups of channels normalised by hand", build: func(g *m.Model, x string) string { // [batch, length, groups, channels of a group]
+		y := g.Op("Reshape", nil, g.Op("Transpose", attrs{"perm": []int{0, 2, 1}}, x), g.Ints(1, opLength, 2, 4))
+		y = normByHand(3)(g, y)
+		return g.Op("Transpose", attrs{"perm": []int{0, 2, 1}}, g.Op("Reshape", nil, y, g.Ints(1, opLength, 8)))
 	}},
 
 	// Matrices.
@@ -461,7 +553,12 @@ var opCases = []opCase{
 		x = g.Op("Reshape", nil, x, g.Ints(0, 2, 4, opLength))
 		x = g.Op("Transpose", attrs{"perm": []int{0, 2, 1, 3}}, x)
 		return g.Op("Reshape", nil, x, g.Ints(0, 8, opLength))
-	}, refused: []string{"splits or merges"}},
+	}},
+	{name: "Reshape splits in four", build: func(g *m.Model, x string) string {
+		x = g.Op("Reshape", nil, x, g.Ints(2, 4, 4, 6))
+		x = g.Op("Transpose", attrs{"perm": []int{1, 0, 2, 3}}, x)
+		return g.Op("Reshape", nil, x, g.Ints(1, 8, opLength))
+	}, refused: []string{"more than three axes"}},
 	{name: "Flatten", channels: 8 * opLength, build: func(g *m.Model, x string) string {
 		return g.Unsqueeze(g.Op("Flatten", nil, x), 2)
 	}},

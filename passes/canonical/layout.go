@@ -20,7 +20,9 @@ type axis byte
 const (
 	unit     axis = iota // size 1: batch, or a position or channel that is the only one
 	position             // axis 0 of a sequence
-	channel              // the last axis
+	height               // of an image: axis 0 is height times width
+	width
+	channel // the last axis
 )
 
 // form is the shape of a canonical value.
@@ -42,6 +44,7 @@ type view struct {
 	// (time-major) index of each ONNX index; nil is the identity. The
 	// consumer's weights absorb it.
 	perm []int
+	high int // height of an image
 	// seq is the [T,1] form of ids, once somebody needed it.
 	seq *ir.Value
 }
@@ -131,13 +134,7 @@ func (l *lowering) lower(n *ir.Node) {
 		}
 	}
 	l.node = n
-	var views []*view
-	err := noRule(n.Op)
-	if r := rules[n.Op]; r != nil {
-		if err = hasElements(n); err == nil {
-			views, err = r(l, n)
-		}
-	}
+	views, err := l.apply(n)
 	if err != nil {
 		p := ir.ProblemOf(n, err.Error(), "")
 		if r, ok := err.(*refusal); ok {
@@ -157,6 +154,32 @@ func (l *lowering) lower(n *ir.Node) {
 	}
 }
 
+// apply lowers n by its rule. A rule that knows no images gets their matrices.
+func (l *lowering) apply(n *ir.Node) ([]*view, error) {
+	r := rules[n.Op]
+	if r == nil {
+		return nil, noRule(n.Op)
+	}
+	if err := hasElements(n); err != nil {
+		return nil, err
+	}
+	if !imageOps[n.Op] {
+		for _, v := range n.Inputs {
+			x := l.views[v]
+			if v == nil || x == nil || !x.image() {
+				continue
+			}
+			m, err := l.matrix(x)
+			if err != nil {
+				return nil, err
+			}
+			l.views[v] = m
+			defer func() { l.views[v] = x }()
+		}
+	}
+	return r(l, n)
+}
+
 // hasElements refuses results without elements: there is no such sequence.
 func hasElements(n *ir.Node) error {
 	for _, o := range n.Outputs {
@@ -167,8 +190,8 @@ func hasElements(n *ir.Node) error {
 	return nil
 }
 
-// input decides what a model input is: integers [T], or numbers [T,C] with the
-// positions along the last axis that is no unit.
+// input decides what a model input is: integers [T], or numbers [T,1]. Two axes that are no units are
+// the height and width of an image.
 func (l *lowering) input(v *ir.Value) {
 	big := 0
 	for _, d := range v.Type.Shape {
@@ -177,27 +200,20 @@ func (l *lowering) input(v *ir.Value) {
 		}
 	}
 	integer := v.Type.DType != ir.F32
-	if big > 2 || integer && big > 1 {
+	if big > 2 {
 		l.problems = append(l.problems, ir.Problem{Node: v.Name, Op: "input", Types: []ir.Type{v.Type},
-			Reason: "an input is one sequence: at most one axis besides batch may be longer than 1 (two for float features)",
+			Reason: "an input is one sequence or one image: at most two axes besides batch may be longer than 1",
 			Way:    "export the model for one flow as [batch, length]"})
 		l.failed[v] = true
 		return
 	}
-	w := &view{axes: make([]axis, len(v.Type.Shape))}
-	t, c := 1, 1
-	for i := len(v.Type.Shape) - 1; i >= 0; i-- {
-		switch d := v.Type.Shape[i]; {
-		case d == 1:
-		case t == 1:
-			t, w.axes[i] = d, position
-		default:
-			c, w.axes[i] = d, channel
-		}
+	w := &view{axes: label(v.Type.Shape, []axis{position})}
+	if big == 2 {
+		w.axes, w.high = label(v.Type.Shape, []axis{height, width}), longDims(v.Type.Shape)[0]
 	}
-	shape := []int{t, c}
+	shape := []int{v.Type.Len(), 1}
 	if integer {
-		w.form, shape = ids, []int{t}
+		w.form, shape = ids, shape[:1]
 	}
 	w.val = &ir.Value{Name: l.names.Fresh(v.Name), Type: ir.Type{DType: v.Type.DType, Shape: shape}}
 	l.out.Inputs = append(l.out.Inputs, w.val)
@@ -256,7 +272,7 @@ func (l *lowering) numbers(x *view) (*view, error) {
 		}
 		x.seq = seq
 	}
-	return &view{val: x.seq, form: sequence, axes: x.axes}, nil
+	return &view{val: x.seq, form: sequence, axes: x.axes, high: x.high}, nil
 }
 
 // vector returns x as a vector, flattening a sequence that has one position or
@@ -269,7 +285,7 @@ func (l *lowering) vector(x *view) (*view, error) {
 	if x.form == scalar {
 		return nil, refuse("", "a single number is used as a vector")
 	}
-	if slices.Contains(x.axes, position) && slices.Contains(x.axes, channel) {
+	if x.both() || x.image() {
 		return nil, refuse("", "a sequence is used as a vector")
 	}
 	flat, err := l.emit("flatten", nil, x.val)

@@ -37,7 +37,7 @@ func init() {
 	}
 	for _, f := range acts.Funcs() {
 		if f.ONNX != "" && rules[f.ONNX] == nil {
-			rules[f.ONNX] = activation(f)
+			rules[f.ONNX], imageOps[f.ONNX] = activation(f), true
 		}
 	}
 }

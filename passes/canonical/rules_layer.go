@@ -93,6 +93,9 @@ func (l *lowering) linear(x *view, ax int, w *ir.Value, o, i int, at func(out, i
 	if err != nil {
 		return nil, err
 	}
+	if x, err = l.asChannel(x, x.axes[ax]); err != nil {
+		return nil, err
+	}
 	switch {
 	case x.axes[ax] == position && x.both(): // a matrix over positions
 		if x, err = l.swap(x); err != nil {
@@ -124,7 +127,7 @@ func (l *lowering) linear(x *view, ax int, w *ir.Value, o, i int, at func(out, i
 	if o != 1 {
 		axes[ax] = channel
 	}
-	return &view{val: val, form: x.form, axes: axes}, nil
+	return &view{val: val, form: x.form, axes: axes, high: x.high}, nil
 }
 
 func (l *lowering) bias(b []float32) *ir.Value {
@@ -156,10 +159,6 @@ func spatial(x *view, w *ir.Window) (pos int, err error) {
 	}
 	pos = -1
 	for i, a := range x.axes[2:] {
-		if a == channel && len(x.axes) == 4 {
-			return 0, refuse("lay the bytes out as one sequence, a flow's packets one after another, and use nn.Conv1d",
-				"a window over two axes, height and width: a flow is one sequence")
-		}
 		if a == channel {
 			return 0, refuse("transpose to [batch, channels, length]", "channels stand on an axis of positions")
 		}
@@ -203,6 +202,9 @@ func conv(l *lowering, n *ir.Node, x *view) (*view, error) {
 		c.bias = bias
 		val, err := l.convolve(x, n.Inputs[1].Name, c)
 		return &view{val: val, form: sequence, axes: axes}, err
+	}
+	if x.image() || len(x.axes) == 4 && slices.Contains(x.axes[2:], channel) && x.both() {
+		return l.convImage(n, x, weight, bias, w)
 	}
 	if x, err = l.upright(x); err != nil {
 		return nil, err
@@ -261,6 +263,9 @@ func windowPool(kind string) rule {
 		}
 		if x, err = l.numbers(x); err != nil {
 			return nil, err
+		}
+		if x.image() || len(x.axes) == 4 && slices.Contains(x.axes[2:], channel) && x.both() {
+			return l.poolImage(n, x, kind, w)
 		}
 		if x, err = l.upright(x); err != nil {
 			return nil, err
@@ -337,6 +342,9 @@ func (l *lowering) reduce(x *view, kind string, reduced []int, keep bool) (*view
 	x, err := l.numbers(x)
 	if err != nil {
 		return nil, err
+	}
+	if x.image() {
+		return l.reduceImage(x, kind, reduced, keep)
 	}
 	if over := slices.Index(x.axes, channel); over >= 0 && slices.Contains(reduced, over) && x.form == sequence && x.val.Type.DType == ir.F32 {
 		// Positions that became channels are reduced as positions, and so is what only positions can: a maximum.
@@ -465,6 +473,21 @@ func (l *lowering) statistics(n *ir.Node, x *view, groups int) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
+	if x.image() { // its positions are one axis here
+		if x, err = l.asChannel(x, x.axes[1]); err != nil {
+			return nil, err
+		}
+		y, err := l.statistics(n, &view{val: x.val, form: x.form, axes: renamed(x.axes, map[axis]axis{height: position, width: position})}, groups)
+		if err == nil && y.axes[1] == position {
+			y, err = l.swap(y)
+		}
+		if err != nil {
+			return nil, err
+		}
+		z := *x
+		z.val = y.val
+		return &z, nil
+	}
 	total := n.Inputs[0].Type.Shape[1]
 	gamma, beta := edit.Floats(n.Inputs[1]), edit.Floats(n.Inputs[2])
 	if gamma == nil || beta == nil {
@@ -552,6 +575,22 @@ func layerNormRule(l *lowering, n *ir.Node, x *view) (*view, error) {
 		return nil, err
 	}
 	over := longAxes(x.axes[ax:])
+	if x.image() && !slices.Equal(over, []axis{channel}) && len(over) > 0 {
+		// What is kept becomes the rows.
+		long := longAxes(x.axes)
+		if x, err = l.inOrder(x, long); err != nil {
+			return nil, err
+		}
+		y, total := *x, x.val.Type.Shape[0]
+		if y.val, err = l.emit("regroup", ir.Attrs{"rows": ir.NumElements(n.Inputs[0].Type.Shape[:ax])}, x.val); err != nil {
+			return nil, err
+		}
+		if y.val, err = l.normalised(n, y.val, ax); err != nil {
+			return nil, err
+		}
+		y.val, err = l.emit("regroup", ir.Attrs{"rows": total}, y.val)
+		return &y, err
+	}
 	rows, y := 0, *x
 	switch {
 	case x.perm != nil:
@@ -574,21 +613,25 @@ func layerNormRule(l *lowering, n *ir.Node, x *view) (*view, error) {
 	case len(over) == 0 && x.channels() != 1:
 		return nil, refuse("normalise over channels or positions", "an axis of size 1 is normalised")
 	}
-	c := y.val.Type.Shape[len(y.val.Type.Shape)-1]
-	gamma, beta := alongLast(n.Inputs[1], n.Inputs[0].Type.Shape[ax:]), make([]float32, c)
-	if b := n.Input(2); b != nil {
-		beta = alongLast(b, n.Inputs[0].Type.Shape[ax:])
-	}
-	if gamma == nil || beta == nil {
-		return nil, refuse("use constant float32 scale and bias", "scale or bias is computed")
-	}
-	y.val, err = l.emit("layer_norm", ir.Attrs{"epsilon": n.Float("epsilon", 1e-5)}, y.val,
-		l.names.Vec(n.Inputs[1].Name, gamma), l.names.Vec(n.Out().Name+".beta", beta))
-	if err != nil || rows == 0 {
+	if y.val, err = l.normalised(n, y.val, ax); err != nil || rows == 0 {
 		return &y, err
 	}
 	y.val, err = l.emit("regroup", ir.Attrs{"rows": rows}, y.val)
 	return &y, err
+}
+
+// normalised normalises the rows of x, which are the axes of n's input from ax on.
+func (l *lowering) normalised(n *ir.Node, x *ir.Value, ax int) (*ir.Value, error) {
+	shape := n.Inputs[0].Type.Shape[ax:]
+	gamma, beta := alongLast(n.Inputs[1], shape), make([]float32, ir.NumElements(shape))
+	if b := n.Input(2); b != nil {
+		beta = alongLast(b, shape)
+	}
+	if gamma == nil || beta == nil {
+		return nil, refuse("use constant float32 scale and bias", "scale or bias is computed")
+	}
+	return l.emit("layer_norm", ir.Attrs{"epsilon": n.Float("epsilon", 1e-5)}, x,
+		l.names.Vec(n.Inputs[1].Name, gamma), l.names.Vec(n.Out().Name+".beta", beta))
 }
 
 // alongLast is a constant operand as numpy broadcasts it to shape, row-major; nil where it is none.
@@ -633,6 +676,11 @@ func batchNorm(l *lowering, n *ir.Node, x *view) (*view, error) {
 	}
 	if len(x.axes) >= 2 && x.axes[1] == position {
 		if x, err = l.swap(x); err != nil {
+			return nil, err
+		}
+	}
+	if len(x.axes) >= 2 {
+		if x, err = l.asChannel(x, x.axes[1]); err != nil {
 			return nil, err
 		}
 	}

@@ -81,7 +81,7 @@ func prelu(l *lowering, n *ir.Node, x *view) (*view, error) {
 		return nil, refuse("use a constant slope", "the slope is computed")
 	}
 	axes := aligned(x.axes, len(x.axes))
-	slope, err := l.constant(n.Inputs[1], axes, x.val.Type.Shape, x.perm)
+	slope, err := l.constant(n.Inputs[1], axes, x.val.Type.Shape, x.high, x.perm)
 	if err != nil {
 		return nil, err
 	}
@@ -175,10 +175,13 @@ func (l *lowering) broadcast(op string, in ...operand) (*view, error) {
 	if !slices.ContainsFunc(in, func(o operand) bool { return o.view != nil }) {
 		return nil, refuse("let the exporter fold constants", "all operands are constants, too large to fold")
 	}
-	if err := l.align(in, rank); err != nil {
+	out := &view{form: vector, axes: make([]axis, rank)}
+	if out.high, err = l.alignImages(in, rank); err == nil {
+		err = l.align(in, rank)
+	}
+	if err != nil {
 		return nil, err
 	}
-	out := &view{form: vector, axes: make([]axis, rank)}
 	shape := []int{1, 1} // T, C
 	for _, o := range in {
 		x := o.view
@@ -242,12 +245,69 @@ func (l *lowering) broadcast(op string, in ...operand) (*view, error) {
 			vals[i] = o.view.val
 			continue
 		}
-		if vals[i], err = l.constant(o.v, out.axes, shape, out.perm); err != nil {
+		if vals[i], err = l.constant(o.v, out.axes, shape, out.high, out.perm); err != nil {
 			return nil, err
 		}
 	}
 	out.val, err = l.emit(op, nil, vals...)
 	return out, err
+}
+
+// alignImages brings operands to the axes of the first image among them, and gives its height.
+func (l *lowering) alignImages(in []operand, rank int) (int, error) {
+	at := slices.IndexFunc(in, func(o operand) bool { return o.view != nil && o.view.image() })
+	if at < 0 {
+		return 0, nil
+	}
+	first := in[at].view
+	kinds := aligned(first.axes, rank)
+	for i := range in {
+		x := in[i].view
+		if x == nil || x == first {
+			continue
+		}
+		var err error
+		own := aligned(x.axes, rank)
+		met := func(kind axis) axis { // what the axis of that kind is in the image
+			if k := slices.Index(own, kind); k >= 0 {
+				return kinds[k]
+			}
+			return unit
+		}
+		switch {
+		case x.image():
+			order := [3]axis{unit, unit, channel}
+			for k, kind := range kinds {
+				if kind != unit && own[k] != unit {
+					order[slices.Index([]axis{height, width, channel}, kind)] = own[k]
+				}
+			}
+			if order[0] == unit || order[1] == unit {
+				return 0, refuse("transpose one operand", "two images meet on other axes")
+			}
+			x, err = l.arrange(x, order)
+		case x.form == vector && (met(channel) == height || met(channel) == width), x.form == sequence && met(position) == channel:
+			if x, err = l.swap(x); err != nil {
+				return 0, err
+			}
+			own = aligned(x.axes, rank)
+			fallthrough
+		default:
+			switch p, c := met(position), met(channel); {
+			case p == height && c == width, p == width && c == height:
+				x, err = l.raster(x)
+			case p == height || p == width:
+				y := &view{form: sequence, high: first.high, axes: renamed(x.axes, map[axis]axis{position: p})}
+				y.val, err = l.asOuter(x, p, first.high, first.width())
+				x = y
+			}
+		}
+		if err != nil {
+			return 0, err
+		}
+		in[i].view = x
+	}
+	return first.high, nil
 }
 
 // align swaps operands so that positions meet positions: one for which that is free, else one that has
@@ -291,8 +351,8 @@ func count(axes []axis, kind axis) (n int) {
 }
 
 // constant turns an ONNX constant into the canonical shape for an operand with
-// the given axes: [1], [C], [T,1] or [T,C].
-func (l *lowering) constant(v *ir.Value, axes []axis, shape []int, perm []int) (*ir.Value, error) {
+// the given axes: [1], [C], [T,1] or [T,C]; high is the height of an image.
+func (l *lowering) constant(v *ir.Value, axes []axis, shape []int, high int, perm []int) (*ir.Value, error) {
 	t, c := 1, shape[len(shape)-1]
 	if len(shape) == 2 {
 		t = shape[0]
@@ -302,11 +362,16 @@ func (l *lowering) constant(v *ir.Value, axes []axis, shape []int, perm []int) (
 	if off < 0 {
 		return nil, refuse("", "the constant %s has more axes than its operand", v.Type)
 	}
-	strideT, strideC, stride := 0, 0, 1
+	w, strideH, strideT, strideC, stride := 1, 0, 0, 0, 1
+	if high > 0 {
+		w = t / high // else rows are their own height
+	}
 	for i := len(dims) - 1; i >= 0; i-- {
 		if dims[i] != 1 {
 			switch axes[off+i] {
-			case position:
+			case position, height:
+				strideH = stride
+			case width:
 				strideT = stride
 			case channel:
 				strideC = stride
@@ -316,11 +381,12 @@ func (l *lowering) constant(v *ir.Value, axes []axis, shape []int, perm []int) (
 		}
 		stride *= dims[i]
 	}
+	rowwise := strideT != 0 || strideH != 0
 	var to []int
 	switch {
-	case strideT == 0 && strideC == 0:
+	case !rowwise && strideC == 0:
 		to, t, c = []int{1}, 1, 1
-	case strideT == 0:
+	case !rowwise:
 		to, t = []int{c}, 1
 	case strideC == 0:
 		to, c = []int{t, 1}, 1
@@ -329,7 +395,7 @@ func (l *lowering) constant(v *ir.Value, axes []axis, shape []int, perm []int) (
 	}
 	index := make([]int, t*c)
 	for i := range index {
-		src := i/c*strideT + i%c*strideC
+		src := i/c/w*strideH + i/c%w*strideT + i%c*strideC
 		if perm != nil && strideC != 0 {
 			index[perm[i]] = src // perm: canonical place of each ONNX index
 			continue
@@ -340,7 +406,7 @@ func (l *lowering) constant(v *ir.Value, axes []axis, shape []int, perm []int) (
 		return nil, refuse("", "the constant %s is empty", v.Type)
 	}
 	c0 := pick(v.Const, index, to)
-	if d, ok := c0.Data.([]float32); ok && strideT != 0 && strideC != 0 && repeats(d, c) { // a weight that was expanded
+	if d, ok := c0.Data.([]float32); ok && rowwise && strideC != 0 && repeats(d, c) { // a weight that was expanded
 		c0 = edit.F32(d[:c:c], c)
 	}
 	return l.weight(v.Name, c0), nil

@@ -15,6 +15,9 @@ func reshape(l *lowering, n *ir.Node, x *view) (*view, error) {
 	if slices.Equal(longDims(from), longDims(to)) {
 		return x.withAxes(label(to, long)), nil
 	}
+	if y, ok, err := l.reshapeImage(x, from, to); ok || err != nil {
+		return y, err
+	}
 	if dims := longDims(to); len(long) == 2 && len(dims) == 2 && x.form == sequence {
 		var err error
 		if long[0] == channel {
@@ -93,13 +96,19 @@ func takeSpan(l *lowering, x *view, ax int, s ir.Span) (*view, error) {
 		return nil, err
 	}
 	size := x.val.Type.Shape[x.axisOf(kind)]
+	switch kind {
+	case height:
+		size = x.high
+	case width:
+		size = x.width()
+	}
 	if s.Start == 0 && s.Step == 1 && s.Count == size {
 		return x, nil
 	}
 	if s.Count < 1 {
 		return nil, refuse("check the bounds of the slice", "the slice takes nothing")
 	}
-	if s.Step < 1 {
+	if s.Step < 1 || kind == height || kind == width {
 		idx := make([]int, s.Count)
 		for i := range idx {
 			idx[i] = s.Start + i*s.Step
@@ -115,7 +124,7 @@ func takeSpan(l *lowering, x *view, ax int, s ir.Span) (*view, error) {
 		return &view{val: v, form: vector, axes: axes}, err
 	}
 	v, err := l.emit("slice", ir.Attrs{"axis": x.axisOf(kind), "start": s.Start, "step": s.Step, "count": s.Count}, x.val)
-	return &view{val: v, form: x.form, axes: axes}, err
+	return &view{val: v, form: x.form, axes: axes, high: x.high}, err
 }
 
 func slice(l *lowering, n *ir.Node, x *view) (*view, error) {
@@ -206,6 +215,8 @@ func gather(l *lowering, n *ir.Node) ([]*view, error) {
 // pickAny takes positions or channels in any order.
 func (l *lowering) pickAny(x *view, ax int, idx []int) (*view, error) {
 	switch kind := x.axes[ax]; {
+	case kind == height || kind == width:
+		return l.takeImage(x, ax, idx)
 	case x.val.Type.DType != ir.F32 || x.perm != nil:
 	case kind == channel:
 		return l.pickChannels(x, ax, idx)
@@ -242,7 +253,7 @@ func (l *lowering) pickChannels(x *view, ax int, idx []int) (*view, error) {
 	if len(idx) == 1 {
 		axes[ax] = unit
 	}
-	return &view{val: val, form: x.form, axes: axes}, err
+	return &view{val: val, form: x.form, axes: axes, high: x.high}, err
 }
 
 func embed(l *lowering, table *ir.Value, tokens *view, ax int) (*view, error) {
@@ -260,7 +271,7 @@ func embed(l *lowering, table *ir.Value, tokens *view, ax int) (*view, error) {
 	if table.Type.Shape[1] != 1 {
 		last = channel
 	}
-	return &view{val: v, form: sequence, axes: append(slices.Clone(tokens.axes), last)}, nil
+	return &view{val: v, form: sequence, high: tokens.high, axes: append(slices.Clone(tokens.axes), last)}, nil
 }
 
 func (l *lowering) weight(name string, t *ir.Tensor) *ir.Value { return l.names.Const(name, t) }
@@ -276,6 +287,12 @@ func pad(l *lowering, n *ir.Node, x *view) (*view, error) {
 	for i := range before {
 		left, right := before[i], after[i]
 		if left == 0 && right == 0 {
+			continue
+		}
+		if k := x.axes[i]; k == height || k == width {
+			if x, err = l.padImage(n, x, i, left, right); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		if x.axes[i] == channel && x.form == sequence && swapped(x) {
@@ -342,6 +359,10 @@ func concat(l *lowering, n *ir.Node) ([]*view, error) {
 			return nil, err
 		}
 		in = append(in, x)
+	}
+	if slices.ContainsFunc(in, (*view).image) {
+		x, err := l.concatImages(in, ax)
+		return []*view{x}, err
 	}
 	// Long axes must mean the same in all inputs.
 	axes := make([]axis, len(in[0].axes))
