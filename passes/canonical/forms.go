@@ -35,7 +35,7 @@ const (
 	broadcast  = "numpy's broadcast; a constant may differ from position to position"
 	overWhole  = "over positions (all, or those of a mask)"
 	maskOnly   = "in mask arithmetic only (a mask input, or tokens compared with the padding id), which becomes a reduction over the valid positions"
-	flattens   = "axes of size 1 come and go; two axes may become one, or two others, not three"
+	flattens   = "up to three axes besides batch"
 	wholeNorm  = "over the positions too, which then needs all of them"
 	floatsOnly = "of floats"
 )
@@ -51,18 +51,18 @@ var forms = map[string]Form{
 	"Cast":  into("of inputs, masks and labels; computed values stay float", "cast"),
 	"Slice": into("", "slice", "pool", "gather"), "Split": into("", "slice"),
 	"Gather": into("rows of a constant table by the token ids (an embedding); fixed positions or channels in any order", "embed", "pool", "slice", "gather", "linear"),
-	"Pad":    into("along positions; a value of any mode; in front of a convolution zeros cost nothing", "conv", "pad"),
+	"Pad":    into("along positions; a value of any mode; of images zeros only; in front of a convolution zeros cost nothing", "conv", "pad", "gather"),
 	"Concat": into("along channels or positions", "concat"),
 
 	"MatMul":                into("one side constant: a matrix over channels or over positions", "linear", "transpose"),
 	"Gemm":                  into("constant weights and bias", "linear"),
-	"Conv":                  into("constant weights; 2-D: over data of height or width 1, or with a kernel as wide as data of one channel (text-CNN)", "conv", "linear"),
+	"Conv":                  into("constant weights; 2-D too: windows over height and width are gathered", "conv", "linear", "gather"),
 	"LayerNormalization":    into("over channels, positions or both; also in the chains of primitives that exporters write", "layer_norm", "transpose", "regroup"),
 	"BatchNormalization":    into("folded into the layer beside it where padding allows", "affine"),
 	"GroupNormalization":    into(wholeNorm, "layer_norm", "transpose", "regroup", "affine"),
 	"InstanceNormalization": into(wholeNorm, "layer_norm", "transpose", "affine"),
-	"MaxPool":               into("over positions, dilation 1", "window_pool", "pool"),
-	"AveragePool":           into("over positions, dilation 1; not ceil_mode and count_include_pad together", "window_pool", "pool"),
+	"MaxPool":               into("1-D and 2-D; 1-D with dilation 1", "window_pool", "pool", "gather"),
+	"AveragePool":           into("1-D and 2-D; 1-D with dilation 1; not ceil_mode and count_include_pad together", "window_pool", "pool", "gather"),
 	"GlobalMaxPool":         into("", "pool"), "GlobalAveragePool": into("", "pool"),
 	"ReduceMax":       into(overWhole, "pool"),
 	"ReduceMean":      into(overWhole+", or over channels", "pool", "linear"),

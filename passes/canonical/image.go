@@ -125,6 +125,13 @@ func (l *lowering) arrange(x *view, order [3]axis) (*view, error) {
 
 // rowsAt takes rows in any order.
 func (l *lowering) rowsAt(x *ir.Value, index []int64) (*ir.Value, error) {
+	same := len(index) == x.Type.Shape[0]
+	for i, p := range index {
+		same = same && int64(i) == p
+	}
+	if same {
+		return x, nil
+	}
 	return l.emit("gather", nil, x, l.names.Const(l.node.Outputs[0].Name+".index", ir.Int64s(index, len(index))))
 }
 
@@ -139,16 +146,20 @@ func (l *lowering) asChannel(x *view, a axis) (*view, error) {
 	return x, nil
 }
 
-// upImage is x [N, C, H, W] as an image with its channels on axis 1.
+// upImage is x [N, C, H, W] as an image with its channels on axis 1; height or width may be 1.
 func (l *lowering) upImage(x *view) (*view, error) {
 	if len(x.axes) != 4 || x.axes[0] != unit {
 		return nil, refuse("transpose to [batch, channels, height, width]", "the axes are not those of an image")
 	}
 	var err error
 	if !x.image() {
-		if x, err = l.raster(x); err != nil {
-			return nil, err
+		switch {
+		case x.axes[1] == unit && x.both():
+			return l.raster(x)
+		case x.axes[1] == position || x.axes[1] == unit && slices.Contains(x.axes, channel):
+			return l.swap(x)
 		}
+		return l.oneRow(x)
 	}
 	if k := x.axes[1]; k == height || k == width {
 		if x, err = l.asChannel(x, k); err != nil {
@@ -159,6 +170,26 @@ func (l *lowering) upImage(x *view) (*view, error) {
 		return l.arrange(x, [3]axis{width, height, channel})
 	}
 	return x, nil
+}
+
+// planar says that a window of x [N, C, ...] is one over two axes.
+func planar(x *view, w *ir.Window) bool {
+	if len(x.axes) != 4 {
+		return false
+	}
+	if x.image() || x.axes[2] == channel || x.axes[3] == channel || x.axes[2] != unit && x.axes[3] != unit {
+		return true
+	}
+	along := 0
+	for i, k := range w.Kernel {
+		if k > 1 && (w.Out[i] > 1 || w.In[i] > 1) {
+			along++
+		}
+		if w.In[i] == 1 && w.Out[i] > 1 {
+			along++
+		}
+	}
+	return along > 1
 }
 
 // windows gathers the windows of an image [H*W,C], one after another, row by row; outside is -1.
@@ -285,11 +316,15 @@ func (l *lowering) reduceImage(x *view, kind string, reduced []int, keep bool) (
 		x = &view{val: val, form: sequence, axes: renamed(x.axes, map[axis]axis{height: position, width: unit})}
 		rest := slices.DeleteFunc(slices.Clone(reduced), func(i int) bool { return i == h || i == w })
 		if c := slices.Index(x.axes, channel); c >= 0 && slices.Contains(rest, c) {
-			if x, err = l.reduceChannels(x, kind, c); err != nil {
-				return nil, err
-			}
+			return l.reduce(x, kind, reduced, keep)
 		}
 	} else if c := slices.Index(x.axes, channel); c >= 0 && slices.Contains(reduced, c) {
+		if kind == "max" {
+			if x, err = l.arrange(x, [3]axis{height, channel, width}); err != nil {
+				return nil, err
+			}
+			return l.reduce(x, kind, reduced, keep)
+		}
 		high := x.high
 		if x, err = l.reduceChannels(x, kind, c); err != nil {
 			return nil, err
@@ -420,18 +455,31 @@ func (l *lowering) asOuter(x *view, kind axis, h, w int) (*ir.Value, error) {
 // them. ok is false where no more than two axes are long on either side.
 func (l *lowering) reshapeImage(x *view, from, to []int) (y *view, ok bool, err error) {
 	long, a, b := longAxes(x.axes), longDims(from), longDims(to)
+	if len(b) > 1 && x.form == sequence && slices.Equal(long, []axis{channel}) {
+		if x, err = l.swap(x); err != nil {
+			return nil, true, err
+		}
+		long = longAxes(x.axes)
+	}
 	switch {
 	case len(long) > 3 || len(b) > 3:
 		return nil, true, refuse("work on three axes at most", "%v to %v has more than three axes besides batch", from, to)
 	case len(long) == 1 && len(b) == 2 && long[0] == position:
 		return &view{val: x.val, form: x.form, seq: x.seq, high: b[0], axes: label(to, []axis{height, width})}, true, nil
 	case len(long) == 1 && len(b) == 2 && x.form == vector:
+		if x, err = l.inONNXOrder(x); err != nil {
+			return nil, true, err
+		}
 		val, err := l.emit("regroup", ir.Attrs{"rows": b[0]}, x.val)
 		return &view{val: val, form: sequence, axes: label(to, []axis{position, channel})}, true, err
 	case len(long) < 3 && !x.image() && len(b) < 3:
 		return nil, false, nil
-	case x.perm != nil || x.form == vector:
-		return nil, true, refuse("only flattening is possible", "%v to %v splits a vector in three", from, to)
+	case x.form == vector:
+		if x, err = l.inONNXOrder(x); err != nil {
+			return nil, true, err
+		}
+		val, err := l.emit("regroup", ir.Attrs{"rows": b[0] * b[1]}, x.val)
+		return &view{val: val, form: sequence, high: b[0], axes: label(to, []axis{height, width, channel})}, true, err
 	}
 	if x.form == ids {
 		if len(b) == 1 { // merged again

@@ -304,10 +304,7 @@ func (l *lowering) vector(x *view) (*view, error) {
 // swap is x with its two axes exchanged: what is done to channels is then done to positions. A vector becomes
 // a sequence of one channel. Swapping back costs nothing.
 func (l *lowering) swap(x *view) (*view, error) {
-	if x.perm != nil {
-		return nil, refuse("", "a flattened sequence is used as a sequence")
-	}
-	x, err := l.numbers(x)
+	x, err := l.inONNXOrder(x)
 	if err != nil {
 		return nil, err
 	}
@@ -334,6 +331,36 @@ func (l *lowering) swap(x *view) (*view, error) {
 		}
 	}
 	return &view{val: val, form: sequence, axes: axes}, err
+}
+
+// inONNXOrder is x with numbers as elements, those of a flattened sequence in the order of ONNX.
+func (l *lowering) inONNXOrder(x *view) (*view, error) {
+	x, err := l.numbers(x)
+	if err != nil || x.perm == nil {
+		return x, err
+	}
+	index := make([]int64, len(x.perm))
+	for i, p := range x.perm {
+		index[i] = int64(p)
+	}
+	val, err := l.emit("regroup", ir.Attrs{"rows": len(index)}, x.val)
+	if err == nil {
+		val, err = l.rowsAt(val, index)
+	}
+	if err == nil {
+		val, err = l.emit("flatten", nil, val)
+	}
+	return &view{val: val, form: vector, axes: x.axes}, err
+}
+
+// oneRow is a vector as a sequence of one position.
+func (l *lowering) oneRow(x *view) (*view, error) {
+	x, err := l.inONNXOrder(x)
+	if err != nil || x.form != vector {
+		return x, err
+	}
+	val, err := l.emit("regroup", ir.Attrs{"rows": 1}, x.val)
+	return &view{val: val, form: sequence, axes: x.axes}, err
 }
 
 // swapped says that x was swapped just before, so that swapping it back is free.

@@ -105,8 +105,18 @@ func (l *lowering) linear(x *view, ax int, w *ir.Value, o, i int, at func(out, i
 		if x, err = l.vector(x); err != nil { // numbers used as one vector
 			return nil, err
 		}
-	case x.axes[ax] == unit && x.channels() != 1:
-		return nil, refuse("", "an axis of size 1 is multiplied, not the channels")
+	case x.axes[ax] == unit && x.channels() != 1: // each number by itself
+		switch {
+		case x.image():
+			return nil, refuse("work on three axes at most", "an axis of size 1 is multiplied, beside three others")
+		case x.both():
+			x, err = l.raster(x)
+		default:
+			x, err = l.swap(x)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	wt := make([]float32, o*i)
 	for out := range o {
@@ -189,7 +199,7 @@ func conv(l *lowering, n *ir.Node, x *view) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	if x, err = l.numbers(x); err != nil {
+	if x, err = l.inONNXOrder(x); err != nil {
 		return nil, err
 	}
 	var bias []float32
@@ -203,7 +213,12 @@ func conv(l *lowering, n *ir.Node, x *view) (*view, error) {
 		val, err := l.convolve(x, n.Inputs[1].Name, c)
 		return &view{val: val, form: sequence, axes: axes}, err
 	}
-	if x.image() || len(x.axes) == 4 && slices.Contains(x.axes[2:], channel) && x.both() {
+	if len(x.axes) == 3 && x.image() {
+		if x, err = l.matrix(x); err != nil {
+			return nil, err
+		}
+	}
+	if planar(x, w) {
 		return l.convImage(n, x, weight, bias, w)
 	}
 	if x, err = l.upright(x); err != nil {
@@ -212,6 +227,11 @@ func conv(l *lowering, n *ir.Node, x *view) (*view, error) {
 	pos, err := spatial(x, w)
 	if err != nil {
 		return nil, err
+	}
+	if w.Out[pos] != 1 {
+		if x, err = l.oneRow(x); err != nil {
+			return nil, err
+		}
 	}
 	// Of a kernel over an axis of size 1 only one row meets the data.
 	row := make([]int, len(w.Kernel))
@@ -264,7 +284,12 @@ func windowPool(kind string) rule {
 		if x, err = l.numbers(x); err != nil {
 			return nil, err
 		}
-		if x.image() || len(x.axes) == 4 && slices.Contains(x.axes[2:], channel) && x.both() {
+		if len(x.axes) == 3 && x.image() {
+			if x, err = l.matrix(x); err != nil {
+				return nil, err
+			}
+		}
+		if planar(x, w) {
 			return l.poolImage(n, x, kind, w)
 		}
 		if x, err = l.upright(x); err != nil {
@@ -277,20 +302,21 @@ func windowPool(kind string) rule {
 		includePad := n.Int("count_include_pad", 0) != 0
 		for i := range w.Kernel {
 			if i != pos && (w.Out[i] != 1 || includePad && w.Kernel[i] != 1) {
-				return nil, refuse("pool over positions only", "the window %v reaches over an axis of size 1", w.Kernel)
+				return l.poolImage(n, x, kind, w)
 			}
 		}
 		if x.axes[2+pos] != position && w.Out[pos] == 1 && !includePad {
 			return x, nil // one of one
 		}
-		if x.form != sequence {
-			return nil, refuse("pool sequences", "the input of the pooling is a vector")
+		if x, err = l.oneRow(x); err != nil {
+			return nil, err
 		}
 		t, k, s := w.In[pos], w.Kernel[pos], w.Stride[pos]
 		if w.Dilation[pos] != 1 {
 			return nil, refuse("use dilation 1", "the window is dilated")
 		}
 		axes := slices.Clone(x.axes)
+		axes[2+pos] = position
 		if w.Out[pos] == 1 {
 			axes[2+pos] = unit
 		}
@@ -346,10 +372,15 @@ func (l *lowering) reduce(x *view, kind string, reduced []int, keep bool) (*view
 	if x.image() {
 		return l.reduceImage(x, kind, reduced, keep)
 	}
-	if over := slices.Index(x.axes, channel); over >= 0 && slices.Contains(reduced, over) && x.form == sequence && x.val.Type.DType == ir.F32 {
+	if at := slices.Index(x.axes, position); kind == "max" && at >= 0 && x.both() && slices.Contains(reduced, at) && slices.Contains(reduced, slices.Index(x.axes, channel)) {
+		if x, err = l.reduce(x, kind, []int{at}, true); err != nil { // one after the other
+			return nil, err
+		}
+	}
+	if over := slices.Index(x.axes, channel); over >= 0 && slices.Contains(reduced, over) && x.val.Type.DType == ir.F32 {
 		// Positions that became channels are reduced as positions, and so is what only positions can: a maximum.
 		if at := slices.Index(x.axes, position); at < 0 || !slices.Contains(reduced, at) {
-			if swapped(x) || kind == "max" && x.both() {
+			if swapped(x) || kind == "max" {
 				if x, err = l.swap(x); err != nil {
 					return nil, err
 				}
@@ -493,8 +524,11 @@ func (l *lowering) statistics(n *ir.Node, x *view, groups int) (*view, error) {
 	if gamma == nil || beta == nil {
 		return nil, refuse("use constant float32 scale and bias", "scale or bias is computed")
 	}
-	if x.form == scalar || x.perm != nil {
-		return nil, refuse("normalise a sequence [batch, channels, length]", "a flattened sequence is normalised")
+	if x.form == scalar {
+		return nil, refuse("normalise a sequence [batch, channels, length]", "a single number is normalised")
+	}
+	if x, err = l.inONNXOrder(x); err != nil {
+		return nil, err
 	}
 	scale, shift := make([]float32, total), make([]float32, total)
 	for c := range total { // per channel, or per group
@@ -524,7 +558,7 @@ func (l *lowering) statistics(n *ir.Node, x *view, groups int) (*view, error) {
 			return nil, err
 		}
 	}
-	size := y.val.Type.Shape[1]
+	size := y.channels()
 	if y.val, err = norm(y.val, ones(size), make([]float32, size)); err != nil {
 		return nil, err
 	}
@@ -571,7 +605,7 @@ func layerNormRule(l *lowering, n *ir.Node, x *view) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	if x, err = l.numbers(x); err != nil {
+	if x, err = l.inONNXOrder(x); err != nil {
 		return nil, err
 	}
 	over := longAxes(x.axes[ax:])
@@ -593,8 +627,6 @@ func layerNormRule(l *lowering, n *ir.Node, x *view) (*view, error) {
 	}
 	rows, y := 0, *x
 	switch {
-	case x.perm != nil:
-		return nil, refuse("normalise before flattening", "a flattened sequence is normalised")
 	case len(over) == 2: // all of it, in the order of its axes
 		if over[0] == channel {
 			if x, err = l.swap(x); err != nil {
@@ -684,13 +716,17 @@ func batchNorm(l *lowering, n *ir.Node, x *view) (*view, error) {
 			return nil, err
 		}
 	}
-	if len(x.axes) < 2 || x.axes[1] == position || x.axes[1] == unit && x.channels() != 1 {
+	if len(x.axes) < 2 || x.axes[1] == position {
 		return nil, refuse("transpose to [batch, channels, length]", "the normalised axis is not the channels")
 	}
 	c := x.channels()
 	var p [4][]float32
 	for i := range p {
-		if p[i] = edit.Floats(n.Inputs[1+i]); len(p[i]) != c {
+		p[i] = edit.Floats(n.Inputs[1+i])
+		if x.axes[1] == unit && len(p[i]) == 1 { // one channel, whatever lies on the others
+			p[i] = spread(p[i][0], c)
+		}
+		if len(p[i]) != c {
 			return nil, refuse("export in inference mode", "the parameters are not %d constants", c)
 		}
 	}

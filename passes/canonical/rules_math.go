@@ -80,8 +80,12 @@ func prelu(l *lowering, n *ir.Node, x *view) (*view, error) {
 	if n.Inputs[1].Const == nil {
 		return nil, refuse("use a constant slope", "the slope is computed")
 	}
-	axes := aligned(x.axes, len(x.axes))
-	slope, err := l.constant(n.Inputs[1], axes, x.val.Type.Shape, x.high, x.perm)
+	slope, err := l.constant(n.Inputs[1], x.axes, x.val.Type.Shape, x.high, x.perm)
+	if err == nil && len(slope.Type.Shape) > 1 && !x.image() { // one for each row: of channels, if they were swapped
+		if x, err = l.swap(x); err == nil {
+			slope, err = l.constant(n.Inputs[1], x.axes, x.val.Type.Shape, x.high, x.perm)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -175,6 +179,17 @@ func (l *lowering) broadcast(op string, in ...operand) (*view, error) {
 	if !slices.ContainsFunc(in, func(o operand) bool { return o.view != nil }) {
 		return nil, refuse("let the exporter fold constants", "all operands are constants, too large to fold")
 	}
+	for i := range in { // a flattened sequence meets what is not flattened
+		x := in[i].view
+		mixed := x != nil && x.perm != nil && slices.ContainsFunc(in, func(o operand) bool {
+			return o.view != nil && !slices.Equal(o.view.perm, x.perm) && o.view.val.Type.Len() > 1
+		})
+		if mixed {
+			if in[i].view, err = l.inONNXOrder(x); err != nil {
+				return nil, err
+			}
+		}
+	}
 	out := &view{form: vector, axes: make([]axis, rank)}
 	if out.high, err = l.alignImages(in, rank); err == nil {
 		err = l.align(in, rank)
@@ -206,19 +221,11 @@ func (l *lowering) broadcast(op string, in ...operand) (*view, error) {
 			out.axes[i] = a
 		}
 		if x.perm != nil {
-			if out.perm != nil && !slices.Equal(out.perm, x.perm) {
-				return nil, refuse("", "two differently flattened sequences are combined")
-			}
 			out.perm = x.perm
 		}
 	}
 	if n := count(out.axes, position); n > 1 || count(out.axes, channel) > 1 {
 		return nil, refuse(wayAttention, "every position (or channel) is combined with every other")
-	}
-	for _, o := range in {
-		if x := o.view; x != nil && out.perm != nil && x.perm == nil && x.channels() > 1 {
-			return nil, refuse("", "a flattened sequence is combined with a computed vector")
-		}
 	}
 	// A constant may be longer than what it meets: [T,1] * [C].
 	for _, o := range in {
@@ -286,7 +293,7 @@ func (l *lowering) alignImages(in []operand, rank int) (int, error) {
 				return 0, refuse("transpose one operand", "two images meet on other axes")
 			}
 			x, err = l.arrange(x, order)
-		case x.form == vector && (met(channel) == height || met(channel) == width), x.form == sequence && met(position) == channel:
+		case !x.both() && (met(channel) == height || met(channel) == width), x.form == sequence && met(position) == channel:
 			if x, err = l.swap(x); err != nil {
 				return 0, err
 			}

@@ -88,10 +88,7 @@ func takeSpan(l *lowering, x *view, ax int, s ir.Span) (*view, error) {
 	if kind == unit {
 		return x, nil // one of one
 	}
-	if x.perm != nil {
-		return nil, refuse("slice before flattening", "part of a flattened sequence is taken")
-	}
-	x, err := l.numbers(x)
+	x, err := l.inONNXOrder(x)
 	if err != nil {
 		return nil, err
 	}
@@ -214,10 +211,14 @@ func gather(l *lowering, n *ir.Node) ([]*view, error) {
 
 // pickAny takes positions or channels in any order.
 func (l *lowering) pickAny(x *view, ax int, idx []int) (*view, error) {
+	x, err := l.inONNXOrder(x)
+	if err != nil {
+		return nil, err
+	}
 	switch kind := x.axes[ax]; {
 	case kind == height || kind == width:
 		return l.takeImage(x, ax, idx)
-	case x.val.Type.DType != ir.F32 || x.perm != nil:
+	case x.val.Type.DType != ir.F32:
 	case kind == channel:
 		return l.pickChannels(x, ax, idx)
 	case kind == position:
@@ -234,7 +235,7 @@ func (l *lowering) pickAny(x *view, ax int, idx []int) (*view, error) {
 		}
 		return &view{val: val, form: sequence, axes: axes}, err
 	}
-	return nil, refuse("take evenly spaced elements of integers and of flattened sequences", "the indices %v are not evenly spaced", idx)
+	return nil, refuse("take evenly spaced elements of integers", "the indices %v are not evenly spaced", idx)
 }
 
 // pickChannels writes a choice of channels in any order as a linear layer of
@@ -289,13 +290,29 @@ func pad(l *lowering, n *ir.Node, x *view) (*view, error) {
 		if left == 0 && right == 0 {
 			continue
 		}
+		if x.axes[i] == unit && x.form == sequence && slices.Contains(x.axes, position) { // one row, or one column
+			y := *x
+			y.high = 1
+			y.axes = renamed(x.axes, map[axis]axis{position: width})
+			y.axes[i] = height
+			if i > slices.Index(x.axes, position) {
+				y.high, y.axes = x.val.Type.Shape[0], renamed(y.axes, map[axis]axis{height: width, width: height})
+			}
+			x = &y
+		} else if x.axes[i] == unit && x.form != scalar && !x.image() {
+			if x, err = l.oneRow(x); err != nil {
+				return nil, err
+			}
+			x.axes = slices.Clone(x.axes)
+			x.axes[i] = position
+		}
 		if k := x.axes[i]; k == height || k == width {
 			if x, err = l.padImage(n, x, i, left, right); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		if x.axes[i] == channel && x.form == sequence && swapped(x) {
+		if x.axes[i] == channel && i > 1 && !x.image() {
 			if x, err = l.swap(x); err != nil {
 				return nil, err
 			}
@@ -360,9 +377,27 @@ func concat(l *lowering, n *ir.Node) ([]*view, error) {
 		}
 		in = append(in, x)
 	}
-	if slices.ContainsFunc(in, (*view).image) {
+	if mixed := slices.ContainsFunc(in, func(x *view) bool { return !x.image() }); mixed {
+		for i, x := range in {
+			if x.image() {
+				if in[i], err = l.matrix(x); err != nil {
+					return nil, err
+				}
+			}
+		}
+	} else {
 		x, err := l.concatImages(in, ax)
 		return []*view{x}, err
+	}
+	ops := make([]operand, len(in))
+	for i, x := range in {
+		ops[i].view = x
+	}
+	if err := l.align(ops, len(in[0].axes)); err != nil {
+		return nil, err
+	}
+	for i := range in {
+		in[i] = ops[i].view
 	}
 	// Long axes must mean the same in all inputs.
 	axes := make([]axis, len(in[0].axes))
@@ -384,7 +419,8 @@ func concat(l *lowering, n *ir.Node) ([]*view, error) {
 	kind := axes[ax]
 	if kind == unit {
 		if slices.Contains(axes, channel) {
-			return nil, refuse("join along channels or positions", "whole vectors are stacked along a new axis")
+			x, err := l.stack(in, ax, axes)
+			return []*view{x}, err
 		}
 		kind = channel
 		axes[ax] = channel
@@ -395,7 +431,9 @@ func concat(l *lowering, n *ir.Node) ([]*view, error) {
 	permuted := false
 	for i, x := range in {
 		if kind == position && x.form != sequence {
-			return nil, refuse("join sequences only", "a vector is joined to a sequence along positions")
+			if x, err = l.oneRow(x); err != nil {
+				return nil, err
+			}
 		}
 		if form == vector || x.form != form {
 			if x, err = l.vector(x); err != nil {
@@ -429,4 +467,27 @@ func concat(l *lowering, n *ir.Node) ([]*view, error) {
 		return nil, err
 	}
 	return []*view{out}, nil
+}
+
+// stack joins vectors to a sequence, or sequences to an image, along a new axis.
+func (l *lowering) stack(in []*view, ax int, axes []axis) (*view, error) {
+	vals := make([]*ir.Value, len(in))
+	rows := 0
+	for i, x := range in {
+		x, err := l.oneRow(x)
+		if err != nil {
+			return nil, err
+		}
+		if vals[i] = x.val; i > 0 && x.val.Type.Shape[0] != rows {
+			return nil, refuse("join sequences of one length", "a vector is joined to a sequence along a new axis")
+		}
+		rows = x.val.Type.Shape[0]
+	}
+	val, err := l.emit("concat", ir.Attrs{"axis": 0}, vals...)
+	y := &view{val: val, form: sequence, axes: slices.Clone(axes)}
+	y.axes[ax] = position
+	if at := slices.Index(axes, position); at >= 0 {
+		y.high, y.axes[ax], y.axes[at] = len(in), height, width
+	}
+	return y, err
 }

@@ -112,7 +112,7 @@ func (c *checker) declarations() error {
 		if v.DType != I8 && v.DType != I16 && v.DType != I32 {
 			return fmt.Errorf("value %d (%q): element type %q is not i8, i16 or i32", i, v.Name, v.DType)
 		}
-		if err := firstOf(upTo("number of positions", int64(v.Rows), MaxLength), upTo("number of channels", int64(v.Cols), MaxCols)); err != nil {
+		if err := firstOf(upTo("number of positions", int64(v.Rows), MaxRows), upTo("number of channels", int64(v.Cols), MaxCols)); err != nil {
 			return fmt.Errorf("value %d (%q): %w", i, v.Name, err)
 		}
 		total += v.size()

@@ -68,7 +68,7 @@ func TestValidateRefuses(t *testing.T) {
 		{"no outputs", func(p *Program) { p.Outputs = nil }, "number of outputs 0"},
 		{"left", func(p *Program) { p.Left = 7 }, "receptive field left 7, right 2: not in 0..6"},
 		{"value type", func(p *Program) { p.Values[1].DType = U8 }, `value 1 ("a"): element type "u8" is not i8, i16 or i32`},
-		{"value shape", func(p *Program) { p.Values[1].Rows = -1 }, `value 1 ("a"): number of positions -1 is not in 1..65535`},
+		{"value shape", func(p *Program) { p.Values[1].Rows = -1 }, `value 1 ("a"): number of positions -1 is not in 1..1048576`},
 		{"values too large", func(p *Program) { p.Values[0].Rows, p.Values[0].Cols = 1<<15, 1<<15 }, "bytes of all values 1073741824 is more than the 67108864"},
 		{"tensor type", func(p *Program) { p.Tensors[2].DType = "f32" }, `tensor 2 ("tc"): unknown element type "f32"`},
 		{"tensor rank", func(p *Program) { p.Tensors[2].Shape = nil }, "has not 1 to 3 dimensions"},
