@@ -28,6 +28,9 @@ func chain(data []byte) []byte {
 	var usable []*opCase
 	for i := range opCases {
 		c := &opCases[i]
+		if strings.HasPrefix(c.name, "QDQ") {
+			continue // rounds in the middle: floats that differ in the last bit come out a level apart
+		}
 		if c.at == inSequence && (c.channels == 0 || c.channels == opChannels) && c.from <= opset && (c.to == 0 || opset <= c.to) {
 			usable = append(usable, c)
 		}
