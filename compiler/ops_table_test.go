@@ -299,6 +299,18 @@ var opCases = []opCase{
 		x = g.Op("LayerNormalization", attrs{"axis": -1}, x, g.Uniform(0.5, 1.5, 6), g.Random(6))
 		return same3(g, g.Op("Reshape", nil, x, g.Ints(1, 8, opLength)))
 	}},
+	{name: "L2 norm over channels", build: func(g *m.Model, x string) string {
+		n := g.Op("Clip", nil, g.Op("ReduceL2", attrs{"axes": []int{1}}, x), g.Scalar(1e-12))
+		return g.Op("Mul", nil, g.Op("Div", nil, x, g.Op("Expand", nil, n, g.Op("Shape", nil, x))), g.Scalar(2))
+	}, to: 17},
+	{name: "L2 norm over positions", build: func(g *m.Model, x string) string {
+		s := g.Reduce("ReduceSum", g.Op("Mul", nil, x, x), 1, 2)
+		return g.Op("Div", nil, x, g.Op("Sqrt", nil, g.Op("Add", nil, s, g.Scalar(1e-6))))
+	}},
+	{name: "RMS norm over channels", build: func(g *m.Model, x string) string {
+		r := g.Op("Sqrt", nil, g.Op("Add", nil, g.Reduce("ReduceMean", g.Op("Pow", nil, x, g.Scalar(2)), 1, 1), g.Scalar(1e-6)))
+		return g.Op("Mul", nil, g.Op("Mul", nil, x, g.Op("Reciprocal", nil, r)), g.Uniform(0.5, 1.5, 8, 1))
+	}},
 	{name: "InstanceNormalization of one channel", build: func(g *m.Model, x string) string {
 		x = g.Op("InstanceNormalization", nil, conv(1, 8, 1, nil)(g, x), g.Uniform(0.5, 1.5, 1), g.Random(1))
 		return conv(8, 1, 3, nil)(g, x)

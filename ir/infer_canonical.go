@@ -88,6 +88,17 @@ func inferPerChannel(n *Node) ([]Type, error) {
 	return one(x), firstError(wantShape(n, 1, c), wantShape(n, 2, c))
 }
 
+// inferLayerNormRows takes any rank: before positions and channels are told apart, a norm that no
+// operator of the standard stands for is one already.
+func inferLayerNormRows(n *Node) ([]Type, error) {
+	if err := firstError(wantType(n, 0, f32Only), sameType(n, 1, 2), wantRank(n, 0, 1, 4)); err != nil {
+		return nil, err
+	}
+	x := n.Inputs[0].Type
+	c := x.Shape[len(x.Shape)-1]
+	return one(x), firstError(wantShape(n, 1, c), wantShape(n, 2, c))
+}
+
 func inferAct(n *Node) ([]Type, error) {
 	if err := firstError(wantType(n, 0, f32Only), sameType(n, 1)); err != nil {
 		return nil, err

@@ -13,6 +13,8 @@ var fusedAct = []Attr{
 	attr("act_max", AttrFloat, "upper bound of clip"),
 }
 
+var attrRMS = bounded(attr("rms", AttrInt, "1: no mean is taken off"), 0, 1)
+
 // attrEncoding is a text, not one of a list: a contract's mean and deviation are any numbers.
 var attrEncoding = attr("encoding", AttrString, "what a token is in the model's own terms: byte, byte/255, (byte-127.5)/127.5; default token")
 
@@ -32,7 +34,7 @@ func canonicalOps() []Op {
 			attr("pad_left", AttrInt, "zeros before"), attr("pad_right", AttrInt, "zeros after"),
 		}, fusedAct...), Doc: "act(convolution over positions + b), w [O,K,I]", Integer: integer("conv", 1), infer: inferCanonicalConv},
 		{Name: "affine", MinIn: 3, MaxIn: 3, In: []string{"x", "scale", "shift"}, Doc: "x*scale + shift per channel", Pointwise: true, Integer: integer("conv", 1), infer: inferPerChannel},
-		{Name: "layer_norm", MinIn: 3, MaxIn: 3, In: []string{"x", "gamma", "beta"}, Attrs: []Attr{attrEpsilon}, Doc: "normalises over the last axis, then x*gamma + beta", Integer: integer("layer_norm, or part of gated_conv", 1), infer: inferPerChannel},
+		{Name: "layer_norm", MinIn: 3, MaxIn: 3, In: []string{"x", "gamma", "beta"}, Attrs: []Attr{attrEpsilon, attrRMS}, Doc: "normalises over the last axis, then x*gamma + beta", Integer: integer("layer_norm, or part of gated_conv", 1), infer: inferLayerNormRows},
 		{Name: "act", MinIn: 1, MaxIn: 2, In: []string{"x", "slope"}, Attrs: []Attr{required(enum("fn", "the function", acts.Names(func(*acts.Func) bool { return true })...)),
 			attrAlpha, attrBeta, attrGamma, attr("min", AttrFloat, "lower bound of clip"), attr("max", AttrFloat, "upper bound of clip")},
 			Doc: "fn of each element", Pointwise: true, Integer: integer("part of the conv before it, else lut", 1), infer: inferAct},

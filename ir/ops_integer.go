@@ -49,7 +49,7 @@ func integerOps() []Op {
 		binary("int_add", "rescaling addition", word(required(attr("mult_a", AttrInt, "factor of a"))), word(required(attr("mult_b", AttrInt, "factor of b"))),
 			bounded(attr("bias", AttrInt, "summand; default 0"), math.MinInt64, math.MaxInt64)),
 		binary("int_mul", "rescaling product", attrMult),
-		{Name: "int_layer_norm", MinIn: 3, MaxIn: 3, In: []string{"x", "gamma", "beta"}, Attrs: []Attr{bounded(required(attr("eps", AttrInt, "of the variance")), 0, math.MaxInt64), attrShift},
+		{Name: "int_layer_norm", MinIn: 3, MaxIn: 3, In: []string{"x", "gamma", "beta"}, Attrs: []Attr{bounded(required(attr("eps", AttrInt, "of the variance")), 0, math.MaxInt64), attrShift, attrRMS},
 			Doc: "layer norm", infer: inferIntLayerNorm},
 		{Name: "int_concat", MinIn: 1, MaxIn: Many, Attrs: []Attr{required(bounded(attrAxis, 0, 1)), word(required(attr("mult", AttrInts, "factor of each input"))), bounded(required(attr("shift", AttrInts, "bits of each input's rounding shift; 0 copies")), 0, 62)},
 			Doc: "rescaling concatenation of positions (axis 0) or channels (1)", infer: inferIntConcat},

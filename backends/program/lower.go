@@ -223,7 +223,7 @@ var steps = map[string]func(*lowerer, *ir.Node, *bundle.Step){
 	},
 	"int_layer_norm": func(l *lowerer, n *ir.Node, s *bundle.Step) {
 		s.Op, s.In = bundle.OpLayerNorm, l.ins(n, 1)
-		s.LayerNorm = &bundle.LayerNorm{Eps: int64(n.Int("eps", 0)), Gamma: l.tensor(n.Inputs[1]), Beta: l.tensor(n.Inputs[2]), Shift: n.Int("shift", 0)}
+		s.LayerNorm = &bundle.LayerNorm{Eps: int64(n.Int("eps", 0)), Gamma: l.tensor(n.Inputs[1]), Beta: l.tensor(n.Inputs[2]), Shift: n.Int("shift", 0), RMS: n.Int("rms", 0) != 0}
 	},
 	"int_concat": func(l *lowerer, n *ir.Node, s *bundle.Step) {
 		s.Op, s.In = bundle.OpConcat, l.ins(n, len(n.Inputs))

@@ -141,6 +141,7 @@ func (g *gen) layerNorm(in int) int {
 		Gamma: g.tensor(bundle.I32, func(int) int { return g.between(-1<<12, 1<<12) }, x.Cols),
 		Beta:  g.tensor(bundle.I32, func(int) int { return g.between(-1<<22, 1<<22) }, x.Cols),
 		Shift: g.choose(0, 10, 20, 22),
+		RMS:   g.coin(4),
 	}
 	left, right := g.field(x.Rows, in)
 	d := g.choose8or16()
@@ -222,7 +223,12 @@ func (g *gen) regroup(in int) int {
 func (g *gen) gather(in int) int {
 	x := g.p.Values[in]
 	k, rows := &bundle.Gather{Pad: -1}, g.between(1, min(2*x.Rows, 200))
-	k.Index = g.tensor(bundle.I32, func(int) int { return g.between(-1, x.Rows-1) }, rows)
+	k.Index = g.tensor(bundle.I32, func(int) int {
+		if g.coin(4) {
+			return -1
+		}
+		return g.IntN(x.Rows)
+	}, rows)
 	if g.coin(2) {
 		k.Pad = g.tensor(bundle.I16, g.uniform(x.DType), x.Cols)
 	}

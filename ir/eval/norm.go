@@ -32,6 +32,15 @@ func moments[T float](x []T, eps float64) (mean, inv float64) {
 	return mean, 1 / math.Sqrt(sq/float64(len(x))+eps)
 }
 
+// rootMeanSquare is 1/sqrt(mean square + eps) of some elements.
+func rootMeanSquare[T float](x []T, eps float64) float64 {
+	var sq float64
+	for _, v := range x {
+		sq += float64(float64(v) * float64(v))
+	}
+	return 1 / math.Sqrt(sq/float64(len(x))+eps)
+}
+
 func batchNorm(c *call) error {
 	switch x := c.in[0].Data.(type) {
 	case []float32:
@@ -109,6 +118,9 @@ func layerNormTo[T float](c *call, x []T) error {
 	for r := range ir.NumElements(shape[:axis]) {
 		src, dst := x[r*n:(r+1)*n], out[r*n:(r+1)*n]
 		mean, inv := moments(src, epsilon(c.n))
+		if c.n.Int("rms", 0) != 0 {
+			mean, inv = 0, rootMeanSquare(src, epsilon(c.n))
+		}
 		for i, v := range src {
 			y := float64((float64(v) - mean) * inv * float64(scale[i]))
 			if shift != nil {

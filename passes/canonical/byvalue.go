@@ -30,7 +30,7 @@ var arithmetic = map[string]bool{
 
 // roots are the operators from which a part is looked for: each form has one of them.
 var roots = map[string][]func(*part) bool{
-	"Sqrt": {(*part).layerNorm}, "Pow": {(*part).layerNorm, (*part).function}, "BatchNormalization": {(*part).layerNorm},
+	"Sqrt": {(*part).layerNorm, (*part).rms}, "Pow": {(*part).layerNorm, (*part).rms, (*part).function}, "ReduceL2": {(*part).rms}, "BatchNormalization": {(*part).layerNorm},
 	"Erf": {(*part).function}, "Tanh": {(*part).function}, "Sigmoid": {(*part).function}, "Exp": {(*part).softmax, (*part).function},
 }
 
@@ -234,7 +234,12 @@ func (l lines) each(f func(first int)) {
 }
 
 // layerNorm: (x-mean)/sqrt(var+eps)*gamma + beta along one axis, the statistics those of the axis.
-func (p *part) layerNorm() bool {
+func (p *part) layerNorm() bool { return p.norm(false) }
+
+// rms: x/sqrt(mean(x^2)+eps)*gamma + beta along one axis, of which x over its L2 norm is a case.
+func (p *part) rms() bool { return p.norm(true) }
+
+func (p *part) norm(rms bool) bool {
 	if !p.y.Type.Equal(p.x.Type) {
 		return false
 	}
@@ -245,13 +250,16 @@ func (p *part) layerNorm() bool {
 			continue
 		}
 		for _, eps := range p.epsilons() {
-			gamma, beta, ok := p.fitNorm(l, eps, tolerance)
+			if rms && !slices.ContainsFunc(p.nodes, func(n *ir.Node) bool { return n.Op == "ReduceMean" }) {
+				eps /= float64(l.size) // added to a sum
+			}
+			gamma, beta, ok := p.fitNorm(l, eps, tolerance, rms)
 			if !ok {
 				continue
 			}
 			p.snap(gamma)
 			p.snap(beta)
-			return becomeLayerNorm(p.g, p.y.Def, p.x, axis, eps, gamma, beta, p.names) == nil
+			return becomeNorm(p.g, p.y.Def, p.x, axis, eps, gamma, beta, rms, p.names) == nil
 		}
 	}
 	return false
@@ -281,7 +289,7 @@ func (p *part) epsilons() []float64 {
 }
 
 // fitNorm finds gamma and beta by least squares, and says whether they explain the results.
-func (p *part) fitNorm(l lines, eps, tolerance float64) (gamma, beta []float32, ok bool) {
+func (p *part) fitNorm(l lines, eps, tolerance float64, rms bool) (gamma, beta []float32, ok bool) {
 	type sums struct{ n, x, y, xx, xy float64 }
 	fit := make([]sums, l.size)
 	norms := make([][]float64, len(p.in))
@@ -292,7 +300,9 @@ func (p *part) fitNorm(l lines, eps, tolerance float64) (gamma, beta []float32, 
 			for k := range l.size {
 				mean += float64(in[first+k*l.inner])
 			}
-			mean /= float64(l.size)
+			if mean /= float64(l.size); rms {
+				mean = 0
+			}
 			for k := range l.size {
 				d := float64(in[first+k*l.inner]) - mean
 				square += float64(d * d)

@@ -256,11 +256,19 @@ func layerNorm(g *ir.Graph, n *ir.Node, uses map[*ir.Value]int, names edit.Names
 // becomeLayerNorm makes of last a LayerNorm of x along one axis. Since LayerNormalization works
 // on the last axis, another one is transposed there and back.
 func becomeLayerNorm(g *ir.Graph, last *ir.Node, x *ir.Value, axis int, eps float64, gamma, beta []float32, names edit.Names) error {
+	return becomeNorm(g, last, x, axis, eps, gamma, beta, false, names)
+}
+
+// becomeNorm is becomeLayerNorm, or the same without the mean: no operator of the standard stands for that.
+func becomeNorm(g *ir.Graph, last *ir.Node, x *ir.Value, axis int, eps float64, gamma, beta []float32, rms bool, names edit.Names) error {
 	rank := len(x.Type.Shape)
-	attrs := ir.Attrs{"axis": -1, "epsilon": eps}
+	op, attrs := "LayerNormalization", ir.Attrs{"axis": -1, "epsilon": eps}
+	if rms {
+		op, attrs = "layer_norm", ir.Attrs{"epsilon": eps, "rms": 1}
+	}
 	gv, bv := names.Vec(last.Out().Name+".gamma", gamma), names.Vec(last.Out().Name+".beta", beta)
 	if axis == rank-1 {
-		edit.Become(last, "LayerNormalization", attrs, x, gv, bv)
+		edit.Become(last, op, attrs, x, gv, bv)
 		return nil
 	}
 	perm := make([]int, rank) // swap axis and the last one: its own inverse
@@ -272,7 +280,7 @@ func becomeLayerNorm(g *ir.Graph, last *ir.Node, x *ir.Value, axis int, eps floa
 	if err != nil {
 		return err
 	}
-	norm, err := names.New("LayerNormalization", last.Origin, last.Out().Name+".norm", attrs, there.Out(), gv, bv)
+	norm, err := names.New(op, last.Origin, last.Out().Name+".norm", attrs, there.Out(), gv, bv)
 	if err != nil {
 		return err
 	}

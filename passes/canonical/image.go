@@ -24,7 +24,7 @@ var imageOps = map[string]bool{
 	"Add": true, "Sub": true, "Mul": true, "Div": true, "Min": true, "Max": true, "Sum": true, "Mean": true, "Pow": true,
 	"Conv": true, "MaxPool": true, "AveragePool": true, "GlobalMaxPool": true, "GlobalAveragePool": true,
 	"ReduceMax": true, "ReduceMean": true, "ReduceSum": true, "ReduceMin": true, "ReduceL2": true,
-	"BatchNormalization": true, "InstanceNormalization": true, "GroupNormalization": true, "LayerNormalization": true,
+	"BatchNormalization": true, "InstanceNormalization": true, "GroupNormalization": true, "LayerNormalization": true, "layer_norm": true,
 	"MatMul": true, "Gather": true, "Slice": true, "Split": true, "Concat": true, "Pad": true,
 }
 

@@ -27,7 +27,7 @@ func init() {
 		"QuantizeLinear": single((*lowering).quantizeLinear), "DequantizeLinear": single((*lowering).dequantizeLinear),
 
 		// Functions of one value.
-		"act": single(keepAct), "Clip": single(clip), "PRelu": single(prelu), "Gelu": single(gelu), "Neg": single(neg), // the others: below
+		"act": single(keepAct), "layer_norm": single(layerNormRule), "Clip": single(clip), "PRelu": single(prelu), "Gelu": single(gelu), "Neg": single(neg), // the others: below
 
 		// Functions of several.
 		"Add": elementwise("add"), "Sub": elementwise("sub"), "Mul": elementwise("mul"), "Div": elementwise("div"),

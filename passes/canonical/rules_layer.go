@@ -662,7 +662,11 @@ func (l *lowering) normalised(n *ir.Node, x *ir.Value, ax int) (*ir.Value, error
 	if gamma == nil || beta == nil {
 		return nil, refuse("use constant float32 scale and bias", "scale or bias is computed")
 	}
-	return l.emit("layer_norm", ir.Attrs{"epsilon": n.Float("epsilon", 1e-5)}, x,
+	attrs := ir.Attrs{"epsilon": n.Float("epsilon", 1e-5)}
+	if n.Int("rms", 0) != 0 {
+		attrs["rms"] = 1
+	}
+	return l.emit("layer_norm", attrs, x,
 		l.names.Vec(n.Inputs[1].Name, gamma), l.names.Vec(n.Out().Name+".beta", beta))
 }
 

@@ -65,7 +65,7 @@ func (q *quantizer) needsOf(u *ir.Node, v *ir.Value) needs {
 	case "pad":
 		return q.needs(u.Out()).or(needs{uniform: true})
 	case "layer_norm":
-		return needs{uniform: true}
+		return needs{uniform: true, zeroFree: u.Int("rms", 0) != 0}
 	}
 	return needs{true, true}
 }

@@ -151,7 +151,11 @@ func (q *quantizer) minMax(n *ir.Node) error {
 // layerNorm quantizes the general LayerNorm: exact 64-bit statistics, gamma
 // and beta per channel with one rounding.
 func (q *quantizer) layerNorm(n *ir.Node) error {
-	x, v := q.even(n, n.Inputs[0]), n.Out()
+	form, rms := q.even, n.Int("rms", 0)
+	if rms != 0 {
+		form = q.evenZeroFree
+	}
+	x, v := form(n, n.Inputs[0]), n.Out()
 	c := channels(v)
 	gamma, beta := spread([]float32{1}, c), make([]float32, c)
 	if n.Input(1) != nil {
@@ -183,9 +187,12 @@ func (q *quantizer) layerNorm(n *ir.Node) error {
 	}
 	s := x.scale[0]
 	eps := math.RoundToEven(n.Float("epsilon", 1e-5) / (s * s) * float64(c) * float64(c))
+	attrs := ir.Attrs{"eps": int(min(eps, 1<<50)), "shift": shift}
+	if rms != 0 {
+		attrs["rms"] = rms
+	}
 	q.set(v, q.emit("int_layer_norm", n, v, d, []*ir.Value{x.val,
 		constant(v.Name+".gamma", ir.I32, g, c), constant(v.Name+".beta", ir.I32, b, c)},
-		ir.Attrs{"eps": int(min(eps, 1<<50)), "shift": shift}),
-		fill(c, scale), fill(c, -scale*zero))
+		attrs), fill(c, scale), fill(c, -scale*zero))
 	return nil
 }

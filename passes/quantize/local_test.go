@@ -360,9 +360,25 @@ func (x *quantized) bound(n *ir.Node, in []*ir.Tensor, vals [][]int32) (func(i i
 		// Sums are kept in 16 bits and may be narrowed to 8 after that.
 		return func(i int) float64 { return 1.1 * unit(i) }, nil
 	case "layer_norm":
-		gamma := in[1].Data.([]float32)
+		gamma, data := in[1].Data.([]float32), in[0].Data.([]float32)
+		scale := x.q.in(n.Inputs[0]).scale[0]
+		if e := x.q.evened[n.Inputs[0]]; e != nil {
+			scale = e.scale[0]
+		}
 		return func(i int) float64 {
-			return math.Abs(float64(gamma[i%len(gamma)]))*1e-4 + 0.7*unit(i)
+			// Epsilon is a whole number in units of the squared sum: that shows where there is next to no variance.
+			c := len(gamma)
+			var s1, s2 float64
+			for _, v := range data[i/c*c : (i/c+1)*c] {
+				s1 += float64(v) / scale
+				s2 += float64(v) / scale * float64(v) / scale
+			}
+			if n.Int("rms", 0) != 0 {
+				s1 = 0
+			}
+			v := max(float64(c)*s2-s1*s1, 0) + n.Float("epsilon", 1e-5)/(scale*scale)*float64(c*c)
+			norm := math.Abs(float64(c)*float64(data[i])/scale-s1) / math.Sqrt(max(v, 1e-9))
+			return math.Abs(float64(gamma[i%c]))*(1e-4+min(0.3/max(v, 1e-9), 1)*norm) + 0.7*unit(i)
 		}, nil
 	case "gated_conv":
 		return x.gatedBound(n), nil
@@ -628,6 +644,8 @@ var moving = map[string]func(d *drawer, x *ir.Value) *ir.Value{
 		switch pick := d.pick(3); {
 		case pick == 0 && n >= 5: // fewer are sensitive to a unit of epsilon
 			t = d.op("layer_norm", ir.Attrs{"epsilon": 1e-5}, t, d.vec(d.rng.NormFloat64, n), d.vec(d.rng.NormFloat64, n))
+		case pick == 2 && n >= 5:
+			t = d.op("layer_norm", ir.Attrs{"epsilon": 1e-5, "rms": 1}, t, d.vec(d.rng.NormFloat64, n), d.vec(d.rng.NormFloat64, n))
 		case pick == 1:
 			t = d.op("linear", d.fused(ir.Attrs{}), t, d.normal(1, 1+n/2, n), d.vec(d.rng.NormFloat64, 1+n/2))
 		}

@@ -191,6 +191,10 @@ var faults = map[string][]fault{
 		}},
 	},
 	bundle.OpLayerNorm: {
+		{name: "a mean taken off, or not", apply: func(p *bundle.Program, s *bundle.Step) bool {
+			s.LayerNorm.RMS = !s.LayerNorm.RMS
+			return true
+		}},
 		{name: "gamma of other channels", apply: func(p *bundle.Program, s *bundle.Step) bool {
 			return remake(p, s.LayerNorm.Gamma, rotate)
 		}},

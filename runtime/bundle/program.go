@@ -290,12 +290,14 @@ type Mul struct {
 }
 
 // LayerNorm normalises each position over its channels; see arith.LayerNorm.
-// Gamma and Beta are i32 [C].
+// Gamma and Beta are i32 [C]. With RMS no mean is taken off: the sum of the inputs counts as 0, so that positions are divided by
+// the root of their mean square.
 type LayerNorm struct {
 	Eps   int64 `json:"eps"`
 	Gamma int   `json:"gamma"`
 	Beta  int   `json:"beta"`
 	Shift int   `json:"shift"`
+	RMS   bool  `json:"rms,omitempty"`
 }
 
 // Concat joins channels (Axis 1) or positions (Axis 0). Each input i is

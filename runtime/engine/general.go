@@ -158,7 +158,7 @@ func binary(e *Engine, s *bundle.Step, f func(a, b []int32)) func(*Context) {
 
 func bindLayerNorm(e *Engine, s *bundle.Step) (func(*Context), error) {
 	k, in, out := s.LayerNorm, s.In[0], s.Out
-	p := layernorm.Params{Eps: k.Eps, Gamma: words(&e.p.Tensors[k.Gamma]), Beta: words(&e.p.Tensors[k.Beta]), Shift: k.Shift}
+	p := layernorm.Params{Eps: k.Eps, Gamma: words(&e.p.Tensors[k.Gamma]), Beta: words(&e.p.Tensors[k.Beta]), Shift: k.Shift, RMS: k.RMS}
 	p.Lo, p.Hi = e.p.Values[out].DType.Range()
 	layer, cols := layernorm.New(p, bound(e.p, in), e.path), e.p.Values[out].Cols
 	if e.allBytes(s) && layer.HasBytes() {

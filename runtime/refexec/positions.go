@@ -79,6 +79,9 @@ func layerNorm(p program, s *bundle.Step) step {
 				s1 += int64(x)
 				s2 += int64(x) * int64(x)
 			}
+			if k.RMS {
+				s1 = 0
+			}
 			m, sh := arith.LayerNormStats(s1, s2, o.Cols, k.Eps)
 			for c := range o.Cols {
 				y := arith.LayerNormApply(int64(in[t*o.Cols+c]), s1, o.Cols, m, sh, gamma[c], beta[c], k.Shift)

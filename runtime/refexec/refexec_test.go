@@ -188,6 +188,12 @@ func TestSteps(t *testing.T) {
 				Gamma: p.tensor(i32, []int{2}, 100, 100), Beta: p.tensor(i32, []int{2}, 0, 3<<15), Shift: 15}}, i8, 1, 2)
 			return p
 		}, 1, []int32{100, -97}}, // one deviation up, one down
+		{"layer_norm without the mean", func() *prog {
+			p := source(i8, 1, 2, 1, 7)
+			p.step(bundle.Step{Op: bundle.OpLayerNorm, In: []int{0}, LayerNorm: &bundle.LayerNorm{RMS: true,
+				Gamma: p.tensor(i32, []int{2}, 50, 50), Beta: p.tensor(i32, []int{2}, 0, 3<<15), Shift: 15}}, i8, 1, 2)
+			return p
+		}, 1, []int32{10, 73}}, // of 5, the root of the mean square
 		{"concat channels", func() *prog {
 			p := source(i8, 2, 1, 3, 100)
 			p.step(bundle.Step{Op: bundle.OpConcat, In: []int{0, 0}, Concat: &bundle.Concat{Axis: 1, Mult: []int32{0, 3}, Shift: []int{0, 1}}}, i8, 2, 2)

@@ -63,6 +63,9 @@ func (l *Layer) Bytes(dst, src []int8, rows int) {
 		n := min(rows, groupRows)
 		d, s := dst[:n*cols], src[:n*cols]
 		statsBytes(l.path, s, n, cols, &f)
+		if l.p.RMS {
+			clear(f.s1[:])
+		}
 		reciprocals(l.path, &f, l.bytes)
 		applyBytes(l.path, d, s, n, cols, l.bytes, &f)
 		for i, m := range f.m[:n] {
@@ -81,6 +84,9 @@ func (l *Layer) genericBytes(dst, src []int8) {
 		s2 += int64(v) * int64(v)
 	}
 	p, c := &l.p, len(src)
+	if p.RMS {
+		s1 = 0
+	}
 	m, shift := arith.LayerNormStats(s1, s2, c, p.Eps)
 	for i, v := range src {
 		y := arith.LayerNormApply(int64(v), s1, c, m, shift, p.Gamma[i], p.Beta[i], p.Shift)

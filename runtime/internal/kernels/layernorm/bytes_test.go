@@ -93,7 +93,7 @@ func TestBytes(t *testing.T) {
 							src[i] = -128
 						}
 					}
-					l := New(Params{Eps: k.eps, Gamma: gamma, Beta: beta, Shift: k.shift, Lo: -128, Hi: 127}, 128, path)
+					l := New(Params{Eps: k.eps, Gamma: gamma, Beta: beta, Shift: k.shift, Lo: -128, Hi: 127, RMS: rows%3 == 0}, 128, path)
 					if l.HasBytes() != (l.fast && hasBytes(path, c)) {
 						t.Fatalf("%v, %d channels: in bytes: %t", path, c, l.HasBytes())
 					}

@@ -18,6 +18,7 @@ type Params struct {
 	Gamma, Beta []int32 // per channel
 	Shift       int
 	Lo, Hi      int32 // range of the output's type
+	RMS         bool  // no mean is taken off
 }
 
 // Layer is a layer for one path.
@@ -83,6 +84,9 @@ func (l *Layer) Row(x []int32) {
 	clear(padded[n:])
 	var s1, s2 int64
 	stats(l.path, padded, &s1, &s2)
+	if l.p.RMS {
+		s1 = 0
+	}
 	m, s := invSqrt(uint64(max(int64(n)*s2-s1*s1+l.p.Eps, 1)))
 	if m > math.MaxInt32 {
 		l.generic(x)
@@ -100,6 +104,9 @@ func (l *Layer) generic(x []int32) {
 		s2 += int64(v) * int64(v)
 	}
 	p, c := &l.p, len(x)
+	if p.RMS {
+		s1 = 0
+	}
 	m, shift := arith.LayerNormStats(s1, s2, c, p.Eps)
 	for i, v := range x {
 		y := arith.LayerNormApply(int64(v), s1, c, m, shift, p.Gamma[i], p.Beta[i], p.Shift)
