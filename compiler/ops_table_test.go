@@ -470,6 +470,14 @@ var opCases = []opCase{
 	{name: "AveragePool count_include_pad", build: apply("AveragePool", attrs{"kernel_shape": []int{3}, "pads": []int{1, 1}, "count_include_pad": 1})},
 	{name: "AveragePool count_include_pad before conv", build: then(apply("AveragePool", attrs{"kernel_shape": []int{3}, "pads": []int{1, 1}, "strides": []int{2}, "count_include_pad": 1}), same3)},
 	{name: "AveragePool ceil", build: apply("AveragePool", attrs{"kernel_shape": []int{5}, "strides": []int{3}, "ceil_mode": 1})},
+	{name: "AveragePool ceil count_include_pad", build: apply("AveragePool", attrs{"kernel_shape": []int{5}, "strides": []int{3}, "pads": []int{2, 2}, "ceil_mode": 1, "count_include_pad": 1})},
+	{name: "AveragePool dilated", from: 19, build: apply("AveragePool", attrs{"kernel_shape": []int{3}, "dilations": []int{3}})},
+	{name: "AveragePool dilated padded", from: 19, build: apply("AveragePool", attrs{"kernel_shape": []int{4}, "strides": []int{2}, "dilations": []int{2}, "pads": []int{3, 3}, "ceil_mode": 1})},
+	{name: "AveragePool dilated count_include_pad", from: 19, build: apply("AveragePool", attrs{"kernel_shape": []int{4}, "strides": []int{2}, "dilations": []int{2}, "pads": []int{3, 3}, "count_include_pad": 1, "ceil_mode": 1})},
+	{name: "AveragePool over padding across", build: func(g *m.Model, x string) string {
+		x = g.Op("AveragePool", attrs{"kernel_shape": []int{3, 2}, "pads": []int{1, 0, 1, 1}, "strides": []int{1, 2}, "count_include_pad": 1}, g.Unsqueeze(x, 2))
+		return g.Squeeze(x, 2)
+	}},
 	{name: "AveragePool SAME_UPPER", build: apply("AveragePool", attrs{"kernel_shape": []int{4}, "strides": []int{3}, "auto_pad": "SAME_UPPER"})},
 	{name: "AveragePool two-dimensional", build: func(g *m.Model, x string) string {
 		x = g.Op("AveragePool", attrs{"kernel_shape": []int{1, 2}, "strides": []int{1, 2}}, g.Unsqueeze(x, 2))

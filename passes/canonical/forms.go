@@ -62,7 +62,7 @@ var forms = map[string]Form{
 	"GroupNormalization":    into(wholeNorm, "layer_norm", "transpose", "regroup", "affine"),
 	"InstanceNormalization": into(wholeNorm, "layer_norm", "transpose", "affine"),
 	"MaxPool":               into("1-D and 2-D; 1-D with dilation 1", "window_pool", "pool", "gather"),
-	"AveragePool":           into("1-D and 2-D; 1-D with dilation 1; not ceil_mode and count_include_pad together", "window_pool", "pool", "gather"),
+	"AveragePool":           into("1-D and 2-D", "window_pool", "pool", "gather", "conv", "mul"),
 	"GlobalMaxPool":         into("", "pool"), "GlobalAveragePool": into("", "pool"),
 	"ReduceMax":       into(overWhole, "pool"),
 	"ReduceMean":      into(overWhole+", or over channels", "pool", "linear"),

@@ -308,10 +308,15 @@ func windowPool(kind string) rule {
 		if x.axes[2+pos] != position && w.Out[pos] == 1 && !includePad {
 			return x, nil // one of one
 		}
+		t, k, s := w.In[pos], w.Kernel[pos], w.Stride[pos]
+		// ceil_mode: the last window may reach beyond the declared padding.
+		right := (w.Out[pos]-1)*s + (k-1)*w.Dilation[pos] + 1 - t - w.Before[pos]
+		if kind == "mean" && (w.Dilation[pos] != 1 || right > w.After[pos] && includePad) {
+			return l.weightedMean(x, w, pos, includePad)
+		}
 		if x, err = l.oneRow(x); err != nil {
 			return nil, err
 		}
-		t, k, s := w.In[pos], w.Kernel[pos], w.Stride[pos]
 		if w.Dilation[pos] != 1 {
 			return nil, refuse("use dilation 1", "the window is dilated")
 		}
@@ -323,11 +328,6 @@ func windowPool(kind string) rule {
 		if w.Out[pos] == 1 && k >= t && w.Before[pos] == 0 && (k == t || !includePad) {
 			val, err := l.emit("pool", ir.Attrs{"kind": kind}, x.val)
 			return &view{val: val, form: vector, axes: axes}, err
-		}
-		// ceil_mode: the last window may reach beyond the declared padding.
-		right := (w.Out[pos]-1)*s + k - t - w.Before[pos]
-		if right > w.After[pos] && includePad {
-			return nil, refuse("use ceil_mode=0", "ceil_mode and count_include_pad together")
 		}
 		attrs := ir.Attrs{"kind": kind, "k": k}
 		for key, v := range map[string][2]int{"stride": {s, 1}, "pad_left": {w.Before[pos], 0}, "pad_right": {max(0, right), 0}} {
@@ -341,6 +341,56 @@ func windowPool(kind string) rule {
 		val, err := l.emit("window_pool", attrs, x.val)
 		return &view{val: val, form: sequence, axes: axes}, err
 	})
+}
+
+// cells is how many elements window o counts along axis i: those of the data, or with padded those of the padding
+// around it, too. What a last, partial window has beyond that never counts.
+func cells(w *ir.Window, i, o int, padded bool) (n int) {
+	lo, hi := 0, w.In[i]
+	if padded {
+		lo, hi = -w.Before[i], w.In[i]+w.After[i]
+	}
+	for k := range w.Kernel[i] {
+		if at := o*w.Stride[i] - w.Before[i] + k*w.Dilation[i]; at >= lo && at < hi {
+			n++
+		}
+	}
+	return n
+}
+
+// weightedMean writes an average pooling as the convolution of each channel with equal weights, and
+// a factor per position where windows count differently: what window_pool doesn't know.
+func (l *lowering) weightedMean(x *view, w *ir.Window, pos int, includePad bool) (*view, error) {
+	c, out := x.channels(), w.Out[pos]
+	counts := make([]int, out)
+	for o := range out {
+		if counts[o] = cells(w, pos, o, includePad); counts[o] == 0 {
+			return nil, refuse("pad by less than a window", "a window of the pooling is all padding")
+		}
+	}
+	taps := make([]float32, c*w.Kernel[pos])
+	for i := range taps {
+		taps[i] = 1 / float32(counts[0])
+	}
+	right := max(0, (out-1)*w.Stride[pos]+(w.Kernel[pos]-1)*w.Dilation[pos]+1-w.In[pos]-w.Before[pos])
+	val, err := l.convolve(x, l.node.Outputs[0].Name+".mean", convolution{weight: taps, o: c, k: w.Kernel[pos], in: 1, groups: c,
+		stride: w.Stride[pos], dilation: w.Dilation[pos], before: w.Before[pos], after: right, length: out})
+	if err != nil {
+		return nil, err
+	}
+	y := &view{val: val, form: x.form, axes: slices.Clone(x.axes)}
+	if out == 1 {
+		y.axes[2+pos] = unit
+	}
+	factors := make([]float32, out)
+	for o := range out {
+		factors[o] = float32(float64(counts[0]) / float64(counts[o]))
+	}
+	if neutral(factors, 1) {
+		return y, nil
+	}
+	y.val, err = l.emit("mul", nil, val, l.names.Const(l.node.Outputs[0].Name+".share", edit.F32(factors, out, 1)))
+	return y, err
 }
 
 func globalPool(kind string) rule {
