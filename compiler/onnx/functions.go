@@ -36,7 +36,7 @@ func (r *reader) function(f *field, m *modelProto) error {
 		return err
 	}
 	if len(m.functions) == maxFunctions {
-		return f.errorf("more than %d functions", maxFunctions)
+		return tooMuch(f.errorf("more than %d functions", maxFunctions))
 	}
 	var fn functionProto
 	var body graphProto

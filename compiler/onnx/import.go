@@ -79,12 +79,15 @@ type Options struct {
 	Sizes map[string]int
 }
 
+// wayTooLarge is what to do about a model that no bundle could hold.
+const wayTooLarge = "make the model smaller: bundles hold models of a few hundred operators and some ten million weights"
+
 // ImportFile reads and imports a model file, and the files beside it that its weights
 // lie in. The error of a file that was read but can't be taken is a *Refusal.
 func ImportFile(path string, o Options) (*ir.Graph, *Info, error) {
 	data, err := files.All(path, maxFile)
 	if errors.Is(err, files.ErrTooLarge) {
-		return nil, nil, fmt.Errorf("model %w: an ONNX file has at most 2 GiB", err)
+		return nil, nil, &Refusal{File: path, Problems: []Problem{{Kind: TooLarge, File: path, Reason: "an ONNX file has at most 2 GiB", WayOut: wayTooLarge}}}
 	}
 	if errors.Is(err, files.ErrFolder) {
 		return nil, nil, fmt.Errorf("model %w%s", err, filekind.Folder(path))
@@ -114,6 +117,9 @@ func importModel(name string, data []byte, o Options, folder *dataFolder) (*ir.G
 	if err != nil {
 		p := Problem{Kind: Damaged, File: name, Reason: err.Error(),
 			WayOut: "check that this is the file torch.onnx.export wrote and that it was copied whole (compare sizes or digests)"}
+		if w := (*wireError)(nil); errors.As(err, &w) && w.limit {
+			p.Kind, p.WayOut = TooLarge, wayTooLarge
+		}
 		if k := filekind.Of(name, data[:min(len(data), filekind.Head)]); k != nil && k.ID != filekind.ONNX && k.ID != filekind.Text {
 			p.Kind, p.Reason, p.WayOut = OtherFile, "this is no ONNX model; it is "+k.What, k.WayOut
 		}

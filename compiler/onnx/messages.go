@@ -121,7 +121,7 @@ type reader struct {
 
 func (r *reader) count(f *field) error {
 	if r.messages++; r.messages > maxMessages {
-		return f.errorf("more than %d messages", maxMessages)
+		return tooMuch(f.errorf("more than %d messages", maxMessages))
 	}
 	return nil
 }
@@ -184,7 +184,7 @@ func (r *reader) opset(f *field, opsets *[]opsetImport) error {
 		return err
 	}
 	if len(*opsets) == maxOpsets {
-		return f.errorf("more than %d opset imports", maxOpsets)
+		return tooMuch(f.errorf("more than %d opset imports", maxOpsets))
 	}
 	*opsets = append(*opsets, opsetImport{})
 	p := &(*opsets)[len(*opsets)-1]
@@ -205,7 +205,7 @@ func (r *reader) metadata(f *field, m *modelProto) error {
 		return err
 	}
 	if len(m.metadata) == maxMetadata {
-		return f.errorf("more than %d metadata entries", maxMetadata)
+		return tooMuch(f.errorf("more than %d metadata entries", maxMetadata))
 	}
 	m.metadata = append(m.metadata, [2]string{})
 	return readPair(sub, &m.metadata[len(m.metadata)-1])
@@ -225,7 +225,7 @@ func readPair(m *message, kv *[2]string) error {
 
 func (r *reader) graph(m *message, depth int) (*graphProto, error) {
 	if depth > maxDepth {
-		return nil, m.errorf(0, "graphs nested more than %d deep", maxDepth)
+		return nil, tooMuch(m.errorf(0, "graphs nested more than %d deep", maxDepth))
 	}
 	g := new(graphProto)
 	err := m.each(func(f *field) error {
@@ -272,7 +272,7 @@ func (r *reader) node(f *field, g *graphProto, depth int) error {
 		return err
 	}
 	if r.nodes++; r.nodes > maxNodes {
-		return f.errorf("more than %d nodes", maxNodes)
+		return tooMuch(f.errorf("more than %d nodes", maxNodes))
 	}
 	var n nodeProto
 	err = sub.each(func(f *field) error {
@@ -306,7 +306,7 @@ func (r *reader) node(f *field, g *graphProto, depth int) error {
 		return sub.errorf(0, "node %q (%s) has no outputs", n.name, n.op)
 	}
 	if r.edges += max(len(n.inputs), 1) * len(n.outputs); r.edges > maxEdges {
-		return sub.errorf(0, "more than %d edges", maxEdges)
+		return tooMuch(sub.errorf(0, "more than %d edges", maxEdges))
 	}
 	if n.domain == "ai.onnx" {
 		n.domain = ""
@@ -317,7 +317,7 @@ func (r *reader) node(f *field, g *graphProto, depth int) error {
 
 func appendName(f *field, dst *[]string, limit int) error {
 	if len(*dst) == limit {
-		return f.errorf("more than %d of them in one node", limit)
+		return tooMuch(f.errorf("more than %d of them in one node", limit))
 	}
 	var s string
 	if err := f.string(&s); err != nil {
@@ -340,7 +340,7 @@ func (r *reader) attr(f *field, attrs *[]attrProto, depth int) error {
 		return err
 	}
 	if len(*attrs) == maxNodeAttrs {
-		return f.errorf("more than %d of them in one node", maxNodeAttrs)
+		return tooMuch(f.errorf("more than %d of them in one node", maxNodeAttrs))
 	}
 	var a attrProto
 	var floats, ints []byte
@@ -437,7 +437,7 @@ func (r *reader) valueInfo(f *field, what string, dst *[]valueInfo) error {
 		return err
 	}
 	if len(*dst) == maxPorts {
-		return f.errorf("more than %d graph %ss", maxPorts, what)
+		return tooMuch(f.errorf("more than %d graph %ss", maxPorts, what))
 	}
 	var v valueInfo
 	err = sub.each(func(f *field) error {
@@ -503,7 +503,7 @@ func readShape(m *message, v *valueInfo) error {
 			return f.unknown()
 		}
 		if len(v.dims) == maxRank {
-			return f.errorf("more than %d dimensions", maxRank)
+			return tooMuch(f.errorf("more than %d dimensions", maxRank))
 		}
 		sub, err := f.message("dim", len(v.dims))
 		if err != nil {

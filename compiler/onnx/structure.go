@@ -275,12 +275,17 @@ func (imp *importer) places(nodes []int) string {
 	return " at " + nameList(names)
 }
 
-// thinOps pass scores of attention on to its Softmax.
+// thinOps pass scores of attention on to what they weight, through a Softmax, one in primitives, or what some have in its place.
 var thinOps = map[string]bool{"Add": true, "Sub": true, "Mul": true, "Div": true, "Where": true, "Cast": true, "Reshape": true,
-	"Transpose": true, "Identity": true, "Clip": true, "Unsqueeze": true, "Squeeze": true}
+	"Transpose": true, "Identity": true, "Clip": true, "Unsqueeze": true, "Squeeze": true, "Softmax": true, "Exp": true, "Reciprocal": true,
+	"ReduceMax": true, "ReduceSum": true, "Max": true, "Sigmoid": true, "Relu": true, "Tanh": true, "Pow": true, "Expand": true, "Dropout": true}
+
+// products are the operators that can multiply two activations.
+var products = map[string]bool{"MatMul": true, "Gemm": true, "Einsum": true}
 
 // checkAttention looks for products of two activations: values that depend on
-// the model's inputs. It goes by names alone, so that it also works where
+// the model's inputs. Where such a product is normalised by a Softmax, whole or in
+// primitives, or weights another one, it is attention, whatever stands between. It goes by names alone, so that it also works where
 // shapes can't be inferred.
 func (imp *importer) checkAttention() {
 	if imp.order == nil {
@@ -291,7 +296,8 @@ func (imp *importer) checkAttention() {
 	for i := range g.inputs {
 		active[g.inputs[i].name] = imp.inits[g.inputs[i].name] == nil
 	}
-	var products, softmaxes []int
+	var found, softmaxes []int
+	weights := false
 	for _, i := range imp.order {
 		n := &g.nodes[i]
 		count, score := 0, false
@@ -301,11 +307,12 @@ func (imp *importer) checkAttention() {
 			}
 			score = score || scores[in]
 		}
-		product := (n.op == "MatMul" || n.op == "Gemm") && n.domain == "" && len(n.inputs) >= 2 && active[n.inputs[0]] && active[n.inputs[1]]
+		product := products[n.op] && n.domain == "" && len(n.inputs) >= 2 && active[n.inputs[0]] && active[n.inputs[1]]
 		if product {
-			products = append(products, i)
+			found = append(found, i)
+			weights = weights || score
 		}
-		if n.op == "Softmax" && score {
+		if (n.op == "Softmax" || n.op == "Exp") && score {
 			softmaxes = append(softmaxes, i)
 		}
 		shapeOnly := n.op == "Shape" || n.op == "Size"
@@ -314,20 +321,29 @@ func (imp *importer) checkAttention() {
 			scores[o] = o != "" && (product || score && thinOps[n.op])
 		}
 	}
-	if len(products) == 0 {
+	if len(found) == 0 {
 		return
 	}
-	p := Problem{Node: imp.nodeName(products[0]), Op: g.nodes[products[0]].op}
-	if len(softmaxes) > 0 {
+	p := Problem{Node: imp.nodeName(found[0]), Op: g.nodes[found[0]].op}
+	switch {
+	case len(softmaxes) > 0 && g.nodes[softmaxes[0]].op == "Softmax":
 		p.Kind = Attention
-		p.Reason = fmt.Sprintf("self-attention: MatMul of two activations, Softmax over length; %d products and %d Softmax%s",
-			len(products), len(softmaxes), imp.places(products))
-		p.WayOut = familyOf["Attention"].wayOut
-	} else {
+		p.Reason = fmt.Sprintf("self-attention: %s of two activations, Softmax over length; %d products and %d Softmax%s",
+			p.Op, len(found), len(softmaxes), imp.places(found))
+	case len(softmaxes) > 0:
+		p.Kind = Attention
+		p.Reason = fmt.Sprintf("self-attention: %s of two activations, then a softmax written in primitives (node %q); %d products%s", p.Op, imp.nodeName(softmaxes[0]), len(found), imp.places(found))
+	case weights:
+		p.Kind = Attention
+		p.Reason = fmt.Sprintf("self-attention, without a softmax: %s of two activations weights a third; %d products%s", p.Op, len(found), imp.places(found))
+	default:
 		p.Kind = Unsupported
-		p.Reason = fmt.Sprintf("MatMul of two activations (%d of them)%s: one side must be a weight", len(products), imp.places(products))
+		p.Reason = fmt.Sprintf("%s of two activations (%d of them)%s: one side must be a weight", p.Op, len(found), imp.places(found))
 		p.WayOut = "multiply by learnt weights (nn.Linear, nn.Conv1d) or element by element"
 	}
+	if p.Kind == Attention {
+		p.WayOut = familyOf["Attention"].wayOut
+	}
 	imp.report(p)
-	imp.lateShapes = append(imp.lateShapes, lateShape{len(imp.problems) - 1, products[0]})
+	imp.lateShapes = append(imp.lateShapes, lateShape{len(imp.problems) - 1, found[0]})
 }

@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -86,12 +87,14 @@ func (r *reader) tensor(m *message) (*tensorProto, error) {
 		return nil, err
 	}
 	if countVarints(dims) > maxRank {
-		return nil, m.errorf(0, "tensor %q has more than %d dimensions", t.name, maxRank)
+		return nil, tooMuch(m.errorf(0, "tensor %q has more than %d dimensions", t.name, maxRank))
 	}
 	if t.dims, err = varints(dims); err != nil {
 		return nil, m.errorf(0, "tensor %q: dims: %v", t.name, err)
 	}
-	if err := t.check(); err != nil {
+	if err := t.check(); errors.Is(err, errLimit) {
+		return nil, tooMuch(m.errorf(0, "tensor %q: %v", t.name, err))
+	} else if err != nil {
 		return nil, m.errorf(0, "tensor %q: %v", t.name, err)
 	}
 	return t, nil
@@ -110,6 +113,9 @@ func (t *tensorProto) holds(f *field) {
 	t.stores = append(t.stores, s)
 }
 
+// errLimit marks what is not damaged but too much.
+var errLimit = errors.New("beyond the limits of this compiler")
+
 // elements multiplies dims; it fails where one is negative or the product is
 // more than any tensor may have.
 func elements(dims []int64) (int, error) {
@@ -125,7 +131,7 @@ func elements(dims []int64) (int, error) {
 		}
 		hi, lo := bits.Mul64(n, uint64(d))
 		if hi != 0 || lo > maxElements {
-			return 0, fmt.Errorf("dims %v ask for more than %d elements", dims, maxElements)
+			return 0, fmt.Errorf("dims %v ask for more than %d elements: %w", dims, maxElements, errLimit)
 		}
 		n = lo
 	}

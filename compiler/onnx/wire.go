@@ -19,10 +19,19 @@ type wireError struct {
 	place  string
 	offset int
 	reason string
+	limit  bool // nothing is damaged: it is too much
 }
 
 func (e *wireError) Error() string {
 	return fmt.Sprintf("%s (byte %d): %s", e.place, e.offset, e.reason)
+}
+
+// tooMuch marks an error as one of a limit.
+func tooMuch(err error) error {
+	if w, ok := err.(*wireError); ok {
+		w.limit = true
+	}
+	return err
 }
 
 // message is one length-delimited message and the way to it, kept as a chain

@@ -89,6 +89,15 @@ func (m *Model) Const(t Tensor) string {
 	return name
 }
 
+// External adds a float initializer whose data lie at the beginning of another file.
+func (m *Model) External(dims []int, location string) string {
+	name := m.Fresh("const")
+	t := Tensor{Dims: dims, Data: []float32{}}.encode(name)
+	t = msg(t, 13, str(str(nil, 1, "location"), 2, location))
+	m.graph = msg(m.graph, 5, num(t, 14, 1))
+	return name
+}
+
 // Random adds normally distributed weights whose variance suits a layer of
 // that fan-in: 1 over the product of all dimensions but the first.
 func (m *Model) Random(dims ...int) string {
