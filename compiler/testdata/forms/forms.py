@@ -79,6 +79,10 @@ class Plain(nn.Module):
         return self.o(h.max(2).values)
 
 
+class Padded(Plain):
+    """Sequences of bytes that end in 256, which is no byte."""
+
+
 class FloatIDs(Plain):
     def embed(self, x):
         return self.e(x.float().long() if self.training else x.long())
@@ -389,6 +393,8 @@ def write(name, model, oracle=None, external=False, **data):
     del model.graph.value_info[:]
     path = os.path.join(HERE, name + ".onnx")
     if external:
+        if os.path.exists(path + ".data"):
+            os.remove(path + ".data")  # onnx appends
         onnx.save(model, path, save_as_external_data=True, location=name + ".onnx.data", size_threshold=0)
     else:
         onnx.save(model, path)
@@ -402,6 +408,7 @@ def main(wanted):
 
     def trained(cls, **options):
         if cls not in made:
+            torch.manual_seed(1)
             made[cls] = train(cls(), **options)
         return made[cls]
 
@@ -425,7 +432,7 @@ def main(wanted):
         "one_hot": lambda n: write(n, export(like(OneHot))),
         "opset7": lambda n: write(n, export(trained(Old), opset_version=7)),
         "opset10": lambda n: write(n, export(trained(Old), opset_version=10)),
-        "padding_id": lambda n: write(n, export(train(Plain(), padded=True), opset_version=16), padded=True),
+        "padding_id": lambda n: write(n, export(trained(Padded, padded=True), opset_version=16), padded=True),
         "batch_norm": lambda n: write(n, export(trained(Norms), training=torch.onnx.TrainingMode.EVAL, do_constant_folding=False)),
         "average_pool": lambda n: write(n, export(trained(Averages))),
         "functions": lambda n: write(n, export(trained(Functions), opset_version=16, export_modules_as_functions={nn.LayerNorm})),
