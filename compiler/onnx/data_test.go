@@ -141,7 +141,7 @@ func TestRefused(t *testing.T) {
 	}{ // those without a kind are taken
 		"external_data": {}, "fp16_weights": {}, "qdq_static": {},
 		"attention":      {onnx.Attention, []string{"self-attention", "MatMul of two activations", "Softmax", "nn.Conv1d", "f32[1,128,32]"}},
-		"control_if":     {onnx.ControlFlow, []string{"If", "torch.where"}},
+		"control_if":     {onnx.ControlFlow, []string{"If", "torch.sigmoid"}},
 		"custom_domain":  {onnx.CustomDomain, []string{"com.example.traffic::ByteGate"}},
 		"dynamic_length": {onnx.DynamicLength, []string{"sequence length is dynamic", "src", "seg", "dimension 1", "dynamic_axes", "--length 128"}},
 		"lstm":           {onnx.Recurrence, []string{"LSTM", "nn.Conv1d"}},
