@@ -145,3 +145,43 @@ func TestOverlappingTenants(t *testing.T) {
 		}
 	}
 }
+
+// A flow in the place of another has nothing of that one's bytes: neither where its own came out of order, nor where
+// they never came.
+func TestPlacesAreTakenOverClean(t *testing.T) {
+	contract, err := traffic.Named("nepco-stream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens := func(capacity int, before bool) (got []int32) {
+		enc, err := traffic.NewEncoder(contract)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := flow.NewInput(flow.Options{Encoder: enc, Capacity: capacity, Ready: func(f *flow.Flow) { got = append(got[:0], f.Tokens...) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &capture.Memory{}
+		add := func(port uint16, flags uint8, seq uint32, payload string) {
+			p := pkt{src: [4]byte{10, 0, 0, 1}, dst: [4]byte{10, 0, 0, 2}, sport: port, dport: 80, proto: capture.ProtoTCP, flags: flags, seq: seq, ack: 5001, payload: []byte(payload)}
+			b := p.ethernet()
+			m.Add(&capture.Frame{Data: b, Length: len(b), Link: capture.LinkEthernet, Time: int64(m.Len()) * 1e6})
+		}
+		if before {
+			add(4000, capture.FlagSYN, 0, "")
+			add(4000, capture.FlagACK, 21, "another flow's secret")
+			add(4000, capture.FlagACK, 1, "20 bytes, then more ")
+		}
+		add(4001, capture.FlagSYN, 0, "")
+		add(4001, capture.FlagACK, 6, "FGHIJKLMNOPQRST")
+		add(4001, capture.FlagACK, 1, "ABCDE")
+		if err := in.Run(m); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if alone, after := tokens(1, false), tokens(1, true); !slices.Equal(alone, after) {
+		t.Errorf("in another flow's place:\n%v\nalone:\n%v", after, alone)
+	}
+}

@@ -30,7 +30,8 @@ func (e *Encoder) Begin(proto uint8) State { return State{udp: proto == protoUDP
 
 // Put adds payload bytes of a side that lie at offset at of its stream; those
 // before the stream's beginning and beyond the budget are passed over. Of bytes that have
-// come already the first copy stays; conflict tells that the second was another.
+// come already the first copy stays; conflict tells that the second was another. The buffer of a flow that begins may hold
+// anything.
 func (e *Encoder) Put(st *State, buf []byte, side int, at int64, payload []byte) (conflict bool) {
 	room := int64(e.budget(side))
 	if at < 0 {
@@ -50,6 +51,9 @@ func (e *Encoder) Put(st *State, buf []byte, side int, at int64, payload []byte)
 		copy(bytes[lo:hi], payload)
 		st.Have[side] = uint16(hi)
 		return false
+	}
+	if st.ahead&(1<<side) == 0 {
+		clear(seen) // of the flow that had the buffer before
 	}
 	for i, b := range payload {
 		switch pos := lo + i; {

@@ -39,7 +39,7 @@ func (r reference) prefix() (b []byte, gap bool) {
 // side, offset (two bytes, a signed one), length and the value that its bytes begin with.
 func checkStream(t *testing.T, client, server int, segments []byte) {
 	e := &Encoder{c: Contract{ClientBytes: client, ServerBytes: server}}
-	buf := make([]byte, e.c.streamBuffer())
+	buf := bytes.Repeat([]byte{0xff}, e.c.streamBuffer()) // as the flow before left it
 	var st State
 	refs := [2]reference{{}, {}}
 	for ; len(segments) >= 5; segments = segments[5:] {
