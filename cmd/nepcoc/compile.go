@@ -264,7 +264,11 @@ func newCompileReport(res *compiler.Result, out string, size int) *compileReport
 
 func (r *compileReport) print(w io.Writer) {
 	fmt.Fprintf(w, "%s: %s for %s (%s)\n", cli.Name(r.Output), cli.Bytes(int64(r.Bytes)), r.Target, r.targetDescr)
-	fmt.Fprintf(w, "  local region    %d positions to the left, %d to the right\n", r.Region.Left, r.Region.Right)
+	if r.Region.Whole {
+		fmt.Fprintln(w, "  local region    ends where the model looks at all positions: nepcoc inspect says which steps are local")
+	} else {
+		fmt.Fprintf(w, "  local region    %d positions to the left, %d to the right\n", r.Region.Left, r.Region.Right)
+	}
 	for _, in := range r.Inputs {
 		fmt.Fprintf(w, "  input           %s: %s\n", in.Name, in.Means)
 	}

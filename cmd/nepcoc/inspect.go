@@ -71,19 +71,21 @@ or contention: just estimates.
 
 // inspection is what inspect shows.
 type inspection struct {
-	Name      string              `json:"name"`
-	Digest    string              `json:"digest"`
-	Signer    string              `json:"signed_by,omitempty"`
-	Manifest  bundle.Manifest     `json:"manifest"`
-	Length    int                 `json:"length"`
-	Vocab     int                 `json:"vocab"`
-	Left      int                 `json:"left"`
-	Right     int                 `json:"right"`
-	Target    string              `json:"target"`
-	Tokens    int                 `json:"tokens"`
-	Steps     []backends.StepCost `json:"steps"`
-	Shapes    []string            `json:"shapes"`
-	Estimated float64             `json:"estimated_us"`
+	Name     string              `json:"name"`
+	Digest   string              `json:"digest"`
+	Signer   string              `json:"signed_by,omitempty"`
+	Manifest bundle.Manifest     `json:"manifest"`
+	Length   int                 `json:"length"`
+	Vocab    int                 `json:"vocab"`
+	Left     int                 `json:"left"`
+	Right    int                 `json:"right"`
+	Target   string              `json:"target"`
+	Tokens   int                 `json:"tokens"`
+	Steps    []backends.StepCost `json:"steps"`
+	Shapes   []string            `json:"shapes"`
+	// Parts says of each step whether it is local, looks at the whole sequence, or belongs to the head: bundle.Program.Parts.
+	Parts     []string `json:"parts"`
+	Estimated float64  `json:"estimated_us"`
 	// Runs is what the engine does with the bundle on the target's kernels.
 	Runs   engine.Description `json:"runs"`
 	Golden int                `json:"golden_vectors"`
@@ -102,6 +104,9 @@ func newInspection(b *bundle.Bundle, t *backends.Target, n int) (*inspection, er
 	if b.Signature != nil {
 		r.Signer = bundle.Fingerprint(b.Signature.Key)
 	}
+	if r.Parts, err = p.Parts(); err != nil {
+		return nil, err
+	}
 	for i, s := range p.Steps {
 		v := p.Values[s.Out]
 		r.Shapes = append(r.Shapes, fmt.Sprintf("%s[%d,%d]", v.DType, v.Rows, v.Cols))
@@ -118,7 +123,7 @@ func (r *inspection) print(w io.Writer) {
 		{"model", fmt.Sprintf("%s%s (sha256 %.12s, %s, opset %d)", cli.Name(m.Model.File), cli.Name(versionText(m.Model.Version)), m.Model.SHA256, cli.Name(m.Model.Producer), m.Model.Opset)},
 		{"compiled by", fmt.Sprintf("%s, format %d, for %s", m.Tool, m.Format, m.Target.Name)},
 		{"contract", fmt.Sprintf("%s, %d tokens of %d ids", contractText(m.Contract.Hash), r.Length, r.Vocab)},
-		{"local region", fmt.Sprintf("%d positions to the left, %d to the right", r.Left, r.Right)},
+		{"local region", r.regionText()},
 		{"calibration", calibrationText(&m.Calibration)},
 	}
 	unit := "distinct inputs"
@@ -143,15 +148,33 @@ func (r *inspection) print(w io.Writer) {
 	}
 	cli.Table(w, rows)
 	fmt.Fprintf(w, "\nsteps, estimated on %s for %d tokens (just estimates):\n", r.Target, r.Tokens)
-	rows = [][]string{{"step", "operator", "result", "multiply-adds", "weights", "cycles", "us"}}
+	rows = [][]string{{"step", "operator", "part", "result", "multiply-adds", "weights", "cycles", "us"}}
 	var macs, bytes int64
 	var cycles float64
 	for i, s := range r.Steps {
-		rows = append(rows, []string{s.Step, s.Op, r.Shapes[i], fmt.Sprint(s.MACs), cli.Bytes(s.WeightBytes), fmt.Sprintf("%.0f", s.Cycles), fmt.Sprintf("%.2f", s.Microseconds)})
+		rows = append(rows, []string{s.Step, s.Op, r.Parts[i], r.Shapes[i], fmt.Sprint(s.MACs), cli.Bytes(s.WeightBytes), fmt.Sprintf("%.0f", s.Cycles), fmt.Sprintf("%.2f", s.Microseconds)})
 		macs, bytes, cycles = macs+s.MACs, bytes+s.WeightBytes, cycles+s.Cycles
 	}
-	rows = append(rows, []string{"all", "", "", fmt.Sprint(macs), cli.Bytes(bytes), fmt.Sprintf("%.0f", cycles), fmt.Sprintf("%.2f", r.Estimated)})
+	rows = append(rows, []string{"all", "", "", "", fmt.Sprint(macs), cli.Bytes(bytes), fmt.Sprintf("%.0f", cycles), fmt.Sprintf("%.2f", r.Estimated)})
 	cli.Table(w, rows)
+}
+
+// regionText is the receptive field of what is pooled, or how much of the program is local where that is the whole sequence.
+func (r *inspection) regionText() string {
+	whole := 0
+	local := 0
+	for _, part := range r.Parts {
+		switch part {
+		case "whole":
+			whole++
+		case "local":
+			local++
+		}
+	}
+	if whole > 0 {
+		return fmt.Sprintf("%d steps; the %d behind it look at all positions", local, whole)
+	}
+	return fmt.Sprintf("%d positions to the left, %d to the right", r.Left, r.Right)
 }
 
 func versionText(v string) string {

@@ -16,7 +16,7 @@ const (
 	MaxValues     = 4096
 	MaxTensors    = 1 << 14
 	MaxCols       = 1 << 20
-	MaxRows       = 1 << 20 // of values between: windows over two axes are gathered one after another
+	MaxRows       = 1 << 20  // of values between: windows over two axes are gathered one after another
 	MaxWindow     = 4096     // kernel size, dilation, stride, padding
 	MaxValueBytes = 64 << 20 // all values together
 )

@@ -325,3 +325,27 @@ func (c *checker) output(o *Output) error {
 func (c *checker) plan() error {
 	return within("tile", int64(c.p.Plan.Tile), 0, int64(c.p.Length))
 }
+
+// Parts says of each step of a valid program which part of it the step belongs to: "local" where a position of its result depends
+// on the tokens near that position only, so that it can be computed as they come; "whole" where positions depend on all
+// tokens; "head" where the result is a vector.
+func (p *Program) Parts() ([]string, error) {
+	c, err := analyse(p)
+	if err != nil {
+		return nil, err
+	}
+	parts := make([]string, len(p.Steps))
+	for i := range p.Steps {
+		v := p.Steps[i].Out
+		k := &c.values[v]
+		switch {
+		case p.Values[v].Rows == 1 && p.Length > 1:
+			parts[i] = "head"
+		case p.Values[v].Rows == p.Length && (k.left < p.Length || k.right < p.Length):
+			parts[i] = "local"
+		default:
+			parts[i] = "whole"
+		}
+	}
+	return parts, nil
+}

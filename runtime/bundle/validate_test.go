@@ -3,6 +3,7 @@ package bundle
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"testing"
 	"time"
 )
@@ -275,4 +276,14 @@ func TestValidateTakesBoundedTime(t *testing.T) {
 	start := time.Now()
 	wantError(t, p.Validate(), "uses its tensors too often to be checked")
 	t.Log(time.Since(start)) // not asserted: machines are shared
+}
+
+func TestParts(t *testing.T) {
+	p := small().Program
+	extend(p, Step{Op: OpMul, In: []int{2, 3}, Mul: &Mul{Mult: 1, Shift: 7, Lo: -128, Hi: 127}}, I8, 6, 4) // squeeze and excitation
+	parts, err := p.Parts()
+	want := []string{"local", "local", "local", "head", "head", "head", "whole"}
+	if err != nil || !slices.Equal(parts, want) {
+		t.Errorf("%v, want %v (%v)", parts, want, err)
+	}
 }

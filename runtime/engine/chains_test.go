@@ -92,3 +92,67 @@ func TestRandomChains(t *testing.T) {
 		}
 	}
 }
+
+// wholeChain is randomChain whose region goes on as steps that look at the whole sequence: rows of its layers are transposed, normalised
+// and multiplied by vectors made of all positions, and gated layers may follow.
+func wholeChain(seed uint64) *bundle.Program {
+	p := randomChain(seed)
+	g := &maker{rand.New(rand.NewPCG(seed, 78)), p}
+	var rows []int
+	for v, x := range p.Values {
+		if x.Rows == p.Length && x.DType == bundle.I8 && v > 0 && p.Length > 1 {
+			rows = append(rows, v)
+		}
+	}
+	for i := range 1 + g.IntN(2) {
+		if len(rows) == 0 {
+			break
+		}
+		x := rows[g.IntN(len(rows))]
+		cols := p.Values[x].Cols
+		word := func(n int) func(int) int { return func(int) int { return g.IntN(2*n+1) - n } }
+		t := g.step(bundle.Step{Op: bundle.OpTranspose, In: []int{x}}, bundle.I8, cols, p.Length)
+		t = g.step(bundle.Step{Op: bundle.OpLayerNorm, In: []int{t}, LayerNorm: &bundle.LayerNorm{Eps: 7, Shift: 20,
+			Gamma: g.tensor(bundle.I32, word(1000), p.Length), Beta: g.tensor(bundle.I32, word(1<<20), p.Length)}}, bundle.I8, cols, p.Length)
+		y := g.step(bundle.Step{Op: bundle.OpTranspose, In: []int{t}}, bundle.I8, p.Length, cols)
+		mean := g.step(bundle.Step{Op: bundle.OpPool, In: []int{x}, Pool: &bundle.Pool{Kind: "mean", Over: "prefix"}}, bundle.I8, 1, cols)
+		y = g.step(bundle.Step{Op: bundle.OpMul, In: []int{y, mean}, Mul: &bundle.Mul{Mult: 3, Shift: 6, Lo: -128, Hi: 127}}, bundle.I8, p.Length, cols)
+		if g.IntN(2) == 0 { // a gated layer of what is not local
+			for _, s := range p.Steps {
+				if s.Op == bundle.OpGatedConv && len(s.In) == 1 && p.Values[s.Out].DType == bundle.I8 {
+					s.In, s.Out = []int{y}, 0
+					y = g.step(s, bundle.I8, p.Length, cols)
+					break
+				}
+			}
+		}
+		out := g.step(bundle.Step{Op: bundle.OpPool, In: []int{y}, Pool: &bundle.Pool{Kind: "max", Over: []string{"prefix", "all"}[g.IntN(2)]}}, bundle.I8, 1, cols)
+		flat := g.step(bundle.Step{Op: bundle.OpFlatten, In: []int{x}}, bundle.I8, 1, cols*p.Length)
+		p.Outputs = append(p.Outputs, bundle.Output{Name: string(rune('p' + 2*i)), Value: out, Ending: bundle.EndLogits, Exp: -1},
+			bundle.Output{Name: string(rune('q' + 2*i)), Value: flat, Ending: bundle.EndLogits, Exp: -1})
+	}
+	return p
+}
+
+// What is local runs as tokens come, the rest at the end, with the bits of the reference.
+func TestWholeChains(t *testing.T) {
+	n, chunked := uint64(200), 0
+	if testing.Short() {
+		n = 40
+	}
+	for seed := range n {
+		p := wholeChain(seed)
+		differential(t, p, seed)
+		q := *p
+		q.Plan.Tile = min(p.Length, 32)
+		differential(t, &q, seed)
+		for _, path := range paths() {
+			if streamed(t, p, path, 3, seed) {
+				chunked++
+			}
+		}
+	}
+	if chunked < int(n)*len(paths())*3/4 {
+		t.Errorf("%d of %d run chunk by chunk", chunked, int(n)*len(paths()))
+	}
+}

@@ -112,7 +112,7 @@ func (c *Context) Run(tokens []int32, valid int, out [][]int32) error {
 	c.e.require(c.need, valid)
 	if c.tiles != nil {
 		c.tiles.Begin()
-		c.finish(c.tiles, tokens)
+		c.finish(c.tiles, tokens, out)
 	} else {
 		c.tokens = tokens
 		for i := range c.e.ops {
@@ -121,8 +121,8 @@ func (c *Context) Run(tokens []int32, valid int, out [][]int32) error {
 			}
 		}
 		c.tokens = nil
+		c.results(out)
 	}
-	c.results(out)
 	if c.Trace != nil {
 		c.traced()
 	}

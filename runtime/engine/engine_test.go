@@ -189,11 +189,20 @@ func TestTrace(t *testing.T) {
 			if err := c.Run(tokens, valid, e.NewOutput()); err != nil {
 				t.Fatal(err)
 			}
-			if seen == 0 {
+			if seen == 0 && readsTokens(p) {
 				t.Errorf("seed %d: nothing traced", seed)
 			}
 		}
 	}
+}
+
+// readsTokens says that an output depends on the tokens: all may be made of constants, which no step computes.
+func readsTokens(p *bundle.Program) bool {
+	reads := make([]bool, len(p.Values))
+	for _, s := range p.Steps {
+		reads[s.Out] = s.Op == bundle.OpTokenTable || slices.ContainsFunc(s.In, func(v int) bool { return reads[v] })
+	}
+	return slices.ContainsFunc(p.Outputs, func(o bundle.Output) bool { return reads[o.Value] })
 }
 
 // FuzzEngine lets the fuzzer search among programs: all kinds of random program,

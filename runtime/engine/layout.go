@@ -127,6 +127,16 @@ func (l *layout) settle(p *bundle.Program, s *streamPlan) {
 	l.bytes = assign(l.all)
 }
 
+// at lists the values whose rows lie at a place.
+func (l *layout) at(where *place) (values []int) {
+	for v, at := range l.place[rowForm] {
+		if at == where {
+			values = append(values, v)
+		}
+	}
+	return values
+}
+
 // shared is the place of an input that the output of step i can take over.
 func (l *layout) shared(s *bundle.Step, f form, i int) *place {
 	switch {

@@ -120,6 +120,6 @@ func alsoRows(e *Engine, v int, run func(*Context)) func(*Context) {
 	cols := e.p.Values[v].Cols
 	return func(c *Context) {
 		run(c)
-		c.planes[v].GetRows(c.i8[v][:c.need[v]*cols])
+		c.planes[v].GetRows(c.i8[v][c.done[v]*cols:c.need[v]*cols], c.done[v])
 	}
 }

@@ -29,6 +29,9 @@ type streamPlan struct {
 	local   []bool // by value: computed chunk by chunk
 	lag     []int  // by value: positions behind the tokens
 	history []int  // by value: columns kept, a multiple of plane.Word
+	// kept are local values whose rows steps behind the region read, with the values that lie where they do: of
+	// those a stream keeps all rows.
+	kept [][]int
 	back    int    // rows before a chunk's first token that it touches
 	ahead   int    // the largest lag
 }
@@ -37,8 +40,8 @@ type streamPlan struct {
 // a flow, the look-ahead of all layers.
 func (s *streamPlan) window() int { return s.back + s.tile + s.ahead }
 
-// planStream is nil for programs whose region is not a chain of gated layers
-// that ends in maxima.
+// planStream is nil for programs whose region is not made of gated layers. It ends in maxima, which are taken as it is
+// computed, or in rows that steps behind it read, among them those that look at the whole sequence.
 func planStream(e *Engine) *streamPlan {
 	p, n := e.p, len(e.p.Values)
 	s := &streamPlan{tile: p.Plan.Tile, local: make([]bool, n), lag: make([]int, n), history: make([]int, n)}
@@ -49,8 +52,9 @@ func planStream(e *Engine) *streamPlan {
 		switch {
 		case step.Op == bundle.OpTokenTable && e.lay.place[planeForm][v] != nil,
 			step.Op == bundle.OpGatedConv && s.allLocal(step.In) && (e.pooled[v] || p.Values[v].DType == bundle.I8):
-			if e.lay.place[rowForm][v] != nil {
-				return nil // something else reads it
+			if at := e.lay.place[rowForm][v]; at != nil {
+				s.kept = append(s.kept, e.lay.at(at))
+				s.tile = 0 // whoever reads them may ask for other rows than the maxima do
 			}
 			s.local[v] = true
 			for j, in := range step.In {
@@ -60,17 +64,17 @@ func planStream(e *Engine) *streamPlan {
 				}
 				s.lag[v] = max(s.lag[v], s.lag[in]+ahead)
 			}
-		case step.Op == bundle.OpTokenTable, step.Op == bundle.OpGatedConv:
+		case step.Op == bundle.OpTokenTable, step.Op == bundle.OpGatedConv && (s.local[step.In[0]] || s.local[step.In[len(step.In)-1]]):
 			return nil
 		case step.Op == bundle.OpPool:
 			in := step.In[0]
-			if s.local[in] && !e.pooled[in] {
+			if s.local[in] && !e.pooled[in] && e.lay.place[rowForm][in] == nil {
 				return nil
 			}
-			if s.local[in] && over != "" && over != step.Pool.Over {
+			if s.local[in] && e.pooled[in] && over != "" && over != step.Pool.Over {
 				s.tile = 0 // one maximum goes on where the other has ended: no window is short
 			}
-			if s.local[in] {
+			if s.local[in] && e.pooled[in] {
 				over = step.Pool.Over
 			}
 		}
@@ -78,7 +82,7 @@ func planStream(e *Engine) *streamPlan {
 	for i := range p.Steps {
 		step := &p.Steps[i]
 		for j, in := range step.In {
-			if step.Op == bundle.OpGatedConv {
+			if step.Op == bundle.OpGatedConv && s.local[step.Out] {
 				back := s.lag[step.Out] - s.lag[in]
 				if j == 0 {
 					back += step.GatedConv.PadLeft
@@ -119,8 +123,13 @@ func (e *Engine) StateBytes() int {
 			n += e.accBytes(v)
 		}
 	}
+	for _, values := range e.stream.kept {
+		n += e.rowBytes(values[0])
+	}
 	return n
 }
+
+func (e *Engine) rowBytes(v int) int { return e.p.Values[v].Rows * e.p.Values[v].Cols }
 
 func (e *Engine) accBytes(v int) int { return gated.NewAcc(e.p.Values[v].Cols, e.planes).Bytes() }
 
@@ -133,6 +142,7 @@ type Stream struct {
 	done    int // of them, those that the region has been run for
 	history [][]int8
 	acc     []*gated.Acc
+	rows    [][]int8 // by value, of those kept
 }
 
 // NewStream makes the state of a flow; Begin reuses it for the next.
@@ -146,6 +156,13 @@ func (e *Engine) NewStream() *Stream {
 		s.history[v] = make([]int8, columns*e.p.Values[v].Cols)
 		if e.pooled[v] {
 			s.acc[v] = gated.NewAcc(e.p.Values[v].Cols, e.planes)
+		}
+	}
+	s.rows = make([][]int8, len(e.p.Values))
+	for _, values := range e.stream.kept {
+		rows := make([]int8, e.rowBytes(values[0]))
+		for _, v := range values {
+			s.rows[v] = rows
 		}
 	}
 	return s
@@ -222,13 +239,12 @@ func (c *Context) Finish(s *Stream, pad int32, out [][]int32) error {
 		return err
 	}
 	c.e.require(c.need, s.n)
-	c.finish(s, s.tokens)
-	c.results(out)
+	c.finish(s, s.tokens, out)
 	return nil
 }
 
-// finish computes all that is wanted, c.need, and not done yet.
-func (c *Context) finish(s *Stream, tokens []int32) {
+// finish computes all that is wanted, c.need, and not done yet, and gives the results.
+func (c *Context) finish(s *Stream, tokens []int32, out [][]int32) {
 	plan := c.e.stream
 	// Rows before token to are wanted; those that depend on no token from all on are wanted of every value.
 	to, all := 0, len(tokens)
@@ -245,12 +261,24 @@ func (c *Context) finish(s *Stream, tokens []int32) {
 	c.region(s, tokens, to, false)
 	own := c.acc
 	c.acc = s.acc
+	c.lend(s)
 	for i := range c.e.ops {
 		if o := &c.e.ops[i]; !plan.local[o.out] && c.need[o.out] > 0 {
 			c.run(i)
 		}
 	}
 	c.acc = own
+	c.results(out)
+	c.lend(s)
+}
+
+// lend exchanges the context's memory for the rows that the stream keeps with the stream's own; twice is once.
+func (c *Context) lend(s *Stream) {
+	for _, values := range c.e.stream.kept {
+		for _, v := range values {
+			c.i8[v], s.rows[v] = s.rows[v], c.i8[v]
+		}
+	}
 }
 
 // region runs the local steps from where the flow's last chunk ended to token
@@ -259,6 +287,7 @@ func (c *Context) region(s *Stream, tokens []int32, to int, more bool) {
 	plan := c.e.stream
 	acc, whole := c.acc, c.planes
 	c.tokens, c.acc = tokens, s.acc
+	c.lend(s)
 	c.shorten(max(0, s.done-plan.back), to)
 	for i := range c.e.ops {
 		o := &c.e.ops[i]
@@ -279,6 +308,7 @@ func (c *Context) region(s *Stream, tokens []int32, to int, more bool) {
 		}
 	}
 	c.tokens, c.acc, c.planes = nil, acc, whole
+	c.lend(s)
 }
 
 // shorten makes the planes as short as rows [base,to) of the local values allow, over the same

@@ -143,16 +143,16 @@ func (p *Plane) SetRows(rows []int8) {
 	}
 }
 
-// GetRows copies the first positions to time-major rows.
-func (p *Plane) GetRows(rows []int8) {
+// GetRows copies the positions from from on to time-major rows.
+func (p *Plane) GetRows(rows []int8, from int) {
 	if p.timeMajor() {
-		copy(rows, p.Rows(len(rows)/p.Channels))
+		copy(rows, p.Data[p.Index(0, from):])
 		return
 	}
 	n := len(rows) / p.Channels
 	for c := range p.Channels {
 		at := c
-		for _, v := range p.Data[p.Index(c, 0):][:n] {
+		for _, v := range p.Data[p.Index(c, from):][:n] {
 			rows[at] = v ^ p.Flip
 			at += p.Channels
 		}

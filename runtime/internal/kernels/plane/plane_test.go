@@ -29,7 +29,7 @@ func TestRows(t *testing.T) {
 				}
 				p.SetRows(rows)
 				got := make([]int8, len(rows))
-				p.GetRows(got)
+				p.GetRows(got, 0)
 				if !slices.Equal(got, rows) {
 					t.Fatalf("%v, %d channels, %d positions: other rows come out", path, channels, length)
 				}
