@@ -31,18 +31,19 @@ func (s *Scale) Bytes(dst []int8, x []int32, rows, cols int) {
 type ByteTable struct {
 	bytes [maxByteTable]int8
 	half  int32
+	path  cpu.Path
 }
 
 // maxByteTable is how many bytes a table has at most; registers hold smallByteTable.
 const maxByteTable, smallByteTable = 4096, 1024
 
-// NewByteTable makes a ByteTable of entries, a power of two, as Lookup takes them; nil where the path has no kernel, or they are too many
+// NewByteTable makes a ByteTable of entries, a power of two, as Lookup takes them; nil where they are too many
 // or no bytes.
 func NewByteTable(path cpu.Path, entries []int16) *ByteTable {
-	if path != cpu.AVX512 || len(entries) > maxByteTable {
+	if len(entries) > maxByteTable {
 		return nil
 	}
-	t := &ByteTable{half: int32(len(entries) / 2)}
+	t := &ByteTable{half: int32(len(entries) / 2), path: path}
 	for i, v := range entries {
 		t.bytes[i] = int8(v)
 		if int16(t.bytes[i]) != v {
@@ -57,9 +58,18 @@ const ByteSlack = 63
 
 // Map is dst = the entries that x stands for. x has ByteSlack more elements in its capacity.
 func (t *ByteTable) Map(dst []int8, x []int32) {
-	if n := len(x); n > 0 {
-		_ = x[:n+ByteSlack]
+	n := len(x)
+	if n == 0 {
+		return
+	}
+	_ = x[:n+ByteSlack]
+	if t.path.HasAVX2() {
 		lookupBytes(dst[:n], x, t)
+		return
+	}
+	dst = dst[:n]
+	for i, v := range x {
+		dst[i] = t.bytes[uint32(v+t.half)%maxByteTable]
 	}
 }
 

@@ -18,11 +18,15 @@ func scaleBytes(path cpu.Path, dst []int8, x []int32, rows, cols int, mult []int
 }
 
 func lookupBytes(dst []int8, x []int32, t *ByteTable) {
-	if n := 2 * t.half; n > smallByteTable {
-		lookupWideAVX512(&dst[0], &x[0], len(dst), t, int(n)/128)
-		return
+	n := int(2 * t.half)
+	switch {
+	case t.path != cpu.AVX512:
+		lookupBytesAMD64(&dst[0], &x[0], len(dst), &t.bytes[t.half])
+	case n > smallByteTable:
+		lookupWideAVX512(&dst[0], &x[0], len(dst), t, n/128)
+	default:
+		lookupBytesAVX512(&dst[0], &x[0], len(dst), t)
 	}
-	lookupBytesAVX512(&dst[0], &x[0], len(dst), t)
 }
 
 // splitLanes is what sumBytes and productBytes do multiples of.
@@ -54,6 +58,9 @@ func scaleBytesAVX2(dst *int8, x *int32, rows, cols, stride int, mult *int32, k 
 
 //go:noescape
 func lookupBytesAVX512(dst *int8, x *int32, n int, t *ByteTable)
+
+//go:noescape
+func lookupBytesAMD64(dst *int8, x *int32, n int, middle *int8)
 
 //go:noescape
 func lookupWideAVX512(dst *int8, x *int32, n int, t *ByteTable, pieces int)

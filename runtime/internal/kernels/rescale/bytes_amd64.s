@@ -288,6 +288,51 @@ done:
 	VZEROUPPER
 	RET
 
+// Two indices at SI+OFF: without AVX-512, which has a table in registers, nothing is faster than loads.
+#define TWO(OFF, TO, A, B) \
+	MOVQ    OFF(SI), A         \
+	MOVLQSX A, B               \
+	SARQ    $32, A             \
+	MOVBLZX (R8)(B*1), B       \
+	MOVBLZX (R8)(A*1), A       \
+	MOVB    B, TO(DI)          \
+	MOVB    A, (TO+1)(DI)
+
+// func lookupBytesAMD64(dst *int8, x *int32, n int, middle *int8)
+TEXT ·lookupBytesAMD64(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ middle+24(FP), R8
+	SUBQ $8, CX
+	JLT  rest
+
+eight:
+	TWO(0, 0, AX, BX)
+	TWO(8, 2, R9, R10)
+	TWO(16, 4, R11, R12)
+	TWO(24, 6, R13, DX)
+	ADDQ $32, SI
+	ADDQ $8, DI
+	SUBQ $8, CX
+	JGE  eight
+
+rest:
+	ADDQ $8, CX
+	JZ   done
+
+one:
+	MOVLQSX (SI), AX
+	MOVBLZX (R8)(AX*1), AX
+	MOVB    AX, (DI)
+	ADDQ    $4, SI
+	INCQ    DI
+	DECQ    CX
+	JNZ     one
+
+done:
+	RET
+
 #define SPLIT512(K) \
 	VPBROADCASTD 0(K), Z15   \
 	VPBROADCASTD 4(K), Z14   \
