@@ -10,3 +10,5 @@ func has(cpu.Path) bool { return false }
 func max8(_ cpu.Path, dst, x []int8, cols, rows, count, step int)   { panic("BUG: no assembly") }
 func max16(_ cpu.Path, dst, x []int16, cols, rows, count, step int) { panic("BUG: no assembly") }
 func sum8(_ cpu.Path, dst []int64, x []int8)                        { panic("BUG: no assembly") }
+
+func sum16(_ cpu.Path, dst []int64, x []int16) { panic("BUG: no assembly") }

@@ -12,3 +12,6 @@ func max16NEON(dst *int16, n int, x *int16, rows int, count int, step int)
 
 //go:noescape
 func sum8NEON(dst *int64, n int, x *int8, rows int)
+
+//go:noescape
+func sum16NEON(dst *int64, n int, x *int16, rows int)

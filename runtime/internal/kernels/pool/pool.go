@@ -57,10 +57,20 @@ func Windows[T rescale.Int](path cpu.Path, dst, x []T, cols, rows, step int) {
 
 // Sum is the sum of each channel over the rows of x.
 func Sum[T rescale.Int](path cpu.Path, dst []int64, x []T) {
-	// Sums of so few bytes fit 32 bits.
-	if x, ok := any(x).([]int8); ok && has(path) && len(dst) >= lanesSum && len(x)/len(dst) < 1<<20 {
-		sum8(path, dst, x)
-		return
+	// Sums of so few numbers fit 32 bits.
+	if rows := len(x) / max(1, len(dst)); has(path) && len(dst) >= lanesSum {
+		switch x := any(x).(type) {
+		case []int8:
+			if rows < 1<<20 {
+				sum8(path, dst, x)
+				return
+			}
+		case []int16:
+			if rows < 1<<15 {
+				sum16(path, dst, x)
+				return
+			}
+		}
 	}
 	clear(dst)
 	for n := len(dst); len(x) >= n; x = x[n:] {

@@ -23,6 +23,14 @@ func sum8(_ cpu.Path, dst []int64, x []int8) {
 	sum8AVX2(&dst[0], len(dst), &x[0], len(x)/len(dst))
 }
 
+func sum16(_ cpu.Path, dst []int64, x []int16) {
+	if len(x) < len(dst) {
+		clear(dst)
+		return
+	}
+	sum16AVX2(&dst[0], len(dst), &x[0], len(x)/len(dst))
+}
+
 //go:noescape
 func max8AVX2(dst *int8, n int, x *int8, rows, count, step int)
 
@@ -31,3 +39,6 @@ func max16AVX2(dst *int16, n int, x *int16, rows, count, step int)
 
 //go:noescape
 func sum8AVX2(dst *int64, n int, x *int8, rows int)
+
+//go:noescape
+func sum16AVX2(dst *int64, n int, x *int16, rows int)

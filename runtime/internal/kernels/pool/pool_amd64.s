@@ -105,3 +105,33 @@ row:
 done:
 	VZEROUPPER
 	RET
+
+// func sum16AVX2(dst *int64, n int, x *int16, rows int)
+TEXT ·sum16AVX2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ n+8(FP), DX
+	MOVQ x+16(FP), SI
+	LEAQ -8(DX), R8
+	XORQ AX, AX
+
+channels:
+	LEAQ  (SI)(AX*2), BX
+	MOVQ  rows+24(FP), CX
+	VPXOR Y0, Y0, Y0
+
+row:
+	VPMOVSXWD (BX), Y1
+	VPADDD    Y1, Y0, Y0
+	LEAQ      (BX)(DX*2), BX
+	DECQ      CX
+	JNZ       row
+	VEXTRACTI128 $1, Y0, X1
+	VPMOVSXDQ X0, Y0
+	VPMOVSXDQ X1, Y1
+	VMOVDQU   Y0, (DI)(AX*8)
+	VMOVDQU   Y1, 32(DI)(AX*8)
+	NEXT(8, channels, done)
+
+done:
+	VZEROUPPER
+	RET

@@ -22,3 +22,11 @@ func sum8(_ cpu.Path, dst []int64, x []int8) {
 	}
 	sum8NEON(&dst[0], len(dst), &x[0], len(x)/len(dst))
 }
+
+func sum16(_ cpu.Path, dst []int64, x []int16) {
+	if len(x) < len(dst) {
+		clear(dst)
+		return
+	}
+	sum16NEON(&dst[0], len(dst), &x[0], len(x)/len(dst))
+}

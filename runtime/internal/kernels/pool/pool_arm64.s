@@ -117,3 +117,43 @@ row:
 	B channels
 done:
 	RET
+
+// func sum16NEON(dst *int64, n int, x *int16, rows int)
+TEXT ·sum16NEON(SB), NOSPLIT, $0-32
+	MOVD dst+0(FP), R0
+	MOVD n+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVD rows+24(FP), R3
+	MOVD $1, R8
+	WORD $0x4e020d03 // dup v3.8h, w8
+	LSL $1, R1
+	SUB $16, R1, R5
+window:
+	MOVD $0, R4
+channels:
+	ADD R4, R2, R6
+	MOVD R3, R7
+	WORD $0x6f00e400 // movi v0.2d, #0
+	WORD $0x6f00e401 // movi v1.2d, #0
+row:
+	WORD $0x3dc000c2 // ldr q2, [x6, #0]
+	WORD $0x0e638040 // smlal v0.4s, v2.4h, v3.4h
+	WORD $0x4e638041 // smlal2 v1.4s, v2.8h, v3.8h
+	ADD R1, R6
+	SUBS $1, R7, R7
+	BNE row
+	ADD R4<<2, R0, R8
+	WORD $0x0f20a404 // sxtl v4.2d, v0.2s
+	WORD $0x4f20a405 // sxtl2 v5.2d, v0.4s
+	WORD $0x0f20a426 // sxtl v6.2d, v1.2s
+	WORD $0x4f20a427 // sxtl2 v7.2d, v1.4s
+	WORD $0xad001504 // stp q4, q5, [x8, #0]
+	WORD $0xad011d06 // stp q6, q7, [x8, #32]
+	CMP R5, R4
+	BEQ done
+	ADD $16, R4
+	CMP R5, R4
+	CSEL GT, R5, R4, R4
+	B channels
+done:
+	RET

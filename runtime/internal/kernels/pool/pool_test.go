@@ -88,3 +88,22 @@ func TestWindows(t *testing.T) {
 		}
 	}
 }
+
+// Sums of the largest numbers.
+func TestSumExtremes(t *testing.T) {
+	for _, path := range cpu.Available() {
+		for _, rows := range []int{1, 300, 1<<15 - 1, 1 << 15} {
+			x := make([]int16, rows*9)
+			for i := range x {
+				x[i] = -32768
+			}
+			dst := testmem.Before[int64](t, 9)
+			pool.Sum(path, dst, x)
+			for c, got := range dst {
+				if want := int64(rows) * -32768; got != want {
+					t.Fatalf("%v, %d rows, channel %d: %d, want %d", path, rows, c, got, want)
+				}
+			}
+		}
+	}
+}

@@ -50,16 +50,29 @@ func pools(a *asm) {
 			a.loopEnd("window", count)
 		})
 	}
-	a.text("sum8NEON", arg{"dst", "*int64", dst}, arg{"n", "int", n}, arg{"x", "*int8", x}, arg{"rows", "int", rows})
-	a.op("MOVD $1, R8")
-	a.v(DupX(H, 3, 8))
-	columns(3, func() {
-		a.v(Zero(0), Zero(1))
-		a.label("row")
-		a.v(LdrD(2, from), Sxtl(B, 2, 2), Smlal(H, 0, 2, 3), Smlal2(H, 1, 2, 3))
-		a.op("ADD R%d, R%d", n, from)
-		a.loopEnd("row", left)
-		a.op("ADD R%d<<3, R%d, R8", at, dst)
-		a.v(Sxtl(S, 4, 0), Sxtl2(S, 5, 0), Sxtl(S, 6, 1), Sxtl2(S, 7, 1), StpQ(4, 5, 8, 0), StpQ(6, 7, 8, 32))
-	}, func() {})
+	for _, k := range []struct {
+		name, typ string
+		log       int // of an element's bytes
+	}{{"sum8NEON", "*int8", 0}, {"sum16NEON", "*int16", 1}} {
+		a.text(k.name, arg{"dst", "*int64", dst}, arg{"n", "int", n}, arg{"x", k.typ, x}, arg{"rows", "int", rows})
+		a.op("MOVD $1, R8")
+		a.v(DupX(H, 3, 8))
+		if k.log > 0 {
+			a.op("LSL $%d, R%d", k.log, n)
+		}
+		columns(3+k.log, func() {
+			a.v(Zero(0), Zero(1))
+			a.label("row")
+			if k.log == 0 {
+				a.v(LdrD(2, from), Sxtl(B, 2, 2))
+			} else {
+				a.v(LdrQ(2, from, 0))
+			}
+			a.v(Smlal(H, 0, 2, 3), Smlal2(H, 1, 2, 3))
+			a.op("ADD R%d, R%d", n, from)
+			a.loopEnd("row", left)
+			a.op("ADD R%d<<%d, R%d, R8", at, 3-k.log, dst)
+			a.v(Sxtl(S, 4, 0), Sxtl2(S, 5, 0), Sxtl(S, 6, 1), Sxtl2(S, 7, 1), StpQ(4, 5, 8, 0), StpQ(6, 7, 8, 32))
+		}, func() {})
+	}
 }
