@@ -23,6 +23,7 @@ import (
 	"nepcoc/runtime/arith"
 	"nepcoc/runtime/cpu"
 	"nepcoc/runtime/internal/kernels/plane"
+	"nepcoc/runtime/internal/kernels/transpose"
 )
 
 // Block is the number of positions computed at a time.
@@ -300,7 +301,12 @@ func (l *Layer) NormWide(dst []int16, src, res *plane.Plane, n int, s *Scratch) 
 		} else {
 			l.wideASM(s.wide, s)
 		}
-		for i := range min(Block, n-pos) {
+		if n-pos >= Block {
+			transpose.Run(l.path, rows[:Block*c], s.wide[:c*Block], c, Block)
+			pos += Block
+			continue
+		}
+		for i := range n - pos {
 			for ch, row := 0, rows[i*c:][:c]; ch < c; ch++ {
 				row[ch] = s.wide[ch*Block+i]
 			}
