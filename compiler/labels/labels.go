@@ -20,6 +20,7 @@ import (
 	"nepcoc/internal/filekind"
 	"nepcoc/internal/files"
 	"nepcoc/internal/textfile"
+	"nepcoc/runtime/capture"
 	"nepcoc/runtime/flow"
 )
 
@@ -32,7 +33,9 @@ type Label struct {
 	Names []string
 	// Packets is the number of packets, -1 where the file has none.
 	Packets int
-	Line    int
+	// Group is what the column capture says: where the flow was recorded, for splits that keep recordings together.
+	Group string
+	Line  int
 }
 
 // Labels are the labels of a capture's flows.
@@ -62,6 +65,12 @@ func Read(path string) (*Labels, error) {
 	return files.Read(path, Parse)
 }
 
+// ReadSome is Read for files in which not every flow need have a label: its name is "" then. (For
+// calibration and verification a row without a label is a mistake.)
+func ReadSome(path string) (*Labels, error) {
+	return files.Read(path, func(name string, r io.Reader) (*Labels, error) { return parse(name, r, true) })
+}
+
 // columns are the names of columns as they are compared (lower case, no spaces, underscores or
 // hyphens), among them those that flow meters use.
 var columns = map[string]string{
@@ -71,7 +80,7 @@ var columns = map[string]string{
 	"sport": "sport", "srcport": "sport", "sourceport": "sport",
 	"dport": "dport", "dstport": "dport", "destinationport": "dport",
 	"time": "time", "timestamp": "time",
-	"label": "label", "npkts": "npkts",
+	"label": "label", "npkts": "npkts", "capture": "capture",
 }
 
 const labelPrefix = "label."
@@ -98,9 +107,15 @@ func column(head string) string {
 //	label        name of the class; of a model with several outputs, of the first
 //	label.NAME   instead or besides, of the output of that name; may be empty
 //
-// and there may be time, of the first packet: see parseTime; and npkts. Others are
-// ignored. Without time, a 5-tuple must be unique. name is for messages.
-func Parse(name string, r io.Reader) (*Labels, error) {
+// and there may be time, of the first packet: see parseTime; npkts; and capture, see Label.Group. Others are
+// ignored. Without time, a 5-tuple must be unique. The file may be packed as captures may. name is for messages.
+func Parse(name string, r io.Reader) (*Labels, error) { return parse(name, r, false) }
+
+func parse(name string, r io.Reader, some bool) (*Labels, error) {
+	r, err := capture.Unpack(r)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
 	raw := bufio.NewReaderSize(r, filekind.Head)
 	head, _ := raw.Peek(filekind.Head)
 	br := bufio.NewReaderSize(textfile.Reader(raw), maxLine)
@@ -118,7 +133,7 @@ func Parse(name string, r io.Reader) (*Labels, error) {
 		return nil, fmt.Errorf("%s: %w", name, csvError(err))
 	}
 	line, _ := cr.FieldPos(0)
-	p := rowParser{col: map[string]int{}, decimalComma: cr.Comma != ','}
+	p := rowParser{col: map[string]int{}, decimalComma: cr.Comma != ',', some: some}
 	for i, h := range first {
 		h = column(h)
 		if _, twice := p.col[h]; twice {
@@ -222,6 +237,8 @@ type rowParser struct {
 	col             map[string]int
 	labels, outputs []string // of columns of labels, of the outputs that they speak of
 	decimalComma    bool     // 0,5 is a number: commas separate no columns
+	some            bool     // labels may be empty
+	groups          map[string]string
 }
 
 var errOtherProtocol = errors.New("not TCP or UDP")
@@ -260,7 +277,7 @@ func (p *rowParser) row(rec []string) (row Label, step int64, err error) {
 	}
 	for _, h := range p.labels {
 		name := get(h)
-		if name == "" && len(p.labels) == 1 {
+		if name == "" && len(p.labels) == 1 && !p.some {
 			return row, 0, errors.New("the label is empty")
 		}
 		if !utf8.ValidString(name) {
@@ -285,7 +302,23 @@ func (p *rowParser) row(rec []string) (row Label, step int64, err error) {
 		}
 		row.Packets = int(n)
 	}
+	if _, ok := p.col["capture"]; ok {
+		row.Group = p.group(get("capture"))
+	}
 	return row, step, nil
+}
+
+// group is a name of a group, one string for all of its rows.
+func (p *rowParser) group(name string) string {
+	if p.groups == nil {
+		p.groups = map[string]string{}
+	}
+	g, ok := p.groups[name]
+	if !ok {
+		g = strings.Clone(name)
+		p.groups[g] = g
+	}
+	return g
 }
 
 // whole takes the fraction off a whole number that was written with one: tables with gaps

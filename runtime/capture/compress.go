@@ -31,6 +31,12 @@ const maxWindow = 128 << 20
 // unpackBuffer is what is read ahead of the packets.
 const unpackBuffer = 64 << 10
 
+// Unpack returns what r holds, unpacked where that is packed as captures may be: for the text files beside them.
+func Unpack(r io.Reader) (io.Reader, error) {
+	out, _, err := decompress(bufio.NewReader(r))
+	return out, err
+}
+
 // decompress returns r itself, or what is packed in it: as a stream, whose
 // memory does not grow with what comes out.
 func decompress(r *bufio.Reader) (*bufio.Reader, *unpacked, error) {
@@ -53,10 +59,10 @@ func decompress(r *bufio.Reader) (*bufio.Reader, *unpacked, error) {
 			return nil, nil, err
 		}
 		if len(head) == 0 && u.cut {
-			return nil, nil, fmt.Errorf("the compressed file (%s) is cut off before the first packet: copy it again", c.name)
+			return nil, nil, fmt.Errorf("the compressed file (%s) is cut off at its beginning: copy it again", c.name)
 		}
 		if len(head) == 0 {
-			return nil, nil, fmt.Errorf("the file packed in it (%s) is empty: not a capture", c.name)
+			return nil, nil, fmt.Errorf("the file packed in it (%s) is empty", c.name)
 		}
 		for _, again := range compressions {
 			if bytes.HasPrefix(head, []byte(again.magic)) {

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"nepcoc/compiler/dataset"
+	"nepcoc/compiler/labels"
+	"nepcoc/internal/cli"
+	"nepcoc/internal/files"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/traffic"
+)
+
+func newTokens() *cobra.Command {
+	var contract, from, split, by, out string
+	var labelFiles []string
+	var unlabelled, keep, asJSON bool
+	var shard int
+	var view bundle.ViewOverride
+	cmd := &cobra.Command{
+		Use:   "tokens CAPTURE|FOLDER... --contract FILE|NAME -o SET.npz",
+		Short: "Make a token set for training: what the agent sees of each flow, with its label",
+		Long: `tokens reads captures (a folder stands for those in it and below) and writes what the agent would make of
+each flow by a traffic contract: tokens, mask, label, group, part, time, addresses, ports, packets and bytes, as
+NumPy arrays that numpy.load reads alone.
+
+Labels come from CSV files (columns proto, src, sport, dst, dport, label; time; capture, which
+becomes the group; empty labels are allowed), or from the names of captures or of their folders. Flows without a label
+are left out, unless --unlabelled keeps them.
+
+--split parts the set and keeps together what --by names; flows of a later part whose tokens are, or nearly are, those
+of an earlier part's flow are left out and counted.
+` + exitCodes,
+		Example: `  nepcoc tokens train.pcap --labels train.csv --contract nepco-stream -o train.npz
+  nepcoc tokens captures/ --label-from folder --contract my.yaml --split 70:10:20 --by capture -o set.npz
+  nepcoc tokens corpus.pcap.zst --unlabelled --contract nepco-stream -o corpus.npz --shard 20000`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := traffic.Load(contract)
+			if err != nil {
+				return err
+			}
+			opt := dataset.Options{Contract: c, From: dataset.LabelFrom(from), Unlabelled: unlabelled}
+			opt.View, _ = view.Of(bundle.View{})
+			switch {
+			case !slices.Contains([]dataset.LabelFrom{dataset.FromNothing, dataset.FromFolder, dataset.FromFile}, opt.From):
+				return cli.UsageError("--label-from %q: want folder or file", from)
+			case labelFiles == nil && from == "" && !unlabelled:
+				return cli.UsageError("no labels: give --labels FILE.csv or --label-from folder|file, or --unlabelled for a set without")
+			case split == "" && cmd.Flags().Changed("by"):
+				return cli.UsageError("--by goes with --split")
+			case shard < 0:
+				return cli.UsageError("--shard %d: want a number of flows", shard)
+			}
+			var shares dataset.Shares
+			if split != "" {
+				if shares, err = dataset.ParseShares(split); err != nil {
+					return cli.UsageError("--split: %v", err)
+				}
+			}
+			if err := files.Writable(out); err != nil {
+				return err
+			}
+			for _, path := range labelFiles {
+				l, err := labels.ReadSome(path)
+				if err != nil {
+					return err
+				}
+				opt.Labels = append(opt.Labels, l)
+			}
+			progress := cli.NewProgress(cmd.ErrOrStderr())
+			opt.Progress = func(name string, done, total int) { progress.Update("reading "+files.Show(name), done, total) }
+			set, err := dataset.Read(args, opt)
+			progress.Done()
+			if err != nil {
+				return err
+			}
+			if split != "" {
+				if err := set.Split(shares, dataset.By(by)); err != nil {
+					return fmt.Errorf("--split %s --by %s: %w", split, by, err)
+				}
+				if !keep {
+					if err := set.DropDuplicates(); err != nil {
+						return err
+					}
+				}
+			}
+			written, err := writeSet(set, out, shard, cmd.OutOrStdout())
+			if err != nil {
+				return err
+			}
+			w := cmd.OutOrStdout()
+			if files.IsStdout(out) {
+				w = cmd.ErrOrStderr()
+			}
+			sum := summarise(set, written)
+			if asJSON {
+				return cli.JSON(w, sum)
+			}
+			sum.text(w)
+			return nil
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&contract, "contract", "nepco-stream", "traffic contract: a file, or "+strings.Join(traffic.Names(), ", "))
+	fl.StringArrayVar(&labelFiles, "labels", nil, "label file (CSV); may be given several times")
+	fl.StringVar(&from, "label-from", "", "folder or file: a flow's label is the name of its capture's folder, or of the capture")
+	fl.BoolVar(&unlabelled, "unlabelled", false, "keep flows without a label")
+	fl.StringVar(&split, "split", "", "shares of train, valid and test, such as 70:10:20, or of train and test, 80:20")
+	fl.StringVar(&by, "by", string(dataset.ByCapture), "what a split keeps together: capture, time, host or flow")
+	fl.BoolVar(&keep, "keep-duplicates", false, "keep flows whose tokens are in an earlier part, too")
+	fl.IntVar(&shard, "shard", 0, "flows in one file; more go into SET-00002.npz and so on (0: all in one)")
+	fl.StringVarP(&out, "output", "o", "", "file to write")
+	fl.BoolVar(&asJSON, "json", false, "the summary as JSON")
+	cmd.MarkFlagRequired("output")
+	cli.ViewFlags(fl, &view, cli.AsOff)
+	return cmd
+}
+
+// writeSet writes a set into one file, or into shards whose names are numbered, and returns their names.
+func writeSet(set *dataset.Set, out string, shard int, stdout io.Writer) (names []string, err error) {
+	n := 1
+	if shard > 0 {
+		n = max(1, (len(set.Flows)+shard-1)/shard)
+	}
+	for k := range n {
+		part, name := *set, out
+		if shard > 0 {
+			part.Flows = set.Flows[k*shard : min(len(set.Flows), (k+1)*shard)]
+			if n > 1 {
+				name = fmt.Sprintf("%s-%05d.npz", strings.TrimSuffix(out, ".npz"), k+1)
+			}
+		}
+		var b bytes.Buffer
+		if err := part.Write(&b, dataset.Meta{Shard: k + 1, Shards: n}); err != nil {
+			return nil, err
+		}
+		if err := files.Output(name, b.Bytes(), stdout); err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+// setSummary is what tokens says of a set.
+type setSummary struct {
+	Files    []string         `json:"files"`
+	Flows    int              `json:"flows"`
+	Groups   int              `json:"groups"`
+	Contract string           `json:"contract"`
+	Hash     string           `json:"contract_hash"`
+	Parts    []string         `json:"parts"`
+	Classes  map[string][]int `json:"classes"` // flows in each part; "" for those without a label
+	LeftOut  map[string]int   `json:"left_out"`
+	Notes    []string         `json:"notes,omitempty"`
+
+	order []string
+}
+
+func summarise(set *dataset.Set, written []string) *setSummary {
+	s := &setSummary{Files: written, Flows: len(set.Flows), Groups: len(set.Groups), Contract: set.Contract.Name, Hash: set.Contract.Hash(),
+		Parts: set.Splits, Classes: map[string][]int{}, LeftOut: set.Left, Notes: set.Notes, order: set.Labels}
+	for i := range set.Flows {
+		f := &set.Flows[i]
+		name := ""
+		if f.Label >= 0 {
+			name = set.Labels[f.Label]
+		}
+		if s.Classes[name] == nil {
+			s.Classes[name] = make([]int, len(set.Splits))
+		}
+		s.Classes[name][f.Split]++
+	}
+	return s
+}
+
+func (s *setSummary) text(w io.Writer) {
+	rows := [][]string{append([]string{"class"}, s.Parts...)}
+	line := func(name, shown string) {
+		n, ok := s.Classes[name]
+		if !ok {
+			return
+		}
+		row := []string{shown}
+		for _, n := range n {
+			row = append(row, fmt.Sprint(n))
+		}
+		rows = append(rows, row)
+	}
+	for _, name := range s.order {
+		line(name, name)
+	}
+	line("", "(no label)")
+	cli.Table(w, rows)
+	for _, why := range slices.Sorted(maps.Keys(s.LeftOut)) {
+		fmt.Fprintf(w, "left out: %d: %s\n", s.LeftOut[why], why)
+	}
+	for _, note := range s.Notes {
+		fmt.Fprintf(w, "note: %s\n", note)
+	}
+	fmt.Fprintf(w, "%s: %d flows of %d groups by the contract %s\n", strings.Join(s.Files, ", "), s.Flows, s.Groups, s.Contract)
+}

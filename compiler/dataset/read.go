@@ -1,0 +1,254 @@
+package dataset
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"nepcoc/compiler/labels"
+	"nepcoc/internal/files"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/classify"
+	"nepcoc/runtime/flow"
+	"nepcoc/runtime/traffic"
+)
+
+// LabelFrom says where labels come from that no file names.
+type LabelFrom string
+
+// The places that a label can be taken from.
+const (
+	FromNothing LabelFrom = ""
+	FromFolder  LabelFrom = "folder" // the capture's folder
+	FromFile    LabelFrom = "file"   // the capture's name, without its endings
+)
+
+// Options say what a set is made of.
+type Options struct {
+	Contract traffic.Contract
+	View     bundle.View
+	// Labels are label files; a flow has the label of the first that names it.
+	Labels []*labels.Labels
+	From   LabelFrom
+	// Unlabelled keeps flows without a label, for pre-training.
+	Unlabelled bool
+	// Progress, if set, is told of each capture before it is read.
+	Progress func(name string, done, total int)
+}
+
+// Why flows are left out.
+const (
+	LeftUnlabelled = "no label"
+	LeftEmpty      = "no byte that the contract takes"
+)
+
+// Read reads the flows of captures, in the order of the captures and in it of first packets. Folders
+// stand for the captures in them; see Captures.
+func Read(paths []string, opt Options) (*Set, error) {
+	captures, err := Captures(paths)
+	if err != nil {
+		return nil, err
+	}
+	s := &Set{Contract: opt.Contract, View: opt.View, Splits: []string{"all"}}
+	classes, groups := map[string]int{}, map[string]int{}
+	index := func(names *[]string, known map[string]int, name string) int {
+		i, ok := known[name]
+		if !ok {
+			i = len(*names)
+			known[name] = i
+			*names = append(*names, name)
+		}
+		return i
+	}
+	var errs []error
+	for n, path := range captures {
+		if opt.Progress != nil {
+			opt.Progress(path, n, len(captures))
+		}
+		flows, notes, err := readCapture(path, &opt)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, note := range notes {
+			s.Notes = append(s.Notes, files.Show(path)+": "+note)
+		}
+		for _, f := range flows {
+			name, group := opt.label(path, &f)
+			switch {
+			case name == "" && !opt.Unlabelled:
+				s.leave(LeftUnlabelled, 1)
+				continue
+			case len(f.Tokens) == 0:
+				s.leave(LeftEmpty, 1)
+				continue
+			}
+			f.Label = -1
+			if name != "" {
+				f.Label = index(&s.Labels, classes, name)
+			}
+			f.Group = index(&s.Groups, groups, group)
+			s.Flows = append(s.Flows, f)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	s.sortLabels()
+	return s, s.usable(captures, &opt)
+}
+
+// usable refuses a set that nothing can be learnt from.
+func (s *Set) usable(captures []string, opt *Options) error {
+	where := fmt.Sprintf("%s and %d more", files.Show(captures[0]), len(captures)-1)
+	if len(captures) == 1 {
+		where = files.Show(captures[0])
+	}
+	switch {
+	case len(s.Flows) > 0:
+		return nil
+	case s.Left[LeftUnlabelled] > 0:
+		return fmt.Errorf("%s: none of the %d flows has a label: compare addresses, ports and times of the label file with those of the capture (nepcoc contract explain shows them), or keep flows without a label (--unlabelled)", where, s.Left[LeftUnlabelled])
+	case s.Left[LeftEmpty] > 0:
+		return fmt.Errorf("%s: the contract %q takes no byte of any of the %d flows: see what it blanks and which packets count (nepcoc contract show)", where, s.Contract.Name, s.Left[LeftEmpty])
+	}
+	return fmt.Errorf("%s: holds no flow", where)
+}
+
+// sortLabels brings the classes into the order of their names, so that it does not depend on that of the captures.
+func (s *Set) sortLabels() {
+	old := slices.Clone(s.Labels)
+	slices.Sort(s.Labels)
+	at := make([]int, len(old))
+	for i, name := range old {
+		at[i], _ = slices.BinarySearch(s.Labels, name)
+	}
+	for i := range s.Flows {
+		if l := s.Flows[i].Label; l >= 0 {
+			s.Flows[i].Label = at[l]
+		}
+	}
+}
+
+// label is a flow's label, "" for none, and what it must be kept together with.
+func (o *Options) label(path string, f *Flow) (name, group string) {
+	group = files.Show(path)
+	for _, l := range o.Labels {
+		row, match := l.Find(f.Key, f.First)
+		if match != labels.Fits {
+			continue
+		}
+		if g := l.Rows[row].Group; g != "" {
+			group = g
+		}
+		if name = l.Rows[row].Names[0]; name != "" {
+			break
+		}
+	}
+	if name != "" {
+		return name, group
+	}
+	switch o.From {
+	case FromFolder:
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			abs = path
+		}
+		name = filepath.Base(filepath.Dir(abs))
+	case FromFile:
+		name = stem(path)
+	}
+	return name, group
+}
+
+// endings are those of capture files, packed or not.
+var endings = []string{".pcap", ".pcapng", ".cap", ".dmp", ".ntar"}
+var packed = []string{".gz", ".zst", ".lz4", ".xz"}
+
+func cutEnding(name string, of []string) (string, bool) {
+	for _, e := range of {
+		if len(name) > len(e) && strings.EqualFold(name[len(name)-len(e):], e) {
+			return name[:len(name)-len(e)], true
+		}
+	}
+	return name, false
+}
+
+// stem is a capture's name without folder and endings.
+func stem(path string) string {
+	name, _ := cutEnding(filepath.Base(path), packed)
+	name, _ = cutEnding(name, endings)
+	return name
+}
+
+// Captures lists captures in the order in which they were named; a folder stands for the files in it and
+// below whose names end as captures' do, sorted.
+func Captures(paths []string) ([]string, error) {
+	var all []string
+	var errs []error
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil || !info.IsDir() {
+			all = append(all, path) // opening it says what is wrong
+			continue
+		}
+		n := len(all)
+		err = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			plain, _ := cutEnding(p, packed)
+			if _, ok := cutEnding(plain, endings); ok && !d.IsDir() {
+				all = append(all, p)
+			}
+			return nil
+		})
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("%s: %w", files.Show(path), files.Reason(err)))
+		case len(all) == n:
+			errs = append(errs, fmt.Errorf("%s: no captures in this folder (names that end in %s, packed or not)", files.Show(path), strings.Join(endings, ", ")))
+		}
+	}
+	return all, errors.Join(errs...)
+}
+
+func readCapture(path string, opt *Options) ([]Flow, []string, error) {
+	src, err := capture.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer src.Close()
+	fo, err := classify.OptionsFor(opt.Contract, opt.View)
+	if err != nil {
+		return nil, nil, err
+	}
+	type numbered struct {
+		seq uint64
+		Flow
+	}
+	var flows []numbered
+	fo.Ready = func(f *flow.Flow) {
+		row := Flow{Key: f.Key, First: f.First, Packets: f.Packets, Bytes: f.Bytes, Marks: f.Marks, Payload: f.Payload}
+		row.Tokens = slices.Clone(f.Tokens[:f.Valid])
+		flows = append(flows, numbered{f.Seq, row})
+	}
+	in, err := flow.NewInput(fo)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := in.Run(src); err != nil {
+		return nil, nil, err
+	}
+	slices.SortFunc(flows, func(a, b numbered) int { return int(int64(a.seq - b.seq)) })
+	out := make([]Flow, len(flows))
+	for i := range flows {
+		out[i] = flows[i].Flow
+	}
+	return out, append(in.Counters().Notes(&fo), src.Notes()...), nil
+}
