@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nepcoc/compiler/calibrate"
 	"nepcoc/compiler/dataset"
 	"nepcoc/compiler/labels"
 	"nepcoc/internal/cli"
@@ -18,12 +19,97 @@ import (
 	"nepcoc/runtime/traffic"
 )
 
+// setFlags say what a token set is made of; the same in every command that makes one.
+type setFlags struct {
+	contract, from  string
+	labels          []string
+	unlabelled      bool
+	view            bundle.ViewOverride
+	split, by       string
+	keep            bool
+}
+
+func (o *setFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&o.contract, "contract", "nepco-stream", "traffic contract: a file, or "+strings.Join(traffic.Names(), ", "))
+	fl.StringArrayVar(&o.labels, "labels", nil, "label file (CSV); may be given several times")
+	fl.StringVar(&o.from, "label-from", "", "folder or file: a flow's label is the name of its capture's folder, or of the capture")
+	fl.StringVar(&o.split, "split", "", "shares of train, valid and test, such as 70:10:20, or of train and test, 80:20")
+	fl.StringVar(&o.by, "by", string(dataset.ByCapture), "what a split keeps together: capture, time, host or flow")
+	fl.BoolVar(&o.keep, "keep-duplicates", false, "keep flows whose tokens are in an earlier part, too")
+	cli.ViewFlags(fl, &o.view, cli.AsOff)
+}
+
+// read reads captures, or opens a stored set.
+func (o *setFlags) read(cmd *cobra.Command, args []string) (*dataset.Set, error) {
+	stored, err := calibrate.IsArrays(args[0])
+	if err != nil {
+		// A folder has no first bytes; what is wrong with a capture is said when it is opened.
+		stored = false
+	}
+	if stored {
+		err := meaningless(cmd, "for captures only; a stored set has its own", "contract", "labels", "label-from", "tunnels", "vlans", "interfaces", "active-timeout")
+		if err != nil {
+			return nil, err
+		}
+		set, err := dataset.Open(args...)
+		if err != nil {
+			return nil, err
+		}
+		return set, o.part(set)
+	}
+	c, err := traffic.Load(o.contract)
+	if err != nil {
+		return nil, err
+	}
+	opt := dataset.Options{Contract: c, From: dataset.LabelFrom(o.from), Unlabelled: o.unlabelled}
+	opt.View, _ = o.view.Of(bundle.View{})
+	switch {
+	case !slices.Contains([]dataset.LabelFrom{dataset.FromNothing, dataset.FromFolder, dataset.FromFile}, opt.From):
+		return nil, cli.UsageError("--label-from %q: want folder or file", o.from)
+	case o.labels == nil && o.from == "" && !o.unlabelled:
+		return nil, cli.UsageError("no labels: give --labels FILE.csv or --label-from folder|file")
+	}
+	for _, path := range o.labels {
+		l, err := labels.ReadSome(path)
+		if err != nil {
+			return nil, err
+		}
+		opt.Labels = append(opt.Labels, l)
+	}
+	progress := cli.NewProgress(cmd.ErrOrStderr())
+	opt.Progress = func(name string, done, total int) { progress.Update("reading "+files.Show(name), done, total) }
+	set, err := dataset.Read(args, opt)
+	progress.Done()
+	if err != nil {
+		return nil, err
+	}
+	return set, o.part(set)
+}
+
+// part splits a set as the flags say.
+func (o *setFlags) part(set *dataset.Set) error {
+	if o.split == "" {
+		return nil
+	}
+	shares, err := dataset.ParseShares(o.split)
+	if err != nil {
+		return cli.UsageError("--split: %v", err)
+	}
+	if err := set.Split(shares, dataset.By(o.by)); err != nil {
+		return fmt.Errorf("--split %s --by %s: %w", o.split, o.by, err)
+	}
+	if o.keep {
+		return nil
+	}
+	return set.DropDuplicates()
+}
+
 func newTokens() *cobra.Command {
-	var contract, from, split, by, out string
-	var labelFiles []string
-	var unlabelled, keep, asJSON bool
+	var o setFlags
+	var out string
+	var asJSON bool
 	var shard int
-	var view bundle.ViewOverride
 	cmd := &cobra.Command{
 		Use:   "tokens CAPTURE|FOLDER... --contract FILE|NAME -o SET.npz",
 		Short: "Make a token set for training: what the agent sees of each flow, with its label",
@@ -43,54 +129,20 @@ of an earlier part's flow are left out and counted.
   nepcoc tokens corpus.pcap.zst --unlabelled --contract nepco-stream -o corpus.npz --shard 20000`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := traffic.Load(contract)
-			if err != nil {
-				return err
-			}
-			opt := dataset.Options{Contract: c, From: dataset.LabelFrom(from), Unlabelled: unlabelled}
-			opt.View, _ = view.Of(bundle.View{})
 			switch {
-			case !slices.Contains([]dataset.LabelFrom{dataset.FromNothing, dataset.FromFolder, dataset.FromFile}, opt.From):
-				return cli.UsageError("--label-from %q: want folder or file", from)
-			case labelFiles == nil && from == "" && !unlabelled:
-				return cli.UsageError("no labels: give --labels FILE.csv or --label-from folder|file, or --unlabelled for a set without")
-			case split == "" && cmd.Flags().Changed("by"):
-				return cli.UsageError("--by goes with --split")
+			case o.split == "" && (cmd.Flags().Changed("by") || o.keep):
+				return cli.UsageError("--by and --keep-duplicates go with --split")
 			case shard < 0:
 				return cli.UsageError("--shard %d: want a number of flows", shard)
-			}
-			var shares dataset.Shares
-			if split != "" {
-				if shares, err = dataset.ParseShares(split); err != nil {
-					return cli.UsageError("--split: %v", err)
-				}
+			case shard > 0 && files.IsStdout(out):
+				return cli.UsageError("--shard writes several files: give --output a name")
 			}
 			if err := files.Writable(out); err != nil {
 				return err
 			}
-			for _, path := range labelFiles {
-				l, err := labels.ReadSome(path)
-				if err != nil {
-					return err
-				}
-				opt.Labels = append(opt.Labels, l)
-			}
-			progress := cli.NewProgress(cmd.ErrOrStderr())
-			opt.Progress = func(name string, done, total int) { progress.Update("reading "+files.Show(name), done, total) }
-			set, err := dataset.Read(args, opt)
-			progress.Done()
+			set, err := o.read(cmd, args)
 			if err != nil {
 				return err
-			}
-			if split != "" {
-				if err := set.Split(shares, dataset.By(by)); err != nil {
-					return fmt.Errorf("--split %s --by %s: %w", split, by, err)
-				}
-				if !keep {
-					if err := set.DropDuplicates(); err != nil {
-						return err
-					}
-				}
 			}
 			written, err := writeSet(set, out, shard, cmd.OutOrStdout())
 			if err != nil {
@@ -108,19 +160,13 @@ of an earlier part's flow are left out and counted.
 			return nil
 		},
 	}
+	o.add(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&contract, "contract", "nepco-stream", "traffic contract: a file, or "+strings.Join(traffic.Names(), ", "))
-	fl.StringArrayVar(&labelFiles, "labels", nil, "label file (CSV); may be given several times")
-	fl.StringVar(&from, "label-from", "", "folder or file: a flow's label is the name of its capture's folder, or of the capture")
-	fl.BoolVar(&unlabelled, "unlabelled", false, "keep flows without a label")
-	fl.StringVar(&split, "split", "", "shares of train, valid and test, such as 70:10:20, or of train and test, 80:20")
-	fl.StringVar(&by, "by", string(dataset.ByCapture), "what a split keeps together: capture, time, host or flow")
-	fl.BoolVar(&keep, "keep-duplicates", false, "keep flows whose tokens are in an earlier part, too")
+	fl.BoolVar(&o.unlabelled, "unlabelled", false, "keep flows without a label")
 	fl.IntVar(&shard, "shard", 0, "flows in one file; more go into SET-00002.npz and so on (0: all in one)")
 	fl.StringVarP(&out, "output", "o", "", "file to write")
 	fl.BoolVar(&asJSON, "json", false, "the summary as JSON")
 	cmd.MarkFlagRequired("output")
-	cli.ViewFlags(fl, &view, cli.AsOff)
 	return cmd
 }
 

@@ -39,7 +39,7 @@ type Meta struct {
 //	proto    [n]          uint8, 6 or 17
 //	address  [n, 2, 16]   uint8: client, server; IPv4 as ::ffff:a.b.c.d
 //	port     [n, 2]       uint16
-//	packets, bytes [n, 2] uint32, int64: from the client, from the server, up to the verdict
+//	packets, bytes [n, 2] int64: from the client, from the server, up to the verdict
 //	payload  [n]          uint16, bytes of payload among the tokens
 //	marks    [n]          uint16, bits as in docs/marks.md's order
 //	labels, groups, splits     names
@@ -110,8 +110,8 @@ func (s *Set) Write(w io.Writer, m Meta) error {
 	each("port", "<u2", []int{2}, func(b []byte, f *Flow) []byte {
 		return le.AppendUint16(le.AppendUint16(b, f.Key.SrcPort), f.Key.DstPort)
 	})
-	each("packets", "<u4", []int{2}, func(b []byte, f *Flow) []byte {
-		return le.AppendUint32(le.AppendUint32(b, uint32(f.Packets[0])), uint32(f.Packets[1]))
+	each("packets", "<i8", []int{2}, func(b []byte, f *Flow) []byte {
+		return le.AppendUint64(le.AppendUint64(b, f.Packets[0]), f.Packets[1])
 	})
 	each("bytes", "<i8", []int{2}, func(b []byte, f *Flow) []byte {
 		return le.AppendUint64(le.AppendUint64(b, f.Bytes[0]), f.Bytes[1])

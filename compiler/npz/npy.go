@@ -22,7 +22,8 @@ var descrs = map[string]ir.DType{
 
 // decode reads one .npy file: magic, version, header (a Python dict), data.
 // https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
-func decode(b []byte) (*ir.Tensor, error) {
+// Text is read only where it is asked for, as the characters' numbers along a last axis.
+func decode(b []byte, text bool) (*ir.Tensor, error) {
 	if !bytes.HasPrefix(b, npyMagic) || len(b) < 10 {
 		return nil, errors.New("no .npy header; write the file with numpy.save or numpy.savez")
 	}
@@ -44,6 +45,15 @@ func decode(b []byte) (*ir.Tensor, error) {
 	h, err := parseHeader(string(b[start : start+size]))
 	if err != nil {
 		return nil, fmt.Errorf(".npy header: %w", err)
+	}
+	if text != (h.text > 0) {
+		if text {
+			return nil, errors.New("holds no text")
+		}
+		return nil, errors.New("holds text: want numbers")
+	}
+	if text {
+		h.shape = append(h.shape, h.text)
 	}
 	data := b[start+size:]
 	n, err := ir.ShapeLen(h.shape)
@@ -96,7 +106,11 @@ type header struct {
 	dtype              ir.DType
 	bigEndian, fortran bool
 	shape              []int
+	text               int // characters of an element that is text; 0: it is a number
 }
+
+// maxText bounds the width of text.
+const maxText = 1 << 20
 
 // parseHeader reads {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }.
 func parseHeader(s string) (header, error) {
@@ -167,6 +181,10 @@ func (p *scanner) descr(h *header) error {
 	text, ok := p.quoted()
 	if !ok || len(text) < 2 {
 		return errors.New("the array holds records; save one plain array per name")
+	}
+	if width, err := strconv.Atoi(strings.TrimPrefix(text[1:], "U")); text[1] == 'U' && err == nil && width > 0 && width <= maxText {
+		// NumPy's text has a fixed width, four bytes a character: read as numbers, one more axis.
+		h.text, text = width, text[:1]+"i4"
 	}
 	h.dtype, ok = descrs[text[1:]]
 	if !ok || !strings.ContainsRune("<>|=", rune(text[0])) {

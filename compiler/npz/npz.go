@@ -121,7 +121,32 @@ func (f *File) Has(name string) bool {
 }
 
 // Array decodes one array to row-major order.
-func (f *File) Array(name string) (*ir.Tensor, error) {
+func (f *File) Array(name string) (*ir.Tensor, error) { return f.array(name, false) }
+
+// Strings decodes an array of text (NumPy's "U") with one axis.
+func (f *File) Strings(name string) ([]string, error) {
+	t, err := f.array(name, true)
+	if err != nil {
+		return nil, err
+	}
+	if len(t.Shape) != 2 {
+		return nil, fmt.Errorf("npz %s: array %q: want one axis, not %d", f.path, name, len(t.Shape)-1)
+	}
+	width, chars := t.Shape[1], t.Data.([]int32)
+	list := make([]string, t.Shape[0])
+	for i := range list {
+		var b []rune
+		for _, c := range chars[i*width : (i+1)*width] {
+			if c != 0 {
+				b = append(b, c)
+			}
+		}
+		list[i] = string(b)
+	}
+	return list, nil
+}
+
+func (f *File) array(name string, text bool) (*ir.Tensor, error) {
 	if !f.Has(name) {
 		return nil, fmt.Errorf("npz %s: no array %q (there are: %s)", f.path, name, strings.Join(f.names, ", "))
 	}
@@ -132,7 +157,7 @@ func (f *File) Array(name string) (*ir.Tensor, error) {
 			return nil, fmt.Errorf("npz %s: array %q: %w", f.path, name, err)
 		}
 	}
-	t, err := decode(data)
+	t, err := decode(data, text)
 	if err != nil {
 		return nil, fmt.Errorf("npz %s: array %q: %w", f.path, name, err)
 	}

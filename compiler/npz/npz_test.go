@@ -71,7 +71,7 @@ func TestDecode(t *testing.T) {
 		{"empty", npy(dict("<f4", "False", "(0, 3)")), ir.Float32s([]float32{}, 0, 3)},
 		{"double quotes", npy("{\"descr\": \"|i1\", \"fortran_order\": False, \"shape\": (1,)}", 0xff), &ir.Tensor{Type: ir.Type{DType: ir.I8, Shape: []int{1}}, Data: []int8{-1}}},
 	} {
-		got, err := decode(c.file)
+		got, err := decode(c.file, false)
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 			continue
@@ -104,7 +104,7 @@ func TestDecodeErrors(t *testing.T) {
 		{"unclosed", "can't be read", npy("{'descr': '<f4'")},
 		{"bad bool", "boolean", npy(dict("|b1", "False", "(1,)"), 2)},
 	} {
-		if _, err := decode(c.file); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := decode(c.file, false); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
 		}
 	}

@@ -172,3 +172,18 @@ func lengthBucket(n int) (b int32) {
 	}
 	return b
 }
+
+var factNames = [factLength]string{"tcp", "udp", "client", "server"}
+
+// Fact is the name of the fact that a token of the stream view stands for: tcp, udp, client, server, or length; ""
+// for other tokens.
+func (c *Contract) Fact(token int32) string {
+	k := int(token) - c.ValueOffset - 1<<(8*c.TokenBytes)
+	switch {
+	case c.View != ViewStream || k < 0 || k >= numFacts:
+		return ""
+	case k < factLength:
+		return factNames[k]
+	}
+	return "length"
+}

@@ -1,0 +1,410 @@
+package dataset
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"nepcoc/runtime/traffic"
+)
+
+// Finding is one thing that tells a flow's label without being what the label is of, or may.
+type Finding struct {
+	Name string `json:"name"` // time, client address, ip.ttl of packet 1, ...
+	Kind string `json:"kind"` // recording, address, header, payload, duplicates, capture
+	// Accuracy is that of the best guess from this alone, cross-validated by group; Majority that of always
+	// naming the commonest class. Gain is what lies between Majority and 1 that it makes up for.
+	Accuracy float64 `json:"accuracy"`
+	Majority float64 `json:"majority"`
+	Gain     float64 `json:"gain"`
+	// Flows is how many flows have it.
+	Flows int `json:"flows"`
+	// Seen says whether the tokens hold it; if not, a model can't read it, but a split that is blind to it praises what was recorded.
+	Seen   bool   `json:"in_tokens"`
+	Remedy string `json:"remedy"` // a line of the contract, or of a command
+	Leak   bool   `json:"leak"`
+}
+
+// Lint is what was found in a set.
+type Lint struct {
+	Flows    int       `json:"flows"` // with a label
+	Classes  int       `json:"classes"`
+	Groups   int       `json:"groups"`
+	Majority float64   `json:"majority"`
+	Findings []Finding `json:"findings"` // leaks first, then by gain
+	// Constant is how many positions hold one token in every flow.
+	Constant int      `json:"constant_positions"`
+	Notes    []string `json:"notes,omitempty"`
+}
+
+// Leaks counts the findings that are leaks.
+func (l *Lint) Leaks() (n int) {
+	for _, f := range l.Findings {
+		if f.Leak {
+			n++
+		}
+	}
+	return n
+}
+
+// Bounds of Gain above which a finding is a leak. What the traffic's nature is not (when and between whom it was recorded, counters and
+// settings of the machines that took part) may tell little; a byte of payload may well tell a protocol, and only what
+// tells nearly everything is suspicious.
+type Bounds struct {
+	Recording float64 // times and addresses
+	Header    float64 // single header fields
+	Payload   float64 // single bytes of payload, lengths, flags, where at least half of the flows have them
+	Doubles   float64 // share of a later part that an earlier one has
+}
+
+// DefaultBounds are those of nepcoc lint.
+var DefaultBounds = Bounds{Recording: 0.5, Header: 0.5, Payload: 0.97, Doubles: 0.02}
+
+// shown is the gain from which on something is listed, though it is no leak.
+const shown = 0.3
+
+const folds = 5
+
+// linter guesses labels from one thing at a time.
+type linter struct {
+	label    []int
+	fold     []int
+	classes  int
+	majority float64
+}
+
+// Lint looks for what gives labels away: see Finding.
+func (s *Set) Lint(bounds Bounds) (*Lint, error) {
+	var at []int // flows with a label
+	for i := range s.Flows {
+		if s.Flows[i].Label >= 0 {
+			at = append(at, i)
+		}
+	}
+	n := s.Classes()
+	n = n[:len(n)-1]
+	used := 0
+	for _, n := range n {
+		if n > 0 {
+			used++
+		}
+	}
+	if used < 2 {
+		return nil, fmt.Errorf("%d flows with a label, of %d classes: lint needs two classes at least", len(at), used)
+	}
+	l := &linter{classes: len(n), majority: float64(slices.Max(n)) / float64(len(at))}
+	groups := map[int]int{}
+	for _, i := range at {
+		l.label = append(l.label, s.Flows[i].Label)
+		groups[s.Flows[i].Group]++
+	}
+	out := &Lint{Flows: len(at), Classes: used, Groups: len(groups), Majority: l.majority}
+	l.folds(s, at, groups, out)
+
+	add := func(name, kind string, bound float64, index []int, values []uint64, near, seen bool, remedy string) {
+		acc, base := l.guess(index, values, near)
+		f := Finding{Name: name, Kind: kind, Accuracy: acc, Majority: base, Gain: (acc - base) / max(1-base, 1e-9), Flows: len(index), Seen: seen, Remedy: remedy}
+		// What few flows have, or what chance may explain, says nothing: four standard deviations of a guess that knows nothing.
+		chance := 4 * math.Sqrt(base*(1-base)/float64(max(1, len(index))))
+		if len(index) < max(20, len(at)/20) || acc-base < chance {
+			return
+		}
+		// Many a protocol's flows are told by a byte that only they have; what most flows have is another matter.
+		if f.Leak = f.Gain >= bound && (kind != "payload" || 2*len(index) >= len(at)); f.Leak || f.Gain >= shown {
+			out.Findings = append(out.Findings, f)
+		}
+	}
+	all := make([]int, len(at))
+	of := func(get func(f *Flow) uint64) []uint64 {
+		v := make([]uint64, len(at))
+		for k, i := range at {
+			all[k], v[k] = k, get(&s.Flows[i])
+		}
+		return v
+	}
+	c := &s.Contract
+	blanked := func(part string) bool { return c.View == traffic.ViewStream || c.Blanks(traffic.Blank(part)) }
+	add("time of the first packet", "recording", bounds.Recording, all, of(func(f *Flow) uint64 { return uint64(f.First) }), true, false,
+		"record classes in turns, or keep recordings together: nepcoc tokens --split 70:10:20 --by time")
+	addresses := "blank: [addresses]; and keep hosts together: nepcoc tokens --split 70:10:20 --by host"
+	if blanked("addresses") {
+		addresses = "the contract blanks them; keep hosts together: nepcoc tokens --split 70:10:20 --by host"
+	}
+	hash := func(b [16]byte) uint64 { return mix(string(b[:])) }
+	add("client address", "address", bounds.Recording, all, of(func(f *Flow) uint64 { return hash(f.Key.Src) }), false, !blanked("addresses"), addresses)
+	add("server address", "address", bounds.Recording, all, of(func(f *Flow) uint64 { return hash(f.Key.Dst) }), false, !blanked("addresses"), addresses)
+	add("addresses of both", "address", bounds.Recording, all, of(func(f *Flow) uint64 { return hash(f.Key.Src)*31 + hash(f.Key.Dst) }), false, !blanked("addresses"), addresses)
+	if !blanked("ports") {
+		add("server port", "header", bounds.Header, all, of(func(f *Flow) uint64 { return uint64(f.Key.DstPort) }), false, true, "blank: [ports]")
+	}
+
+	// Fields of the sequence, by name.
+	type column struct {
+		field  field
+		index  []int
+		values []uint64
+	}
+	columns := map[string]*column{}
+	var order []string
+	for k, i := range at {
+		fields(c, s.Flows[i].Tokens, func(f field) {
+			col := columns[f.name]
+			if col == nil {
+				col = &column{field: f}
+				columns[f.name] = col
+				order = append(order, f.name)
+			}
+			if n := len(col.index); n > 0 && col.index[n-1] == k {
+				return // an option that is there twice
+			}
+			col.index, col.values = append(col.index, k), append(col.values, f.value)
+		})
+	}
+	for _, name := range order {
+		col := columns[name]
+		if col.field.part != "" && c.Blanks(traffic.Blank(col.field.part)) {
+			continue
+		}
+		if col.field.nature {
+			add(name, "payload", bounds.Payload, col.index, col.values, false, true, "look at the bytes: nepcoc contract explain; leave such flows out, or shorten the contract")
+			continue
+		}
+		remedy := "payload only: view: stream"
+		if col.field.part != "" {
+			remedy = "blank: [" + col.field.part + "]"
+		}
+		add(name, "header", bounds.Header, col.index, col.values, true, true, remedy)
+	}
+
+	s.doubles(out, bounds)
+	s.single(out, at, groups)
+	slices.SortStableFunc(out.Findings, func(a, b Finding) int {
+		if a.Leak != b.Leak {
+			if a.Leak {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(b.Gain, a.Gain)
+	})
+	out.Constant = s.constant()
+	return out, nil
+}
+
+// folds gives each flow its fold: whole groups where there are enough, else flow by flow.
+func (l *linter) folds(s *Set, at []int, groups map[int]int, out *Lint) {
+	l.fold = make([]int, len(at))
+	if len(groups) < folds {
+		out.Notes = append(out.Notes, fmt.Sprintf("the flows are of %d recording(s): cross-validated flow by flow; what a recording gives away needs %d at least", len(groups), folds))
+		for k, i := range at {
+			f := &s.Flows[i]
+			l.fold[k] = int(mix(fmt.Sprint(f.Key, f.First)) >> 20 % folds)
+		}
+		return
+	}
+	ids := make([]int, 0, len(groups))
+	for g := range groups {
+		ids = append(ids, g)
+	}
+	slices.SortFunc(ids, func(a, b int) int {
+		return cmp.Or(-cmp.Compare(groups[a], groups[b]), cmp.Compare(mix(s.Groups[a]), mix(s.Groups[b])), cmp.Compare(a, b))
+	})
+	var size [folds]int
+	of := map[int]int{}
+	for _, g := range ids {
+		least := 0
+		for f := range size {
+			if size[f] < size[least] {
+				least = f
+			}
+		}
+		of[g] = least
+		size[least] += groups[g]
+	}
+	for k, i := range at {
+		l.fold[k] = of[s.Flows[i].Group]
+	}
+}
+
+// guess is the accuracy of naming, for each flow of index, the class that flows of other folds with the same value mostly have, or,
+// with near, the class of the flow of another fold whose value is nearest, whichever is better; and that of naming the
+// class that these flows mostly have.
+func (l *linter) guess(index []int, values []uint64, near bool) (accuracy, majority float64) {
+	n := len(index)
+	if n == 0 {
+		return 0, 0
+	}
+	order := make([]int, n)
+	total := make([]int, l.classes)
+	inFold := make([]int, folds*l.classes)
+	for k := range order {
+		order[k] = k
+		total[l.label[index[k]]]++
+		inFold[l.fold[index[k]]*l.classes+l.label[index[k]]]++
+	}
+	// A value that no other fold has: the class that the other folds mostly have.
+	var otherwise [folds]int
+	for f := range otherwise {
+		otherwise[f] = most(l.classes, func(c int) int { return total[c] - inFold[f*l.classes+c] })
+	}
+	majority = float64(slices.Max(total)) / float64(n)
+	slices.SortFunc(order, func(a, b int) int { return cmp.Or(cmp.Compare(values[a], values[b]), cmp.Compare(index[a], index[b])) })
+	right := 0
+	sums, part := make([]int, l.classes), make([]int, folds*l.classes)
+	for lo := 0; lo < n; {
+		hi := lo
+		for ; hi < n && values[order[hi]] == values[order[lo]]; hi++ {
+			k := index[order[hi]]
+			sums[l.label[k]]++
+			part[l.fold[k]*l.classes+l.label[k]]++
+		}
+		for f := range folds {
+			of := part[f*l.classes : (f+1)*l.classes]
+			best := most(l.classes, func(c int) int { return sums[c] - of[c] })
+			if best < 0 {
+				best = otherwise[f]
+			}
+			if best >= 0 {
+				right += of[best]
+			}
+		}
+		for _, o := range order[lo:hi] {
+			k := index[o]
+			sums[l.label[k]], part[l.fold[k]*l.classes+l.label[k]] = 0, 0
+		}
+		lo = hi
+	}
+	accuracy = float64(right) / float64(n)
+	if near {
+		accuracy = max(accuracy, float64(l.nearest(index, values, order))/float64(n))
+	}
+	return accuracy, majority
+}
+
+// nearest counts the flows whose nearest of another fold has their class.
+func (l *linter) nearest(index []int, values []uint64, order []int) (right int) {
+	n := len(order)
+	before := make([]int, n) // the place in order of the last one of another fold
+	scan := func(place func(k int) int, to []int) {
+		var last [folds]int
+		for f := range last {
+			last[f] = -1
+		}
+		for k := range n {
+			p := place(k)
+			mine := l.fold[index[order[p]]]
+			to[p] = -1
+			best := -1 // the latest visited, as a count of steps
+			for f, step := range last {
+				if f != mine && step > best {
+					best, to[p] = step, place(step)
+				}
+			}
+			last[mine] = k
+		}
+	}
+	scan(func(k int) int { return k }, before)
+	after := make([]int, n)
+	scan(func(k int) int { return n - 1 - k }, after)
+	for p := range n {
+		v := values[order[p]]
+		pick := before[p]
+		if a := after[p]; a >= 0 && (pick < 0 || values[order[a]]-v < v-values[order[pick]]) {
+			pick = a
+		}
+		if pick >= 0 && l.label[index[order[pick]]] == l.label[index[order[p]]] {
+			right++
+		}
+	}
+	return right
+}
+
+// most is the class with the most, -1 where none has any.
+func most(classes int, count func(c int) int) int {
+	best, n := -1, 0
+	for c := range classes {
+		if k := count(c); k > n {
+			best, n = c, k
+		}
+	}
+	return best
+}
+
+// doubles adds the flows of later parts that earlier ones have.
+func (s *Set) doubles(out *Lint, bounds Bounds) {
+	if len(s.Splits) < 2 {
+		return
+	}
+	copied := *s
+	copied.Flows, copied.Left = slices.Clone(s.Flows), nil
+	later := 0
+	for i := range s.Flows {
+		if s.Flows[i].Split > 0 {
+			later++
+		}
+	}
+	if err := copied.DropDuplicates(); err != nil && len(copied.Flows) == 0 {
+		return
+	}
+	n := copied.Left[LeftSame] + copied.Left[LeftNear]
+	if n == 0 || later == 0 {
+		return
+	}
+	share := float64(n) / float64(later)
+	out.Findings = append(out.Findings, Finding{
+		Name: "flows of later parts that an earlier part has, too", Kind: "duplicates", Accuracy: share, Gain: share, Flows: n, Seen: true, Leak: share >= bounds.Doubles,
+		Remedy: "make the set anew with nepcoc tokens --split, which leaves them out",
+	})
+}
+
+// single adds classes that come from one recording only, where others come from several.
+func (s *Set) single(out *Lint, at []int, groups map[int]int) {
+	if len(groups) < 2 {
+		return
+	}
+	where := make([]map[int]bool, len(s.Labels))
+	count := make([]int, len(s.Labels))
+	for _, i := range at {
+		l := s.Flows[i].Label
+		if where[l] == nil {
+			where[l] = map[int]bool{}
+		}
+		where[l][s.Flows[i].Group] = true
+		count[l]++
+	}
+	var names []string
+	flows := 0
+	for l, w := range where {
+		if len(w) == 1 && count[l] > 1 {
+			names = append(names, s.Labels[l])
+			flows += count[l]
+		}
+	}
+	if names == nil {
+		return
+	}
+	out.Findings = append(out.Findings, Finding{
+		Name: "classes from one recording: " + strings.Join(names, ", "), Kind: "capture", Accuracy: float64(flows) / float64(len(at)), Gain: float64(flows) / float64(len(at)),
+		Flows: flows, Seen: true, Leak: true, Remedy: "add recordings of these classes, or leave the classes out: nothing tells them from the recording",
+	})
+}
+
+// constant counts positions that hold one token in every flow.
+func (s *Set) constant() (n int) {
+	for p := range s.Contract.Length {
+		same := true
+		for i := range s.Flows {
+			t := s.Flows[i].Tokens
+			if p >= len(t) || t[p] != s.Flows[0].Tokens[p] {
+				same = false
+				break
+			}
+		}
+		if same {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,209 @@
+package dataset_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"nepcoc/compiler/dataset"
+	"nepcoc/compiler/labels"
+	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/traffic"
+)
+
+func lint(t *testing.T, s *dataset.Set) *dataset.Lint {
+	t.Helper()
+	l, err := s.Lint(dataset.DefaultBounds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func leaks(l *dataset.Lint) (names []string) {
+	for _, f := range l.Findings {
+		if f.Leak {
+			names = append(names, f.Name)
+		}
+	}
+	return names
+}
+
+// shared reads a labelled capture of the shared data.
+func shared(t *testing.T, contract, name string) *dataset.Set {
+	t.Helper()
+	path := testfiles.Path(t, name+".pcap.zst")
+	c, err := traffic.Load(contract)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := labels.ReadSome(testfiles.Path(t, name+".csv.zst"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := dataset.Read([]string{path}, dataset.Options{Contract: c, Labels: []*labels.Labels{l}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+// The public set that leaks by time and address is seen through, whatever the contract.
+func TestLintLeaking(t *testing.T) {
+	for _, contract := range []string{"nepco", "nepco-stream"} {
+		l := lint(t, shared(t, contract, "foundation/tasks/vpn/train"))
+		found := map[string]dataset.Finding{}
+		for _, f := range l.Findings {
+			found[f.Name] = f
+		}
+		if f := found["time of the first packet"]; f.Accuracy < 0.95 || !f.Leak {
+			t.Errorf("%s: time: %+v", contract, f)
+		}
+		if f := found["client address"]; f.Accuracy < 0.6 || !f.Leak || f.Seen {
+			t.Errorf("%s: address: %+v", contract, f)
+		}
+	}
+}
+
+// Where nothing leaks, nothing is found: in the testbed, and in any set whose labels are shuffled.
+func TestLintClean(t *testing.T) {
+	for _, contract := range []string{"nepco", "nepco-bytes", "nepco-stream"} {
+		set := testbed(t, contract, "train")
+		if got := leaks(lint(t, set)); got != nil {
+			t.Errorf("testbed, %s: leaks %q", contract, got)
+		}
+	}
+	for _, contract := range []string{"nepco", "nepco-stream"} {
+		set := shared(t, contract, "foundation/tasks/vpn/train")
+		r := rand.New(rand.NewPCG(1, 2))
+		r.Shuffle(len(set.Flows), func(i, j int) {
+			set.Flows[i].Label, set.Flows[j].Label = set.Flows[j].Label, set.Flows[i].Label
+		})
+		if l := lint(t, set); len(l.Findings) != 0 {
+			t.Errorf("shuffled, %s: %d findings, the first %+v", contract, len(l.Findings), l.Findings[0])
+		}
+	}
+}
+
+// Leaks that are planted one at a time are found and named, and what is proposed speaks of them.
+func TestLintPlanted(t *testing.T) {
+	// The first packet's fields in a sequence of one-byte tokens behind CLS, IPv4.
+	const ttl, id, seq = 1 + 8, 1 + 4, 1 + 20 + 4
+	const byte9 = 4 + 9 // in the stream view: behind CLS, transport, side and length
+	put := func(f *dataset.Flow, at int, values ...int) {
+		f.Tokens = slices.Clone(f.Tokens)
+		for k, v := range values {
+			if at+k < len(f.Tokens) {
+				f.Tokens[at+k] = int32(5 + v&255)
+			}
+		}
+	}
+	r := rand.New(rand.NewPCG(3, 4))
+	for name, c := range map[string]struct {
+		plant        func(s *dataset.Set, f *dataset.Flow)
+		want, remedy string
+	}{
+		"TTL by class": {func(s *dataset.Set, f *dataset.Flow) { put(f, ttl, 40+f.Label) }, "ip.ttl of packet 1", "blank: [ttl]"},
+		"ranges of IP ID": {func(s *dataset.Set, f *dataset.Flow) {
+			v := f.Label*2900 + r.IntN(2900)
+			put(f, id, v>>8, v)
+		}, "ip.id of packet 1", "blank: [ip_id]"},
+		"ranges of sequence numbers": {func(s *dataset.Set, f *dataset.Flow) {
+			v := f.Label*190_000_000 + r.IntN(190_000_000)
+			put(f, seq, v>>24, v>>16, v>>8, v)
+		}, "tcp.seq of packet 1", "blank: [tcp_seq]"},
+		"order of recording": {func(s *dataset.Set, f *dataset.Flow) { f.First = int64(f.Label)*1e12 + int64(r.IntN(1e9)) }, "time of the first packet", "--by time"},
+		"an address for each class": {func(s *dataset.Set, f *dataset.Flow) {
+			f.Key.Src = [16]byte{9, byte(f.Label)}
+		}, "client address", "--by host"},
+		"a class from one capture": {func(s *dataset.Set, f *dataset.Flow) {
+			if f.Label == 3 {
+				f.Group = 0
+			}
+		}, "classes from one recording: " + testbed(t, "nepco-bytes", "calib").Labels[3], "add recordings"},
+		"a byte of payload": {func(s *dataset.Set, f *dataset.Flow) { put(f, byte9, 100+f.Label) }, "byte 9 of the client", "contract explain"},
+		"duplicates": {func(s *dataset.Set, f *dataset.Flow) {
+			if f.Split == 1 && r.IntN(10) == 0 {
+				for i := range s.Flows {
+					if s.Flows[i].Split == 0 && s.Flows[i].Label == f.Label {
+						f.Tokens = s.Flows[i].Tokens
+						return
+					}
+				}
+			}
+		}, "flows of later parts that an earlier part has, too", "nepcoc tokens --split"},
+	} {
+		contract := "nepco-bytes"
+		if name == "a byte of payload" {
+			contract = "nepco-stream"
+		}
+		set := testbed(t, contract, "train")
+		set.Splits, set.Groups = []string{"train", "test"}, nil
+		for g := range 40 {
+			set.Groups = append(set.Groups, fmt.Sprint("capture ", g))
+		}
+		kept := set.Flows[:0]
+		for i := range set.Flows {
+			f := set.Flows[i]
+			if tcp := f.Key.Proto == 6; f.Key.V6 || name == "ranges of sequence numbers" && !tcp {
+				continue // where the fields lie elsewhere
+			}
+			f.Group, f.Split = int(r.Int32N(40)), int(r.Int32N(2))
+			kept = append(kept, f)
+		}
+		set.Flows = kept
+		if err := set.DropDuplicates(); err != nil {
+			t.Fatal(err)
+		}
+		if got := leaks(lint(t, set)); got != nil {
+			t.Fatalf("%s: before planting, leaks %q", name, got)
+		}
+		for i := range set.Flows {
+			c.plant(set, &set.Flows[i])
+		}
+		l := lint(t, set)
+		got := leaks(l)
+		if !slices.Contains(got, c.want) || len(got) > 2 {
+			t.Errorf("%s: leaks %q, want %q", name, got, c.want)
+			continue
+		}
+		at := slices.IndexFunc(l.Findings, func(f dataset.Finding) bool { return f.Name == c.want })
+		if !strings.Contains(l.Findings[at].Remedy, c.remedy) {
+			t.Errorf("%s: the way out is %q, want %q", name, l.Findings[at].Remedy, c.remedy)
+		}
+		if _, err := json.Marshal(l); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestLintRefuses(t *testing.T) {
+	set := testbed(t, "nepco", "calib")
+	for i := range set.Flows {
+		set.Flows[i].Label = 0
+	}
+	if _, err := set.Lint(dataset.DefaultBounds); err == nil || !strings.Contains(err.Error(), "two classes") {
+		t.Errorf("one class: %v", err)
+	}
+}
+
+// 50,000 flows.
+func BenchmarkLint(b *testing.B) {
+	set := testbed(b, "nepco", "train")
+	n := len(set.Flows)
+	for len(set.Flows) < 50_000 {
+		f := set.Flows[len(set.Flows)%n]
+		f.Key.SrcPort += uint16(len(set.Flows))
+		f.First += int64(len(set.Flows)) * 1e9
+		set.Flows = append(set.Flows, f)
+	}
+	for b.Loop() {
+		if _, err := set.Lint(dataset.DefaultBounds); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
