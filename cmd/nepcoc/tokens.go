@@ -16,24 +16,33 @@ import (
 	"nepcoc/internal/cli"
 	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/classify"
 	"nepcoc/runtime/traffic"
 )
 
 // setFlags say what a token set is made of; the same in every command that makes one.
 type setFlags struct {
-	contract, from  string
-	labels          []string
-	unlabelled      bool
-	view            bundle.ViewOverride
-	split, by       string
-	keep            bool
+	contract, from string
+	labels         []string
+	unlabelled     bool
+	view           bundle.ViewOverride
+	split, by      string
+	keep           bool
+	// asBundle, where a bundle says which packets are read and what of them, in place of the flags.
+	asBundle *bundle.Bundle
+}
+
+// addLabels adds the flags that say where labels are.
+func (o *setFlags) addLabels(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringArrayVar(&o.labels, "labels", nil, "label file (CSV); may be given several times")
+	fl.StringVar(&o.from, "label-from", "", "folder or file: a flow's label is the name of its capture's folder, or of the capture")
 }
 
 func (o *setFlags) add(cmd *cobra.Command) {
+	o.addLabels(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&o.contract, "contract", "nepco-stream", "traffic contract: a file, or "+strings.Join(traffic.Names(), ", "))
-	fl.StringArrayVar(&o.labels, "labels", nil, "label file (CSV); may be given several times")
-	fl.StringVar(&o.from, "label-from", "", "folder or file: a flow's label is the name of its capture's folder, or of the capture")
 	fl.StringVar(&o.split, "split", "", "shares of train, valid and test, such as 70:10:20, or of train and test, 80:20")
 	fl.StringVar(&o.by, "by", string(dataset.ByCapture), "what a split keeps together: capture, time, host or flow")
 	fl.BoolVar(&o.keep, "keep-duplicates", false, "keep flows whose tokens are in an earlier part, too")
@@ -58,12 +67,17 @@ func (o *setFlags) read(cmd *cobra.Command, args []string) (*dataset.Set, error)
 		}
 		return set, o.part(set)
 	}
-	c, err := traffic.Load(o.contract)
+	opt := dataset.Options{From: dataset.LabelFrom(o.from), Unlabelled: o.unlabelled}
+	if o.asBundle != nil {
+		opt.View = o.asBundle.Manifest.View
+		opt.Contract, err = classify.Contract(o.asBundle)
+	} else {
+		opt.View, _ = o.view.Of(bundle.View{})
+		opt.Contract, err = traffic.Load(o.contract)
+	}
 	if err != nil {
 		return nil, err
 	}
-	opt := dataset.Options{Contract: c, From: dataset.LabelFrom(o.from), Unlabelled: o.unlabelled}
-	opt.View, _ = o.view.Of(bundle.View{})
 	switch {
 	case !slices.Contains([]dataset.LabelFrom{dataset.FromNothing, dataset.FromFolder, dataset.FromFile}, opt.From):
 		return nil, cli.UsageError("--label-from %q: want folder or file", o.from)

@@ -5,16 +5,9 @@ import (
 	"fmt"
 	"math"
 
-	"nepcoc/internal/exact"
 	"nepcoc/ir"
 	"nepcoc/passes/internal/edit"
-)
-
-// The table of exp for scores: 1/expGrid of a logit per entry, down to
-// exp(-expReach), in 1/2^24.
-const (
-	expGrid  = 128
-	expReach = 16
+	"nepcoc/runtime/arith"
 )
 
 // Logits are what an output of a fused graph is made of, and what the model itself made of
@@ -43,11 +36,8 @@ func (q *quantizer) output(i int) error {
 		}
 	}
 	scale := x.scale[0]
-	exp := make([]int32, expGrid*expReach)
-	for j := range exp {
-		exp[j] = int32(math.RoundToEven(exact.Exp(-float64(j)/expGrid) * (1 << 24)))
-	}
-	mult, shift := multiplier(scale * expGrid)
+	exp := arith.ExpTable()
+	mult, shift := arith.ExpRatio(scale)
 	name := q.src.OutputNames[i]
 	out := q.emitNamed("int_output", n, name+".output", x.val.Type,
 		[]*ir.Value{x.val, constant(name+".exp", ir.I32, exp, len(exp))},

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"nepcoc/compiler/dataset"
+	"nepcoc/internal/cli"
+	"nepcoc/internal/files"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/classify"
+	"nepcoc/runtime/teach"
+)
+
+func newTeach() *cobra.Command {
+	var o setFlags
+	var out, task, mode string
+	var pcaps []string
+	var add, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "teach ENCODER.nepco --pcap CAPTURE --labels LABELS.csv -o NEW.nepco",
+		Short: "Teach an encoder's bundle a new task, without PyTorch",
+		Long: `teach puts a new head on the frozen encoder of a bundle: it computes the pooled features of each labelled flow with
+the integer engine, finds a regularised softmax regression on them (or, for one to five flows a class, the nearest mean of a
+class: --mode prototype), quantises it into one more layer, and writes a bundle that nepcod runs as any other. How
+well it does is cross-validated: of flows, and of whole recordings where there are at least five, that it was not taught with.
+
+ENCODER.nepco is a bundle whose output is features (examples/foundation), or one that teach has made: with --add that one
+keeps its tasks, which then share the encoder, and gains one; a task of the same name is taught anew, for which all its
+flows are needed, those of new classes and of old ones.
+
+--set takes a token set (nepcoc tokens) in place of captures; it must be made by the encoder's contract.
+The same flows give the same bundle on every CPU.
+` + exitCodes,
+		Example: `  nepcoc teach encoder.nepco --pcap train.pcap --labels train.csv -o app.nepco
+  nepcoc teach encoder.nepco --pcap captures/ --label-from folder --task device -o device.nepco
+  nepcoc teach app.nepco --pcap iot.pcap --labels iot.csv --task device --add -o both.nepco`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !slices.Contains([]teach.Mode{teach.Softmax, teach.Prototype}, teach.Mode(mode)) {
+				return cli.UsageError("--mode %q: want softmax or prototype", mode)
+			}
+			if len(pcaps) == 0 {
+				return cli.UsageError("no flows to learn from: give --pcap CAPTURE, FOLDER or SET.npz")
+			}
+			if err := files.Writable(out); err != nil {
+				return err
+			}
+			b, err := files.Read(args[0], bundle.Read)
+			if err != nil {
+				return err
+			}
+			contract, err := classify.Contract(b)
+			if err != nil {
+				return err
+			}
+			o.asBundle = b
+			set, err := o.read(cmd, pcaps)
+			if err != nil {
+				return err
+			}
+			if set.Contract.Hash() != contract.Hash() {
+				return fmt.Errorf("%s: made by the traffic contract %s, and %s reads %s: make the set with the encoder's contract (nepcoc tokens --contract)", files.Show(pcaps[0]), set.Contract.Name, files.Show(args[0]), contract.Name)
+			}
+			progress := cli.NewProgress(cmd.ErrOrStderr())
+			made, report, err := teach.Teach(b, taskOf(set, task), teach.Options{Mode: teach.Mode(mode), Add: add, Progress: progress.Update})
+			progress.Done()
+			if err != nil {
+				return fmt.Errorf("%s: %w", files.Show(args[0]), err)
+			}
+			data, err := bundle.Encode(made, bundle.Options{})
+			if err != nil {
+				return err
+			}
+			if err := files.Output(out, data, cmd.OutOrStdout()); err != nil {
+				return err
+			}
+			w := cmd.OutOrStdout()
+			if files.IsStdout(out) {
+				w = cmd.ErrOrStderr()
+			}
+			if asJSON {
+				return cli.JSON(w, report)
+			}
+			printTaught(w, files.Show(out), len(data), set.Labels, report)
+			return nil
+		},
+	}
+	o.addLabels(cmd)
+	fl := cmd.Flags()
+	fl.StringArrayVar(&pcaps, "pcap", nil, "capture or folder of captures, or a token set (.npz); may be given several times")
+	fl.StringVar(&task, "task", "class", "name of the new output")
+	fl.StringVar(&mode, "mode", string(teach.Softmax), "softmax, or prototype for one to five flows a class")
+	fl.BoolVar(&add, "add", false, "keep the tasks that the bundle has")
+	fl.StringVarP(&out, "output", "o", "", "bundle to write")
+	fl.BoolVar(&asJSON, "json", false, "the report as JSON")
+	cmd.MarkFlagRequired("output")
+	return cmd
+}
+
+// taskOf is what a set's flows of the training part teach; without parts, all.
+func taskOf(set *dataset.Set, name string) *teach.Task {
+	t := &teach.Task{Name: name, Labels: set.Labels}
+	train := max(0, slices.Index(set.Splits, "train"))
+	for i := range set.Flows {
+		f := &set.Flows[i]
+		if f.Label < 0 || f.Split != train {
+			continue
+		}
+		tokens := make([]int32, set.Contract.Length)
+		for p := copy(tokens, f.Tokens); p < len(tokens); p++ {
+			tokens[p] = int32(set.Contract.Pad)
+		}
+		t.Examples = append(t.Examples, teach.Example{Tokens: tokens, Valid: len(f.Tokens), Label: f.Label, Group: f.Group})
+	}
+	return t
+}
+
+func printTaught(w io.Writer, name string, size int, labels []string, r *teach.Report) {
+	rows := [][]string{{"class", "flows", "recall", "precision"}}
+	for k, l := range labels {
+		rows = append(rows, []string{l, fmt.Sprint(r.Count[k]), fmt.Sprintf("%.3f", r.Recall[k]), fmt.Sprintf("%.3f", r.Precision[k])})
+	}
+	cli.Table(w, rows)
+	how := "flow by flow"
+	if r.ByGroup {
+		how = fmt.Sprintf("by %d recordings", r.Groups)
+	}
+	fmt.Fprintf(w, "cross-validated (%d folds, %s): accuracy %.4f, macro-F1 %.4f\n", r.Folds, how, r.Accuracy, r.MacroF1)
+	fmt.Fprintf(w, "integers = real numbers: %s of the flows' classes\n", cli.Percent(r.Agreement))
+	for _, n := range r.Notes {
+		fmt.Fprintf(w, "note: %s\n", n)
+	}
+	fmt.Fprintf(w, "%s: task %s of %d classes on %d features, %s\n", name, r.Task, len(labels), r.Width, cli.Bytes(int64(size)))
+}

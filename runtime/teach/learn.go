@@ -1,0 +1,260 @@
+package teach
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"nepcoc/internal/exact"
+)
+
+func (m *matrix) row(i int) []float32 { return m.data[i*m.width : (i+1)*m.width] }
+
+// logits computes weights·x + bias.
+func (h *head) logits(x []float32, out []float64) {
+	copy(out, h.bias)
+	k := h.classes
+	for c, v := range x {
+		if v == 0 {
+			continue
+		}
+		f := float64(v)
+		w := h.weights[c*k : c*k+k]
+		for j := range out {
+			out[j] += float64(f * w[j])
+		}
+	}
+}
+
+// decays are the weight decays that cross-validation chooses among, from the strongest on, so that each begins where the one
+// before it ended.
+var decays = []float64{1e-2, 1e-3, 1e-4}
+
+const (
+	maxFolds = 5
+	// iterations is how many steps of the optimiser a decay gets: the first begins at nothing.
+	firstIterations, nextIterations = 40, 20
+)
+
+// learn finds the head and what cross-validation says of it. The head that is returned reads the integers
+// themselves.
+func (m *matrix) learn(t *Task, r *Report, opt Options) *head {
+	fold, folds := m.folds(t, r)
+	r.Folds = folds
+	classes := len(t.Labels)
+	label := make([]int, m.rows)
+	for i := range label {
+		label[i] = t.Examples[i].Label
+	}
+	all := make([]int, m.rows)
+	for i := range all {
+		all[i] = i
+	}
+	// Of every decay, the logits of each flow by the head that was taught without its fold.
+	choices := decays
+	if opt.Mode == Prototype {
+		choices = decays[:1]
+	}
+	held := make([][]float64, len(choices))
+	for d := range held {
+		held[d] = make([]float64, m.rows*classes)
+	}
+	for f := range folds {
+		var in, out []int
+		for i := range fold {
+			if fold[i] == f {
+				out = append(out, i)
+			} else {
+				in = append(in, i)
+			}
+		}
+		var h *head
+		for d, decay := range choices {
+			opt.Progress("cross-validation", f*len(choices)+d, (folds+1)*len(choices))
+			h = m.fit(in, label, classes, decay, h, opt.Mode)
+			for _, i := range out {
+				h.logits(m.row(i), held[d][i*classes:(i+1)*classes])
+			}
+		}
+	}
+	best, least := 0, math.Inf(1)
+	var temperatures []float64
+	for d := range choices {
+		temperature, loss := calibrate(held[d], label, classes)
+		temperatures = append(temperatures, temperature)
+		if loss < least {
+			best, least = d, loss
+		}
+	}
+	r.score(held[best], label, classes)
+	var h *head
+	for d, decay := range choices[:best+1] {
+		opt.Progress("teaching", folds*len(choices)+d, (folds+1)*len(choices))
+		h = m.fit(all, label, classes, decay, h, opt.Mode)
+	}
+	if opt.Mode == Softmax {
+		r.Decay = choices[best]
+	}
+	h.temperature = rounded(temperatures[best])
+	r.Temperature = h.temperature
+	// On the integers: w*(q-mean)*scale + b.
+	for c := range m.width {
+		for k := range classes {
+			w := float64(h.weights[c*classes+k] * m.scale[c])
+			h.weights[c*classes+k] = w
+			h.bias[k] -= float64(w * m.mean[c])
+		}
+	}
+	return h
+}
+
+// folds gives each example its fold: whole groups where there are enough of them, and each class's flows evenly.
+func (m *matrix) folds(t *Task, r *Report) (fold []int, n int) {
+	groups := map[int][]int{}
+	for i := range t.Examples {
+		groups[t.Examples[i].Group] = append(groups[t.Examples[i].Group], i)
+	}
+	r.Groups = len(groups)
+	r.ByGroup = len(groups) >= maxFolds
+	var kept [][]int
+	if r.ByGroup {
+		for _, g := range groups {
+			kept = append(kept, g)
+		}
+	} else {
+		for i := range t.Examples {
+			kept = append(kept, []int{i})
+		}
+		r.Notes = append(r.Notes, "the flows are of few recordings: cross-validation holds flows back one by one, and what a recording gives away counts as learnt")
+	}
+	slices.SortFunc(kept, func(a, b []int) int { return cmp.Or(-cmp.Compare(len(a), len(b)), cmp.Compare(a[0], b[0])) })
+	classes := len(t.Labels)
+	count := make([]int, classes)
+	for i := range t.Examples {
+		count[t.Examples[i].Label]++
+	}
+	n = min(maxFolds, len(kept))
+	have := make([]float64, n*classes)
+	size := make([]int, n)
+	fold = make([]int, m.rows)
+	for _, g := range kept {
+		best, lack := 0, math.Inf(-1)
+		for f := range n {
+			sum := 0.0
+			for _, i := range g {
+				l := t.Examples[i].Label
+				sum += 1/float64(n) - have[f*classes+l]/float64(count[l])
+			}
+			if sum > lack || sum == lack && size[f] < size[best] {
+				best, lack = f, sum
+			}
+		}
+		for _, i := range g {
+			fold[i] = best
+			have[best*classes+t.Examples[i].Label]++
+			size[best]++
+		}
+	}
+	return fold, n
+}
+
+// fit finds a head on the rows of index.
+func (m *matrix) fit(index, label []int, classes int, decay float64, from *head, mode Mode) *head {
+	if mode == Prototype {
+		return m.prototypes(index, label, classes)
+	}
+	h := &head{classes: classes, weights: make([]float64, m.width*classes), bias: make([]float64, classes), temperature: 1}
+	steps := firstIterations
+	if from != nil {
+		copy(h.weights, from.weights)
+		copy(h.bias, from.bias)
+		steps = nextIterations
+	}
+	o := newObjective(m, index, label, classes, decay)
+	minimise(o, h, steps)
+	return h
+}
+
+// prototypes is the nearest mean by Euclidean distance: |x-p|^2 is |x|^2 - 2 p·x + |p|^2, and the first is the same for all
+// classes. Divided by the width, so that logits have the size of a mean squared distance.
+func (m *matrix) prototypes(index, label []int, classes int) *head {
+	h := &head{classes: classes, weights: make([]float64, m.width*classes), bias: make([]float64, classes), temperature: 1}
+	count := make([]int, classes)
+	for _, i := range index {
+		l := label[i]
+		count[l]++
+		for c, v := range m.row(i) {
+			h.weights[c*classes+l] += float64(v)
+		}
+	}
+	n := float64(m.width) / 8
+	for k := range classes {
+		square := 0.0
+		for c := range m.width {
+			w := &h.weights[c*classes+k]
+			if count[k] > 0 {
+				*w /= float64(count[k])
+			}
+			square += float64(*w * *w)
+			*w /= n
+		}
+		h.bias[k] = -square / 2 / n
+		if count[k] == 0 {
+			h.bias[k] = -1e3 // a class that the other folds lack is never named
+		}
+	}
+	return h
+}
+
+// calibrate finds the temperature that makes the logits' mean negative log-likelihood least, and that.
+func calibrate(logits []float64, label []int, classes int) (temperature, loss float64) {
+	nll := func(logT float64) float64 {
+		k := 1 / exact.Exp(logT)
+		sum := 0.0
+		for i, l := range label {
+			row := logits[i*classes : (i+1)*classes]
+			top := row[largest(row)]
+			z := 0.0
+			for _, x := range row {
+				z += exact.Exp(float64((x - top) * k))
+			}
+			sum += exact.Log(z) - float64((row[l]-top)*k)
+		}
+		return sum / float64(len(label))
+	}
+	lo, hi := exact.Log(0.05), exact.Log(20)
+	golden := (math.Sqrt(5) - 1) / 2
+	for range 30 {
+		a, b := hi-float64(golden*(hi-lo)), lo+float64(golden*(hi-lo))
+		if nll(a) < nll(b) {
+			hi = b
+		} else {
+			lo = a
+		}
+	}
+	return exact.Exp((lo + hi) / 2), nll((lo + hi) / 2)
+}
+
+// score fills in what cross-validation says.
+func (r *Report) score(logits []float64, label []int, classes int) {
+	hit, named := make([]int, classes), make([]int, classes)
+	r.Count = make([]int, classes)
+	right := 0
+	for i, l := range label {
+		got := largest(logits[i*classes : (i+1)*classes])
+		named[got]++
+		r.Count[l]++
+		if got == l {
+			right++
+			hit[l]++
+		}
+	}
+	r.Accuracy = rounded(float64(right) / float64(len(label)))
+	sum := 0.0
+	for k := range classes {
+		r.Recall = append(r.Recall, rounded(float64(hit[k])/float64(max(1, r.Count[k]))))
+		r.Precision = append(r.Precision, rounded(float64(hit[k])/float64(max(1, named[k]))))
+		sum += 2 * float64(hit[k]) / float64(max(1, r.Count[k]+named[k]))
+	}
+	r.MacroF1 = rounded(sum / float64(classes))
+}
