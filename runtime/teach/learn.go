@@ -32,8 +32,8 @@ var decays = []float64{1e-2, 1e-3, 1e-4}
 
 const (
 	maxFolds = 5
-	// iterations is how many steps of the optimiser a decay gets: the first begins at nothing.
-	firstIterations, nextIterations = 40, 20
+	// iterations bounds the steps of the optimiser, from nothing and from a head of another decay.
+	firstIterations, nextIterations = 60, 30
 )
 
 // learn finds the head and what cross-validation says of it. The head that is returned reads the integers
@@ -50,52 +50,54 @@ func (m *matrix) learn(t *Task, r *Report, opt Options) *head {
 	for i := range all {
 		all[i] = i
 	}
-	// Of every decay, the logits of each flow by the head that was taught without its fold.
-	choices := decays
-	if opt.Mode == Prototype {
-		choices = decays[:1]
-	}
-	held := make([][]float64, len(choices))
-	for d := range held {
-		held[d] = make([]float64, m.rows*classes)
-	}
-	for f := range folds {
-		var in, out []int
+	in := func(f int) (rest, out []int) {
 		for i := range fold {
 			if fold[i] == f {
 				out = append(out, i)
 			} else {
-				in = append(in, i)
+				rest = append(rest, i)
 			}
 		}
-		var h *head
-		for d, decay := range choices {
-			opt.Progress("cross-validation", f*len(choices)+d, (folds+1)*len(choices))
-			h = m.fit(in, label, classes, decay, h, opt.Mode)
-			for _, i := range out {
-				h.logits(m.row(i), held[d][i*classes:(i+1)*classes])
-			}
-		}
+		return rest, out
 	}
-	best, least := 0, math.Inf(1)
-	var temperatures []float64
-	for d := range choices {
-		temperature, loss := calibrate(held[d], label, classes)
-		temperatures = append(temperatures, temperature)
-		if loss < least {
-			best, least = d, loss
-		}
-	}
-	r.score(held[best], label, classes)
-	var h *head
-	for d, decay := range choices[:best+1] {
-		opt.Progress("teaching", folds*len(choices)+d, (folds+1)*len(choices))
-		h = m.fit(all, label, classes, decay, h, opt.Mode)
-	}
+	stages, stage := folds+1, 0
+	progress := func(what string) { opt.Progress(what, stage, stages); stage++ }
+	// The decay is chosen on the first fold: of all of them it is the same but for noise, and it is most of the time.
+	var decay float64
 	if opt.Mode == Softmax {
-		r.Decay = choices[best]
+		stages += len(decays)
+		rest, out := in(0)
+		row := make([]float64, len(out)*classes)
+		truth := make([]int, len(out))
+		var h *head
+		least := math.Inf(1)
+		for _, d := range decays {
+			progress("choosing the weight decay")
+			h = m.fit(rest, label, classes, d, h, opt.Mode)
+			for k, i := range out {
+				h.logits(m.row(i), row[k*classes:(k+1)*classes])
+				truth[k] = label[i]
+			}
+			if _, loss := calibrate(row, truth, classes); loss < least {
+				decay, least = d, loss
+			}
+		}
+		r.Decay = decay
 	}
-	h.temperature = rounded(temperatures[best])
+	held := make([]float64, m.rows*classes) // the logits of each flow by the head that was taught without its fold
+	for f := range folds {
+		progress("cross-validation")
+		rest, out := in(f)
+		h := m.fit(rest, label, classes, decay, nil, opt.Mode)
+		for _, i := range out {
+			h.logits(m.row(i), held[i*classes:(i+1)*classes])
+		}
+	}
+	temperature, _ := calibrate(held, label, classes)
+	r.score(held, label, classes)
+	progress("teaching")
+	h := m.fit(all, label, classes, decay, nil, opt.Mode)
+	h.temperature = rounded(temperature)
 	r.Temperature = h.temperature
 	// On the integers: w*(q-mean)*scale + b.
 	for c := range m.width {

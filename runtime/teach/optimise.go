@@ -76,8 +76,10 @@ func (o *objective) part(x, g []float64, index []int) (loss float64) {
 				continue
 			}
 			f := float64(v)
-			for j, w := range x[c*k : c*k+k] {
-				p[j] += float64(f * w)
+			w := x[c*k : c*k+k]
+			p := p[:len(w)]
+			for j := range w {
+				p[j] += float64(f * w[j])
 			}
 		}
 		top := p[largest(p)]
@@ -98,8 +100,9 @@ func (o *objective) part(x, g []float64, index []int) (loss float64) {
 			}
 			f := float64(v)
 			d := g[c*k : c*k+k]
-			for j, e := range p {
-				d[j] += float64(f * e)
+			e := p[:len(d)]
+			for j := range d {
+				d[j] += float64(f * e[j])
 			}
 		}
 		d := g[o.m.width*k:]
@@ -171,7 +174,7 @@ func minimise(o *objective, h *head, steps int) {
 			}
 			pairs = append(pairs, pair{s, y, 1 / sy})
 		}
-		done := f-nf < 1e-6*max(1, math.Abs(f))
+		done := f-nf < 1e-3*nf // a thousandth of what is left
 		x, next, g, ng, f = next, x, ng, g, nf
 		if done {
 			break

@@ -1,0 +1,261 @@
+package teach_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/engine"
+	"nepcoc/runtime/refexec"
+	"nepcoc/runtime/teach"
+)
+
+// encoder is the bundle of the repository's encoder.
+func encoder(t testing.TB) *bundle.Bundle {
+	t.Helper()
+	data, err := os.ReadFile("../../examples/foundation/encoder.nepco")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := bundle.Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// examples are flows of n classes that differ in a few bytes among random ones, of three groups each.
+func examples(b *bundle.Bundle, classes, each int, seed uint64) (out []teach.Example) {
+	r := rand.New(rand.NewPCG(seed, 5))
+	for i := range classes * each {
+		e := teach.Example{Tokens: make([]int32, b.Program.Length), Label: i % classes, Group: i % 7}
+		e.Valid = 60 + r.IntN(60)
+		for p := range e.Valid {
+			e.Tokens[p] = 5 + r.Int32N(256)
+		}
+		at := 4 + r.IntN(20)
+		for k := range 8 { // the class's own word
+			e.Tokens[at+k] = int32(5 + (17*e.Label+29*k)%256)
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+func task(b *bundle.Bundle, name string, classes, each int) *teach.Task {
+	t := &teach.Task{Name: name, Examples: examples(b, classes, each, uint64(len(name)))}
+	for k := range classes {
+		t.Labels = append(t.Labels, fmt.Sprintf("%s %d", name, k))
+	}
+	return t
+}
+
+// What is taught is told: flows that were not seen get the right class, from the engine and the reference alike.
+func TestTeach(t *testing.T) {
+	b := encoder(t)
+	for _, c := range []struct {
+		mode teach.Mode
+		each int
+		want float64
+	}{{teach.Softmax, 40, 0.85}, {teach.Prototype, 5, 0.4}} {
+		made, r, err := teach.Teach(b, task(b, "word", 6, c.each), teach.Options{Mode: c.mode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Accuracy < c.want || !r.ByGroup || r.Agreement < 0.99 {
+			t.Errorf("%s: %+v", c.mode, r)
+		}
+		data, err := bundle.Encode(made, bundle.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if made, err = bundle.Decode(data); err != nil {
+			t.Fatal(err)
+		}
+		e, err := engine.Bind(made.Program, engine.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, err := refexec.New(made.Program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		right := 0
+		fresh := examples(b, 6, 20, 99)
+		ctx, out := e.NewContext(), e.NewOutput()
+		for i := range fresh {
+			if err := ctx.Run(fresh[i].Tokens, fresh[i].Valid, out); err != nil {
+				t.Fatal(err)
+			}
+			if i < 12 {
+				want, err := x.Run(fresh[i].Tokens, fresh[i].Valid)
+				if err != nil || !slices.Equal(want[0], out[0]) {
+					t.Fatalf("engine %v, reference %v (%v)", out[0], want, err)
+				}
+			}
+			if slices.Index(out[0], slices.Max(out[0])) == fresh[i].Label {
+				right++
+			}
+		}
+		if got := float64(right) / float64(len(fresh)); got < c.want {
+			t.Errorf("%s: %.2f of new flows are right, and cross-validation says %.2f", c.mode, got, r.Accuracy)
+		}
+	}
+}
+
+// Labels that say nothing are not learnt, and the report says so.
+func TestNothingToLearn(t *testing.T) {
+	b := encoder(t)
+	k := task(b, "noise", 4, 30)
+	r := rand.New(rand.NewPCG(1, 1))
+	r.Shuffle(len(k.Examples), func(i, j int) {
+		k.Examples[i].Label, k.Examples[j].Label = k.Examples[j].Label, k.Examples[i].Label
+	})
+	_, report, err := teach.Teach(b, k, teach.Options{Mode: teach.Softmax})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Accuracy > 0.45 { // chance is 0.25
+		t.Errorf("accuracy %.2f of shuffled labels", report.Accuracy)
+	}
+}
+
+// Several tasks share one encoder: what one says does not depend on the others, and the encoder is there once.
+func TestAdd(t *testing.T) {
+	b := encoder(t)
+	one, _, err := teach.Teach(b, task(b, "first", 5, 12), teach.Options{Mode: teach.Softmax})
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, _, err := teach.Teach(one, task(b, "second", 3, 12), teach.Options{Mode: teach.Softmax, Add: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(two.Program.Outputs); n != 2 || len(two.Manifest.Outputs) != 2 || two.Manifest.Outputs[0].Labels[0] != "first 0" || two.Manifest.Outputs[1].Name != "second" {
+		t.Fatalf("%d outputs: %+v", n, two.Manifest.Outputs)
+	}
+	if got, want := len(two.Program.Steps), len(one.Program.Steps)+1; got != want {
+		t.Errorf("%d steps with two tasks, %d with one", got, want-1)
+	}
+	run := func(b *bundle.Bundle, e *teach.Example) [][]int32 {
+		x, err := refexec.New(b.Program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := x.Run(e.Tokens, e.Valid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	for _, e := range examples(b, 5, 2, 3) {
+		if a, c := run(one, &e), run(two, &e); !slices.Equal(a[0], c[0]) {
+			t.Fatal("the first task's logits changed")
+		}
+	}
+	// The same name again: in its place, and only there.
+	again, _, err := teach.Teach(two, task(b, "second", 4, 12), teach.Options{Mode: teach.Softmax, Add: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(again.Program.Outputs) != 2 || len(again.Program.Steps) != len(two.Program.Steps) || len(again.Program.Tensors) != len(two.Program.Tensors) {
+		t.Errorf("taught anew: %d outputs, %d steps, %d tensors", len(again.Program.Outputs), len(again.Program.Steps), len(again.Program.Tensors))
+	}
+	if _, _, err := teach.Teach(two, task(b, "third", 2, 9), teach.Options{Mode: teach.Softmax}); err == nil || !strings.Contains(err.Error(), "--add") {
+		t.Errorf("without --add: %v", err)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	b := encoder(t)
+	one := task(b, "one", 2, 10)
+	for i := range one.Examples {
+		one.Examples[i].Label = 0
+	}
+	empty := task(b, "empty", 2, 10)
+	empty.Labels = append(empty.Labels, "nobody")
+	same := task(b, "same", 2, 10)
+	for i := range same.Examples {
+		same.Examples[i].Tokens, same.Examples[i].Valid = same.Examples[0].Tokens, same.Examples[0].Valid
+	}
+	for _, c := range []struct {
+		task *teach.Task
+		want string
+	}{
+		{one, "two classes"}, {empty, `"nobody" has no flow`}, {same, "look the same"}, {task(b, "a\nname", 2, 10), "task name"},
+	} {
+		if _, _, err := teach.Teach(b, c.task, teach.Options{Mode: teach.Softmax}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: want %q", err, c.want)
+		}
+	}
+}
+
+// teachBytes is what TestSameEverywhere compares; it is also what the test binary prints when it is told to.
+func teachBytes(t *testing.T) []byte {
+	b := encoder(t)
+	made, _, err := teach.Teach(b, task(b, "word", 4, 12), teach.Options{Mode: teach.Softmax})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := bundle.Encode(made, bundle.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// The same flows give the same bytes, with one core or several, on amd64 and on arm64.
+func TestSameEverywhere(t *testing.T) {
+	if out := os.Getenv("TEACH_OUT"); out != "" {
+		if err := os.WriteFile(out, teachBytes(t), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want := teachBytes(t)
+	old := runtime.GOMAXPROCS(1)
+	got := teachBytes(t)
+	runtime.GOMAXPROCS(old)
+	if !bytes.Equal(got, want) {
+		t.Error("one core gives another bundle than several")
+	}
+	if runtime.GOARCH != "amd64" || testing.Short() {
+		return
+	}
+	qemu := testfiles.Tool(t, "qemu-aarch64")
+	dir := t.TempDir()
+	binary := filepath.Join(dir, "teach.test")
+	build := exec.Command("go", "test", "-c", "-o", binary, ".")
+	build.Env = append(os.Environ(), "GOARCH=arm64", "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	run := exec.Command(qemu, "-cpu", "cortex-a76", binary, "-test.run", "TestSameEverywhere")
+	run.Env = append(os.Environ(), "TEACH_OUT="+filepath.Join(dir, "out.nepco"))
+	if out, err := run.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "out.nepco")); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("arm64 gives another bundle than amd64 (%v)", err)
+	}
+}
+
+// Flows a second of teaching: 2,000 flows of 22 classes.
+func BenchmarkTeach(b *testing.B) {
+	e := encoder(b)
+	t := task(e, "word", 22, 90)
+	for b.Loop() {
+		if _, _, err := teach.Teach(e, t, teach.Options{Mode: teach.Softmax}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
