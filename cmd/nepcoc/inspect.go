@@ -145,6 +145,9 @@ func (r *inspection) print(w io.Writer) {
 	}
 	for _, o := range m.Outputs {
 		rows = append(rows, []string{"output", outputText(&o)})
+		if t := o.Taught; t != nil {
+			rows = append(rows, []string{"taught", fmt.Sprintf("%s: %s on %d flows of %d recordings, cross-validated accuracy %.4f, macro-F1 %.4f", o.Name, t.Mode, t.Flows, t.Groups, t.Accuracy, t.MacroF1)})
+		}
 	}
 	cli.Table(w, rows)
 	fmt.Fprintf(w, "\nsteps, estimated on %s for %d tokens (just estimates):\n", r.Target, r.Tokens)

@@ -34,6 +34,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("MODEL", filepath.Join(root, "examples", "model"))
 			e.Setenv("TESTBED", filepath.Join(root, "examples", "testbed"))
+			e.Setenv("FOUNDATION", filepath.Join(root, "examples", "foundation"))
 			e.Setenv("DATA", data)
 			return nil
 		},

@@ -36,6 +36,18 @@ type OutputInfo struct {
 	// FirstAlertID is the signature id of the first label's alert; label k has FirstAlertID+k.
 	// 0: see Bundle.AlertIDs.
 	FirstAlertID int `json:"first_alert_id,omitempty"`
+	// Taught says how an output was made that is no part of the model: see nepcoc teach.
+	Taught *Taught `json:"taught,omitempty"`
+}
+
+// Taught is a head that was taught on the features of a frozen encoder: in which mode, from how many flows of how many
+// recordings, and the accuracy and macro-F1 of flows that cross-validation held back.
+type Taught struct {
+	Mode     string  `json:"mode"`
+	Flows    int     `json:"flows"`
+	Groups   int     `json:"groups"`
+	Accuracy float64 `json:"accuracy"`
+	MacroF1  float64 `json:"macro_f1"`
 }
 
 // EffectiveKind is the kind, which files of version 1 leave out.

@@ -319,15 +319,14 @@ func finish(b *bundle.Bundle, p *bundle.Program, t *Task, h *head, r *Report, x 
 	m.Tool = "nepcoc " + version.Version
 	m.Outputs = nil
 	for i := range p.Outputs {
-		o := bundle.OutputInfo{Name: p.Outputs[i].Name, Kind: bundle.KindClasses, Labels: t.Labels, Temperature: h.temperature}
+		o := bundle.OutputInfo{Name: p.Outputs[i].Name, Kind: bundle.KindClasses, Labels: t.Labels, Temperature: h.temperature,
+			Taught: &bundle.Taught{Mode: string(r.Mode), Flows: r.Flows, Groups: r.Groups, Accuracy: r.Accuracy, MacroF1: r.MacroF1}}
 		if o.Name != t.Name {
 			k := slices.IndexFunc(b.Manifest.Outputs, func(k bundle.OutputInfo) bool { return k.Name == o.Name })
 			o = b.Manifest.Outputs[k]
 		}
 		m.Outputs = append(m.Outputs, o)
 	}
-	note := fmt.Sprintf("taught: %d flows of %d classes, %s; cross-validated accuracy %.4f, macro-F1 %.4f", r.Flows, len(t.Labels), r.Mode, r.Accuracy, r.MacroF1)
-	m.Notes = append(slices.DeleteFunc(slices.Clone(m.Notes), func(n bundle.StepNote) bool { return n.Step == t.Name }), bundle.StepNote{Step: t.Name, Note: note})
 	m.Sizes = bundle.Sizes{MACs: b.Manifest.Sizes.MACs}
 	for i := range p.Tensors {
 		m.Sizes.Weights += int64(len(p.Tensors[i].Data))
