@@ -41,7 +41,7 @@ func TestContractIsTheNamedOne(t *testing.T) {
 	}
 }
 
-// The digests were printed by flows.py, which implements the contract without this module's code.
+// The digests were printed by a program in Python that implemented the contract without this module's code.
 func TestTokensAreThoseOfTraining(t *testing.T) {
 	for split, want := range map[string]string{
 		"train": "5dd979a5688fc01fbb58d497e9f8930c23a8e9590c319e5c783b70d96fef5005",
@@ -77,7 +77,7 @@ func TestTokensAreThoseOfTraining(t *testing.T) {
 				sum.Write(b)
 			}
 			if got := hex.EncodeToString(sum.Sum(nil)); got != want {
-				t.Errorf("digest of the tokens is %s, flows.py says %s", got, want)
+				t.Errorf("digest of the tokens is %s, training says %s", got, want)
 			}
 		})
 	}
