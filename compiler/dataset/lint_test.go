@@ -206,4 +206,3 @@ func BenchmarkLint(b *testing.B) {
 		}
 	}
 }
-
