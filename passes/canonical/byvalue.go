@@ -42,11 +42,13 @@ const (
 	trials     = 4
 )
 
+// maxWork bounds the elements that are computed for one model: what is left then stays as it is.
+const maxWork = 1 << 29
+
 // part is a piece of the graph from x to y, with what it makes of random numbers.
 type part struct {
 	g     *ir.Graph
 	names edit.Names
-	root  *ir.Node
 	x, y  *ir.Value
 	nodes []*ir.Node
 	in    [][]float32 // per trial
@@ -55,17 +57,14 @@ type part struct {
 
 // recogniseByValue rewrites what computes a LayerNorm, a softmax or a known function.
 func recogniseByValue(g *ir.Graph, names edit.Names) {
-	for i := 0; i < len(g.Nodes); i++ {
+	work := maxWork
+	for i := 0; i < len(g.Nodes) && work > 0; i++ {
 		root := g.Nodes[i]
 		forms := roots[root.Op]
 		if forms == nil || root.Out().Type.DType != ir.F32 || root.Op == "BatchNormalization" && root.Inputs[3].Const != nil {
 			continue
 		}
-		uses := g.Consumers()
-		if len(uses[root.Out()]) == 0 {
-			continue // of a part that was rewritten
-		}
-		if at := tryRoot(g, names, root, uses, forms); at != nil {
+		if at := tryRoot(g, names, root, forms, &work); at != nil {
 			g.Sweep()
 			i = slices.Index(g.Nodes, at)
 		}
@@ -73,15 +72,29 @@ func recogniseByValue(g *ir.Graph, names edit.Names) {
 }
 
 // tryRoot returns the node that a part around root became.
-func tryRoot(g *ir.Graph, names edit.Names, root *ir.Node, uses map[*ir.Value][]*ir.Node, forms []func(*part) bool) *ir.Node {
+func tryRoot(g *ir.Graph, names edit.Names, root *ir.Node, forms []func(*part) bool, work *int) *ir.Node {
+	uses := g.Consumers()
 	for _, x := range sourcesOf(root) {
-		sinks := sinksOf(root, x, uses)
-		for i := len(sinks) - 1; i >= 0; i-- { // the last one has the most
-			p := &part{g: g, names: names, root: root, x: x, y: sinks[i]}
-			if p.nodes = between(x, p.y); p.nodes == nil || !slices.Contains(p.nodes, root) {
+		if len(uses[x]) < 2 && root.Op != "Exp" {
+			continue // each form but a softmax reads its source twice
+		}
+		var parts []*part
+		var nodes []*ir.Node // of all of them
+		for _, y := range sinksOf(root, x, uses) {
+			p := &part{g: g, names: names, x: x, y: y, nodes: between(x, y)}
+			if !slices.Contains(p.nodes, root) {
 				continue
 			}
-			if !p.run() {
+			parts = append(parts, p)
+			for _, n := range p.nodes {
+				if !slices.Contains(nodes, n) {
+					nodes = append(nodes, n)
+				}
+			}
+		}
+		runParts(x, parts, nodes, work)
+		for _, p := range slices.Backward(parts) { // the last one has the most
+			if len(p.out) < trials {
 				continue
 			}
 			for _, form := range forms {
@@ -165,12 +178,18 @@ func between(x, y *ir.Value) []*ir.Node {
 	return nodes
 }
 
-// run computes the part on random numbers, of several magnitudes: the small ones tell what is added to
+// runParts computes parts with one source on random numbers, of several magnitudes: the small ones tell what is added to
 // a variance, and the large ones functions from what they are near zero.
-func (p *part) run() bool {
-	n := p.x.Type.Len()
-	if n == 0 || n > maxTrial {
-		return false
+func runParts(x *ir.Value, parts []*part, nodes []*ir.Node, work *int) {
+	n := x.Type.Len()
+	if len(parts) == 0 || n == 0 || n > maxTrial {
+		return
+	}
+	for _, node := range nodes {
+		*work -= trials * node.Out().Type.Len()
+	}
+	if *work < 0 {
+		return
 	}
 	rng := rand.New(rand.NewPCG(5, 7))
 	for t := range trials {
@@ -179,8 +198,8 @@ func (p *part) run() bool {
 		for i := range in {
 			in[i] = float32(float64((rng.Float64()-rng.Float64())*width) + mean)
 		}
-		values := map[*ir.Value]*ir.Tensor{p.x: {Type: p.x.Type, Data: in}}
-		for _, node := range p.nodes {
+		values := map[*ir.Value]*ir.Tensor{x: {Type: x.Type, Data: in}}
+		for _, node := range nodes {
 			args := make([]*ir.Tensor, len(node.Inputs))
 			for i, v := range node.Inputs {
 				if v == nil {
@@ -192,17 +211,17 @@ func (p *part) run() bool {
 			}
 			res, err := eval.Node(node, args)
 			if err != nil {
-				return false
+				return
 			}
 			values[node.Out()] = res[0]
 		}
-		out, ok := values[p.y].Data.([]float32)
-		if !ok || slices.ContainsFunc(out, func(x float32) bool { return x-x != 0 }) {
-			return false
+		for _, p := range parts {
+			out, ok := values[p.y].Data.([]float32)
+			if ok && !slices.ContainsFunc(out, func(x float32) bool { return x-x != 0 }) {
+				p.in, p.out = append(p.in, in), append(p.out, out)
+			}
 		}
-		p.in, p.out = append(p.in, in), append(p.out, out)
 	}
-	return true
 }
 
 // largest is the largest magnitude of the results.
