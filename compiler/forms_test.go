@@ -15,6 +15,7 @@ import (
 	"nepcoc/passes"
 	"nepcoc/runtime/cpu"
 	"nepcoc/runtime/engine"
+	"nepcoc/runtime/traffic"
 )
 
 // The forms in which exporters write models: testdata/forms has one of each, forms.py made them. steps are the operators that must be left,
@@ -150,5 +151,24 @@ func everyKernelPath(t *testing.T, res *compiler.Result) {
 				t.Errorf("%s: golden vector %d: %v, want %v: %v", path, i, out, g.Logits, err)
 			}
 		}
+	}
+}
+
+// Bytes with an id beyond them for the padding, as Magika's models have it: what the contract can say.
+func TestPaddingID(t *testing.T) {
+	c, err := traffic.Named("byte")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Name, c.Encoding, c.Pad, c.Length = "padded", traffic.EncodingToken, 256, 48
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	capture := "../examples/testbed/calib.pcap"
+	b, _, res := compile(t, compiler.Options{Model: "testdata/forms/padding_id.onnx", Contract: &c, Calib: capture, MaxDisagreement: 0.03})
+	holds(t, verify.Options{Bundle: b, Model: "testdata/forms/padding_id.onnx", Pcap: capture, Random: 8}, 0.97)
+	everyKernelPath(t, res)
+	if res.Bundle.Program.Vocab != 257 {
+		t.Errorf("%d ids, want those of 256 bytes and the padding", res.Bundle.Program.Vocab)
 	}
 }
