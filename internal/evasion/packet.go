@@ -25,7 +25,7 @@ type Packet struct {
 	VLANs          []uint16
 	Seq, Ack       uint32
 	Flags          uint8
-	Window         uint16
+	Window, Urgent uint16
 	Options        []byte // of TCP, padded to a multiple of 4
 	Payload        []byte
 	Extension      []byte              // IPv6 headers between the base header and TCP or UDP; first byte: kind of the first
@@ -219,6 +219,7 @@ func (p *Packet) transport() []byte {
 		binary.BigEndian.PutUint32(b[8:], p.Ack)
 		b[12], b[13] = byte(20+len(p.Options))<<2, p.Flags
 		binary.BigEndian.PutUint16(b[14:], p.Window)
+		binary.BigEndian.PutUint16(b[18:], p.Urgent)
 		b = append(b, p.Options...)
 	} else {
 		b = make([]byte, 8, 8+len(p.Payload))

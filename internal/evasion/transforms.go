@@ -15,7 +15,8 @@ type Transform struct {
 	// a view of packets can't see through it.
 	Segmentation bool
 	// Depends tells that the hosts' view may change, by what can't be seen from where we stand: whether a
-	// packet of small hop limit arrives. Verdicts of such flows are to be marked.
+	// packet of small hop limit arrives, what was lost on the way here, which of two SYNs came first, what a file's checksums were
+	// before a card filled them in, whether an application reads urgent bytes. Verdicts of such flows are to be marked.
 	Depends bool
 	// TCP: for TCP only; IPv4, IPv6 likewise.
 	TCP, UDP, IPv4, IPv6 bool
@@ -266,10 +267,7 @@ func shadow(change func(*Packet)) func(*rand.Rand, []Packet, []Packet) []Packet 
 			q.Time -= 1e3
 			b := foreign(other, n)
 			n++
-			q.Payload = make([]byte, len(p.Payload))
-			for i := range q.Payload {
-				q.Payload[i] = b[i%len(b)]
-			}
+			q.Payload = filled(b, len(p.Payload))
 			change(&q)
 			return []Packet{q, *p}
 		})(r, p, other)
@@ -332,7 +330,7 @@ func merge(_ *rand.Rand, p, _ []Packet) (out []Packet) {
 
 // fragments cuts packets into IP fragments with size bytes each behind the IP header, in
 // the order that arrange gives them.
-func fragments(size int, arrange func([]Packet) []Packet) func(*rand.Rand, []Packet, []Packet) []Packet {
+func fragments(size int, arrange func([]Packet) []Packet, late ...int64) func(*rand.Rand, []Packet, []Packet) []Packet {
 	return func(r *rand.Rand, p, _ []Packet) []Packet {
 		// Packets that had equal numbers, being copies, have equal ones again; over IPv6 each has its own.
 		mask, ids, bodies := uint16(r.Uint32()), map[uint16]uint16{}, map[string]bool{}
@@ -358,6 +356,9 @@ func fragments(size int, arrange func([]Packet) []Packet) func(*rand.Rand, []Pac
 			out = arrange(out)
 			for i := range out {
 				out[i].Time = p.Time + int64(i)*100
+			}
+			for _, l := range late {
+				out[len(out)-1].Time += l
 			}
 			return out
 		})(r, p, nil)

@@ -39,6 +39,8 @@ const (
 	RefusedChecksum // TCP's or UDP's
 	RefusedLength   // lengths or offsets that contradict each other
 	RefusedOverlap  // of fragments that overlap
+	RefusedOptions  // of IP, or extension headers, for which hosts drop a packet
+	RefusedLost     // the last of a datagram's fragments that came, where others did not
 	RefusedSegment  // TCP flags that no connection begins with
 
 	// Malformed: a header is cut short or contradicts itself.
@@ -85,6 +87,8 @@ var kindNames = [NumKinds]string{
 	RefusedChecksum:          "refused_checksum",
 	RefusedLength:            "refused_length",
 	RefusedOverlap:           "refused_overlap",
+	RefusedOptions:           "refused_options",
+	RefusedLost:              "refused_lost",
 	RefusedSegment:           "refused_segment",
 	MalformedLink:            "malformed_link",
 	MalformedTags:            "malformed_tags",

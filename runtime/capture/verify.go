@@ -8,7 +8,7 @@ import (
 
 // Faults are reasons for which a host drops a packet, and what keeps us from
 // telling; see Verify.
-type Faults uint8
+type Faults uint16
 
 // The faults.
 const (
@@ -21,12 +21,19 @@ const (
 	FaultCut
 	// FaultNoLength: the length field is 0 and the capture's length was taken.
 	FaultNoLength
+	// FaultOptions: IPv4 options or IPv6 extension headers for which a host drops the packet.
+	FaultOptions
+	// FaultForm is no fault where all of a flow's packets have it: a checksum of the form that network cards
+	// leave, or are given; see TrustForm.
+	FaultForm
+	// FaultLost: not the packet's, but that of a datagram of its flow, fragments of which did not come in time.
+	FaultLost
 )
 
 // Dropped are the faults for which a host drops the packet.
-const Dropped = FaultIPChecksum | FaultChecksum | FaultLength | FaultOverlap
+const Dropped = FaultIPChecksum | FaultChecksum | FaultLength | FaultOverlap | FaultOptions | FaultLost
 
-var faultNames = []string{"ip_checksum", "checksum", "length", "overlap", "cut", "no_length"}
+var faultNames = []string{"ip_checksum", "checksum", "length", "overlap", "cut", "no_length", "options", "form", "lost"}
 
 func (f Faults) String() string {
 	var names []string
@@ -70,11 +77,21 @@ func (p *Packet) Verify(wire int, trust Trust) {
 		ihl := int(b[0]&15) * 4
 		if binary.BigEndian.Uint16(b[2:]) == 0 {
 			p.noLength(wire, trust)
-		} else if onesSum(b[:ihl], 0) != 0xffff && !(trust != TrustWire && b[10] == 0 && b[11] == 0) {
-			p.Faults |= FaultIPChecksum
+		} else if onesSum(b[:ihl], 0) != 0xffff {
+			if trust != TrustWire && b[10] == 0 && b[11] == 0 {
+				p.Faults |= FaultForm
+			} else {
+				p.Faults |= FaultIPChecksum
+			}
+		}
+		if ihl > 20 && !optionsTaken(b[20:ihl]) {
+			p.Faults |= FaultOptions
 		}
 	} else if binary.BigEndian.Uint16(b[4:]) == 0 {
 		p.noLength(wire, trust)
+	}
+	if p.V6 && p.Extended() && !extensionsTaken(b[:l4]) {
+		p.Faults |= FaultOptions
 	}
 	if len(b) < p.Length {
 		p.Faults |= FaultCut
@@ -114,6 +131,9 @@ func (p *Packet) Verify(wire int, trust Trust) {
 			p.Faults |= FaultChecksum
 		}
 	case trust == TrustForm && (have == 0 || have == fold(pseudo)):
+		if wire <= etherMTU {
+			p.Faults |= FaultForm // a longer one was merged, which leaves it in one packet and not in others
+		}
 	case p.Faults&FaultNoLength != 0 && trust != TrustWire:
 		// Whose length was missing when it was captured, its checksum was, too.
 	case onesSum(b[l4:l4+size], pseudo) != 0xffff:

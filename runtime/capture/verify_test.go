@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"testing"
 
 	"github.com/gopacket/gopacket"
@@ -110,7 +111,7 @@ func TestVerifyFaults(t *testing.T) {
 		file, net Faults // of a file, and of the wire
 	}{
 		{"IPv4 header checksum", false, false, 10, func(b []byte) []byte { b[ip+10] ^= 4; return b }, FaultIPChecksum, FaultIPChecksum},
-		{"IPv4 header checksum left to the card", false, false, 10, func(b []byte) []byte { b[ip+10], b[ip+11] = 0, 0; return b }, 0, FaultIPChecksum},
+		{"IPv4 header checksum left to the card", false, false, 10, func(b []byte) []byte { b[ip+10], b[ip+11] = 0, 0; return b }, FaultForm, FaultIPChecksum},
 		{"TCP checksum left to the card: the pseudo header's", false, false, 10, func(b []byte) []byte {
 			sum := uint64(6) + 30
 			for i := 12; i < 20; i += 2 {
@@ -118,7 +119,7 @@ func TestVerifyFaults(t *testing.T) {
 			}
 			binary.BigEndian.PutUint16(b[tcp+16:], fold(sum))
 			return b
-		}, 0, FaultChecksum},
+		}, FaultForm, FaultChecksum},
 		{"data offset below the header's size", false, false, 10, func(b []byte) []byte { b[tcp+12] = 4 << 4; return b }, FaultLength, FaultLength},
 		{"data offset beyond the packet", false, false, 10, func(b []byte) []byte { b[tcp+12] = 15 << 4; return b }, FaultLength, FaultLength},
 		{"UDP length below its header's", true, false, 10, func(b []byte) []byte { b[tcp+5] = 3; return b }, FaultLength, FaultLength},
@@ -149,5 +150,56 @@ func BenchmarkVerify(b *testing.B) {
 	for b.Loop() {
 		Decode(&f, &p)
 		p.Verify(f.Length, TrustForm)
+	}
+}
+
+// What stands between IP and TCP may be such that a host drops the packet.
+func TestVerifyOptions(t *testing.T) {
+	v4 := func(options ...byte) []byte {
+		b := build(t, false, false, 10, 0)
+		b = slices.Concat(b[:34], options, b[34:])
+		ip := b[14:]
+		ip[0] = 0x40 | byte(5+len(options)/4)
+		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
+		ip[10], ip[11] = 0, 0
+		binary.BigEndian.PutUint16(ip[10:], ^HeaderSum(ip[:20+len(options)]))
+		return b
+	}
+	v6 := func(first byte, headers ...byte) []byte {
+		b := build(t, true, false, 10, 0)
+		b = slices.Concat(b[:54], headers, b[54:])
+		b[14+6] = first
+		binary.BigEndian.PutUint16(b[18:], uint16(len(b)-54))
+		return b
+	}
+	for _, test := range []struct {
+		name  string
+		frame []byte
+		taken bool
+	}{
+		{"none", build(t, false, false, 10, 0), true},
+		{"no-operations", v4(1, 1, 1, 0), true},
+		{"router alert", v4(148, 4, 0, 0), true},
+		{"record route", v4(7, 7, 4, 0, 0, 0, 0, 0), true},
+		{"loose source route", v4(131, 7, 4, 10, 0, 0, 1, 0), false},
+		{"strict source route", v4(1, 137, 7, 4, 10, 0, 0, 1), false},
+		{"longer than the header", v4(7, 40, 4, 0), false},
+		{"shorter than itself", v4(7, 1, 4, 0), false},
+		{"without its length", v4(1, 1, 1, 7), false},
+		{"destination options", v6(60, 6, 0, 1, 4, 0, 0, 0, 0), true},
+		{"home address", v6(60, 6, 2, 201, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0), true},
+		{"a destination option to skip", v6(60, 6, 0, 0x1e, 4, 0, 0, 0, 0), true},
+		{"a destination option to drop for", v6(60, 6, 0, 0x7e, 4, 0, 0, 0, 0), false},
+		{"one beyond its header", v6(60, 6, 0, 0x1e, 5, 0, 0, 0, 0), false},
+		{"hop-by-hop options", v6(0, 6, 0, 5, 2, 0, 0, 1, 0), true},
+		{"hop-by-hop options behind others", v6(60, 0, 0, 1, 4, 0, 0, 0, 0, 6, 0, 1, 4, 0, 0, 0, 0), false},
+		{"a route of type 0 at its end", v6(43, 6, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), true},
+		{"a route of type 0", v6(43, 6, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), false},
+		{"a route of segments", v6(43, 6, 2, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), true},
+		{"an atomic fragment", v6(44, 6, 0, 0, 0, 0, 0, 0, 9), true},
+	} {
+		if got := verified(t, test.frame, TrustWire)&FaultOptions == 0; got != test.taken {
+			t.Errorf("%s: taken %v", test.name, got)
+		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 type assembler struct {
 	parts [assemblies]assembly
 	begun uint64
+	spare []byte
 }
 
 const (
@@ -55,7 +56,12 @@ func (a *assembler) add(p *capture.Packet) capture.Kind {
 		if s == nil {
 			s = a.room()
 		}
+		gone, lost := s.pkt, s.begun != 0
+		s.buf, a.spare = a.spare, s.buf
 		a.begin(s, p)
+		if lost {
+			return a.spoilt(&gone, a.spare, p, capture.FaultLost)
+		}
 		return capture.IgnoredPart
 	}
 	if s == nil {
@@ -65,16 +71,11 @@ func (a *assembler) add(p *capture.Packet) capture.Kind {
 	size := p.Length - int(p.FragAt)
 	switch {
 	case int(p.FragOffset) < s.end:
-		// As a packet of the first fragment's flow that no host takes, so that
-		// the flow is marked.
 		s.begun = 0
-		time := p.Time
-		*p = s.pkt
-		p.IP, p.Time, p.Fragment, p.Faults = s.buf, time, false, p.Faults|capture.FaultOverlap
-		return capture.KindOK
+		return a.spoilt(&s.pkt, s.buf, p, capture.FaultOverlap)
 	case int(p.FragOffset) > s.end || s.head+s.end+size > maxPacket:
 		s.begun = 0
-		return capture.IgnoredFragment
+		return a.spoilt(&s.pkt, s.buf, p, capture.FaultLost)
 	}
 	s.pkt.Faults |= p.Faults
 	if s.end += size; !s.cut {
@@ -86,6 +87,14 @@ func (a *assembler) add(p *capture.Packet) capture.Kind {
 	}
 	s.begun = 0
 	return s.whole(p)
+}
+
+// spoilt makes p a packet of a first fragment's flow that no host takes, so that the flow is marked.
+func (a *assembler) spoilt(first *capture.Packet, head []byte, p *capture.Packet, why capture.Faults) capture.Kind {
+	time := p.Time
+	*p = *first
+	p.IP, p.Time, p.Fragment, p.Faults = head, time, false, p.Faults|why
+	return capture.KindOK
 }
 
 func (a *assembler) find(id datagramID) *assembly {

@@ -172,7 +172,7 @@ func (p *pressure) relax(now int64) (ends bool) {
 	return false
 }
 
-// gone remembers flows that were evicted: what comes of them later is the rest of a
+// gone remembers keys: of flows that were evicted, since what comes of them later is the rest of a
 // flow, not one. It is two bit maps by hash, in turn for at least as long as a flow may be quiet:
 // it forgets none of them, and takes others for them where there are many.
 type gone struct {

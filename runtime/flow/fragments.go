@@ -18,7 +18,8 @@ import (
 //   - One that overtook others is held until they have come. Where they don't,
 //     it is given up: without a first fragment after fragLife it is ignored,
 //     behind any other gap after gapLife it joins the flow as it is, since
-//     captures lose packets, too.
+//     captures lose packets, too (where datagrams are put together, those with a gap are
+//     given up after fragLife, and their flow is marked).
 //   - An exact duplicate of a fragment seen lately is ignored.
 //
 // Whatever is Put comes out of Next exactly once. Memory is of fixed size, made
@@ -191,10 +192,18 @@ func (t *Fragments) Advance(now int64) {
 		return
 	}
 	for w := range t.waits {
-		for i := t.waits[w].head; i != none && t.clock.now-t.table[i].since > waitLife[w]; i = t.waits[w].head {
+		for i := t.waits[w].head; i != none && t.clock.now-t.table[i].since > t.life(w); i = t.waits[w].head {
 			t.giveUp(&t.table[i], capture.IgnoredFragment)
 		}
 	}
+}
+
+// life is how long a datagram waits: where they are put together, as long as in a host, since nothing comes of the rest.
+func (t *Fragments) life(wait int) int64 {
+	if t.Whole {
+		return fragLife
+	}
+	return waitLife[wait]
 }
 
 // Flush gives up everything that waits.

@@ -1,8 +1,8 @@
 package flow_test
 
 import (
+	"bytes"
 	"encoding/binary"
-
 	"fmt"
 	"slices"
 	"strings"
@@ -276,6 +276,62 @@ func TestFragmentsAimed(t *testing.T) {
 		front.Flush()
 		if dealt != want {
 			t.Errorf("secret %v: %d fragments have found their flows, want %d", secret, dealt, want)
+		}
+	}
+}
+
+// A fragment that no host takes, of which the wire's word is known, is not put together with others; one that its
+// datagram has to go for leaves a mark on the flow, also where that begins only later.
+func TestFragmentsThatHostsDropSpoilNoDatagram(t *testing.T) {
+	enc, err := traffic.NewEncoder(hostsContract(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := pkt{src: [4]byte{10, 0, 0, 1}, dst: [4]byte{10, 0, 0, 2}, sport: 4000, dport: 5000, proto: capture.ProtoUDP, id: 7}
+	whole := p
+	whole.payload = bytes.Repeat([]byte("0123456789abcdef"), 4)
+	ip := whole.ip()[20:]
+	ip[6], ip[7] = 0, 0 // no checksum
+	part := func(from, to int, change bool) []byte {
+		q := p
+		q.offset, q.more, q.payload = from, to < len(ip), slices.Clone(ip[from:to])
+		b := q.ethernet()
+		if from == 0 {
+			b = append(b[:34], q.payload...)
+			binary.BigEndian.PutUint16(b[16:], uint16(len(b)-14))
+		}
+		if change {
+			b[len(b)-1] ^= 1
+		}
+		binary.BigEndian.PutUint16(b[24:], ^capture.HeaderSum(b[14:34]))
+		return b
+	}
+	for _, test := range []struct {
+		name  string
+		spoil func(b []byte)
+		marks flow.Marks
+		bytes int
+	}{
+		{"wrong checksum", func(b []byte) { b[24] ^= 1 }, 0, 64 + 1},
+		{"other bytes", func([]byte) {}, flow.MarkLost, 1},
+	} {
+		var got []flow.Flow
+		in, err := flow.NewInput(flow.Options{Encoder: enc, Capacity: 4, Ready: func(f *flow.Flow) { got = append(got, *f) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad := part(24, 48, true)
+		test.spoil(bad)
+		later := p
+		later.payload = []byte("!")
+		last := later.ethernet()
+		binary.BigEndian.PutUint16(last[24:], ^capture.HeaderSum(last[14:34]))
+		for i, b := range [][]byte{part(0, 24, false), bad, part(24, 72, false), last} {
+			in.Frame(&capture.Frame{Data: b, Length: len(b), Link: capture.LinkEthernet, Time: int64(i) * 1e6, Trust: capture.TrustWire})
+		}
+		in.Flush()
+		if len(got) != 1 || got[0].Marks != test.marks || got[0].Payload != test.bytes {
+			t.Errorf("%s: %+v", test.name, got)
 		}
 	}
 }

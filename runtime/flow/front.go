@@ -41,6 +41,10 @@ func (in *Front) Frame(f *capture.Frame) {
 		in.Deal(&in.pkt)
 		return
 	}
+	if in.Hosts && in.pkt.Trust == capture.TrustWire && in.pkt.Faults&capture.FaultIPChecksum != 0 {
+		in.Count(capture.RefusedIPChecksum) // no host has put it together with the others
+		return
+	}
 	limit := in.Limit
 	if in.Hosts {
 		limit = maxPacket

@@ -42,7 +42,7 @@ func (t *Table) Add(p *capture.Packet) {
 		}
 	}
 	if t.hosts && p.Faults&capture.Dropped != 0 {
-		t.refuse(i, p.Faults)
+		t.refuse(i, &key, p.Faults)
 		return
 	}
 
@@ -63,15 +63,25 @@ func (t *Table) Add(p *capture.Packet) {
 			what = e.conn.judge(from, &seg, e.list == listDecided)
 		}
 	}
-	reused := false
+	if what == segAnswer {
+		what = segNew
+		if e := &t.entries[i]; e.list != listDecided {
+			e.state, e.payload = t.enc.Begin(p.Proto), 0
+			e.marks |= MarkOutside
+		}
+	}
+	reused, old := false, conn{}
 	if what == segOther {
 		e := &t.entries[i]
+		if !e.conn.established() && e.conn.side[from].flags&sideSYN != 0 && e.list != listDecided {
+			old.pending, old.pendingSide = e.conn.side[from].isn, uint8(from)+1
+		}
 		reused = e.list != listDecided && !e.conn.closed()
 		t.close(i, ReasonReused)
 		i = none
 	}
 	if i == none {
-		var c conn
+		c := old
 		if what = segNew; tcp {
 			what = c.judge(from, &seg, false)
 			if t.hosts && what == segOutside {
@@ -153,12 +163,16 @@ func (t *Table) take(i int32, p *capture.Packet, seg *segment, from, dir int, wh
 	case t.skipEmpty && payloadSize(p, seg) == 0:
 		t.count.Empty++
 	case what == segNew || !t.hosts:
+		ip := p.IP
+		if t.hosts {
+			ip = t.part(e, p, seg)
+		}
 		t.count.Taken++
 		if len(p.IP) < min(p.Length, t.enc.Wants(e.state)) {
 			t.count.Cut++
 			e.marks |= MarkCut
 		}
-		e.payload += uint32(max(0, t.enc.Append(&e.state, t.buf(i), p.IP, p.L4, p.Proto)-int(p.Payload)))
+		e.payload += uint32(max(0, t.enc.Append(&e.state, t.buf(i), ip, p.L4, p.Proto)-int(p.Payload)))
 		full, enough = t.enc.TokensFull(e.state), t.enc.Full(e.state)
 	}
 	switch {
@@ -177,6 +191,30 @@ func (t *Table) take(i int32, p *capture.Packet, seg *segment, from, dir int, wh
 	default:
 		t.move(i, listCollecting)
 	}
+}
+
+// part is what of a packet its receiver takes, in the packets view: without payload that it has already, that comes with
+// a SYN before the connection stands, or that is behind a datagram's end. The flow is marked, since
+// the headers say otherwise, and nobody knows here whether what comes again is the same.
+func (t *Table) part(e *entry, p *capture.Packet, seg *segment) []byte {
+	from, to := int(p.Payload), len(p.IP)
+	if p.Proto == capture.ProtoUDP {
+		end := from + udpSize(p)
+		if p.Length > end {
+			e.marks |= MarkOptions
+		}
+		return p.IP[:min(to, end)]
+	}
+	switch {
+	case seg.flags&capture.FlagSYN != 0 && seg.size > 0:
+		e.marks |= MarkOutside
+		return p.IP[:from]
+	case seg.had > 0:
+		e.marks |= MarkOverlap
+		t.parts = append(append(t.parts[:0], p.IP[:from]...), p.IP[min(to, from+int(seg.had)):]...)
+		return t.parts
+	}
+	return p.IP
 }
 
 // put adds a packet's payload to its side's stream.
@@ -233,19 +271,26 @@ func udpSize(p *capture.Packet) int {
 
 // refuse counts a packet that no host takes. A flow that it claims to be of is
 // marked; it begins none.
-func (t *Table) refuse(i int32, f capture.Faults) {
+func (t *Table) refuse(i int32, key *Key, f capture.Faults) {
 	kind, mark := capture.RefusedLength, MarkRefused
 	switch {
 	case f&capture.FaultOverlap != 0:
 		kind, mark = capture.RefusedOverlap, MarkOverlap
+	case f&capture.FaultLost != 0:
+		kind, mark = capture.RefusedLost, MarkLost
 	case f&capture.FaultIPChecksum != 0:
 		kind = capture.RefusedIPChecksum
+	case f&capture.FaultOptions != 0:
+		kind = capture.RefusedOptions
 	case f&capture.FaultChecksum != 0:
 		kind = capture.RefusedChecksum
 	}
 	t.count.Frames[kind]++
-	if i != none {
+	switch {
+	case i != none:
 		t.entries[i].marks |= mark
+	case f&(capture.FaultLost|capture.FaultOverlap) != 0:
+		t.unseen.add(key, t.clock.now) // it may have been a flow's first
 	}
 }
 
@@ -273,6 +318,9 @@ func (t *Table) rest(key *Key, syn bool) (m Marks) {
 	if !syn && t.gone.has(key, t.clock.now) {
 		m |= MarkEvicted
 	}
+	if t.unseen.has(key, t.clock.now) {
+		m |= MarkLost
+	}
 	return m
 }
 
@@ -281,9 +329,22 @@ func (t *Table) marks(i int32) (m Marks) {
 	e := &t.entries[i]
 	for from := range e.conn.side {
 		s := &e.conn.side[from]
-		if s.flags&sideLost != 0 || t.stream && t.enc.Gap(e.state, t.buf(i), sideOf((from == 1) != e.swapped)) {
+		peer := &e.conn.side[1-from]
+		if s.flags&sideLost != 0 || s.flags&sideKnown != 0 && peer.flags&sideAcks != 0 && before(s.next, peer.ack) || t.stream && t.enc.Gap(e.state, t.buf(i), sideOf((from == 1) != e.swapped)) {
 			m |= MarkLost
 		}
+		if s.flags&(sideData|sideSYN) == sideData {
+			m |= MarkLost // its beginning
+		}
+		if s.flags&sideOdd != 0 {
+			m |= MarkOutside
+		}
+		if s.flags&(sideForm|sideSum) == sideForm|sideSum {
+			m |= MarkRefused
+		}
+	}
+	if c := &e.conn; (c.side[0].flags^c.side[1].flags)&sideSigned != 0 && c.side[0].flags&c.side[1].flags&sideSYN != 0 {
+		m |= MarkOptions
 	}
 	if e.key.Proto == capture.ProtoTCP {
 		if e.guessed {
@@ -314,8 +375,19 @@ func (e *entry) mark(p *capture.Packet, s *segment, from int, short, taken bool)
 	if taken {
 		side.ttl = max(side.ttl, ttl)
 	}
-	if s.filled {
+	if s.filled || p.Extended() {
 		e.marks |= MarkOptions
+	}
+	if s.flags&flagURG != 0 && s.size > 0 {
+		e.marks |= MarkUrgent
+	}
+	if p.Trust == capture.TrustForm && s.flags&capture.FlagRST == 0 {
+		switch {
+		case p.Faults&capture.FaultForm != 0:
+			side.flags |= sideForm
+		case p.Faults == 0:
+			side.flags |= sideSum
+		}
 	}
 }
 

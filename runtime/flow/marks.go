@@ -20,7 +20,8 @@ const (
 	MarkOverlap // two versions of the same bytes; the first was taken
 	MarkReused  // its 5-tuple was taken by another connection before this one had ended
 	MarkTTL     // packets whose hop limit is far from the others'
-	MarkOptions // TCP options that serve to fill the header
+	MarkOptions // TCP options that serve to fill the header, IP options, extension headers, bytes behind a datagram's end
+	MarkUrgent  // urgent bytes, which applications don't read with the others
 
 	MarkInsufficient // no payload at all
 
@@ -30,12 +31,12 @@ const (
 // The groups.
 const (
 	Incomplete = MarkLost | MarkCut | MarkOneSided | MarkEvicted | MarkOverload
-	Anomaly    = MarkRefused | MarkOutside | MarkOverlap | MarkReused | MarkTTL | MarkOptions
+	Anomaly    = MarkRefused | MarkOutside | MarkOverlap | MarkReused | MarkTTL | MarkOptions | MarkUrgent
 )
 
 var markNames = [numMarks]string{
 	"lost", "cut", "one_sided", "evicted", "overload",
-	"refused", "outside", "overlap", "reused", "ttl", "options",
+	"refused", "outside", "overlap", "reused", "ttl", "options", "urgent",
 	"insufficient",
 }
 

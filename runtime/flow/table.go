@@ -125,12 +125,14 @@ type Table struct {
 	held    [NumClasses]int // of them, by class
 	undec   int             // of them, without a verdict
 	press   pressure
-	gone    gone
+	gone    gone // flows that were evicted
+	unseen  gone // keys of datagrams in fragments that no flow got
 	sources Sources
 
 	count  Counters
 	out    Flow
 	tokens []int32
+	parts  []byte // of a packet; see part
 }
 
 // New makes a table.
@@ -166,8 +168,10 @@ func New(opt Options) (*Table, error) {
 	t.wake = math.MaxInt64
 	t.press.size = opt.Capacity
 	t.gone.make(n, idle)
+	t.unseen.make(min(n, 1<<12), idle)
 	if opt.Told {
 		t.gone.idle += late // the clock is behind packets
+		t.unseen.idle += late
 	}
 	t.sources.seed = NewSeed()
 	t.tokens = make([]int32, c.Length)

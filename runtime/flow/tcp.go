@@ -21,8 +21,9 @@ type side struct {
 	next  uint32 // behind the last byte that its peer has in order
 	ack   uint32 // highest acknowledgement that it sent
 	edge  uint32 // the right edge of the window that it offered
-	shift uint8  // its window scale
-	flags uint8
+	stamp uint32 // the highest timestamp of what came in order
+	flags uint16
+	shift uint8 // its window scale
 	ttl   uint8 // highest hop limit of what was taken
 	// ahead are ranges behind a gap, in order; all zero: none.
 	ahead [2]span
@@ -32,20 +33,26 @@ type span struct{ from, to uint32 }
 
 // Flags of a side.
 const (
-	sideSYN   = 1 << iota // its SYN has been seen: isn and shift are known
-	sideKnown             // next is known
-	sideAcks              // it has acknowledged something: ack and edge are known
-	sideFIN               // its FIN has been taken
-	sideRST               // its RST has been taken
-	sideData              // it has sent payload
-	sideLost              // bytes of it were acknowledged that have not been seen
+	sideSYN     = 1 << iota // its SYN has been seen: isn and shift are known
+	sideKnown               // next is known
+	sideAcks                // it has acknowledged something: ack and edge are known
+	sideFIN                 // its FIN has been taken
+	sideRST                 // its RST has been taken
+	sideData                // it has sent payload
+	sideLost                // bytes of it were acknowledged that have not been seen
+	sideStamped             // its SYN had a timestamp
+	sideSigned              // its SYN had a signature
+	sideOdd                 // it has sent what some hosts take and others don't
+	sideForm                // it has sent checksums of the form that network cards leave,
+	sideSum                 // and ones that are right
 )
 
 // conn is a TCP connection; the zero value has not begun.
 type conn struct {
 	side [2]side
 	// pending is the sequence number of a SYN that was not taken, of side
-	// pendingSide: an answer to it shows that its receiver has forgotten the connection.
+	// pendingSide: an answer to it shows that its receiver has forgotten the connection; or of one
+	// before that which the connection began with: an answer shows that it was that one.
 	pending     uint32
 	pendingSide uint8 // side + 1, 0: none
 }
@@ -58,6 +65,7 @@ const (
 	segRepeat                   // it carries nothing new: a retransmission, a keep-alive, a repeated acknowledgement
 	segOutside                  // outside of the window, or impossible in this state: the receiver drops it
 	segOther                    // it belongs to a connection that begins with it
+	segAnswer                   // the answer to a SYN, before which its receiver took nothing that has come
 	segFar                      // its hop limit says that it may not arrive; see Table.short
 )
 
@@ -67,11 +75,18 @@ type segment struct {
 	window   uint32
 	flags    uint8
 	size     uint32 // payload bytes on the wire
+	stamp    uint32 // timestamp, where it is stamped
+	had      uint32 // of its payload, so much had come before; set by judge
 	shift    uint8  // window scale of a SYN, noScale: none
 	filled   bool   // its options serve to fill the header
+	stamped  bool   // it has a timestamp (RFC 7323)
+	signed   bool   // it has a signature (RFC 2385, 5925)
+	cut      bool   // its options were not captured whole
 }
 
 const noScale = 0xff
+
+const flagURG = 1 << 5
 
 // segmentBytes of a TCP header are enough to follow a connection: up to the flags.
 const segmentBytes = 14
@@ -94,13 +109,14 @@ func segmentOf(p *capture.Packet) (s segment) {
 		s.window = uint32(binary.BigEndian.Uint16(b[14:]))
 	}
 	s.size = uint32(max(0, p.Length-p.L4-head))
+	s.cut = head > len(b)
 	if head > 20 && len(b) > 20 {
 		s.options(b[20:min(head, len(b))])
 	}
 	return s
 }
 
-// options looks for the window scale, and for what only serves to fill the
+// options looks for window scale, timestamp and signature, and for what only serves to fill the
 // header: systems pad with three NOPs at most, and use the options of
 // the registry's first 34 kinds.
 func (s *segment) options(b []byte) {
@@ -123,6 +139,10 @@ func (s *segment) options(b []byte) {
 			return
 		case kind == 3 && b[1] == 3:
 			s.shift = min(b[2], 14)
+		case kind == 8 && b[1] == 10:
+			s.stamped, s.stamp = true, binary.BigEndian.Uint32(b[2:])
+		case kind == 19 || kind == 29:
+			s.signed = true
 		case kind > 34:
 			s.filled = true
 		}
@@ -149,6 +169,8 @@ func (c *conn) judge(dir int, s *segment, decided bool) judgement {
 	switch {
 	case s.flags&capture.FlagSYN != 0 && s.flags&capture.FlagRST != 0:
 		return segOutside
+	case s.flags&capture.FlagSYN == 0 && s.signed && !(me.takesSigned() && peer.takesSigned()):
+		return segOutside
 	case s.flags&(capture.FlagSYN|capture.FlagACK) == capture.FlagSYN:
 		return c.judgeSYN(dir, s, decided)
 	case s.flags&capture.FlagSYN != 0:
@@ -165,6 +187,7 @@ func (c *conn) judgeSYN(dir int, s *segment, decided bool) judgement {
 	me, peer := &c.side[dir], &c.side[1-dir]
 	switch {
 	case me.flags&sideSYN != 0 && s.seq == me.isn:
+		me.agree(s)
 		return segRepeat
 	case me.flags&sideSYN == 0 && peer.flags&sideSYN != 0 && peer.flags&sideAcks != 0 && peer.ack == s.seq+1:
 		// It was overtaken by its answer.
@@ -188,9 +211,14 @@ func (c *conn) judgeSYN(dir int, s *segment, decided bool) judgement {
 
 func (c *conn) judgeSYNACK(dir int, s *segment) judgement {
 	me, peer := &c.side[dir], &c.side[1-dir]
+	if int(c.pendingSide) == 2-dir && s.ack == c.pending+1 {
+		if c.established() {
+			return segOther
+		}
+		peer.isn, peer.next = c.pending, s.ack // of two SYNs, it was the first that came
+		c.pendingSide = 0
+	}
 	switch {
-	case int(c.pendingSide) == 2-dir && s.ack == c.pending+1:
-		return segOther
 	case me.flags&sideSYN != 0 && s.seq == me.isn:
 		if me.flags&sideAcks == 0 { // the second half of a simultaneous opening
 			me.accept(peer, s)
@@ -199,6 +227,13 @@ func (c *conn) judgeSYNACK(dir int, s *segment) judgement {
 		return segRepeat
 	case peer.flags&sideSYN != 0 && s.ack != peer.isn+1, me.flags&(sideSYN|sideKnown) != 0:
 		return segOutside
+	}
+	if peer.flags&(sideSYN|sideAcks) == sideSYN|sideAcks && peer.ack-s.seq-1 > overtaken {
+		// What its peer has sent since its SYN acknowledges something else: it could not know this number.
+		*peer = side{isn: peer.isn, next: peer.isn + 1, stamp: peer.stamp, shift: peer.shift, ttl: peer.ttl, flags: peer.flags & (sideSYN | sideKnown | sideStamped | sideSigned)}
+		me.begin(s)
+		me.accept(peer, s)
+		return segAnswer
 	}
 	me.begin(s)
 	if peer.flags&sideKnown == 0 {
@@ -209,10 +244,14 @@ func (c *conn) judgeSYNACK(dir int, s *segment) judgement {
 	return segNew
 }
 
+// overtaken is how many bytes may have been acknowledged before their side's SYN is seen, where that was
+// overtaken on its way here.
+const overtaken = 1 << 20
+
 func (c *conn) judgeRST(me, peer *side, s *segment) judgement {
 	switch {
-	case me.flags&sideKnown != 0 && s.seq != me.next && !(peer.flags&sideAcks != 0 && s.seq == peer.ack):
-		return segOutside
+	case me.flags&sideKnown != 0 && s.seq != me.next:
+		return segOutside // where bytes are on their way, its receiver asks again (RFC 5961, 3)
 	case me.flags&sideKnown == 0 && peer.flags&sideSYN != 0 && (s.flags&capture.FlagACK == 0 || s.ack != peer.isn+1):
 		return segOutside // it must refuse this very SYN
 	case me.flags&sideRST != 0:
@@ -243,8 +282,22 @@ func (c *conn) judgeData(me, peer *side, s *segment) judgement {
 		me.isn, me.next = s.seq-1, s.seq
 		me.flags |= sideKnown
 	}
-	if peer.flags&sideKnown != 0 && before(peer.next+maxWindow, s.ack) {
+	switch {
+	case peer.flags&sideKnown != 0 && before(peer.next+maxWindow, s.ack):
 		return segOutside // acknowledges what can't have been sent
+	case peer.flags&sideSYN != 0 && before(s.ack, peer.isn+1):
+		return segOutside // or what was before the connection (RFC 5961, 5)
+	}
+	if stamped := me.flags&peer.flags&sideStamped != 0; stamped && size > 0 {
+		switch {
+		case s.stamped && before(s.stamp, me.stamp):
+			return segOutside // from before (RFC 7323, 5.3)
+		case !s.stamped && !s.cut:
+			me.flags |= sideOdd // RFC 7323, 3.2 has it dropped, and not every system does
+		}
+	}
+	if s.stamped && size == 0 && !before(me.next, s.seq) && before(me.stamp, s.stamp) {
+		me.stamp = s.stamp
 	}
 	fresh := me.flags&sideAcks == 0 || before(me.ack, s.ack) || me.edge != me.edgeOf(peer, s)
 	end := s.seq + size
@@ -269,6 +322,10 @@ func (c *conn) judgeData(me, peer *side, s *segment) judgement {
 		me.flags |= sideData
 	}
 	if !before(me.next, s.seq) {
+		s.had = min(me.next-s.seq, s.size)
+		if s.stamped && before(me.stamp, s.stamp) {
+			me.stamp = s.stamp
+		}
 		me.advance(end)
 		if s.flags&capture.FlagFIN != 0 && me.next == end {
 			me.flags |= sideFIN
@@ -292,7 +349,23 @@ func (m *side) begin(s *segment) {
 	m.isn, m.next, m.shift = s.seq, s.seq+1, s.shift
 	m.flags |= sideSYN | sideKnown
 	m.ahead = [2]span{}
+	m.agree(s)
 }
+
+// agree takes what a SYN offers; where it is sent again, that may be less.
+func (m *side) agree(s *segment) {
+	m.flags &^= sideStamped | sideSigned
+	if s.stamped {
+		m.flags |= sideStamped
+		m.stamp = s.stamp
+	}
+	if s.signed {
+		m.flags |= sideSigned
+	}
+}
+
+// takesSigned tells that a side may have agreed on signatures. Without that, systems drop what is signed.
+func (m *side) takesSigned() bool { return m.flags&sideSYN == 0 || m.flags&sideSigned != 0 }
 
 // scale is the shift of the windows that m offers: both sides must have
 // offered one. Unknown, it is the largest.
