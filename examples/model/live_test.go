@@ -251,7 +251,10 @@ func TestLiveStream(t *testing.T) {
 		var frames [][]byte
 		for i := range evasion.Transforms {
 			tr, done := &evasion.Transforms[i], 0
-			if threads > 1 && strings.HasPrefix(tr.Name, "fragments") {
+			if tr.File {
+				continue // the agent knows more than a file's reader
+			}
+			if threads > 1 && (strings.HasPrefix(tr.Name, "fragments") || tr.Name == "ipv4-ah" || tr.Name == "ipv6-atomic") {
 				continue // the kernel may give them to another thread than the rest of their flow, which comes first is then chance
 			}
 			for j := i; j < len(flows) && done < 4; j++ {
@@ -316,7 +319,7 @@ func TestLiveStream(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		if must := flow.MarkRefused | flow.MarkOutside | flow.MarkOverlap | flow.MarkTTL | flow.MarkOptions | flow.MarkReused; marks&must != must {
+		if must := flow.MarkRefused | flow.MarkOutside | flow.MarkOverlap | flow.MarkTTL | flow.MarkOptions | flow.MarkReused | flow.MarkUrgent; marks&must != must {
 			t.Errorf("marks %v only: the test proves little", marks.Names())
 		}
 		// Which timer was first may differ, and the recorder's clock is not the wall's.

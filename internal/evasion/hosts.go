@@ -81,11 +81,11 @@ func init() {
 				return append(out, q)
 			})(nil, p, nil)
 		}},
-		Transform{Name: "checksum-0", What: "before every segment one with other bytes and a checksum of 0", Depends: true, TCP: true, Apply: shadow(func(p *Packet) {
+		Transform{Name: "checksum-0", What: "before every segment one with other bytes and a checksum of 0", Depends: true, File: true, TCP: true, Apply: shadow(func(p *Packet) {
 			p.Spoil = func(b []byte) []byte { clear(b[headerOf(b)+16:][:2]); return b }
 		})},
-		Transform{Name: "checksum-pseudo", What: "the same with the sum of the pseudo header alone, as cards are given it", Depends: true, TCP: true, Apply: shadow(func(p *Packet) { p.Spoil = pseudoOnly })},
-		Transform{Name: "ip-checksum-0", What: "before every segment one with other bytes and an IP checksum of 0", Depends: true, IPv4: true, Apply: shadow(func(p *Packet) {
+		Transform{Name: "checksum-pseudo", What: "the same with the sum of the pseudo header alone, as cards are given it", Depends: true, File: true, TCP: true, Apply: shadow(func(p *Packet) { p.Spoil = pseudoOnly })},
+		Transform{Name: "ip-checksum-0", What: "before every segment one with other bytes and an IP checksum of 0", Depends: true, File: true, IPv4: true, Apply: shadow(func(p *Packet) {
 			p.Spoil = func(b []byte) []byte { b[10], b[11] = 0, 0; return b }
 		})},
 		Transform{Name: "udp-surplus", What: "64 other bytes behind the end of each datagram, within its packet", UDP: true, Apply: func(_ *rand.Rand, p, other []Packet) []Packet {

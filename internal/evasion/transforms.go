@@ -18,6 +18,8 @@ type Transform struct {
 	// packet of small hop limit arrives, what was lost on the way here, which of two SYNs came first, what a file's checksums were
 	// before a card filled them in, whether an application reads urgent bytes. Verdicts of such flows are to be marked.
 	Depends bool
+	// File tells that only in a file the change may be none: on a wire, checksums have no other form than the right one.
+	File bool
 	// TCP: for TCP only; IPv4, IPv6 likewise.
 	TCP, UDP, IPv4, IPv6 bool
 	// Apply changes a flow; other is one of another class. It may return p itself.
