@@ -258,7 +258,7 @@ func (a *Agent) Run(ctx context.Context) (*Report, error) {
 	go a.out.run()
 	ended := make(chan struct{})
 	defer close(ended)
-	go a.watchLosses(ended)
+	go a.watchHealth(ended)
 	for _, w := range a.workers {
 		workers.Go(w.run)
 	}

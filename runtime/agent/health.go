@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -162,8 +163,9 @@ func (s *losses) problems(now loss, c *HealthConfig) (said []string) {
 	return said
 }
 
-// watchLosses samples what is lost until ended is closed.
-func (a *Agent) watchLosses(ended <-chan struct{}) {
+// watchHealth samples what is lost, and logs when a kind of problem begins and ends, until ended is closed.
+func (a *Agent) watchHealth(ended <-chan struct{}) {
+	var was [numProblems]bool
 	t := time.NewTicker(max(a.opt.Health.Window/lossSamples, time.Millisecond))
 	defer t.Stop()
 	for {
@@ -172,6 +174,15 @@ func (a *Agent) watchLosses(ended <-chan struct{}) {
 			return
 		case <-t.C:
 			a.losses.sample(a.lossNow())
+			for k, said := range a.problems() {
+				switch kind := problemKind(k); {
+				case len(said) > 0 && !was[k]:
+					a.opt.Log.Warn(strings.Join(said, "; "), "problem", kind)
+				case len(said) == 0 && was[k]:
+					a.opt.Log.Info("no longer so", "problem", kind)
+				}
+				was[k] = len(said) > 0
+			}
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -195,5 +196,50 @@ func TestServerBounds(t *testing.T) {
 	s.Close()
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 		t.Error(err)
+	}
+}
+
+// When a problem begins and ends, the log says so, once each: who was not looking at /healthz then can read it.
+func TestProblemsAreLogged(t *testing.T) {
+	src := &sick{generator: generate(func(n uint64, f *capture.Frame) error {
+		time.Sleep(20 * time.Microsecond)
+		f.Data, f.Time = udp(uint32(n), 400), int64(n)*1e6
+		return nil
+	})}
+	lines := make(chan string, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	a, err := agent.New(agent.Options{
+		Sources: []capture.Source{src}, Model: testModel(t, 0, "class"), Sink: sinkFunc(func(b []byte) (int, error) { return len(b), nil }), FlowsPerWorker: 100,
+		Health: &agent.HealthConfig{Drops: 1, Window: 100 * time.Millisecond},
+		Log: slog.New(slog.NewTextHandler(sinkFunc(func(b []byte) (int, error) {
+			if strings.Contains(string(b), "problem=") {
+				lines <- string(b)
+			}
+			return len(b), nil
+		}), nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() { _, err := a.Run(ctx); ended <- err }()
+	for _, down := range []bool{true, false, true, false} {
+		src.down.Store(down)
+		want := map[bool]string{true: `level=WARN msg="interface p7 is down" problem=interface`, false: `level=INFO msg="no longer so" problem=interface`}[down]
+		select {
+		case got := <-lines:
+			if !strings.Contains(got, want) {
+				t.Fatalf("down: %v, logged %q", down, got)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("down: %v, nothing logged", down)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if len(lines) > 0 {
+		t.Errorf("said again: %q", <-lines)
 	}
 }

@@ -29,7 +29,7 @@ var (
 	descReceived = desc("kernel_packets_total", "Packets that the kernel received for the capture.")
 	descDropped  = desc("packets_dropped_total", "Packets lost, by where: in the kernel's ring, or before a worker that was behind.", "where")
 	descStalls   = desc("kernel_stalls_total", "Times that the kernel found the ring full.")
-	descPackets  = desc("packets_total", "Packets read, by what they were: ok, or why they were ignored or malformed.", "kind")
+	descPackets  = desc("packets_total", "Packets read, by what they were: ok, or why they were ignored, refused (no host takes them) or malformed.", "kind")
 	descBytes    = desc("bytes_total", "Bytes of the packets read, on the wire.")
 	descTunnels  = desc("packets_tunnelled_total", "Packets that carry another one in a tunnel which is left closed, by the tunnel's kind.", "tunnel")
 	descHeld     = desc("fragments_held", "Fragments that wait for others of their packet, and count as no kind yet.")
