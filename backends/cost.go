@@ -80,6 +80,9 @@ func Estimate(p *bundle.Program, t *Target, n int) []StepCost {
 			c.Cycles += float64(float64(active(in.Rows)*int64(in.Cols)) * t.Cost.Element / 8)
 		case bundle.OpTranspose, bundle.OpGather: // moves
 			c.Cycles += float64(float64(elems) * t.Cost.Lookup)
+		case bundle.OpSoftmax: // an element at a time
+			weights(s.Softmax.Exp)
+			c.Cycles += float64(float64(8*elems) * t.Cost.Element)
 		case bundle.OpConstant: // read where it lies
 			weights(s.Constant.Data)
 		case bundle.OpFlatten, bundle.OpRegroup:

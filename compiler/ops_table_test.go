@@ -651,11 +651,16 @@ var opCases = []opCase{
 	{name: "Sigmoid at the end", at: atEnd, build: apply("Sigmoid", nil)},
 	{name: "Clip at the end", at: atEnd, build: func(g *m.Model, x string) string { return g.Op("Clip", nil, x, g.Scalar(-1), g.Scalar(1)) }, agree: 0.9},
 	{name: "temperature at the end", at: atEnd, build: then(with("Div", scalar(3)), apply("Softmax", attrs{"axis": -1}))},
-	{name: "Softmax in the head", at: inHead, build: apply("Softmax", attrs{"axis": 1}), refused: []string{"softmax in the middle of the model", "last operator"}},
-	{name: "Softmax over channels", build: apply("Softmax", attrs{"axis": 1}), from: 13, refused: []string{"softmax", "end of the model"}},
+	{name: "Softmax in the head", at: inHead, build: then(linear(8, 8), apply("Softmax", attrs{"axis": 1}))},
+	{name: "Softmax over channels", mean: true, build: apply("Softmax", attrs{"axis": 1}), from: 13},
 	{name: "Softmax over positions", build: func(g *m.Model, x string) string {
 		return g.Op("Mul", nil, x, g.Op("Softmax", attrs{"axis": 2}, conv(1, 8, 1, nil)(g, x)))
-	}, refused: []string{"softmax over positions", "attention"}},
+	}},
+	{name: "pooling by a softmax over positions", channels: 8, build: func(g *m.Model, x string) string {
+		w := g.Op("Softmax", attrs{"axis": 2}, conv(1, 8, 1, nil)(g, g.Op("Tanh", nil, same3(g, x))))
+		return g.Reduce("ReduceSum", g.Op("Mul", nil, x, w), 1, 2)
+	}},
+	{name: "LogSoftmax in the head", at: inHead, build: apply("LogSoftmax", attrs{"axis": 1}), refused: []string{"log_softmax in the middle of the model", "last operator"}},
 
 	// Quantised models.
 	{name: "QDQ", build: func(g *m.Model, x string) string {

@@ -314,3 +314,11 @@ func inferIntConstant(n *Node) ([]Type, error) {
 	}
 	return one(n.Inputs[0].Type), wantConst(n, 0, narrowTypes, n.Inputs[0].Type.Shape...)
 }
+
+func inferIntSoftmax(n *Node) ([]Type, error) {
+	rows, cols, err := sequence(n, valueTypes)
+	if err = firstError(err, wantRank(n, 1, 1, 1)); err != nil {
+		return nil, err
+	}
+	return typed(I16, like(n, rows, cols)...), wantConst(n, 1, []DType{I32}, n.Inputs[1].Type.Shape...)
+}

@@ -56,7 +56,7 @@ func canonicalOps() []Op {
 		{Name: "transpose", MinIn: 1, MaxIn: 1, In: []string{"x"}, Doc: "[T,C] to [C,T]: what follows works on positions as it does on channels", Picks: true, Integer: integer("transpose", 1), infer: inferCanonicalTranspose},
 		{Name: "regroup", MinIn: 1, MaxIn: 1, In: []string{"x"}, Attrs: []Attr{required(attr("rows", AttrInt, "rows of the result"))}, Doc: "the same elements, row-major, in another number of rows", Picks: true, Integer: integer("regroup", 1), infer: inferRegroup},
 		{Name: "gather", MinIn: 2, MaxIn: 2, In: []string{"x", "index"}, Doc: "position index[i] at position i, zeros where it is -1", Picks: true, Integer: integer("gather", 1), infer: inferCanonicalGather},
-		until("quantize: the program ends at the logits", Op{Name: "softmax", MinIn: 1, MaxIn: 1, In: []string{"x"}, Doc: "exp(x) over its sum, along the last axis", infer: inferLastAxis}),
+		{Name: "softmax", MinIn: 1, MaxIn: 1, In: []string{"x"}, Doc: "exp(x) over its sum, along the last axis", Integer: integer("softmax; none at the end of an output: the program ends at the logits", 1), infer: inferLastAxis},
 		until("quantize: the program ends at the logits", Op{Name: "log_softmax", MinIn: 1, MaxIn: 1, In: []string{"x"}, Doc: "logarithm of softmax", infer: inferLastAxis}),
 		until("quantize: the program ends at the logits", Op{Name: "argmax", MinIn: 1, MaxIn: 1, In: []string{"x"}, Doc: "index of the largest element, the first of equals", infer: inferCanonicalArgmax}),
 	}

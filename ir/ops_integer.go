@@ -59,6 +59,7 @@ func integerOps() []Op {
 		{Name: "int_transpose", MinIn: 1, MaxIn: 1, In: []string{"x"}, Doc: "positions become channels, channels positions", infer: inferIntTranspose},
 		{Name: "int_regroup", MinIn: 1, MaxIn: 1, In: []string{"x"}, Attrs: []Attr{required(attr("rows", AttrInt, "rows of the result"))}, Doc: "the same elements, row-major, in another number of rows", infer: inferIntRegroup},
 		{Name: "int_gather", MinIn: 2, MaxIn: 3, In: []string{"x", "index", "pad"}, Doc: "position index[i] at position i, padding where it is -1", infer: inferIntGather},
+		{Name: "int_softmax", MinIn: 2, MaxIn: 2, In: []string{"x", "exp"}, Attrs: []Attr{attrMult, attrShift}, Doc: "probabilities of each position's channels, in 1/2^15", infer: inferIntSoftmax},
 		{Name: "int_constant", MinIn: 1, MaxIn: 1, In: []string{"data"}, Doc: "the same value for every input", infer: inferIntConstant},
 		{Name: "int_output", MinIn: 2, MaxIn: 2, In: []string{"x", "exp"}, Attrs: []Attr{required(enum("kind", "what the model's own output was", "logits", "softmax", "log_softmax", "sigmoid", "argmax")),
 			required(attr("scale", AttrFloat, "logits in the model's units")), word(required(attr("exp_mult", AttrInt, "factor of a distance of logits"))), bounded(required(attr("exp_shift", AttrInt, "bits of its shift")), 0, 62)},

@@ -246,6 +246,10 @@ var steps = map[string]func(*lowerer, *ir.Node, *bundle.Step){
 		s.Op, s.In = bundle.OpGather, l.ins(n, 1)
 		s.Gather = &bundle.Gather{Index: l.tensor(n.Inputs[1]), Pad: l.tensor(n.Input(2))}
 	},
+	"int_softmax": func(l *lowerer, n *ir.Node, s *bundle.Step) {
+		s.Op, s.In = bundle.OpSoftmax, l.ins(n, 1)
+		s.Softmax = &bundle.Softmax{Exp: l.tensor(n.Inputs[1]), Mult: int32(n.Int("mult", 0)), Shift: n.Int("shift", 0)}
+	},
 	"int_constant": func(l *lowerer, n *ir.Node, s *bundle.Step) {
 		s.Op, s.Constant = bundle.OpConstant, &bundle.Constant{Data: l.tensor(n.Inputs[0])}
 	},

@@ -235,6 +235,14 @@ func (g *gen) gather(in int) int {
 	return g.step(bundle.Step{Op: bundle.OpGather, In: []int{in}, Out: g.value(x.DType, rows, x.Cols, g.p.Length, g.p.Length), Gather: k})
 }
 
+func (g *gen) softmax(in int) int {
+	x := g.p.Values[in]
+	k := &bundle.Softmax{Mult: int32(g.IntN(1 << g.choose(4, 16))), Shift: g.choose(0, 4, 8, 16)}
+	k.Exp = g.tensor(bundle.I32, func(i int) int { return 1 << 24 >> min(i, 24) }, g.between(1, 64))
+	left, right := g.field(x.Rows, in)
+	return g.step(bundle.Step{Op: bundle.OpSoftmax, In: []int{in}, Out: g.value(bundle.I16, x.Rows, x.Cols, left, right), Softmax: k})
+}
+
 // constant adds a value of the shape of another, or of one of its rows or columns.
 func (g *gen) constant(like int) int {
 	d, x := g.choose8or16(), g.p.Values[like]

@@ -195,6 +195,7 @@ func (g *gen) sequenceOps() []func() {
 		func() { g.regroup(any()) },
 		func() { g.gather(any()) },
 		func() { g.constant(any()) },
+		func() { g.softmax(any()) },
 	}
 	for range 5 { // what the published model is made of
 		ops = append(ops, func() { g.gated(g.bytes(seq())) })

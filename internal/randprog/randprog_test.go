@@ -30,7 +30,7 @@ func TestValid(t *testing.T) {
 	}
 	for _, op := range []string{bundle.OpTokenTable, bundle.OpGatedConv, "norm", bundle.OpConv, bundle.OpPool, bundle.OpWindowPool,
 		bundle.OpLut, bundle.OpAdd, bundle.OpMul, bundle.OpLayerNorm, bundle.OpConcat, bundle.OpSlice, bundle.OpFlatten,
-		bundle.OpTranspose, bundle.OpRegroup, bundle.OpGather, bundle.OpConstant} {
+		bundle.OpTranspose, bundle.OpRegroup, bundle.OpGather, bundle.OpConstant, bundle.OpSoftmax} {
 		if seen[op] < int(n)/50 {
 			t.Errorf("%s occurs %d times in %d programs", op, seen[op], n)
 		}

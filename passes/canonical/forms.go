@@ -71,7 +71,7 @@ var forms = map[string]Form{
 	"ReduceL1":        into("over all positions or over channels, "+floatsOnly, "act", "pool", "linear"),
 	"ReduceSumSquare": into("over all positions or over channels, "+floatsOnly, "act", "pool", "linear"),
 	"ReduceL2":        into("over all positions or over channels, "+floatsOnly, "act", "pool", "linear"),
-	"Softmax":         into("over the classes, as the end of an output", "softmax"),
+	"Softmax":         into("over the classes, as the end of an output; over channels or positions within the model, as weights", "softmax"),
 	"LogSoftmax":      into("over the classes, as the end of an output", "log_softmax"),
 	"ArgMax":          into("over the classes, as the end of an output; the first of equals", "argmax"),
 

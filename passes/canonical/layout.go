@@ -318,6 +318,8 @@ func (l *lowering) swap(x *view) (*view, error) {
 		return nil, refuse("transpose numbers only", "integers or a mask are transposed")
 	case swapped(x):
 		val = d.Inputs[0]
+	case slices.Contains(x.val.Type.Shape, 1): // the elements stay where they are
+		val, err = l.emit("regroup", ir.Attrs{"rows": x.val.Type.Shape[1]}, x.val)
 	default:
 		val, err = l.emit("transpose", nil, x.val)
 	}

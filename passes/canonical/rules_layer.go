@@ -809,11 +809,24 @@ func softmax(op string) rule {
 		if err != nil {
 			return nil, err
 		}
-		if x.axes[ax] == position {
-			return nil, refuse(wayAttention, "softmax over positions: the receptive field is unbounded (attention)")
+		if x, err = l.inONNXOrder(x); err != nil {
+			return nil, err
+		}
+		if op == "softmax" && (x.both() || x.axes[ax] == position) { // weights
+			over := x.axes[ax]
+			if over == position {
+				if x, err = l.swap(x); err != nil {
+					return nil, err
+				}
+			}
+			y := *x
+			if y.val, err = l.emit(op, nil, x.val); err == nil && over == position {
+				return l.swap(&y)
+			}
+			return &y, err
 		}
 		if x, err = l.vector(x); err != nil {
-			return nil, refuse("softmax over the classes, at the end of the model", "softmax inside the sequence")
+			return nil, refuse("softmax over the classes, at the end of the model", "%s inside the sequence", op)
 		}
 		if x.axes[ax] != channel && x.channels() != 1 || x.perm != nil {
 			return nil, refuse("softmax over the classes, at the end of the model", "softmax over an axis that is not the channels")

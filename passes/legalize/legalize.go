@@ -19,6 +19,7 @@ package legalize
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"nepcoc/internal/exact"
 	"nepcoc/ir"
@@ -289,6 +290,9 @@ const huge = 1e4
 // ending lets a softmax, then an argmax, then casts end the model: they keep
 // the order of the logits, so the program ends before them.
 func ending(l *legalizer, n *ir.Node) error {
+	if n.Op == "softmax" && !slices.Contains(l.g.Outputs, n.Out()) && !slices.ContainsFunc(l.uses[n.Out()], func(u *ir.Node) bool { return edit.EndingRank(u) > 0 }) {
+		return nil // weights
+	}
 	for _, u := range l.uses[n.Out()] {
 		if edit.EndingRank(u) <= edit.EndingRank(n) && u.Op != "cast" {
 			return refuse("let "+n.Op+" be the last operator of an output, and compute with the logits instead",

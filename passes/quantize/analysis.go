@@ -64,6 +64,8 @@ func (q *quantizer) needsOf(u *ir.Node, v *ir.Value) needs {
 		return needs{uniform: true}
 	case "pad":
 		return q.needs(u.Out()).or(needs{uniform: true})
+	case "softmax":
+		return needs{uniform: true}
 	case "layer_norm":
 		return needs{uniform: true, zeroFree: u.Int("rms", 0) != 0}
 	}
@@ -169,7 +171,7 @@ func saturated(v *ir.Value) bool {
 	if v.Def == nil {
 		return false
 	}
-	if v.Def.Op == "gated_conv" || v.Def.Op == "layer_norm" {
+	if v.Def.Op == "gated_conv" || v.Def.Op == "layer_norm" || v.Def.Op == "softmax" {
 		return true
 	}
 	return ir.LookupOp(v.Def.Op).Picks && slices.ContainsFunc(v.Def.Inputs, func(in *ir.Value) bool { return in != nil && saturated(in) })

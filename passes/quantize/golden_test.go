@@ -52,6 +52,7 @@ var goldenCases = []goldenCase{
 	{name: "flatten", has: []string{"int_flatten"}},
 	{name: "outputs", has: []string{"int_output"}},
 	{name: "position_constant", has: []string{"int_constant", "int_add"}},
+	{name: "softmax_weights", has: []string{"int_softmax", "int_mul"}},
 	{name: "moved", has: []string{"int_transpose", "int_layer_norm", "int_regroup", "int_gather"}},
 	{name: "two_activations", refused: "divides one activation by another"},
 	{name: "sequence_output", refused: "verdicts are vectors"},

@@ -356,6 +356,14 @@ func (x *quantized) bound(n *ir.Node, in []*ir.Tensor, vals [][]int32) (func(i i
 			}, nil
 		}
 		return none, nil
+	case "softmax":
+		// A distance is cut to an entry of 1/128 of a logit, and to exp(-16).
+		y, err := eval.Node(n, in)
+		if err != nil {
+			return nil, err
+		}
+		p := y[0].Data.([]float32)
+		return func(i int) float64 { return 0.017*math.Abs(float64(p[i])) + 2e-6 }, nil
 	case "pool":
 		// Sums are kept in 16 bits and may be narrowed to 8 after that.
 		return func(i int) float64 { return 1.1 * unit(i) }, nil
@@ -378,7 +386,11 @@ func (x *quantized) bound(n *ir.Node, in []*ir.Tensor, vals [][]int32) (func(i i
 			}
 			v := max(float64(c)*s2-s1*s1, 0) + n.Float("epsilon", 1e-5)/(scale*scale)*float64(c*c)
 			norm := math.Abs(float64(c)*float64(data[i])/scale-s1) / math.Sqrt(max(v, 1e-9))
-			return math.Abs(float64(gamma[i%c]))*(1e-4+min(0.3/max(v, 1e-9), 1)*norm) + 0.7*unit(i)
+			coarse := 0.0 // gamma, a whole number, beside a beta of 30 bits
+			if form.val.Type.DType == ir.I16 {
+				coarse = 0.5 * norm * unit(i)
+			}
+			return math.Abs(float64(gamma[i%c]))*(1e-4+min(0.3/max(v, 1e-9), 1)*norm) + coarse + 0.7*unit(i)
 		}, nil
 	case "gated_conv":
 		return x.gatedBound(n), nil
@@ -650,6 +662,14 @@ var moving = map[string]func(d *drawer, x *ir.Value) *ir.Value{
 			t = d.op("linear", d.fused(ir.Attrs{}), t, d.normal(1, 1+n/2, n), d.vec(d.rng.NormFloat64, 1+n/2))
 		}
 		return d.op("transpose", nil, t)
+	},
+	"softmax": func(d *drawer, x *ir.Value) *ir.Value { // weights of positions
+		s := d.op("linear", nil, x, d.normal(1, 1, x.Type.Shape[1]))
+		p := d.op("transpose", nil, d.op("softmax", nil, d.op("transpose", nil, s)))
+		if d.pick(2) == 0 {
+			return d.op("softmax", nil, x)
+		}
+		return d.op("mul", nil, x, p)
 	},
 	"regroup": func(d *drawer, x *ir.Value) *ir.Value {
 		var fits []int

@@ -64,3 +64,17 @@ func (q *quantizer) toLogits(n *ir.Node, v *ir.Value, x *quant) (*quant, error) 
 			"lo": math.MinInt32, "hi": math.MaxInt32})
 	return &quant{val: val, scale: fill(c, scale), offset: fill(c, 0)}, nil
 }
+
+// softmax inside the model makes probabilities of 16 bits.
+func (q *quantizer) softmax(n *ir.Node) error {
+	x, v := q.even(n, n.Inputs[0]), n.Out()
+	if q.feedsGated(v) {
+		return errors.New("makes probabilities of 16 bits, where a gated layer reads 8")
+	}
+	exp := arith.ExpTable()
+	mult, shift := arith.ExpRatio(x.scale[0])
+	c := channels(v)
+	q.set(v, q.emit("int_softmax", n, v, ir.I16, []*ir.Value{x.val, constant(v.Name+".exp", ir.I32, exp, len(exp))},
+		ir.Attrs{"mult": int(mult), "shift": shift}), fill(c, 1.0/(1<<arith.ProbabilityBits)), fill(c, 0))
+	return nil
+}

@@ -158,6 +158,7 @@ func init() {
 		"transpose":   (*quantizer).transpose,
 		"regroup":     (*quantizer).regroup,
 		"gather":      (*quantizer).gather,
+		"softmax":     (*quantizer).softmax,
 	}
 }
 

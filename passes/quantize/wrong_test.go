@@ -264,6 +264,16 @@ var faults = map[string][]fault{
 			})
 		}},
 	},
+	bundle.OpSoftmax: {
+		{name: "half the scale", apply: func(p *bundle.Program, s *bundle.Step) bool { return added(&s.Softmax.Shift, 1) }},
+		{name: "another exp", apply: func(p *bundle.Program, s *bundle.Step) bool {
+			return remake(p, s.Softmax.Exp, func(v []int32) {
+				for i := range v[1:] {
+					v[i+1] /= 2
+				}
+			})
+		}},
+	},
 	bundle.OpConstant: {
 		{name: "the table of the next position", apply: func(p *bundle.Program, s *bundle.Step) bool {
 			cols := p.Values[s.Out].Cols

@@ -224,6 +224,25 @@ func Softmax(p, logits []int32, exp []int32, mult int32, shift int) {
 	}
 }
 
+// ProbabilityBits are the fraction bits of Probabilities.
+const ProbabilityBits = 15
+
+// Probabilities is Softmax inside a program: in 1/2^15, the largest being 2^15-1, so that they fit 16 bits.
+func Probabilities(p, x []int32, exp []int32, mult int32, shift int) {
+	top := x[0]
+	for _, v := range x {
+		top = max(top, v)
+	}
+	var sum int64
+	for i, v := range x {
+		p[i] = exp[ExpIndex(int64(top)-int64(v), mult, shift, len(exp))]
+		sum += int64(p[i])
+	}
+	for i, e := range p {
+		p[i] = Clamp(DivRound(int64(e)<<ProbabilityBits, sum), 0, 1<<ProbabilityBits-1)
+	}
+}
+
 // ExpIndex is the entry of an n-entry table of exp(-d*scale) for the distance
 // d >= 0 from the largest logit; beyond the end is the last entry.
 func ExpIndex(d int64, mult int32, shift, n int) int {

@@ -46,7 +46,7 @@
 //	  sizes.parameters, notes.error, target.requires and the values' scale, which no
 //	  compiler ever set, are gone; so are the plan's arena and offsets, which no engine followed, while
 //	  it now follows the tile; model.features, the ranges of a model that reads no bytes, came;
-//	  accuracy is called measured; transpose, regroup, gather and constant are new steps,
+//	  accuracy is called measured; transpose, regroup, gather, constant and softmax are new steps,
 //	  rms is a new field of layer_norm
 //
 // # Trust

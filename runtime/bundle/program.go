@@ -116,6 +116,7 @@ type Step struct {
 	Slice      *Slice      `json:"slice,omitempty"`
 	Gather     *Gather     `json:"gather,omitempty"`
 	Constant   *Constant   `json:"constant,omitempty"`
+	Softmax    *Softmax    `json:"softmax,omitempty"`
 }
 
 // The operators. Three need no parameters. OpFlatten and OpRegroup are mere changes of shape,
@@ -139,6 +140,7 @@ const (
 	OpRegroup    = "regroup"
 	OpGather     = "gather"
 	OpConstant   = "constant"
+	OpSoftmax    = "softmax"
 )
 
 // TokenTable looks each token up: out[t] = Table[token[t]]. In is empty: the
@@ -326,6 +328,14 @@ type Gather struct {
 // Constant is a value that is the same for every input: say a table of what is added at each position.
 type Constant struct {
 	Data int `json:"data"` // i8 or i16 [rows,cols]
+}
+
+// Softmax makes probabilities of each position's channels, in 1/2^15 as i16; see arith.Probabilities. Exp, Mult and Shift are
+// as in Output.
+type Softmax struct {
+	Exp   int   `json:"exp"` // i32
+	Mult  int32 `json:"mult"`
+	Shift int   `json:"shift"`
 }
 
 // Plan is the tile pass's decision for the bundle's target. It changes speed,

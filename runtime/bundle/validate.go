@@ -150,6 +150,7 @@ var rules = map[string]rule{
 	OpTranspose:  {1, 1, nil, (*checker).transpose},
 	OpRegroup:    {1, 1, nil, (*checker).regroup},
 	OpGather:     {1, 1, func(s *Step) bool { return s.Gather != nil }, (*checker).gather},
+	OpSoftmax:    {1, 1, func(s *Step) bool { return s.Softmax != nil }, (*checker).softmax},
 	OpConstant:   {0, 0, func(s *Step) bool { return s.Constant != nil }, (*checker).constant},
 }
 
@@ -302,23 +303,28 @@ func (c *checker) output(o *Output) error {
 	if o.Exp == -1 && o.ExpMult == 0 && o.ExpShift == 0 {
 		return nil // no probabilities
 	}
-	if o.Exp < 0 || o.Exp >= len(c.p.Tensors) {
-		return fmt.Errorf("exp: tensor %d of %d", o.Exp, len(c.p.Tensors))
+	return c.exp("exp", o.Exp, o.ExpMult, o.ExpShift)
+}
+
+// exp checks a table of exp(-x) and what makes an index of a distance.
+func (c *checker) exp(field string, table int, mult int32, shift int) error {
+	if table < 0 || table >= len(c.p.Tensors) {
+		return fmt.Errorf("%s: tensor %d of %d", field, table, len(c.p.Tensors))
 	}
-	t, err := c.tensor("exp", o.Exp, c.p.Tensors[o.Exp].Shape[:1], I32)
+	t, err := c.tensor(field, table, c.p.Tensors[table].Shape[:1], I32)
 	if err != nil {
 		return err
 	}
-	if err := entriesWithin("exp", t, span{0, 1 << 24}); err != nil {
+	if err := entriesWithin(field, t, span{0, 1 << 24}); err != nil {
 		return err
 	}
 	if t.At(0) == 0 {
-		return fmt.Errorf("exp: tensor %q: entry 0 is 0, so probabilities could not be divided", t.Name)
+		return fmt.Errorf("%s: tensor %q: entry 0 is 0, so probabilities could not be divided", field, t.Name)
 	}
-	if err := within("exp_mult", int64(o.ExpMult), 0, math.MaxInt32); err != nil {
+	if err := within(field+"_mult", int64(mult), 0, math.MaxInt32); err != nil {
 		return err
 	}
-	return within("exp_shift", int64(o.ExpShift), 0, 62)
+	return within(field+"_shift", int64(shift), 0, 62)
 }
 
 // plan checks the plan.

@@ -498,3 +498,10 @@ func (c *checker) constant(s *Step) error {
 	c.values[s.Out].span = []span{tableSpan(t, 0, t.Len())}
 	return c.shape(s, t.DType, out.Rows, out.Cols)
 }
+
+func (c *checker) softmax(s *Step) error {
+	k, in := s.Softmax, c.in(s, 0)
+	c.values[s.Out].span = []span{{0, 1<<15 - 1}}
+	c.field(s, 0, 0)
+	return firstOf(c.exp("exp", k.Exp, k.Mult, k.Shift), c.shape(s, I16, in.Rows, in.Cols))
+}

@@ -217,6 +217,15 @@ func TestValidateRefuses(t *testing.T) {
 		{"gather rows", func(p *Program) {
 			extend(p, Step{Op: OpGather, In: []int{2}, Gather: &Gather{Index: constant(p, I32, 5, 2), Pad: -1}}, I8, 3, 4)
 		}, "has shape [2], expected [3]"},
+		{"softmax type", func(p *Program) {
+			extend(p, Step{Op: OpSoftmax, In: []int{2}, Softmax: &Softmax{Exp: p.Outputs[0].Exp}}, I8, 6, 4)
+		}, `output "extra" is i8, expected i16`},
+		{"softmax exp", func(p *Program) {
+			extend(p, Step{Op: OpSoftmax, In: []int{2}, Softmax: &Softmax{Exp: constant(p, I32, 0, 4)}}, I16, 6, 4)
+		}, "entry 0 is 0, so probabilities"},
+		{"softmax mult", func(p *Program) {
+			extend(p, Step{Op: OpSoftmax, In: []int{2}, Softmax: &Softmax{Exp: p.Outputs[0].Exp, Mult: -1}}, I16, 6, 4)
+		}, "exp_mult -1"},
 		{"constant type", func(p *Program) {
 			extend(p, Step{Op: OpConstant, In: []int{}, Constant: &Constant{Data: constant(p, I8, 1, 6, 4)}}, I16, 6, 4)
 		}, `output "extra" is i16, expected i8`},

@@ -205,6 +205,7 @@ func init() {
 		bundle.OpTranspose:  bindTranspose,
 		bundle.OpGather:     bindGather,
 		bundle.OpConstant:   bindReshaped,
+		bundle.OpSoftmax:    bindSoftmax,
 	}
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"nepcoc/runtime/arith"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/cpu"
 	"nepcoc/runtime/internal/kernels/conv"
@@ -253,6 +254,19 @@ func bindTranspose(e *Engine, s *bundle.Step) (func(*Context), error) {
 			transpose.Run(e.path, c.i32[out], c.i32[in], rows, cols)
 		}
 	}), nil
+}
+
+// bindSoftmax works number by number: what it is for are a few scores of each position, or of all.
+func bindSoftmax(e *Engine, s *bundle.Step) (func(*Context), error) {
+	k, in, out := s.Softmax, s.In[0], s.Out
+	exp, cols := words(&e.p.Tensors[k.Exp]), e.p.Values[out].Cols
+	return func(c *Context) {
+		for t := range c.need[out] {
+			c.widen(in, t, c.a[:cols])
+			arith.Probabilities(c.b[:cols], c.a[:cols], exp, k.Mult, k.Shift)
+			c.store(out, t, 0, c.b[:cols])
+		}
+	}, nil
 }
 
 func bindGather(e *Engine, s *bundle.Step) (func(*Context), error) {

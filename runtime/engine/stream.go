@@ -31,9 +31,9 @@ type streamPlan struct {
 	history []int  // by value: columns kept, a multiple of plane.Word
 	// kept are local values whose rows steps behind the region read, with the values that lie where they do: of
 	// those a stream keeps all rows.
-	kept [][]int
-	back    int    // rows before a chunk's first token that it touches
-	ahead   int    // the largest lag
+	kept  [][]int
+	back  int // rows before a chunk's first token that it touches
+	ahead int // the largest lag
 }
 
 // window is the number of rows that a chunk may touch: a tile, what it looks back at, and, at the end of

@@ -165,3 +165,14 @@ func constant(p program, s *bundle.Step) step {
 	data := p.ints(s.Constant.Data)
 	return func(_ *state, out []int32) { copy(out, data) }
 }
+
+func softmax(p program, s *bundle.Step) step {
+	k, o := s.Softmax, p.out(s)
+	exp := p.ints(k.Exp)
+	return func(r *state, out []int32) {
+		for t := range o.Rows {
+			row := r.vals[s.In[0]][t*o.Cols : (t+1)*o.Cols]
+			arith.Probabilities(out[t*o.Cols:(t+1)*o.Cols], row, exp, k.Mult, k.Shift)
+		}
+	}
+}

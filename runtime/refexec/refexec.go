@@ -93,6 +93,7 @@ var builders = map[string]func(program, *bundle.Step) step{
 	bundle.OpRegroup:    flatten,
 	bundle.OpGather:     gather,
 	bundle.OpConstant:   constant,
+	bundle.OpSoftmax:    softmax,
 }
 
 // program adds typed access to a program's values and tensors.

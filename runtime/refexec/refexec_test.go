@@ -231,6 +231,11 @@ func TestSteps(t *testing.T) {
 			p.step(bundle.Step{Op: bundle.OpAdd, In: []int{0, v}, Add: &bundle.Add{MultA: 1, MultB: 1, Lo: -1000, Hi: 1000}}, i16, 2, 2)
 			return p
 		}, 1, []int32{101, 202, 303, 404}},
+		{"softmax", func() *prog {
+			p := source(i8, 2, 2, 5, 5, 7, 6)
+			p.step(bundle.Step{Op: bundle.OpSoftmax, In: []int{0}, Softmax: &bundle.Softmax{Mult: 1, Exp: p.tensor(i32, []int{2}, 1<<24, 1<<22)}}, i16, 2, 2)
+			return p
+		}, 1, []int32{16384, 16384, 26214, 6554}}, // 1/2 each; 4/5 and 1/5 of 2^15
 		{"flatten", func() *prog {
 			p := source(i8, 2, 2, 1, 2, 3, 4)
 			p.step(bundle.Step{Op: bundle.OpFlatten, In: []int{0}}, i8, 1, 4)
