@@ -29,6 +29,9 @@ func (s *Step) tensors() (refs []*int) {
 	if k := s.Constant; k != nil {
 		add(&k.Data)
 	}
+	if k := s.Softmax; k != nil {
+		add(&k.Exp)
+	}
 	return refs
 }
 
@@ -44,6 +47,7 @@ func (s Step) copied() Step {
 	copyOf(&s.LayerNorm)
 	copyOf(&s.Gather)
 	copyOf(&s.Constant)
+	copyOf(&s.Softmax)
 	s.In = slices.Clone(s.In)
 	return s
 }
