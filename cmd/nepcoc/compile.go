@@ -181,6 +181,11 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	if err != nil {
 		return err
 	}
+	for _, part := range res.Info.Data { // what the model itself names
+		if files.Same(f.file, filepath.Join(filepath.Dir(model), part)) {
+			return cli.UsageError("--output %s would overwrite an input", f.file)
+		}
+	}
 	data, err := artifact.Build(res.Bundle, opts)
 	if err != nil {
 		return fmt.Errorf("%s: %w", model, err)

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 }
 
 // Whole command lines, as a user types them. Scripts see the example model and
-// capture as $MODEL and $TESTBED and the shared test data as $DATA; [data]
+// capture as $MODEL and $TESTBED, models of many forms as $FORMS, and the shared test data as $DATA; [data]
 // holds where there are any.
 func TestScripts(t *testing.T) {
 	root, data := testfiles.Root(t), testfiles.Dir(t)
@@ -35,6 +35,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("MODEL", filepath.Join(root, "examples", "model"))
 			e.Setenv("TESTBED", filepath.Join(root, "examples", "testbed"))
 			e.Setenv("FOUNDATION", filepath.Join(root, "examples", "foundation"))
+			e.Setenv("FORMS", filepath.Join(root, "compiler", "testdata", "forms"))
 			e.Setenv("DATA", data)
 			return nil
 		},

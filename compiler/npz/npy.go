@@ -70,7 +70,16 @@ func decode(b []byte, text bool) (*ir.Tensor, error) {
 	if h.fortran && len(h.shape) > 1 {
 		data = rowMajor(data, h.shape, h.dtype.Size())
 	}
-	return ir.TensorFromBytes(t, data)
+	out, err := ir.TensorFromBytes(t, data)
+	if err != nil || !h.half {
+		return out, err
+	}
+	bits := out.Data.([]uint16)
+	widened := make([]float32, len(bits))
+	for i, b := range bits {
+		widened[i] = ir.Float16(b)
+	}
+	return ir.Float32s(widened, h.shape...), nil
 }
 
 func swapBytes(b []byte, size int) []byte {
@@ -105,6 +114,7 @@ func rowMajor(b []byte, shape []int, size int) []byte {
 type header struct {
 	dtype              ir.DType
 	bigEndian, fortran bool
+	half               bool // float16, in dtype's 16 bits
 	shape              []int
 	text               int // characters of an element that is text; 0: it is a number
 }
@@ -186,9 +196,12 @@ func (p *scanner) descr(h *header) error {
 		// NumPy's text has a fixed width, four bytes a character: read as numbers, one more axis.
 		h.text, text = width, text[:1]+"i4"
 	}
+	if h.half = text[1:] == "f2"; h.half {
+		text = text[:1] + "u2"
+	}
 	h.dtype, ok = descrs[text[1:]]
 	if !ok || !strings.ContainsRune("<>|=", rune(text[0])) {
-		return fmt.Errorf("element type %.20q is not read; use float32, float64, int8 to int64, uint8, uint16 or bool (astype)", text)
+		return fmt.Errorf("element type %.20q is not read; use float16, float32, float64, int8 to int64, uint8, uint16 or bool (astype)", text)
 	}
 	h.bigEndian = text[0] == '>'
 	return nil

@@ -62,6 +62,7 @@ func TestDecode(t *testing.T) {
 		want *ir.Tensor
 	}{
 		{"float32", npy(dict("<f4", "False", "(2, 2)"), f32le(1, 2, 3, 4)...), ir.Float32s([]float32{1, 2, 3, 4}, 2, 2)},
+		{"float16", npy(dict("<f2", "False", "(2,)"), 0, 0x3c, 0, 0xc0), ir.Float32s([]float32{1, -2}, 2)},
 		{"fortran order", npy(dict("<f4", "True", "(2, 3)"), f32le(1, 4, 2, 5, 3, 6)...), ir.Float32s([]float32{1, 2, 3, 4, 5, 6}, 2, 3)},
 		{"big endian", npy(dict(">f4", "False", "(1,)"), 0x3f, 0x80, 0, 0), ir.Float32s([]float32{1}, 1)},
 		{"int64", npy(dict("<i8", "False", "(1,)"), 0xfe, 255, 255, 255, 255, 255, 255, 255), ir.Int64s([]int64{-2}, 1)},
@@ -91,7 +92,7 @@ func TestDecodeErrors(t *testing.T) {
 		{"cut header", "claims", npy("{")[:10]},
 		{"version", "version 9", []byte("\x93NUMPY\x09\x00\x00\x00")},
 		{"records", "records", npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", f32le(1)...)},
-		{"half", "element type \"<f2\"", npy(dict("<f2", "False", "(1,)"), 0, 0)},
+		{"long double", "element type \"<f16\"", npy(dict("<f16", "False", "(1,)"), 0, 0)},
 		{"objects", "element type", npy(dict("|O", "False", "(1,)"))},
 		{"short data", "needs 8 bytes of data, has 4", npy(dict("<f4", "False", "(2,)"), f32le(1)...)},
 		{"long data", "needs 4 bytes of data, has 8", npy(dict("<f4", "False", "(1,)"), f32le(1, 2)...)},

@@ -193,15 +193,15 @@ func TestHalves(t *testing.T) {
 		want float64
 		as   func(uint16) float32
 	}{
-		{0x3c00, 1, float16}, {0xc000, -2, float16}, {0x7bff, 65504, float16}, {0x0001, math.Pow(2, -24), float16}, {0x83ff, -1023 * math.Pow(2, -24), float16},
-		{0x0400, math.Pow(2, -14), float16}, {0x3555, 0.333251953125, float16}, {0x7c00, math.Inf(1), float16}, {0xfc00, math.Inf(-1), float16}, {0x8000, 0, float16},
+		{0x3c00, 1, ir.Float16}, {0xc000, -2, ir.Float16}, {0x7bff, 65504, ir.Float16}, {0x0001, math.Pow(2, -24), ir.Float16}, {0x83ff, -1023 * math.Pow(2, -24), ir.Float16},
+		{0x0400, math.Pow(2, -14), ir.Float16}, {0x3555, 0.333251953125, ir.Float16}, {0x7c00, math.Inf(1), ir.Float16}, {0xfc00, math.Inf(-1), ir.Float16}, {0x8000, 0, ir.Float16},
 		{0x3f80, 1, bfloat16}, {0xc049, -3.140625, bfloat16}, {0x0001, math.Pow(2, -133), bfloat16},
 	} {
 		if got := float64(c.as(c.half)); got != c.want {
 			t.Errorf("%#x is %g, want %g", c.half, got, c.want)
 		}
 	}
-	if !math.IsNaN(float64(float16(0x7e00))) || !math.Signbit(float64(float16(0x8000))) {
+	if !math.IsNaN(float64(ir.Float16(0x7e00))) || !math.Signbit(float64(ir.Float16(0x8000))) {
 		t.Error("NaN or -0 is lost")
 	}
 	raw, typed := tensorHead("a", 10, 2), tensorHead("b", 16, 2)

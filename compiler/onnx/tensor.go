@@ -131,20 +131,7 @@ func (t *tensorProto) decode() (*ir.Tensor, error) {
 }
 
 // halves are the floats of 16 bits, and how they become float32 without loss.
-var halves = map[int32]func(uint16) float32{10: float16, 16: bfloat16}
-
-// float16 is IEEE 754 binary16: 1 bit sign, 5 exponent with bias 15, 10 mantissa.
-func float16(h uint16) float32 {
-	sign, exp, frac := uint32(h>>15)<<31, uint32(h>>10&31), uint32(h&1023)
-	switch {
-	case exp == 31: // infinity or NaN
-		return math.Float32frombits(sign | 255<<23 | frac<<13)
-	case exp > 0:
-		return math.Float32frombits(sign | (exp+127-15)<<23 | frac<<13)
-	}
-	v := float32(frac) / (1 << 24) // subnormal, exact
-	return math.Float32frombits(sign | math.Float32bits(v))
-}
+var halves = map[int32]func(uint16) float32{10: ir.Float16, 16: bfloat16}
 
 // bfloat16 is the upper half of a float32.
 func bfloat16(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }
