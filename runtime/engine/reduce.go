@@ -75,6 +75,7 @@ func bindPool(e *Engine, s *bundle.Step) (func(*Context), error) {
 func bindWindowPool(e *Engine, s *bundle.Step) (func(*Context), error) {
 	k, in, out := s.WindowPool, s.In[0], s.Out
 	src, cols := &e.p.Values[in], e.p.Values[in].Cols
+	whole := pool.NewDivider(int64(k.K))
 	// The windows that lie within the input, if they are maxima, are done at once.
 	inner, innerEnd := 0, 0
 	if k.Kind == "max" {
@@ -101,18 +102,19 @@ func bindWindowPool(e *Engine, s *bundle.Step) (func(*Context), error) {
 			lo, hi := max(start, 0), min(start+k.K, src.Rows)
 			switch src.DType {
 			case bundle.I8:
-				window(c, k, c.i8[out][t*cols:][:cols], c.i8[in][lo*cols:hi*cols])
+				window(c, k, c.i8[out][t*cols:][:cols], c.i8[in][lo*cols:hi*cols], &whole)
 			case bundle.I16:
-				window(c, k, c.i16[out][t*cols:][:cols], c.i16[in][lo*cols:hi*cols])
+				window(c, k, c.i16[out][t*cols:][:cols], c.i16[in][lo*cols:hi*cols], &whole)
 			default:
-				window(c, k, c.i32[out][t*cols:][:cols], c.i32[in][lo*cols:hi*cols])
+				window(c, k, c.i32[out][t*cols:][:cols], c.i32[in][lo*cols:hi*cols], &whole)
 			}
 		}
 	}), nil
 }
 
 // window reduces the rows x of one window.
-func window[T rescale.Int](c *Context, k *bundle.WindowPool, dst, x []T) {
+// window reduces one window x; whole divides by all of its positions.
+func window[T rescale.Int](c *Context, k *bundle.WindowPool, dst, x []T, whole *pool.Divider) {
 	if k.Kind == "max" {
 		pool.Max(c.e.path, dst, x)
 		return
@@ -121,9 +123,13 @@ func window[T rescale.Int](c *Context, k *bundle.WindowPool, dst, x []T) {
 	if k.CountPad {
 		count = int64(k.K)
 	}
-	sums := c.sums[:len(dst)]
+	sums, mean := c.sums[:len(dst)], whole
+	if count != int64(k.K) {
+		d := pool.NewDivider(count)
+		mean = &d
+	}
 	pool.Sum(c.e.path, sums, x)
 	for i, sum := range sums {
-		dst[i] = T(arith.DivRound(sum, count))
+		dst[i] = T(mean.Round(sum))
 	}
 }
