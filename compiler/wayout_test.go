@@ -127,11 +127,6 @@ var wayOuts = []wayOut{
 		scale := g.Scalar(0.05)
 		return g.Op("DequantizeLinear", nil, g.Op("QuantizeLinear", nil, x, scale, zero), scale, zero)
 	}},
-	{"softmax in the middle", onnx.Unsupported, "last operator", func(g *m.Model, x string) string {
-		return g.Op("Mul", nil, x, g.Unsqueeze(g.Op("Softmax", attrs{"axis": 1}, g.Reduce("ReduceMax", x, 0, 2)), 2))
-	}, func(g *m.Model, x string) string {
-		return g.Op("Mul", nil, x, g.Unsqueeze(g.Op("Sigmoid", nil, g.Reduce("ReduceMax", x, 0, 2)), 2))
-	}},
 }
 
 // Who does what a refusal says gets a bundle. The refusal itself begins with what is decisive, and names it.
