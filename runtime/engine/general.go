@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"nepcoc/runtime/arith"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/cpu"
 	"nepcoc/runtime/internal/kernels/conv"
@@ -9,6 +8,7 @@ import (
 	"nepcoc/runtime/internal/kernels/layernorm"
 	"nepcoc/runtime/internal/kernels/lut"
 	"nepcoc/runtime/internal/kernels/rescale"
+	"nepcoc/runtime/internal/kernels/softmax"
 	"nepcoc/runtime/internal/kernels/transpose"
 )
 
@@ -256,17 +256,28 @@ func bindTranspose(e *Engine, s *bundle.Step) (func(*Context), error) {
 	}), nil
 }
 
-// bindSoftmax works number by number: what it is for are a few scores of each position, or of all.
 func bindSoftmax(e *Engine, s *bundle.Step) (func(*Context), error) {
 	k, in, out := s.Softmax, s.In[0], s.Out
 	exp, cols := words(&e.p.Tensors[k.Exp]), e.p.Values[out].Cols
 	return func(c *Context) {
 		for t := range c.need[out] {
 			c.widen(in, t, c.a[:cols])
-			arith.Probabilities(c.b[:cols], c.a[:cols], exp, k.Mult, k.Shift)
+			softmax.Row(c.b[:cols], c.a[:cols], exp, k.Mult, k.Shift)
 			c.store(out, t, 0, c.b[:cols])
 		}
 	}, nil
+}
+
+// gather copies rows, as long as pad, which stands where an index is negative.
+func gather[T rescale.Int](dst, src []T, index []int32, pad []T) {
+	n := len(pad)
+	for t, from := range index {
+		row := pad
+		if from >= 0 {
+			row = src[int(from)*n:][:n]
+		}
+		copy(dst[t*n:][:n], row)
+	}
 }
 
 func bindGather(e *Engine, s *bundle.Step) (func(*Context), error) {
@@ -276,13 +287,18 @@ func bindGather(e *Engine, s *bundle.Step) (func(*Context), error) {
 	if k.Pad >= 0 {
 		pad = words(&e.p.Tensors[k.Pad])
 	}
+	pad8, pad16 := make([]int8, cols), make([]int16, cols)
+	for i, x := range pad {
+		pad8[i], pad16[i] = int8(x), int16(x)
+	}
 	return alsoPlane(e, out, func(c *Context) {
-		for t, from := range index[:c.need[out]] {
-			if from >= 0 {
-				c.copyPart(out, t*cols, in, int(from)*cols, cols)
-			} else {
-				c.store(out, t, 0, pad)
-			}
+		switch index := index[:c.need[out]]; {
+		case c.i8[out] != nil:
+			gather(c.i8[out], c.i8[in], index, pad8)
+		case c.i16[out] != nil:
+			gather(c.i16[out], c.i16[in], index, pad16)
+		default:
+			gather(c.i32[out], c.i32[in], index, pad)
 		}
 	}), nil
 }
