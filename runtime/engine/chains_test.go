@@ -136,7 +136,7 @@ func wholeChain(seed uint64) *bundle.Program {
 
 // What is local runs as tokens come, the rest at the end, with the bits of the reference.
 func TestWholeChains(t *testing.T) {
-	n, chunked := uint64(200), 0
+	n, chunked := uint64(100), 0
 	if testing.Short() {
 		n = 40
 	}
