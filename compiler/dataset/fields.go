@@ -31,6 +31,10 @@ func fields(c *traffic.Contract, tokens []int32, emit func(field)) {
 		streamFields(c, tokens, emit)
 		return
 	}
+	if !c.Plain() {
+		positionFields(tokens, emit)
+		return
+	}
 	b := tokenBytes(c, tokens)
 	for packet := 1; packet <= reachPackets && len(b) > 0; packet++ {
 		n := packetFields(c, b, packet, emit)
@@ -150,12 +154,17 @@ func tcpOptions(b []byte, from, to, packet int, emit func(field)) {
 	}
 }
 
+// positionFields emits the first tokens by their position, where that is all that is known of them.
+func positionFields(tokens []int32, emit func(field)) {
+	for p, t := range tokens[:min(len(tokens), reachPayload)] {
+		emit(field{name: "position " + strconv.Itoa(p), value: uint64(t), nature: true})
+	}
+}
+
 // streamFields emits what a sequence of the stream view holds: transport, lengths, bytes of each side.
 func streamFields(c *traffic.Contract, tokens []int32, emit func(field)) {
-	if c.TokenBytes != 1 {
-		for p, t := range tokens[:min(len(tokens), reachPayload)] {
-			emit(field{name: "position " + strconv.Itoa(p), value: uint64(t), nature: true})
-		}
+	if c.TokenBytes != 1 || c.ByteIDs != nil {
+		positionFields(tokens, emit)
 		return
 	}
 	sides := []string{"client", "server"}

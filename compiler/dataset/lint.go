@@ -125,7 +125,9 @@ func (s *Set) Lint(bounds Bounds) (*Lint, error) {
 		return v
 	}
 	c := &s.Contract
-	blanked := func(part string) bool { return c.View == traffic.ViewStream || c.Blanks(traffic.Blank(part)) }
+	blanked := func(part string) bool {
+		return c.View == traffic.ViewStream || c.FirstLayer == traffic.LayerPayload || c.Blanks(traffic.Blank(part))
+	}
 	add("time of the first packet", "recording", bounds.Recording, all, of(func(f *Flow) uint64 { return uint64(f.First) }), true, false,
 		"record classes in turns, or keep recordings together: nepcoc tokens --split 70:10:20 --by time")
 	addresses := "blank: [addresses]; and keep hosts together: nepcoc tokens --split 70:10:20 --by host"

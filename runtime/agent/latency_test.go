@@ -335,7 +335,7 @@ func flowPackets(c traffic.Contract) int {
 	buf := make([]byte, enc.BufferSize())
 	ip := wirePacket(nil, 0)[14:]
 	for n := 1; ; n++ {
-		enc.Append(&s, buf, ip, 20, capture.ProtoUDP)
+		enc.Append(&s, buf, &traffic.Packet{IP: ip, L4: 20, Payload: 28, Proto: capture.ProtoUDP, Size: len(ip) - 28})
 		if enc.Full(s) || enc.TokensFull(s) {
 			return n
 		}

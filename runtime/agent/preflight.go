@@ -155,7 +155,7 @@ func (c *Config) checkFit(m *Model) error {
 	view, _ := c.View().Of(m.Bundle.Manifest.View)
 	if want := flow.SnapLength(&contract, view.Tunnels); c.Interface != "" && c.Receive.SnapLen < want {
 		errs = append(errs, fmt.Errorf("receive.snaplen: %d cuts packets below the %d bytes that the traffic contract of %s takes, behind the link's header: at least %d",
-			c.Receive.SnapLen, contract.BytesPerPacket, m.Path, want))
+			c.Receive.SnapLen, contract.PacketBytes(), m.Path, want))
 	}
 	return errors.Join(errs...)
 }

@@ -60,6 +60,9 @@ type Packet struct {
 	// that gives only a priority. Interface is the frame's.
 	VLAN      [2]uint16
 	Interface uint16
+	// MAC are destination and source of the Ethernet header that the packet came in, of several the last; 0 where it
+	// came in none.
+	MAC [12]byte
 	// Level is the number of tunnels that were opened on the way to the packet, and Tunnel the id
 	// of the innermost one that has an id which is the same in both directions (a VNI,
 	// a GRE key, an ERSPAN session); 0: none.
@@ -105,6 +108,7 @@ func (p *Packet) Headed() bool {
 func Decode(f *Frame, p *Packet) Kind {
 	p.Time, p.Astray, p.Faults = f.Time, f.Astray, 0
 	p.Tunnel, p.Level, p.VLAN, p.Interface = 0, 0, [2]uint16{f.VLAN}, uint16(f.Interface)
+	p.MAC = [12]byte{}
 	return decodeLink(f.Link, f.Data, p)
 }
 

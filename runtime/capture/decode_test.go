@@ -285,3 +285,34 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// The addresses are those of the Ethernet header right around the packet: not of one around a tunnel, and none where there is none.
+func TestMAC(t *testing.T) {
+	u := ipv4(17, 0, 0, udp(4))
+	outer := eth(0x0800)
+	inner := append([]byte{9, 9, 9, 9, 9, 9, 8, 8, 8, 8, 8, 8}, 8, 0)
+	vxlan := udp(8 + len(inner) + len(u))
+	binary.BigEndian.PutUint16(vxlan[2:], 4789)
+	vxlan = append(vxlan[:8], append([]byte{8, 0, 0, 0, 0, 0, 1, 0}, append(inner, u...)...)...)
+	gre := append([]byte{0, 0, 8, 0}, u...)
+	for _, tc := range []struct {
+		name    string
+		link    capture.LinkType
+		data    []byte
+		tunnels bool
+		want    string
+	}{
+		{"Ethernet", capture.LinkEthernet, cat(outer, u), false, string(outer[:12])},
+		{"tag", capture.LinkEthernet, cat(eth(0x8100), tag(0x0800), u), false, string(outer[:12])},
+		{"raw", capture.LinkRaw, u, false, string(make([]byte, 12))},
+		{"VXLAN", capture.LinkEthernet, cat(outer, ipv4(17, 0, 0, vxlan)), true, string(inner[:12])},
+		{"VXLAN, closed", capture.LinkEthernet, cat(outer, ipv4(17, 0, 0, vxlan)), false, string(outer[:12])},
+		{"GRE", capture.LinkEthernet, cat(outer, ipv4(47, 0, 0, gre)), true, string(make([]byte, 12))},
+	} {
+		p := capture.Packet{MAC: [12]byte{7}} // of the packet before
+		f := capture.Frame{Data: tc.data, Length: len(tc.data), Link: tc.link}
+		if kind := capture.Decoder(tc.tunnels)(&f, &p); kind != capture.KindOK || string(p.MAC[:]) != tc.want {
+			t.Errorf("%s: %s, % x, want % x", tc.name, kind, p.MAC, tc.want)
+		}
+	}
+}

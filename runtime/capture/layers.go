@@ -27,7 +27,7 @@ var shims = map[layer]struct {
 }{
 	etherARP:      {kind: IgnoredARP},
 	layerLLC:      {open: openLLC},
-	layerEthernet: {open: typed(12)},
+	layerEthernet: {open: openEthernet},
 	layerPPP:      {open: openPPP},
 	etherMPLS:     {open: openMPLS},
 	0x8848:        {open: openMPLS}, // multicast, or with labels assigned upstream

@@ -35,7 +35,7 @@ var links = [...]struct {
 	// An address family in the byte order of the machine that captured,
 	// different for IPv6 on every system: the IP version says it better.
 	LinkNull:     {"BSD loopback", skip(4, layerIP)},
-	LinkEthernet: {"Ethernet", typed(12)},
+	LinkEthernet: {"Ethernet", openEthernet},
 	9:            {"PPP", openPPP},
 	10:           {"FDDI", openFDDI},
 	LinkRawBSD:   {"raw IP", skip(0, layerIP)},
@@ -84,6 +84,7 @@ func (l LinkType) Supported() bool { return int(l) < len(links) && links[l].open
 
 func decodeLink(link LinkType, b []byte, p *Packet) Kind {
 	if link == LinkEthernet && len(b) >= 14 { // most frames: without a call through the table
+		p.MAC = [12]byte(b)
 		return decodeLayers(layer(binary.BigEndian.Uint16(b[12:])), b[14:], p)
 	}
 	if !link.Supported() {
@@ -116,6 +117,14 @@ func typedAt(b []byte, at int) (layer, []byte, Kind) {
 		return 0, nil, MalformedLink
 	}
 	return layer(binary.BigEndian.Uint16(b[at:])), b[at+2:], KindOK
+}
+
+func openEthernet(b []byte, p *Packet) (layer, []byte, Kind) {
+	if len(b) < 14 {
+		return 0, nil, MalformedLink
+	}
+	p.MAC = [12]byte(b)
+	return layer(binary.BigEndian.Uint16(b[12:])), b[14:], KindOK
 }
 
 func openSLL2(b []byte, _ *Packet) (layer, []byte, Kind) {

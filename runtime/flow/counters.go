@@ -20,6 +20,8 @@ type Counters struct {
 	// capture holds less of than the contract takes, and CutHeaders malformed frames that were
 	// cut by the capture. See Notes.
 	Taken, Cut, CutHeaders uint64
+	// NoEthernet are those of Taken that came in no Ethernet header, where the contract takes its addresses.
+	NoEthernet uint64
 	// Tunnelled are frames that carry another packet, by kind of tunnel, where tunnels are left closed.
 	Tunnelled [capture.NumTunnels]uint64
 
@@ -127,6 +129,7 @@ func (c *Counters) Add(o *Counters) {
 	c.Bytes += o.Bytes
 	c.AfterVerdict += o.AfterVerdict
 	c.Taken += o.Taken
+	c.NoEthernet += o.NoEthernet
 	c.Cut += o.Cut
 	c.CutHeaders += o.CutHeaders
 	for i := range c.Tunnelled {

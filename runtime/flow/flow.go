@@ -79,5 +79,5 @@ func (f *Flow) Origin(pos int) (traffic.Origin, bool) {
 
 // BytesUsed is how many bytes of the flow's packets its tokens hold, UsedPackets
 // how many packets they came from; only within Ready.
-func (f *Flow) BytesUsed() int   { return int(f.state.Bytes) }
+func (f *Flow) BytesUsed() int   { return f.enc.Used(f.state, f.buf) }
 func (f *Flow) UsedPackets() int { return int(f.state.Packets) }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"nepcoc/runtime/capture"
+	"nepcoc/runtime/traffic"
 )
 
 // sideOf is the side of a packet's sender: 0 where the packet goes in the
@@ -163,16 +164,7 @@ func (t *Table) take(i int32, p *capture.Packet, seg *segment, from, dir int, wh
 	case t.skipEmpty && payloadSize(p, seg) == 0:
 		t.count.Empty++
 	case what == segNew || !t.hosts:
-		ip := p.IP
-		if t.hosts {
-			ip = t.part(e, p, seg)
-		}
-		t.count.Taken++
-		if len(p.IP) < min(p.Length, t.enc.Wants(e.state)) {
-			t.count.Cut++
-			e.marks |= MarkCut
-		}
-		e.payload += uint32(max(0, t.enc.Append(&e.state, t.buf(i), ip, p.L4, p.Proto)-int(p.Payload)))
+		t.append(i, p, seg, dir)
 		full, enough = t.enc.TokensFull(e.state), t.enc.Full(e.state)
 	}
 	switch {
@@ -197,7 +189,8 @@ func (t *Table) take(i int32, p *capture.Packet, seg *segment, from, dir int, wh
 // a SYN before the connection stands, or that is behind a datagram's end. The flow is marked, since
 // the headers say otherwise, and nobody knows here whether what comes again is the same.
 func (t *Table) part(e *entry, p *capture.Packet, seg *segment) []byte {
-	from, to := int(p.Payload), len(p.IP)
+	to := len(p.IP)
+	from := min(int(p.Payload), to)
 	if p.Proto == capture.ProtoUDP {
 		end := from + udpSize(p)
 		if p.Length > end {
@@ -217,6 +210,40 @@ func (t *Table) part(e *entry, p *capture.Packet, seg *segment) []byte {
 	return p.IP
 }
 
+// append adds a packet's bytes to a flow's.
+func (t *Table) append(i int32, p *capture.Packet, seg *segment, dir int) {
+	e := &t.entries[i]
+	at := traffic.Packet{IP: p.IP, L4: p.L4, Payload: int(p.Payload), Proto: p.Proto, Side: uint8(dir), MAC: p.MAC}
+	switch {
+	case p.Later():
+		at.Payload = int(p.FragAt)
+		at.Size = p.Length - at.Payload
+	case t.sized && p.Headed():
+		at.Size = payloadSize(p, seg)
+	}
+	had := 0
+	if t.hosts {
+		at.IP = t.part(e, p, seg)
+		if had = int(seg.had); seg.flags&capture.FlagSYN != 0 {
+			had = at.Size
+		}
+		at.Size -= min(had, at.Size)
+	}
+	t.count.Taken++
+	if t.opt.Took != nil {
+		t.opt.Took(e.seq, at, 0)
+	}
+	if len(p.IP) < p.Length && (len(p.IP) < t.enc.Reach(e.state, &at) || t.sized && at.L4 > 0 && !p.Headed()) {
+		t.count.Cut++
+		e.marks |= MarkCut
+	}
+	if t.ethernet && p.MAC == [12]byte{} {
+		t.count.NoEthernet++
+	}
+	_, payload := t.enc.Append(&e.state, t.buf(i), &at)
+	e.payload += uint32(payload)
+}
+
 // put adds a packet's payload to its side's stream.
 func (t *Table) put(i int32, p *capture.Packet, seg *segment, from, dir int) (full, enough bool) {
 	e := &t.entries[i]
@@ -232,7 +259,7 @@ func (t *Table) put(i int32, p *capture.Packet, seg *segment, from, dir int) (fu
 		at = int64(side.next)
 		side.next += uint32(size)
 	}
-	payload := p.IP[p.Payload:]
+	payload := p.IP[min(int(p.Payload), len(p.IP)):]
 	payload = payload[:min(int64(len(payload)), size)]
 	if size > 0 {
 		t.count.Taken++
@@ -240,6 +267,9 @@ func (t *Table) put(i int32, p *capture.Packet, seg *segment, from, dir int) (fu
 			t.count.Cut++
 			e.marks |= MarkCut
 		}
+	}
+	if t.opt.Took != nil {
+		t.opt.Took(e.seq, traffic.Packet{IP: p.IP, L4: p.L4, Payload: int(p.Payload), Proto: p.Proto, Side: uint8(dir), MAC: p.MAC, Size: int(size)}, at)
 	}
 	had := e.state.Have
 	if t.enc.Put(&e.state, t.buf(i), dir, at, payload) {

@@ -34,6 +34,10 @@ func (c *Counters) Notes(opt *Options) (notes []string) {
 		notes = append(notes, fmt.Sprintf("%d of %d packets were captured cut below the %d bytes that the traffic contract takes of each, so that verdicts come from less than the model was trained on: %s",
 			c.Cut, c.Taken, contract.PacketBytes(), wayOut))
 	}
+	if c.NoEthernet > 0 {
+		notes = append(notes, fmt.Sprintf("%d of %d packets came in no Ethernet header, and the addresses that the traffic contract takes of it are zero in their tokens: capture at an Ethernet interface, or blank: [mac] in the contract",
+			c.NoEthernet, c.Taken))
+	}
 	if c.CutHeaders > 0 {
 		notes = append(notes, fmt.Sprintf("%d of %d packets were captured cut within their headers, and are in no flow: %s", c.CutHeaders, c.Read(), wayOut))
 	}

@@ -31,6 +31,9 @@ type Options struct {
 	// Begun, which may be nil, is called with a flow's first packet and gives
 	// it the Tag that Ready will see.
 	Begun func() uint32
+	// Took, which may be nil, is called with each packet that a flow's tokens are made of, in that order: what the
+	// encoder sees of it, and in the stream view where its payload lies in its side's stream. It is for those who explain.
+	Took func(seq uint64, p traffic.Packet, at int64)
 	// Ready is called once per flow, when it is ready for its verdict.
 	Ready func(*Flow)
 	// Closed, which may be nil, is called when a flow leaves the table, always
@@ -105,6 +108,7 @@ type Table struct {
 	stream  bool // tokens are made of streams, not of packets
 	// Packets whose hop limit is small don't count, nor do those without payload.
 	dropFar, skipEmpty bool
+	ethernet, sized    bool // tokens hold link-layer addresses; they depend on the payload's size
 	clock              clock
 	loss               uint32 // how often packets were lost on the way here
 	lossAt             int64  // clock of the latest time
@@ -151,6 +155,8 @@ func New(opt Options) (*Table, error) {
 	idle := c.Idle.Nanoseconds()
 	t.hosts, t.stream = c.Accept == traffic.AcceptHosts, c.View == traffic.ViewStream
 	t.dropFar, t.skipEmpty = c.FarTTL == traffic.FarTTLDrop, c.Empty == traffic.EmptySkip
+	t.sized = opt.Encoder.Sized()
+	t.ethernet = c.FirstLayer == traffic.LayerEthernet && !c.Blanks(traffic.BlankMAC)
 	t.timeout = [numLists]int64{listCollecting: idle, listQuiet: c.Quiet.Nanoseconds(), listClosing: c.CloseLinger.Nanoseconds(), listDecided: idle}
 	t.clock.horizon, t.clock.told = idle+1, opt.Told
 	n := 1

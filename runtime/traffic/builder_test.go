@@ -21,8 +21,15 @@ func NewBuilder(c Contract) (*Builder, error) {
 // Reset forgets the flow.
 func (b *Builder) Reset() { b.st = State{} }
 
-// Add adds a packet; see Encoder.Append.
-func (b *Builder) Add(ip []byte, l4 int, proto uint8) { b.enc.Append(&b.st, b.buf, ip, l4, proto) }
+// Add adds a packet without TCP options; see Encoder.Append.
+func (b *Builder) Add(ip []byte, l4 int, proto uint8) {
+	head := 8
+	if proto == protoTCP {
+		head = 20
+	}
+	payload := min(l4+head, len(ip))
+	b.enc.Append(&b.st, b.buf, &Packet{IP: ip, L4: l4, Payload: payload, Proto: proto, Size: len(ip) - payload})
+}
 
 // Full reports whether further packets cannot change the sequence.
 func (b *Builder) Full() bool { return b.enc.Full(b.st) }

@@ -15,6 +15,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,15 +32,29 @@ const (
 	EncodingByte255 Encoding = "byte/255" // the raw byte value / 255, as float; see Normalized, too
 )
 
-// Blank names a group of header fields that are set to zero.
-type Blank string
-
-// The fields that a contract may blank.
+// Where a packet's bytes may begin.
 const (
-	BlankAddresses Blank = "addresses" // IPv4 and IPv6 source and destination
-	BlankPorts     Blank = "ports"     // TCP and UDP source and destination port
-	BlankChecksums Blank = "checksums" // IPv4 header, TCP and UDP checksum
+	LayerEthernet = "ethernet" // the Ethernet header: addresses and type, without tags
+	LayerIP       = "ip"       // the IP header
+	LayerPayload  = "payload"  // what TCP or UDP carry
 )
+
+var layers = []string{LayerEthernet, LayerIP, LayerPayload}
+
+// EthernetBytes is the size of the header that first_layer: ethernet puts in front of a packet's IP header: destination,
+// source, type. VLAN tags and what else stands before IP are left out, since network cards take them off.
+const EthernetBytes = 14
+
+// PacketToken is a fact of a packet that stands as a token in front of its bytes.
+type PacketToken string
+
+// The facts.
+const (
+	TokenDirection PacketToken = "direction" // the client's or the server's
+	TokenLength    PacketToken = "length"    // of its payload, as the number of bits of that
+)
+
+var packetTokens = []PacketToken{TokenDirection, TokenLength}
 
 // View is what a sequence is made of.
 type View int
@@ -105,9 +120,9 @@ type Contract struct {
 	// that define the same sequence agree whatever they are called.
 	Name string
 
-	FirstLayer     string // where a packet's bytes begin: "ip"
+	FirstLayer     string // where a packet's bytes begin: LayerIP, ...
 	Packets        int    // packets of a flow that enter
-	BytesPerPacket int    // bytes of a packet that enter, from its IP header on
+	BytesPerPacket int    // bytes of a packet that enter, from its first layer on
 	Blank          []Blank
 
 	Encoding    Encoding
@@ -127,6 +142,12 @@ type Contract struct {
 	// without payload.
 	FarTTL FarTTL
 	Empty  Empty
+	// In the packets view: how many of BytesPerPacket are for headers at most, so that the others are payload's however long
+	// the headers are; 0 where bytes enter as they come. And the facts that stand in front of each packet's bytes, in this order.
+	HeaderBytes  int
+	PacketTokens []PacketToken
+	// ByteIDs, where it is not nil, are the ids of the 256 byte values, in place of ValueOffset + value.
+	ByteIDs []int
 	// In the stream view: how many bytes of each side enter; how many of one side's are
 	// enough, so that the other's are no longer waited for; and how long the flow is
 	// quiet before it is ready, once both sides have spoken. Packets, BytesPerPacket and Blank
@@ -185,7 +206,7 @@ func Default() Contract { c, _ := Named("nepco"); return c }
 func Named(name string) (Contract, error) {
 	for _, c := range builtin {
 		if c.Name == name {
-			c.Blank = append([]Blank(nil), c.Blank...)
+			c.Blank = slices.Clone(c.Blank)
 			return c, nil
 		}
 	}
@@ -203,11 +224,41 @@ func Names() []string {
 
 // Vocab is the number of token ids, one more than the largest.
 func (c *Contract) Vocab() int {
-	values := c.ValueOffset + 1<<(8*c.TokenBytes)
-	if c.View == ViewStream {
+	values := c.firstFact()
+	if c.hasFacts() {
 		values += numFacts
 	}
 	return max(values, c.Pad+1, c.CLS+1, c.SEP+1)
+}
+
+// firstFact is the id behind those of byte values, where facts of flows and packets have theirs.
+func (c *Contract) firstFact() int {
+	if c.ByteIDs != nil {
+		return slices.Max(c.ByteIDs) + 1
+	}
+	return c.ValueOffset + 1<<(8*c.TokenBytes)
+}
+
+// hasFacts tells that some tokens are no bytes.
+func (c *Contract) hasFacts() bool { return c.View == ViewStream || len(c.PacketTokens) > 0 }
+
+// Plain tells that a sequence holds packets' bytes as they come from the IP header on, with nothing in between, under the ids that follow
+// ValueOffset.
+func (c *Contract) Plain() bool {
+	return c.View == ViewPackets && c.FirstLayer == LayerIP && c.HeaderBytes == 0 && len(c.PacketTokens) == 0 && c.ByteIDs == nil
+}
+
+// isByte tells that an id is that of a byte value.
+func (c *Contract) isByte(id int) bool {
+	if c.ByteIDs != nil {
+		return slices.Contains(c.ByteIDs, id)
+	}
+	return id >= c.ValueOffset && id < c.firstFact()
+}
+
+// isFact tells that an id is that of a fact.
+func (c *Contract) isFact(id int) bool {
+	return c.hasFacts() && id >= c.firstFact() && id < c.firstFact()+numFacts
 }
 
 // Blanks reports whether a group of fields is blanked.
@@ -226,6 +277,10 @@ type fieldError struct{ field, msg string }
 
 func (e *fieldError) Error() string { return e.field + ": " + e.msg }
 
+func bad(field, format string, args ...any) error {
+	return &fieldError{field, fmt.Sprintf(format, args...)}
+}
+
 // Validate checks every field and the way they fit together.
 func (c *Contract) Validate() error {
 	if err := c.check(); err != nil {
@@ -235,9 +290,6 @@ func (c *Contract) Validate() error {
 }
 
 func (c *Contract) check() error {
-	bad := func(field, format string, args ...any) error {
-		return &fieldError{field, fmt.Sprintf(format, args...)}
-	}
 	between := func(field string, v, lo, hi int) error {
 		if v < lo || v > hi {
 			return bad(field, "%d is not within %d..%d", v, lo, hi)
@@ -250,8 +302,6 @@ func (c *Contract) check() error {
 		switch {
 		case c.ClientBytes+c.ServerBytes == 0:
 			return bad("client_bytes", "neither side's bytes enter")
-		case len(c.Blank) > 0:
-			return bad("blank", "has no meaning in the stream view, which has no headers: write []")
 		case c.Encoding != EncodingToken:
 			return bad("encoding", "the stream view has ids that are no bytes: write token")
 		case c.Accept != AcceptHosts:
@@ -266,18 +316,11 @@ func (c *Contract) check() error {
 	case c.Empty != EmptyKeep && c.View == ViewStream:
 		return bad("empty_packets", "has no meaning in the stream view, which holds payload only: write keep")
 	}
-	if c.FirstLayer != "ip" {
-		return bad("first_layer", "%q is not supported: bytes are taken from the IP header on, write ip", c.FirstLayer)
+	if err := c.checkLayers(); err != nil {
+		return err
 	}
-	for i, b := range c.Blank {
-		if b != BlankAddresses && b != BlankPorts && b != BlankChecksums {
-			return bad("blank", "no such fields: %q (addresses, ports, checksums)", b)
-		}
-		for _, earlier := range c.Blank[:i] {
-			if earlier == b {
-				return bad("blank", "%s is listed twice", b)
-			}
-		}
+	if err := c.checkBlank(); err != nil {
+		return err
 	}
 	for _, f := range []struct {
 		field     string
@@ -285,6 +328,7 @@ func (c *Contract) check() error {
 	}{
 		{"packets", c.Packets, 1 * packets, MaxPackets * packets},
 		{"bytes_per_packet", c.BytesPerPacket, 1 * packets, MaxBytesPerPacket * packets},
+		{"header_bytes", c.HeaderBytes, 0, max(0, c.BytesPerPacket-1)},
 		{"client_bytes", c.ClientBytes, 0, MaxLength * streams},
 		{"server_bytes", c.ServerBytes, 0, MaxLength * streams},
 		{"enough_bytes", c.EnoughBytes, max(c.ClientBytes, c.ServerBytes), MaxEnough * streams},
@@ -297,6 +341,9 @@ func (c *Contract) check() error {
 			return err
 		}
 	}
+	if err := c.checkIDs(); err != nil {
+		return err
+	}
 	special := func(field string, use bool, id int) error {
 		if !use {
 			if id != 0 {
@@ -307,13 +354,21 @@ func (c *Contract) check() error {
 		if err := between(field, id, 0, 1<<17); err != nil {
 			return err
 		}
-		if id >= c.ValueOffset && id < c.ValueOffset+1<<(8*c.TokenBytes) {
-			return bad(field, "id %d is also the id of a byte value (%d..%d)", id, c.ValueOffset, c.ValueOffset+1<<(8*c.TokenBytes)-1)
+		switch {
+		case c.isByte(id) && c.ByteIDs != nil:
+			return bad(field, "id %d is also the id of a byte value (byte_ids)", id)
+		case c.isByte(id):
+			return bad(field, "id %d is also the id of a byte value (%d..%d)", id, c.ValueOffset, c.firstFact()-1)
+		case c.isFact(id):
+			return bad(field, "id %d is also the id of a fact (%d..%d, behind those of byte values)", id, c.firstFact(), c.firstFact()+numFacts-1)
 		}
 		if id == c.Pad {
 			return bad(field, "id %d is also the padding", id)
 		}
 		return nil
+	}
+	if c.isFact(c.Pad) {
+		return bad("pad", "id %d is also the id of a fact (%d..%d, behind those of byte values)", c.Pad, c.firstFact(), c.firstFact()+numFacts-1)
 	}
 	if err := special("cls", c.UseCLS, c.CLS); err != nil {
 		return err
@@ -359,26 +414,91 @@ func (c *Contract) check() error {
 	return nil
 }
 
+// checkLayers checks where a packet's bytes begin and how they are shared out.
+func (c *Contract) checkLayers() error {
+	switch {
+	case !slices.Contains(layers, c.FirstLayer):
+		return bad("first_layer", "%q is none of %s", c.FirstLayer, strings.Join(layers, ", "))
+	case c.View == ViewStream && c.FirstLayer != LayerIP:
+		return bad("first_layer", "%s has no meaning in the stream view, which holds payload only: write ip", c.FirstLayer)
+	case c.HeaderBytes == 0:
+	case c.View == ViewStream:
+		return bad("header_bytes", "has no meaning in the stream view, which has no headers: write 0")
+	case c.FirstLayer == LayerPayload:
+		return bad("header_bytes", "has no meaning with first_layer: payload, which has no headers: write 0")
+	case c.HeaderBytes >= c.BytesPerPacket:
+		return bad("header_bytes", "%d leaves nothing of bytes_per_packet, %d, for payload: write less, or 0 for bytes as they come", c.HeaderBytes, c.BytesPerPacket)
+	}
+	return nil
+}
+
+// checkIDs checks which ids bytes and facts of packets have.
+func (c *Contract) checkIDs() error {
+	for i, t := range c.PacketTokens {
+		switch {
+		case !slices.Contains(packetTokens, t):
+			return bad("packet_tokens", "no such fact: %q (%s, %s)", t, TokenDirection, TokenLength)
+		case slices.Contains(c.PacketTokens[:i], t):
+			return bad("packet_tokens", "%s is listed twice", t)
+		case c.View == ViewStream:
+			return bad("packet_tokens", "has no meaning in the stream view, which has no packets: write []")
+		case c.Encoding != EncodingToken:
+			return bad("packet_tokens", "ids of facts are no bytes: write [], or encoding: token")
+		}
+	}
+	switch {
+	case c.ByteIDs == nil:
+		return nil
+	case len(c.ByteIDs) != 256:
+		return bad("byte_ids", "%d ids: write one for each of the 256 byte values, or none", len(c.ByteIDs))
+	case c.TokenBytes != 1:
+		return bad("byte_ids", "are ids of single bytes: write none, or token_bytes: 1")
+	case c.ValueOffset != 0:
+		return bad("byte_ids", "stand in place of value_offset + value: write none, or value_offset: 0")
+	case c.Encoding != EncodingToken:
+		return bad("byte_ids", "encoding: %s feeds the byte itself: write none, or encoding: token", c.Encoding)
+	}
+	for b, id := range c.ByteIDs {
+		if id < 0 || id > 1<<17 {
+			return bad("byte_ids", "that of byte %d, %d, is not within 0..%d", b, id, 1<<17)
+		}
+	}
+	return nil
+}
+
 // needs is the least length that leaves room for something.
 func (c *Contract) needs() int {
-	n := 1
+	n := 1 + len(c.PacketTokens)
 	if c.View == ViewStream {
 		n = c.streamTokens()
 	}
 	return n + c.Length - c.PayloadTokens()
 }
 
-// PacketBytes is how many bytes of a packet can enter, from its IP header on.
+// PacketBytes is how many bytes of a packet, from its IP header on, are needed for what enters.
 func (c *Contract) PacketBytes() int {
-	if c.View == ViewStream {
-		return streamHeaders + max(c.ClientBytes, c.ServerBytes)
+	switch {
+	case c.View == ViewStream:
+		return maxHeaders + max(c.ClientBytes, c.ServerBytes)
+	case c.FirstLayer == LayerPayload:
+		return maxHeaders + c.BytesPerPacket
+	case c.HeaderBytes > 0:
+		return max(maxHeaders, c.HeaderBytes-c.linkBytes()) + c.BytesPerPacket - c.HeaderBytes
 	}
-	return c.BytesPerPacket
+	return max(1, c.BytesPerPacket-c.linkBytes())
 }
 
-// streamHeaders are the bytes of IP and TCP headers in front of payload: the longest
+// linkBytes is what stands in front of the IP header.
+func (c *Contract) linkBytes() int {
+	if c.FirstLayer == LayerEthernet {
+		return EthernetBytes
+	}
+	return 0
+}
+
+// maxHeaders are the bytes of IP and TCP headers in front of payload: the longest
 // over IPv4, and over IPv6 with 20 bytes of extensions.
-const streamHeaders = 120
+const maxHeaders = 120
 
 // PayloadTokens is the number of tokens that packet bytes can fill.
 func (c *Contract) PayloadTokens() int {

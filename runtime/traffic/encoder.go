@@ -8,8 +8,14 @@ import "encoding/binary"
 // flat arrays, so that a million flows cost no allocation and no pointer.
 type Encoder struct {
 	c       Contract
-	payload int // bytes of packets that fit the sequence, padding included
-	blank   struct{ addresses, ports, checksums bool }
+	payload int // bytes of packets that fit the sequence, padding and facts included
+	blank   blankSet
+	ids     *[256]int32 // of byte values, nil where they are ValueOffset + value
+	fact    int32       // id of the first fact
+	// plain: a packet's bytes enter as they come from the IP header on, with nothing in front.
+	plain bool
+	link  int // bytes in front of the IP header
+	facts int // tokens in front of a packet's bytes
 }
 
 // State is how far one flow's sequence has come. The zero value is a flow
@@ -28,10 +34,14 @@ func NewEncoder(c Contract) (*Encoder, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	e := &Encoder{c: c, payload: c.PayloadTokens() * c.TokenBytes}
-	e.blank.addresses = c.Blanks(BlankAddresses)
-	e.blank.ports = c.Blanks(BlankPorts)
-	e.blank.checksums = c.Blanks(BlankChecksums)
+	e := &Encoder{c: c, payload: c.PayloadTokens() * c.TokenBytes, blank: newBlankSet(&c), fact: int32(c.firstFact()), link: c.linkBytes(), facts: len(c.PacketTokens)}
+	e.plain = c.FirstLayer == LayerIP && c.HeaderBytes == 0 && e.facts == 0
+	if c.ByteIDs != nil {
+		e.ids = new([256]int32)
+		for i, id := range c.ByteIDs {
+			e.ids[i] = int32(id)
+		}
+	}
 	return e, nil
 }
 
@@ -58,81 +68,164 @@ func (e *Encoder) Full(st State) bool {
 // TokensFull means that the packet budget was reached.
 func (e *Encoder) TokensFull(st State) bool { return int(st.Bytes) >= e.payload }
 
-// Wants is how many bytes of its next packet can enter a flow's sequence.
-func (e *Encoder) Wants(st State) int {
-	if e.Full(st) {
-		return 0
-	}
-	return min(e.c.BytesPerPacket, e.payload-int(st.Bytes))
-}
-
 // Protocol numbers of the transport headers whose fields can be blanked.
 const (
 	protoTCP = 6
 	protoUDP = 17
 )
 
-// Append adds one packet to a flow's buffer. ip is the packet from its IP
-// header on, cut to the IP total length; l4 is where its TCP or UDP header
-// begins, 0 where it has none (a later fragment); proto the transport
-// protocol. ip is not kept and not changed. A flow that is Full ignores it. It
-// returns how many bytes were taken.
-//
-// The caller has checked the IP header: 20 bytes for IPv4, 40 for IPv6.
-func (e *Encoder) Append(st *State, buf []byte, ip []byte, l4 int, proto uint8) (taken int) {
+// Packet is what an encoder sees of a packet.
+type Packet struct {
+	// IP are the bytes from the IP header on, cut to the IP total length, and perhaps by the capture. The caller
+	// has checked the IP header: 20 bytes for IPv4, 40 for IPv6.
+	IP []byte
+	// L4 is where the TCP or UDP header begins in IP, 0 where there is none: in a later fragment. Payload is where the
+	// bytes behind it begin, perhaps beyond what was captured; not above L4 where that can't be told.
+	L4, Payload int
+	Proto       uint8
+	Side        uint8    // Client or Server, the sender
+	MAC         [12]byte // Ethernet destination and source, 0 where the packet came without
+	Size        int      // bytes of payload on the wire; see Sized
+}
+
+// Sized tells that the encoder looks at Packet.Size.
+func (e *Encoder) Sized() bool { return !e.plain && !e.isStream() }
+
+// header is how many bytes of IP are headers: all where it can't be told.
+func (p *Packet) header() int {
+	if p.Payload <= p.L4 {
+		return len(p.IP)
+	}
+	return min(p.Payload, len(p.IP))
+}
+
+// Append adds one packet to a flow's buffer. p is not kept and not changed. A flow that is Full ignores it. It
+// returns how many of the packet's bytes were taken, from its first layer on, and how many of them are payload.
+func (e *Encoder) Append(st *State, buf []byte, p *Packet) (taken, payload int) {
 	if e.Full(*st) {
-		return 0
+		return 0, 0
 	}
 	start := int(st.Bytes)
-	n := copy(buf[start:e.payload], ip[:min(len(ip), e.c.BytesPerPacket)])
-	end := start + n
-	binary.LittleEndian.PutUint16(buf[e.payload+2*int(st.Packets):], uint16(end))
-	st.Packets++
-	if n > 0 {
-		e.blankFields(buf[start:end], l4, proto)
+	end := start
+	if e.plain {
+		taken = copy(buf[start:e.payload], p.IP[:min(len(p.IP), e.c.BytesPerPacket)])
+		end += taken
+		payload = max(0, taken-p.Payload)
+		if taken > 0 {
+			e.blank.headers(buf[start:end], p)
+		}
+		if e.hello(p) && p.header() < taken {
+			e.blank.payload(buf[start+p.Payload : end])
+		}
+		e.end(buf, st, end)
+	} else {
+		taken, payload, end = e.parts(buf, st, p)
 	}
+	st.Packets++
 	if e.c.TokenBytes == 2 && end&1 == 1 {
 		// Every start and the budget are even, so there is room.
 		buf[end] = 0
 		end++
 	}
 	st.Bytes = uint16(end)
-	return n
+	return taken, payload
 }
 
-func (e *Encoder) blankFields(b []byte, l4 int, proto uint8) {
-	v4 := b[0]>>4 == 4
-	if v4 {
-		if e.blank.checksums {
-			zero(b, 10, 12)
+// hello tells that a packet's payload may begin with a hello of which something is blanked.
+func (e *Encoder) hello(p *Packet) bool { return e.blank.tls && p.Proto == protoTCP && p.L4 > 0 }
+
+// end notes where the bytes of the packet that is being added end.
+func (e *Encoder) end(buf []byte, st *State, end int) {
+	binary.LittleEndian.PutUint16(buf[e.payload+2*int(st.Packets):], uint16(end))
+}
+
+// parts adds facts, the link layer's header, the other headers and payload, each as far as the contract wants and
+// there is room. end is where they end in the buffer.
+func (e *Encoder) parts(buf []byte, st *State, p *Packet) (taken, payload, end int) {
+	c := &e.c
+	at := int(st.Bytes)
+	for _, t := range c.PacketTokens {
+		if at >= e.payload {
+			break
 		}
-		if e.blank.addresses {
-			zero(b, 12, 20)
+		fact := byte(factClient) + p.Side
+		if t == TokenLength {
+			fact = byte(factLength + lengthBucket(p.Size))
 		}
-	} else if e.blank.addresses {
-		zero(b, 8, 40)
-	}
-	if l4 == 0 {
-		return
-	}
-	if e.blank.ports {
-		zero(b, l4, l4+4)
-	}
-	if e.blank.checksums {
-		switch proto {
-		case protoTCP:
-			zero(b, l4+16, l4+18)
-		case protoUDP:
-			zero(b, l4+6, l4+8)
+		buf[at] = fact
+		if c.TokenBytes == 2 {
+			buf[at+1] = 0
 		}
+		at += c.TokenBytes
+	}
+	head := at
+	header, body := e.shares(p)
+	if e.link > 0 {
+		link := [EthernetBytes]byte{12: 0x86, 13: 0xdd}
+		if p.IP[0]>>4 == 4 {
+			link[12], link[13] = 0x08, 0x00
+		}
+		if !e.blank.mac {
+			copy(link[:], p.MAC[:])
+		}
+		n := copy(buf[at:e.payload], link[:min(header, e.link)])
+		at += n
+		header -= n
+	}
+	if n := copy(buf[at:e.payload], p.IP[:header]); n > 0 {
+		e.blank.headers(buf[at:at+n], p)
+		at += n
+	}
+	from := p.header()
+	payload = copy(buf[at:e.payload], p.IP[from:from+body])
+	if e.hello(p) {
+		e.blank.payload(buf[at : at+payload])
+	}
+	at += payload
+	e.end(buf, st, at)
+	return at - head, payload, at
+}
+
+// shares are the bytes of headers, from the first layer on, and of payload that the contract wants of a packet, as far as they
+// were captured.
+func (e *Encoder) shares(p *Packet) (header, payload int) {
+	from := p.header()
+	size := max(0, min(len(p.IP)-from, p.Size)) // behind a datagram's payload is padding
+	switch c := &e.c; {
+	case c.FirstLayer == LayerPayload:
+		return 0, min(size, c.BytesPerPacket)
+	case c.HeaderBytes > 0:
+		return min(e.link+from, c.HeaderBytes), min(size, c.BytesPerPacket-c.HeaderBytes)
+	default:
+		header = min(e.link+from, c.BytesPerPacket)
+		return header, min(len(p.IP)-from, c.BytesPerPacket-header)
 	}
 }
 
-// zero clears b[from:to] as far as b reaches: a packet may be cut anywhere.
-func zero(b []byte, from, to int) {
-	if from < len(b) {
-		clear(b[from:min(to, len(b))])
+// Reach is how many of a packet's bytes, from the IP header on, have to be captured for all that can enter.
+func (e *Encoder) Reach(st State, p *Packet) int {
+	if e.Full(st) {
+		return 0
 	}
+	room := e.payload - int(st.Bytes)
+	if e.plain {
+		return min(e.c.BytesPerPacket, room)
+	}
+	room -= e.facts * e.c.TokenBytes
+	whole := max(p.header(), p.Payload)
+	header, body := e.link+whole, p.Size
+	switch c := &e.c; {
+	case c.FirstLayer == LayerPayload:
+		header, body = 0, min(body, c.BytesPerPacket)
+	case c.HeaderBytes > 0:
+		header, body = min(header, c.HeaderBytes), min(body, c.BytesPerPacket-c.HeaderBytes)
+	default:
+		return max(0, min(c.BytesPerPacket, room)-e.link)
+	}
+	if body = min(body, room-header); body > 0 {
+		return whole + body
+	}
+	return max(0, min(header, room)-e.link)
 }
 
 // Tokens writes the sequence of a flow as it is now, padded, into dst, which
@@ -147,18 +240,13 @@ func (e *Encoder) Tokens(dst []int32, st State, buf []byte) (valid int) {
 		pos = 1
 	}
 	b, off := buf[:st.Bytes], int32(c.ValueOffset)
-	if e.isStream() {
+	switch {
+	case e.isStream():
 		pos = e.streamTokens(dst, pos, st, buf)
-	} else if c.TokenBytes == 2 {
-		for ; len(b) >= 2; b = b[2:] {
-			dst[pos] = off + int32(binary.BigEndian.Uint16(b))
-			pos++
-		}
-	} else {
-		for _, v := range b {
-			dst[pos] = off + int32(v)
-			pos++
-		}
+	case e.facts > 0:
+		pos = e.factTokens(dst, pos, st, buf)
+	default:
+		pos += e.values(dst[pos:], b, off)
 	}
 	if c.UseSEP && pos < c.Length {
 		dst[pos] = int32(c.SEP)
@@ -168,6 +256,66 @@ func (e *Encoder) Tokens(dst []int32, st State, buf []byte) (valid int) {
 		dst[i] = int32(c.Pad)
 	}
 	return pos
+}
+
+// values writes the tokens of bytes and returns how many.
+func (e *Encoder) values(dst []int32, b []byte, off int32) (n int) {
+	switch {
+	case e.c.TokenBytes == 2:
+		for ; len(b) >= 2; b = b[2:] {
+			dst[n] = off + int32(binary.BigEndian.Uint16(b))
+			n++
+		}
+	case e.ids != nil:
+		for i, v := range b {
+			dst[i] = e.ids[v]
+		}
+		n = len(b)
+	default:
+		for _, v := range b {
+			dst[n] = off + int32(v)
+			n++
+		}
+	}
+	return n
+}
+
+// factTokens writes packets whose facts stand in front of their bytes, and returns where they end.
+func (e *Encoder) factTokens(dst []int32, pos int, st State, buf []byte) int {
+	size := e.c.TokenBytes
+	at := 0
+	for i := range int(st.Packets) {
+		end := e.ends(buf, i)
+		for k := 0; k < e.facts && at < end; k++ {
+			dst[pos] = e.fact + int32(buf[at])
+			pos++
+			at += size
+		}
+		end = (end + size - 1) / size * size
+		pos += e.values(dst[pos:], buf[at:end], int32(e.c.ValueOffset))
+		at = end
+	}
+	return pos
+}
+
+// ends is where a packet's bytes end in the buffer.
+func (e *Encoder) ends(buf []byte, packet int) int {
+	return int(binary.LittleEndian.Uint16(buf[e.payload+2*packet:]))
+}
+
+// Used is how many bytes of packets a sequence holds, with the zero byte that pads an odd packet.
+func (e *Encoder) Used(st State, buf []byte) int {
+	n := int(st.Bytes)
+	if e.facts == 0 {
+		return n
+	}
+	start := 0
+	for i := range int(st.Packets) {
+		end := e.ends(buf, i)
+		n -= min(end-start, e.facts*e.c.TokenBytes)
+		start = (end + e.c.TokenBytes - 1) / e.c.TokenBytes * e.c.TokenBytes
+	}
+	return n
 }
 
 // Stable is the number of leading tokens that no further packet can change:
@@ -186,12 +334,12 @@ func (e *Encoder) Stable(st State) int {
 // Origin is where a token's bytes came from.
 type Origin struct {
 	Packet int // which packet of the flow, from 0
-	Offset int // offset of the first byte, from the packet's IP header
+	Offset int // of the first byte among those of the packet that entered, which are its first unless the contract has header_bytes
 	Bytes  int // bytes of the packet in the token; 1 of 2 for an odd last byte
 }
 
 // Origin maps a position of the sequence to the packet bytes it was made of;
-// ok is false for CLS, SEP and PAD.
+// ok is false for CLS, SEP, PAD and facts.
 func (e *Encoder) Origin(st State, buf []byte, pos int) (o Origin, ok bool) {
 	if e.c.UseCLS {
 		pos--
@@ -204,10 +352,11 @@ func (e *Encoder) Origin(st State, buf []byte, pos int) (o Origin, ok bool) {
 		return o, false
 	}
 	start := 0
-	for i := 0; i < int(st.Packets); i++ {
-		end := int(binary.LittleEndian.Uint16(buf[e.payload+2*i:]))
+	for i := range int(st.Packets) {
+		end := e.ends(buf, i)
 		if at < end {
-			return Origin{Packet: i, Offset: at - start, Bytes: min(e.c.TokenBytes, end-at)}, true
+			start += e.facts * e.c.TokenBytes
+			return Origin{Packet: i, Offset: at - start, Bytes: min(e.c.TokenBytes, end-at)}, at >= start
 		}
 		start = (end + e.c.TokenBytes - 1) / e.c.TokenBytes * e.c.TokenBytes
 	}

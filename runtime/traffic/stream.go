@@ -133,8 +133,7 @@ func (c *Contract) streamTokens() int {
 
 // streamTokens writes a flow's sequence behind CLS and returns where it ends.
 func (e *Encoder) streamTokens(dst []int32, pos int, st State, buf []byte) int {
-	off := int32(e.c.ValueOffset)
-	fact := off + 1<<(8*e.c.TokenBytes)
+	off, fact := int32(e.c.ValueOffset), e.fact
 	put := func(id int32) {
 		if pos < len(dst) {
 			dst[pos] = id
@@ -151,6 +150,10 @@ func (e *Encoder) streamTokens(dst []int32, pos int, st State, buf []byte) int {
 		n := int(st.Have[side])
 		put(fact + factLength + lengthBucket(n))
 		bytes, _ := e.side(buf, side)
+		if bytes = bytes[:n]; e.ids != nil || e.blank.tls && !st.udp {
+			pos = e.changed(dst, pos, bytes, st.udp)
+			continue
+		}
 		for i := 0; i < n; i += e.c.TokenBytes {
 			v := int32(bytes[i])
 			if e.c.TokenBytes == 2 {
@@ -165,25 +168,44 @@ func (e *Encoder) streamTokens(dst []int32, pos int, st State, buf []byte) int {
 	return pos
 }
 
-// lengthBucket is the number of bits of n.
-func lengthBucket(n int) (b int32) {
-	for ; n > 0; n >>= 1 {
-		b++
+// changed writes a side's bytes where some are blanked or have ids of their own. Nothing is changed in the buffer, where copies
+// that come later are compared with the bytes that came.
+func (e *Encoder) changed(dst []int32, pos int, bytes []byte, udp bool) int {
+	t := tls{dead: !e.blank.tls || udp}
+	word, size := [2]byte{}, e.c.TokenBytes
+	for i, b := range bytes {
+		if !t.dead && e.blank.blanks(t.next(b)) {
+			b = 0
+		}
+		word[i%size] = b
+		if i%size == size-1 || i == len(bytes)-1 {
+			if pos < len(dst) {
+				pos += e.values(dst[pos:], word[:size], int32(e.c.ValueOffset))
+			}
+			word = [2]byte{}
+		}
 	}
-	return b
+	return pos
 }
 
 var factNames = [factLength]string{"tcp", "udp", "client", "server"}
 
-// Fact is the name of the fact that a token of the stream view stands for: tcp, udp, client, server, or length; ""
-// for other tokens.
+// Fact is the name of the fact that a token stands for: tcp, udp, client, server, or length; "" for other tokens.
 func (c *Contract) Fact(token int32) string {
-	k := int(token) - c.ValueOffset - 1<<(8*c.TokenBytes)
+	k := int(token) - c.firstFact()
 	switch {
-	case c.View != ViewStream || k < 0 || k >= numFacts:
+	case !c.isFact(int(token)):
 		return ""
 	case k < factLength:
 		return factNames[k]
 	}
 	return "length"
+}
+
+// lengthBucket is the number of bits of n, 17 at most.
+func lengthBucket(n int) (b int32) {
+	for ; n > 0 && b < numFacts-factLength-1; n >>= 1 {
+		b++
+	}
+	return b
 }

@@ -33,36 +33,28 @@ type field struct {
 	get   func(*Contract) string
 	set   func(*Contract, *yaml.Node) error
 	since int // the version of the file that it came with; 0 is 1
+	// Of some fields, words came later: newWord gives the first of those that a contract has.
+	wordsSince int
+	newWord    func(*Contract) string
 }
 
 var fields = []field{
-	strField("first_layer", func(c *Contract) *string { return &c.FirstLayer }),
+	words(3, strField("first_layer", func(c *Contract) *string { return &c.FirstLayer }), func(c *Contract) string {
+		if c.FirstLayer == LayerEthernet || c.FirstLayer == LayerPayload {
+			return c.FirstLayer
+		}
+		return ""
+	}),
 	intField("packets", func(c *Contract) *int { return &c.Packets }),
 	intField("bytes_per_packet", func(c *Contract) *int { return &c.BytesPerPacket }),
-	{
-		name: "blank",
-		get: func(c *Contract) string {
-			names := make([]string, len(c.Blank))
-			for i, b := range c.Blank {
-				names[i] = string(b)
+	words(3, listField("blank", "[addresses, ports, checksums]", true, func(c *Contract) *[]Blank { return &c.Blank }), func(c *Contract) string {
+		for _, b := range c.Blank {
+			if i := b.index(); i >= 0 && blanks[i].since > 1 {
+				return string(b)
 			}
-			sort.Strings(names)
-			return "[" + strings.Join(names, ", ") + "]"
-		},
-		set: func(c *Contract, n *yaml.Node) error {
-			if n.Kind != yaml.SequenceNode {
-				return errors.New("must be a list, like [addresses, ports, checksums]")
-			}
-			c.Blank = nil
-			for _, item := range n.Content {
-				if item.Kind != yaml.ScalarNode {
-					return errors.New("must be a list of names, like [addresses, ports, checksums]")
-				}
-				c.Blank = append(c.Blank, Blank(item.Value))
-			}
-			return nil
-		},
-	},
+		}
+		return ""
+	}),
 	strField("encoding", func(c *Contract) *Encoding { return &c.Encoding }),
 	intField("token_bytes", func(c *Contract) *int { return &c.TokenBytes }),
 	intField("length", func(c *Contract) *int { return &c.Length }),
@@ -80,6 +72,85 @@ var fields = []field{
 	later(2, durField("quiet", func(c *Contract) *time.Duration { return &c.Quiet })),
 	later(3, choiceField("far_ttl", farTTLNames, func(c *Contract) *FarTTL { return &c.FarTTL })),
 	later(3, choiceField("empty_packets", emptyNames, func(c *Contract) *Empty { return &c.Empty })),
+	later(3, intField("header_bytes", func(c *Contract) *int { return &c.HeaderBytes })),
+	later(3, listField("packet_tokens", "[direction, length]", false, func(c *Contract) *[]PacketToken { return &c.PacketTokens })),
+	later(3, field{
+		name: "byte_ids",
+		get: func(c *Contract) string {
+			if c.ByteIDs == nil {
+				return "none"
+			}
+			ids := make([]string, len(c.ByteIDs))
+			for i, id := range c.ByteIDs {
+				ids[i] = strconv.Itoa(id)
+			}
+			return "[" + strings.Join(ids, ", ") + "]"
+		},
+		set: func(c *Contract, n *yaml.Node) error {
+			if c.ByteIDs = nil; n.Kind == yaml.ScalarNode && n.Value == "none" {
+				return nil
+			}
+			if n.Kind != yaml.SequenceNode {
+				return errors.New("must be none, or a list of 256 ids")
+			}
+			c.ByteIDs = make([]int, len(n.Content))
+			for i, item := range n.Content {
+				id, err := nodeInt(item)
+				if err != nil {
+					return fmt.Errorf("that of byte %d %w", i, err)
+				}
+				c.ByteIDs[i] = id
+			}
+			return nil
+		},
+	}),
+}
+
+// words makes f a field of which some words came with a newer version of the file: used gives the first of them that a
+// contract has.
+func words(version int, f field, used func(*Contract) string) field {
+	f.wordsSince, f.newWord = version, used
+	return f
+}
+
+// version is the first version of the file that can say what a contract has in a field.
+func (f *field) version(c *Contract) int {
+	v := 1
+	if f.get(c) != f.get(&Contract{}) {
+		v = max(v, f.since)
+	}
+	if f.newWord != nil && f.newWord(c) != "" {
+		v = max(v, f.wordsSince)
+	}
+	return v
+}
+
+// listField is a list of words; sorted, where their order has no meaning.
+func listField[T ~string](name, like string, sorted bool, p func(*Contract) *[]T) field {
+	return field{name: name,
+		get: func(c *Contract) string {
+			names := make([]string, len(*p(c)))
+			for i, w := range *p(c) {
+				names[i] = string(w)
+			}
+			if sorted {
+				sort.Strings(names)
+			}
+			return "[" + strings.Join(names, ", ") + "]"
+		},
+		set: func(c *Contract, n *yaml.Node) error {
+			if n.Kind != yaml.SequenceNode {
+				return errors.New("must be a list, like " + like)
+			}
+			*p(c) = nil
+			for _, item := range n.Content {
+				if item.Kind != yaml.ScalarNode {
+					return errors.New("must be a list of names, like " + like)
+				}
+				*p(c) = append(*p(c), T(item.Value))
+			}
+			return nil
+		}}
 }
 
 // later makes f a field of a newer version of the file.
@@ -184,9 +255,7 @@ func (c *Contract) Canonical() []byte {
 	var b bytes.Buffer
 	version := 1
 	for _, f := range fields {
-		if f.get(c) != f.get(&Contract{}) {
-			version = max(version, f.since)
-		}
+		version = max(version, f.version(c))
 	}
 	fmt.Fprintf(&b, "nepco_traffic: %d\n", version)
 	for _, f := range fields {
@@ -201,7 +270,7 @@ func (c *Contract) Canonical() []byte {
 func newest() int {
 	version := 1
 	for _, f := range fields {
-		version = max(version, f.since)
+		version = max(version, f.since, f.wordsSince)
 	}
 	return version
 }
@@ -329,6 +398,11 @@ func parse(data []byte) (c Contract, line int, err error) {
 		}
 		if err := f.set(&c, val); err != nil {
 			return c, m[i].Line, fmt.Errorf("%s: %w", key, err)
+		}
+		if f.newWord != nil && f.wordsSince > version {
+			if word := f.newWord(&c); word != "" {
+				return c, m[i].Line, fmt.Errorf("%s: %s came with nepco_traffic: %d, the file says %d: write that version, and all of its fields", key, word, f.wordsSince, version)
+			}
 		}
 	}
 	for _, f := range fields {
