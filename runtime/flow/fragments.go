@@ -34,6 +34,8 @@ type Fragments struct {
 	// Seed is that of Front.
 	Seed  Seed
 	whole *assembler
+	// secret of digests; their results don't depend on it.
+	secret Seed
 
 	table []datagram // fragSets buckets of fragWays
 	slots []slot
@@ -98,7 +100,10 @@ type datagram struct {
 }
 
 // sight remembers a fragment.
-type sight struct{ offset, sum uint16 }
+type sight struct {
+	offset uint16
+	sum    uint32
+}
 
 // slot holds one fragment.
 type slot struct {
@@ -119,7 +124,7 @@ func (t *Fragments) Put(p *capture.Packet, limit int) {
 		t.make()
 	}
 	t.Advance(p.Time)
-	sum := digest(p.IP[p.FragAt:])
+	sum := digest(t.secret, p.IP[p.FragAt:])
 	d := t.find(p)
 	i := t.slot(p, limit)
 	t.puts++
@@ -217,6 +222,7 @@ func (t *Fragments) Flush() {
 
 func (t *Fragments) make() {
 	t.clock.horizon = fragLife + 1
+	t.secret = NewSeed()
 	t.table = make([]datagram, fragSets*fragWays)
 	for i := range t.table {
 		t.table[i].index = int32(i)
@@ -402,7 +408,7 @@ func (t *Fragments) stopWaiting(d *datagram) {
 	d.wait = waitNone
 }
 
-func (d *datagram) has(offset, sum uint16) bool {
+func (d *datagram) has(offset uint16, sum uint32) bool {
 	for _, s := range d.seen[:min(d.seenN, fragSeen)] {
 		if s == (sight{offset, sum}) {
 			return true
@@ -428,13 +434,14 @@ func (d *datagram) hash(seed Seed) uint64 {
 
 // digest tells duplicates from other fragments in the same place, of which there
 // are two kinds: those of another datagram with the same id, and overlaps. The
-// IP header is left out: on its way a duplicate may have lost hops.
-func digest(b []byte) uint16 {
-	h := uint64(len(b))
+// IP header is left out: on its way a duplicate may have lost hops. Without a secret, a sender could have
+// another datagram taken for a duplicate.
+func digest(secret Seed, b []byte) uint32 {
+	h, k := uint64(len(b))^secret.k0, secret.k1|1
 	for ; len(b) >= 8; b = b[8:] {
-		h = mix(h^binary.LittleEndian.Uint64(b)^0x9e3779b97f4a7c15, 0xd6e8feb86659fd93)
+		h = mix(h^binary.LittleEndian.Uint64(b), k)
 	}
 	var tail [8]byte
 	copy(tail[:], b)
-	return uint16(mix(h^binary.LittleEndian.Uint64(tail[:])^0x9e3779b97f4a7c15, 0xd6e8feb86659fd93))
+	return uint32(mix(h^binary.LittleEndian.Uint64(tail[:]), k))
 }

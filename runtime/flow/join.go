@@ -484,7 +484,7 @@ func (t *Table) turn(e *entry, swapped bool) {
 // repeats tells whether a datagram is one of the last that came, seen once more
 // on its way: the same bytes but for hop limit and checksum, at nearly the same time.
 func (t *Table) repeats(e *entry, p *capture.Packet) bool {
-	d := packetDigest(p, t.clock.at)
+	d := packetDigest(t.secret, p, t.clock.at)
 	for _, r := range e.recent {
 		if r == d || r == d-1<<digestBits {
 			return true
@@ -496,29 +496,30 @@ func (t *Table) repeats(e *entry, p *capture.Packet) bool {
 }
 
 // A digest holds the time in its upper bits, in units of 2^25 ns (34 ms): copies of
-// a packet come within one or two of them.
+// a packet come within one or two of them. The rest is a hash with a secret, or a sender could make datagrams that
+// are taken for copies of others, and are not seen.
 const (
-	digestBits = 22
+	digestBits = 48
 	digestTick = 25
 )
 
-func packetDigest(p *capture.Packet, now int64) uint32 {
+func packetDigest(secret Seed, p *capture.Packet, now int64) uint64 {
 	b := p.IP
-	h := uint64(p.Length)
+	h, k := uint64(p.Length)^secret.k0, secret.k1|1
 	skip := b[4:8] // IPv4: identification and fragment; TTL, protocol and checksum are left out
 	if p.V6 {
 		skip = b[:4]
 	}
-	h = mix(h^uint64(binary.BigEndian.Uint32(skip)), 0x9e3779b97f4a7c15)
+	h = mix(h^uint64(binary.BigEndian.Uint32(skip)), k)
 	at := 12
 	if p.V6 {
 		at = 8
 	}
 	for b = b[at:]; len(b) >= 8; b = b[8:] {
-		h = mix(h^binary.LittleEndian.Uint64(b), 0xd6e8feb86659fd93)
+		h = mix(h^binary.LittleEndian.Uint64(b), k)
 	}
 	var tail [8]byte
 	copy(tail[:], b)
-	h = mix(h^binary.LittleEndian.Uint64(tail[:]), 0xd6e8feb86659fd93)
-	return uint32(h)&(1<<digestBits-1) | uint32(now>>digestTick)<<digestBits | 1
+	h = mix(h^binary.LittleEndian.Uint64(tail[:]), k)
+	return h&(1<<digestBits-1) | uint64(now>>digestTick)<<digestBits | 1
 }

@@ -94,7 +94,7 @@ type entry struct {
 	payload        uint32 // bytes of payload in the tokens
 	packets, bytes [2]uint64
 	conn           conn      // sides by the canonical key's direction
-	recent         [4]uint32 // digests of UDP packets that came last
+	recent         [4]uint64 // digests of UDP packets that came last
 }
 
 type list struct{ head, tail int32 }
@@ -113,7 +113,7 @@ type Table struct {
 	loss               uint32 // how often packets were lost on the way here
 	lossAt             int64  // clock of the latest time
 	losing             bool   // they still may be; see Lossy
-	seed               Seed
+	seed, secret       Seed   // of keys, and of digests of packets
 
 	wake int64 // clock up to which nothing is due
 
@@ -151,7 +151,7 @@ func New(opt Options) (*Table, error) {
 		panic("BUG: flow.New needs an encoder and a Ready function")
 	}
 	c := opt.Encoder.Contract()
-	t := &Table{opt: opt, enc: opt.Encoder, seed: NewSeed(), free: none, bufSize: opt.Encoder.BufferSize()}
+	t := &Table{opt: opt, enc: opt.Encoder, seed: NewSeed(), secret: NewSeed(), free: none, bufSize: opt.Encoder.BufferSize()}
 	idle := c.Idle.Nanoseconds()
 	t.hosts, t.stream = c.Accept == traffic.AcceptHosts, c.View == traffic.ViewStream
 	t.dropFar, t.skipEmpty = c.FarTTL == traffic.FarTTLDrop, c.Empty == traffic.EmptySkip
