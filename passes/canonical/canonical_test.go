@@ -41,6 +41,7 @@ func TestGolden(t *testing.T) {
 		{Name: "flatten", Has: []string{"flatten", "linear"}},
 		{Name: "flatten_output", Refused: true},
 		{Name: "conv2d", Has: []string{"conv", "window_pool", "pool"}},
+		{Name: "conv2d_swapped", Has: []string{"transpose", "conv"}, Not: []string{"gather"}},
 		{Name: "conv2d_tall", Has: []string{"gather", "conv"}},
 		{Name: "image", Has: []string{"gather", "conv", "window_pool"}, Not: []string{"transpose", "regroup"}},
 		{Name: "attention", Refused: true},

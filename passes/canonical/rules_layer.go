@@ -218,6 +218,11 @@ func conv(l *lowering, n *ir.Node, x *view) (*view, error) {
 			return nil, err
 		}
 	}
+	if len(x.axes) == 4 && !x.image() && x.axes[1] == position { // 1-D, written as 2-D, over a sequence that was swapped
+		if x, err = l.upright(x); err != nil {
+			return nil, err
+		}
+	}
 	if planar(x, w) {
 		return l.convImage(n, x, weight, bias, w)
 	}
@@ -286,6 +291,11 @@ func windowPool(kind string) rule {
 		}
 		if len(x.axes) == 3 && x.image() {
 			if x, err = l.matrix(x); err != nil {
+				return nil, err
+			}
+		}
+		if len(x.axes) == 4 && !x.image() && x.axes[1] == position { // 1-D, written as 2-D, over a sequence that was swapped
+			if x, err = l.upright(x); err != nil {
 				return nil, err
 			}
 		}
