@@ -102,16 +102,15 @@ func reciprocalsGeneric(f *factors, k *byteLayer) {
 	}
 }
 
-// invSqrt is arith.InvSqrt with the CPU's square root, which every CPU rounds alike; what it is off by is put right.
+// invSqrt is arith.InvSqrt with the CPU's square root, which every CPU rounds alike. Rounded to nearest, twice, the root may be
+// an integer that the exact one is just below, but never below one that the exact one reaches: half a unit in the last place is 2^-22,
+// the error of rounding u moves the root by less.
 func invSqrt(v uint64) (m uint64, s int) {
 	e := bits.LeadingZeros64(v) &^ 1
 	u := v << e
 	q := min(uint64(math.Sqrt(float64(int64(u>>1))*2)), math.MaxUint32)
 	if q*q > u {
 		q--
-	}
-	if u-q*q > 2*q {
-		q++
 	}
 	return 1 << 62 / q, 62 - e/2
 }

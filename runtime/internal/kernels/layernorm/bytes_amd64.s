@@ -112,8 +112,7 @@ sum:
 	VZEROUPPER
 	RET
 
-// The floor of a square root, and of a quotient, is the truncated one of float64, off by one at most. All of it is as in
-// invSqrt, of eight positions.
+// invSqrt of eight positions. The floor of a square root, and of a quotient, is the truncated one of float64, or one less.
 // func reciprocalsAVX512(f *factors, n, eps int64)
 TEXT ·reciprocalsAVX512(SB), NOSPLIT, $0-24
 	MOVQ         f+0(FP), R8
@@ -121,7 +120,6 @@ TEXT ·reciprocalsAVX512(SB), NOSPLIT, $0-24
 	VPBROADCASTQ eps+16(FP), Z1
 	MOVQ         $1, AX
 	VPBROADCASTQ AX, Z15
-	VPADDQ       Z15, Z15, Z14       // 2
 	MOVL         $0xffffffff, AX
 	VPBROADCASTQ AX, Z13
 	MOVQ         $0x4000000000000000, AX
@@ -143,11 +141,6 @@ TEXT ·reciprocalsAVX512(SB), NOSPLIT, $0-24
 	VPMULUDQ     Z5, Z5, Z6
 	VPCMPUQ      $6, Z3, Z6, K1      // q*q > u
 	VPSUBQ       Z15, Z5, K1, Z5
-	VPMULUDQ     Z5, Z5, Z6
-	VPSUBQ       Z6, Z3, Z6
-	VPADDQ       Z5, Z5, Z7
-	VPCMPUQ      $6, Z7, Z6, K1      // u - q*q > 2q
-	VPADDQ       Z15, Z5, K1, Z5
 	VCVTUQQ2PD   Z12, Z6
 	VCVTUQQ2PD   Z5, Z7
 	VDIVPD       Z7, Z6, Z6
@@ -157,8 +150,6 @@ TEXT ·reciprocalsAVX512(SB), NOSPLIT, $0-24
 	VPXORQ       Z8, Z8, Z8
 	VPCMPQ       $1, Z8, Z7, K1      // < 0
 	VPSUBQ       Z15, Z6, K1, Z6
-	VPCMPQ       $5, Z5, Z7, K1      // >= q
-	VPADDQ       Z15, Z6, K1, Z6
 	VMOVDQU64    Z6, 64(R8)
 	VPSRLQ       $1, Z4, Z4
 	MOVQ         $47, AX             // 62 - arith.NormBits

@@ -10,10 +10,13 @@ import (
 	"nepcoc/runtime/cpu"
 )
 
+// tight are roots by which 2^62 is so little less than an integer that float64 rounds the quotient up to it.
+var tight = []uint64{4294705160, 4285655616, 4278847826, 4264657636, 4251188965, 4202616913}
+
 // near are numbers around those where roundings change.
 func near(r *rand.Rand) uint64 {
 	v := uint64(1) << r.IntN(64)
-	switch r.IntN(4) {
+	switch r.IntN(5) {
 	case 0:
 		v = r.Uint64() >> r.IntN(64)
 	case 1: // around squares
@@ -21,6 +24,9 @@ func near(r *rand.Rand) uint64 {
 		v = q * q >> (2 * r.IntN(32))
 	case 2:
 		v = math.MaxUint64 >> r.IntN(3)
+	case 3: // with such roots
+		q := tight[r.IntN(len(tight))]
+		return (q*q + r.Uint64N(2*q)) >> (2 * r.IntN(2))
 	}
 	return max(1, v+uint64(r.IntN(5))-2)
 }
@@ -44,7 +50,7 @@ func TestReciprocals(t *testing.T) {
 			continue
 		}
 		for range 20000 {
-			k := byteLayer{n: int64(1 + r.IntN(maxChannels)), eps: int64(near(r) >> 1)}
+			k := byteLayer{n: int64(1 + r.IntN(maxChannels)), eps: int64(near(r) >> (1 + r.IntN(2)))}
 			var f, was factors
 			for i := range f.m {
 				switch f.s1[i] = k.n * int64(r.IntN(257)-128); r.IntN(3) {
