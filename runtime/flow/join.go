@@ -360,7 +360,7 @@ func (t *Table) marks(i int32) (m Marks) {
 	for from := range e.conn.side {
 		s := &e.conn.side[from]
 		peer := &e.conn.side[1-from]
-		if s.flags&sideLost != 0 || s.flags&sideKnown != 0 && peer.flags&sideAcks != 0 && before(s.next, peer.ack) || t.stream && t.enc.Gap(e.state, t.buf(i), sideOf((from == 1) != e.swapped)) {
+		if s.flags&sideLost != 0 || s.ahead[0] != (span{}) || s.flags&sideKnown != 0 && peer.flags&sideAcks != 0 && before(s.next, peer.ack) || t.stream && t.enc.Gap(e.state, t.buf(i), sideOf((from == 1) != e.swapped)) {
 			m |= MarkLost
 		}
 		if s.flags&(sideData|sideSYN) == sideData {

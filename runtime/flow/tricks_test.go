@@ -185,3 +185,33 @@ func TestPlacesAreTakenOverClean(t *testing.T) {
 		t.Errorf("in another flow's place:\n%v\nalone:\n%v", after, alone)
 	}
 }
+
+// What stands behind a gap when the verdict comes may never be delivered, in whatever view: the verdict says that bytes are missing.
+func TestGapsAreMarked(t *testing.T) {
+	for _, stream := range []bool{false, true} {
+		for _, gap := range []uint32{0, 300} {
+			enc, err := traffic.NewEncoder(hostsContract(stream))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var marks []string
+			in, err := flow.NewInput(flow.Options{Encoder: enc, Capacity: 4, Ready: func(f *flow.Flow) { marks = f.Marks.Names() }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := pkt{src: [4]byte{10, 0, 0, 1}, dst: [4]byte{10, 0, 0, 2}, sport: 4000, dport: 80, proto: capture.ProtoTCP}
+			syn, synack, data := c, c.reverse(), c
+			syn.flags, synack.flags, data.flags = capture.FlagSYN, capture.FlagSYN|capture.FlagACK, capture.FlagACK
+			synack.seq, synack.ack = 500, 1
+			data.seq, data.ack, data.payload = 1+gap, 501, []byte("GET / HTTP/1.1\r\n")
+			for i, p := range []pkt{syn, synack, data} {
+				b := p.ethernet()
+				in.Frame(&capture.Frame{Data: b, Length: len(b), Link: capture.LinkEthernet, Time: int64(i) * 1e6})
+			}
+			in.Flush()
+			if lost := slices.Contains(marks, "lost"); lost != (gap > 0) {
+				t.Errorf("stream %v, %d bytes missing: marks %v", stream, gap, marks)
+			}
+		}
+	}
+}
