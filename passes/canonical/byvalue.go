@@ -255,11 +255,23 @@ func (l lines) each(f func(first int)) {
 // layerNorm: (x-mean)/sqrt(var+eps)*gamma + beta along one axis, the statistics those of the axis.
 func (p *part) layerNorm() bool { return p.norm(false) }
 
+// limited says that the numbers themselves, and not what was reduced of them, meet a bound in the part: random numbers may
+// never reach it, the model's may.
+func (p *part) limited() bool {
+	return slices.ContainsFunc(p.nodes, func(n *ir.Node) bool {
+		switch n.Op {
+		case "Min", "Max", "Clip", "Relu", "Abs":
+			return n.Out().Type.Len() == p.x.Type.Len()
+		}
+		return false
+	})
+}
+
 // rms: x/sqrt(mean(x^2)+eps)*gamma + beta along one axis, of which x over its L2 norm is a case.
 func (p *part) rms() bool { return p.norm(true) }
 
 func (p *part) norm(rms bool) bool {
-	if !p.y.Type.Equal(p.x.Type) {
+	if !p.y.Type.Equal(p.x.Type) || p.limited() {
 		return false
 	}
 	tolerance := 2e-4 * max(p.largest(), 1e-3)
@@ -384,7 +396,7 @@ func (p *part) snap(d []float32) {
 
 // softmax: exp(x) over its sum along one axis, or the logarithm of that.
 func (p *part) softmax() bool {
-	if !p.y.Type.Equal(p.x.Type) {
+	if !p.y.Type.Equal(p.x.Type) || p.limited() {
 		return false
 	}
 	for axis := len(p.x.Type.Shape) - 1; axis >= 0; axis-- {

@@ -124,7 +124,7 @@ func (l *layer) extend(uses map[*ir.Value]int, readers map[*ir.Value][]*ir.Node)
 		residual, alpha = unscaled(residual)
 		n = next(n)
 	}
-	if n == nil || n.Op != "layer_norm" {
+	if n == nil || n.Op != "layer_norm" || n.Int("rms", 0) != 0 { // its norm takes the mean off
 		return
 	}
 	l.last, l.residual, l.alpha = n, residual, alpha
