@@ -35,9 +35,15 @@ func fields(c *traffic.Contract, tokens []int32, emit func(field)) {
 		positionFields(tokens, emit)
 		return
 	}
+	if c.HeaderBytes > 0 || c.PacketTokens != nil || c.ByteIDs != nil || c.FirstLayer == traffic.LayerPayload {
+		// Where fields lie in such a sequence depends on what came before: by position then.
+		positions(tokens, emit)
+		return
+	}
 	b := tokenBytes(c, tokens)
 	for packet := 1; packet <= reachPackets && len(b) > 0; packet++ {
-		n := packetFields(c, b, packet, emit)
+		n := linkFields(c, b, packet, emit)
+		n += packetFields(c, b[min(n, len(b)):], n, packet, emit)
 		if n == 0 {
 			return
 		}
@@ -45,32 +51,26 @@ func fields(c *traffic.Contract, tokens []int32, emit func(field)) {
 	}
 }
 
-// tokenBytes are the bytes that a sequence of the packets view holds.
-func tokenBytes(c *traffic.Contract, tokens []int32) []byte {
-	b := make([]byte, 0, len(tokens)*c.TokenBytes)
-	for _, t := range tokens {
-		v := t - int32(c.ValueOffset)
-		if v < 0 { // CLS, SEP
-			continue
-		}
-		if c.TokenBytes == 2 {
-			b = append(b, byte(v>>8))
-		}
-		b = append(b, byte(v))
+func positions(tokens []int32, emit func(field)) {
+	for p, t := range tokens[:min(len(tokens), reachPackets*reachPayload)] {
+		emit(field{name: "position " + strconv.Itoa(p), value: uint64(t), nature: true})
 	}
-	return b
 }
 
-func number(b []byte) (v uint64) {
-	for _, x := range b {
-		v = v<<8 | uint64(x)
+// linkFields emits the fields of an Ethernet header, where the contract begins with one, and returns how many
+// bytes it takes: tags are left out there.
+func linkFields(c *traffic.Contract, b []byte, packet int, emit func(field)) int {
+	if c.FirstLayer != traffic.LayerEthernet || len(b) < 14 {
+		return 0
 	}
-	return v
+	emit(field{name: fmt.Sprintf("eth.dst of packet %d", packet), part: "mac", value: number(b[:6])})
+	emit(field{name: fmt.Sprintf("eth.src of packet %d", packet), part: "mac", value: number(b[6:12])})
+	return 14
 }
 
-// packetFields emits the fields of the packet at the beginning of b and returns how many bytes it takes there, 0 if
-// that can't be told.
-func packetFields(c *traffic.Contract, b []byte, packet int, emit func(field)) int {
+// packetFields emits the fields of the packet at the beginning of b, behind so many bytes of the link layer, and returns how many
+// bytes it takes there, 0 if that can't be told.
+func packetFields(c *traffic.Contract, b []byte, link, packet int, emit func(field)) int {
 	at := func(from, to int, name, part string) {
 		if to <= len(b) {
 			emit(field{name: fmt.Sprintf("%s of packet %d", name, packet), part: part, value: number(b[from:to]), nature: part == nature})
@@ -98,9 +98,9 @@ func packetFields(c *traffic.Contract, b []byte, packet int, emit func(field)) i
 	default:
 		return 0
 	}
-	n := min(total, c.BytesPerPacket)
+	n := min(total, c.BytesPerPacket-link)
 	if c.TokenBytes == 2 {
-		n += n & 1
+		n += (n + link) & 1
 	}
 	b = b[:min(n, len(b))]
 	payload := header

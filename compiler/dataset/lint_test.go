@@ -311,3 +311,40 @@ func planted(t *testing.T, path string, class map[flow.Key]int, plant func(ip []
 		t.Fatal(err)
 	}
 }
+
+// Fields are found where an open contract puts them: behind an Ethernet header, and by position where facts stand between.
+func TestLintOpenContracts(t *testing.T) {
+	c, err := traffic.Load("nepco-bytes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	truth, err := labels.ReadSome("../../examples/testbed/train.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.FirstLayer = traffic.LayerEthernet
+	c.BytesPerPacket += 14
+	set, err := dataset.Read([]string{"../../examples/testbed/train.pcap"}, dataset.Options{Contract: c, Labels: []*labels.Labels{truth}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range set.Flows {
+		f := &set.Flows[i]
+		f.Tokens[1+6+5] = int32(5 + f.Label)        // the last byte of the source's address
+		f.Tokens[1+14+8] = int32(5 + 100 + f.Label) // of IPv4, the hop limit; of IPv6, a byte of an address
+	}
+	got := leaks(lint(t, set))
+	if !slices.Contains(got, "eth.src of packet 1") || !slices.Contains(got, "ip.ttl of packet 1") {
+		t.Errorf("leaks %q", got)
+	}
+	c.FirstLayer, c.HeaderBytes = traffic.LayerIP, 40
+	if set, err = dataset.Read([]string{"../../examples/testbed/train.pcap"}, dataset.Options{Contract: c, Labels: []*labels.Labels{truth}}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range set.Flows {
+		set.Flows[i].Tokens[9] = int32(5 + set.Flows[i].Label)
+	}
+	if got := leaks(lint(t, set)); !slices.Equal(got, []string{"position 9"}) {
+		t.Errorf("leaks %q", got)
+	}
+}
