@@ -68,6 +68,29 @@ func linkFields(c *traffic.Contract, b []byte, packet int, emit func(field)) int
 	return 14
 }
 
+// tokenBytes are the bytes that a sequence of the packets view holds.
+func tokenBytes(c *traffic.Contract, tokens []int32) []byte {
+	b := make([]byte, 0, len(tokens)*c.TokenBytes)
+	for _, t := range tokens {
+		v := t - int32(c.ValueOffset)
+		if v < 0 { // CLS, SEP
+			continue
+		}
+		if c.TokenBytes == 2 {
+			b = append(b, byte(v>>8))
+		}
+		b = append(b, byte(v))
+	}
+	return b
+}
+
+func number(b []byte) (v uint64) {
+	for _, x := range b {
+		v = v<<8 | uint64(x)
+	}
+	return v
+}
+
 // packetFields emits the fields of the packet at the beginning of b, behind so many bytes of the link layer, and returns how many
 // bytes it takes there, 0 if that can't be told.
 func packetFields(c *traffic.Contract, b []byte, link, packet int, emit func(field)) int {
