@@ -3,9 +3,12 @@ package passes_test
 import (
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
+	"nepcoc/backends/program"
 	"nepcoc/ir"
+	"nepcoc/ir/eval"
 	"nepcoc/passes"
 	"nepcoc/passes/canonical"
 	"nepcoc/passes/fuse"
@@ -13,6 +16,10 @@ import (
 	"nepcoc/passes/internal/passtest"
 	"nepcoc/passes/legalize"
 	"nepcoc/passes/localize"
+	"nepcoc/passes/quantize"
+	"nepcoc/runtime/cpu"
+	"nepcoc/runtime/engine"
+	"nepcoc/runtime/refexec"
 )
 
 // TestRandomWholeModels draws models that look at the whole sequence: norms and matrices over any axes,
@@ -57,6 +64,80 @@ func TestRandomWholeModels(t *testing.T) {
 	t.Logf("%d of %d models refused", refused, models)
 	if refused > models/10 {
 		t.Errorf("%d of %d models refused", refused, models)
+	}
+}
+
+// TestRandomWholePrograms takes such models all the way: what is not refused becomes a valid program, and every kernel path
+// gives the reference's bits.
+func TestRandomWholePrograms(t *testing.T) {
+	models := 400
+	if testing.Short() {
+		models = 100
+	}
+	for seed := range uint64(models) {
+		d := &drawer{rng: rand.New(rand.NewPCG(seed, 8)), names: edit.Names{}, g: &ir.Graph{Name: "random"}}
+		d.whole()
+		mgr, err := passes.NewManager([]passes.Pass{canonical.Pass, localize.Pass, legalize.Pass, fuse.Pass, quantize.Pass})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := &passes.Context{Options: passes.Options{Method: "minmax"}}
+		local := &ctx.Report.Local
+		inputs := passtest.RandomInputs(d.g, 4)
+		ctx.Calibrate = func(g *ir.Graph, observe func(*ir.Value, *ir.Tensor)) error {
+			m, err := eval.New(g)
+			if err != nil {
+				return err
+			}
+			m.Observe = func(v *ir.Value, x *ir.Tensor) {
+				if data, ok := x.Data.([]float32); ok {
+					observe(v, &ir.Tensor{Type: x.Type, Data: slices.Clone(data)})
+				}
+			}
+			for _, s := range inputs {
+				if _, err := m.Run(passtest.Adapt(t, g, s, *local)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		g, err := mgr.Run(ctx, d.g.Clone())
+		var problems ir.Problems
+		switch {
+		case errors.As(err, &problems):
+			continue // refused: TestRandomWholeModels counts them
+		case err != nil:
+			t.Fatalf("seed %d: %+v\n%s", seed, err, ir.Print(d.g))
+		}
+		p, err := program.Lower(g, program.Info{Vocab: local.Vocab, Left: local.Left, Right: local.Right})
+		if err != nil {
+			t.Fatalf("seed %d: %v\n%s", seed, err, ir.Print(d.g))
+		}
+		ref, err := refexec.New(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens := make([]int32, p.Length)
+		for i := range tokens {
+			tokens[i] = int32((i*7 + int(seed)) % p.Vocab)
+		}
+		want, err := ref.Run(tokens, p.Length)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range cpu.Available() {
+			e, err := engine.Bind(p, engine.Options{Kernel: path.String()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := e.NewOutput()
+			if err := e.NewContext().Run(tokens, p.Length, out); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.EqualFunc(out, want, slices.Equal) {
+				t.Fatalf("seed %d, %v: %v instead of %v\n%s", seed, path, out, want, ir.Print(g))
+			}
+		}
 	}
 }
 
