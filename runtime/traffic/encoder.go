@@ -168,8 +168,8 @@ func (e *Encoder) parts(buf []byte, st *State, p *Packet) (taken, payload, end i
 		if !e.blank.mac {
 			copy(link[:], p.MAC[:])
 		}
-		n := copy(buf[at:e.payload], link[:min(header, e.link)])
-		at += n
+		n := min(header, e.link)
+		at += copy(buf[at:e.payload], link[:n])
 		header -= n
 	}
 	if n := copy(buf[at:e.payload], p.IP[:header]); n > 0 {

@@ -205,3 +205,22 @@ func TestOpenNoAllocation(t *testing.T) {
 		t.Errorf("%v allocations per flow", n)
 	}
 }
+
+// TestRoomEndsInLink: wherever a sequence's room ends, a packet is cut there.
+func TestRoomEndsInLink(t *testing.T) {
+	ip := packet(40)[:40:40]
+	for length := 3; length < 80; length++ {
+		c := open()
+		c.Length, c.HeaderBytes, c.BytesPerPacket = length+1, 59, 60 // and CLS
+		e, err := NewEncoder(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var st State
+		buf := make([]byte, e.BufferSize())
+		taken, _ := e.Append(&st, buf, &Packet{IP: ip, L4: 20, Payload: 40, Proto: protoTCP})
+		if want := min(length-2, 54); taken != want {
+			t.Errorf("room for %d tokens: %d bytes taken, want %d", length, taken, want)
+		}
+	}
+}
