@@ -23,6 +23,8 @@ func newContract() *cobra.Command {
 		Long: `A traffic contract says which bytes of a flow a model sees, as a list of small choices (docs/contract.md). The compiler,
 the tokens that a model is trained on and the agent use the same one.
 ` + exitCodes,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newContractList(), newContractShow(), newContractInit(), newContractExplain())
 	return cmd
