@@ -35,7 +35,7 @@ func fields(c *traffic.Contract, tokens []int32, emit func(field)) {
 		positionFields(tokens, emit)
 		return
 	}
-	if c.HeaderBytes > 0 || c.PacketTokens != nil || c.ByteIDs != nil || c.FirstLayer == traffic.LayerPayload {
+	if c.HeaderBytes > 0 || len(c.PacketTokens) > 0 || len(c.ByteIDs) > 0 || c.FirstLayer == traffic.LayerPayload {
 		// Where fields lie in such a sequence depends on what came before: by position then.
 		positions(tokens, emit)
 		return
