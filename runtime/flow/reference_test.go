@@ -60,7 +60,7 @@ type slow struct {
 	segments map[uint64][]slowtokens.Segment
 	udp      map[uint64]bool
 	hosts    bool            // the table leaves out what a receiver does
-	cut      map[uint64]bool // a fragment was kept without all of its headers
+	cut      map[uint64]bool // a fragment was kept without what the reference needs
 }
 
 func (s *slow) took(seq uint64, p traffic.Packet, at int64) {
@@ -71,7 +71,10 @@ func (s *slow) took(seq uint64, p traffic.Packet, at int64) {
 	}
 	s.packets[seq] = append(s.packets[seq], slowtokens.Packet{Link: slices.Clone(p.MAC[:]), IP: ip, Side: int(p.Side), Proto: p.Proto, Size: size})
 	s.segments[seq] = append(s.segments[seq], slowtokens.Segment{Side: int(p.Side), At: int(at), Payload: ip[min(len(ip), p.Payload):min(len(ip), p.Payload+p.Size)]})
-	s.cut[seq] = s.cut[seq] || p.Payload > len(ip)
+	// A fragment whose header says no length had that of its frame, of which the bytes kept don't tell.
+	v4 := ip[0]>>4 == 4
+	lengthless := v4 && ip[2]|ip[3] == 0 && binary.BigEndian.Uint16(ip[6:])&0x3fff != 0 || !v4 && ip[4]|ip[5] == 0
+	s.cut[seq] = s.cut[seq] || p.Payload > len(ip) || lengthless
 	s.udp[seq] = p.Proto == capture.ProtoUDP
 }
 
@@ -140,7 +143,7 @@ func TestReference(t *testing.T) {
 func FuzzReference(f *testing.F) {
 	hello := clientHello("example.org")
 	for kind := range byte(6) {
-		in := []byte{kind, 0xff, 0xff, 40, 60, 3}
+		in := []byte{kind, 0xff, 0xff, 40, 60, 3 + kind&1<<4}
 		for i, p := range randomTraffic(uint64(kind), 8) {
 			if i%3 == 0 && p.pkt.proto == 6 {
 				p.pkt.payload = hello
@@ -193,6 +196,9 @@ func FuzzReference(f *testing.F) {
 		}
 		if in[5]&8 != 0 {
 			c.Accept = traffic.AcceptHosts
+		}
+		if in[5]&16 != 0 { // room that ends anywhere
+			c.Length = 8 + int(in[3])
 		}
 		var mem capture.Memory
 		for b := in[6:]; len(b) > 0; {
@@ -336,4 +342,64 @@ func longHeaders(v4 []byte) []byte {
 	b = append(append(b, ext...), v4[20:]...)
 	binary.BigEndian.PutUint16(b[4:], uint16(len(b)-40))
 	return b
+}
+
+// TestKeptBytes: the bytes of a packet that a contract says it needs are enough for the same tokens and marks; the agent keeps no more.
+func TestKeptBytes(t *testing.T) {
+	for name, c := range openContracts(t) {
+		t.Run(name, func(t *testing.T) {
+			enc, err := traffic.NewEncoder(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			type result struct {
+				tokens []int32
+				marks  flow.Marks
+			}
+			var want, got []result
+			collect := func(to *[]result) flow.Options {
+				return flow.Options{Encoder: enc, Capacity: 1 << 12, Ready: func(f *flow.Flow) { *to = append(*to, result{slices.Clone(f.Tokens), f.Marks}) }}
+			}
+			whole, err := flow.NewInput(collect(&want))
+			if err != nil {
+				t.Fatal(err)
+			}
+			table, err := flow.New(collect(&got))
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept := max(40, c.PacketBytes())
+			front := flow.Front{
+				Hosts: c.Accept == traffic.AcceptHosts, Limit: kept, Count: table.Count, Unread: table.Counters(),
+				Deal: func(p *capture.Packet) {
+					if p.Payload > 120 {
+						t.Skip("longer headers than are kept")
+					}
+					p.IP = p.IP[:min(len(p.IP), kept):min(len(p.IP), kept)]
+					table.Add(p)
+				},
+			}
+			src, err := capture.Open(testfiles.Path(t, "traffic", "calib.pcap"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer src.Close()
+			var f capture.Frame
+			for src.Next(&f) == nil {
+				whole.Frame(&f)
+				front.Frame(&f)
+			}
+			whole.Flush()
+			front.Flush()
+			table.Flush()
+			if len(want) != len(got) || len(want) == 0 {
+				t.Fatalf("%d flows, want %d", len(got), len(want))
+			}
+			for i := range want {
+				if !slices.Equal(got[i].tokens, want[i].tokens) || got[i].marks != want[i].marks {
+					t.Fatalf("flow %d: marks %v, want %v\n%v, want\n%v", i, got[i].marks.Names(), want[i].marks.Names(), got[i].tokens, want[i].tokens)
+				}
+			}
+		})
+	}
 }
