@@ -31,10 +31,6 @@ func fields(c *traffic.Contract, tokens []int32, emit func(field)) {
 		streamFields(c, tokens, emit)
 		return
 	}
-	if !c.Plain() {
-		positionFields(tokens, emit)
-		return
-	}
 	if c.HeaderBytes > 0 || len(c.PacketTokens) > 0 || len(c.ByteIDs) > 0 || c.FirstLayer == traffic.LayerPayload {
 		// Where fields lie in such a sequence depends on what came before: by position then.
 		positions(tokens, emit)
@@ -177,17 +173,10 @@ func tcpOptions(b []byte, from, to, packet int, emit func(field)) {
 	}
 }
 
-// positionFields emits the first tokens by their position, where that is all that is known of them.
-func positionFields(tokens []int32, emit func(field)) {
-	for p, t := range tokens[:min(len(tokens), reachPayload)] {
-		emit(field{name: "position " + strconv.Itoa(p), value: uint64(t), nature: true})
-	}
-}
-
 // streamFields emits what a sequence of the stream view holds: transport, lengths, bytes of each side.
 func streamFields(c *traffic.Contract, tokens []int32, emit func(field)) {
 	if c.TokenBytes != 1 || c.ByteIDs != nil {
-		positionFields(tokens, emit)
+		positions(tokens, emit)
 		return
 	}
 	sides := []string{"client", "server"}

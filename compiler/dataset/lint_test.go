@@ -1,13 +1,9 @@
 package dataset_test
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +11,6 @@ import (
 	"nepcoc/compiler/dataset"
 	"nepcoc/compiler/labels"
 	"nepcoc/internal/testfiles"
-	"nepcoc/runtime/flow"
 	"nepcoc/runtime/traffic"
 )
 
@@ -209,106 +204,6 @@ func BenchmarkLint(b *testing.B) {
 		if _, err := set.Lint(dataset.DefaultBounds); err != nil {
 			b.Fatal(err)
 		}
-	}
-}
-
-// The lines that lint proposes for header fields remove them: in captures whose packets say the class by one field, the field
-// is found, and by the contract with that line it is not.
-func TestLintRemedies(t *testing.T) {
-	truth, err := labels.ReadSome("../../examples/testbed/train.csv")
-	if err != nil {
-		t.Fatal(err)
-	}
-	class := map[flow.Key]int{}
-	names := map[string]int{}
-	for _, row := range truth.Rows {
-		name := row.Names[0]
-		if _, ok := names[name]; !ok {
-			names[name] = len(names)
-		}
-		k, _ := row.Key.Canonical()
-		class[k] = names[name]
-	}
-	for blank, plant := range map[string]func(ip []byte, class int){
-		"ttl":   func(ip []byte, class int) { ip[8] = byte(40 + class) },
-		"ip_id": func(ip []byte, class int) { ip[4] = byte(10 * class) },
-		"tos":   func(ip []byte, class int) { ip[1] = byte(4 * class) },
-		"tcp_seq": func(ip []byte, class int) {
-			if ip[9] == 6 {
-				ip[20+4], ip[20+8] = byte(10*class), byte(10*class+5)
-			}
-		},
-		"tcp_window": func(ip []byte, class int) {
-			if ip[9] == 6 {
-				ip[20+14], ip[20+15] = byte(class), 0
-			}
-		},
-	} {
-		path := filepath.Join(t.TempDir(), "planted.pcap")
-		planted(t, path, class, plant)
-		c, err := traffic.Load("nepco-bytes")
-		if err != nil {
-			t.Fatal(err)
-		}
-		opt := dataset.Options{Contract: c, Labels: []*labels.Labels{truth}}
-		before, err := dataset.Read([]string{path}, opt)
-		if err != nil {
-			t.Fatal(err)
-		}
-		line := "blank: [" + blank + "]"
-		found := 0
-		for _, f := range lint(t, before).Findings {
-			if f.Leak && f.Remedy == line {
-				found++
-			} else if f.Leak {
-				t.Errorf("%s: finds %s, too", blank, f.Name)
-			}
-		}
-		if found == 0 {
-			t.Errorf("%s is not found", blank)
-			continue
-		}
-		opt.Contract.Blank = append(slices.Clone(c.Blank), traffic.Blank(blank))
-		after, err := dataset.Read([]string{path}, opt)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := leaks(lint(t, after)); got != nil {
-			t.Errorf("with %s: %q", line, got)
-		}
-	}
-}
-
-// planted writes the testbed's training capture with a field of each IPv4 packet set by its flow's class.
-func planted(t *testing.T, path string, class map[flow.Key]int, plant func(ip []byte, class int)) {
-	t.Helper()
-	data, err := os.ReadFile("../../examples/testbed/train.pcap")
-	if err != nil {
-		t.Fatal(err)
-	}
-	le := binary.LittleEndian
-	for at := 24; at+16 <= len(data); {
-		n := int(le.Uint32(data[at+8:]))
-		frame := data[at+16 : at+16+n]
-		at += 16 + n
-		if len(frame) < 14+28 || frame[12] != 8 || frame[13] != 0 || frame[14] != 0x45 {
-			continue
-		}
-		ip := frame[14:]
-		end := func(a, p int) netip.AddrPort {
-			return netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[a:a+4])), binary.BigEndian.Uint16(ip[p:]))
-		}
-		k, err := flow.MakeKey(ip[9], end(12, 20), end(16, 22))
-		if err != nil {
-			continue
-		}
-		k, _ = k.Canonical()
-		if c, ok := class[k]; ok {
-			plant(ip, c)
-		}
-	}
-	if err := os.WriteFile(path, data, 0o666); err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -242,12 +242,6 @@ func (c *Contract) firstFact() int {
 // hasFacts tells that some tokens are no bytes.
 func (c *Contract) hasFacts() bool { return c.View == ViewStream || len(c.PacketTokens) > 0 }
 
-// Plain tells that a sequence holds packets' bytes as they come from the IP header on, with nothing in between, under the ids that follow
-// ValueOffset.
-func (c *Contract) Plain() bool {
-	return c.View == ViewPackets && c.FirstLayer == LayerIP && c.HeaderBytes == 0 && len(c.PacketTokens) == 0 && c.ByteIDs == nil
-}
-
 // isByte tells that an id is that of a byte value.
 func (c *Contract) isByte(id int) bool {
 	if c.ByteIDs != nil {
