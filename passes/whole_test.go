@@ -246,7 +246,44 @@ var wholeLayers = []func(d *drawer, x *ir.Value) *ir.Value{
 		op := []string{"ReduceMean", "ReduceSum", "ReduceMax"}[d.rng.IntN(3)]
 		return d.op("Sub", nil, x, d.op(op, nil, x, d.ints(int64(1+d.rng.IntN(2)))))
 	},
-	asImage, asImage, asImage,
+	asImage, asImage, asImage, asSamples,
+}
+
+// asSamples brings blocks of x [1,C,T] to the axis of samples, where layers treat each by itself, and makes a
+// sequence of what comes of it.
+func asSamples(d *drawer, x *ir.Value) *ir.Value {
+	c, t := x.Type.Shape[1], x.Type.Shape[2]
+	var y *ir.Value
+	switch d.rng.IntN(3) {
+	case 0: // blocks of positions, each with all channels
+		n, w := d.split(t)
+		y = d.op("Reshape", nil, x, d.ints(int64(c), n, w))
+		y = d.op("Transpose", ir.Attrs{"perm": []int{1, 0, 2}}, y)
+	case 1: // every position, as a row or with a length of 1
+		y = d.op("Reshape", nil, d.op("Transpose", ir.Attrs{"perm": []int{0, 2, 1}}, x), d.ints(int64(t), int64(c), 1))
+	default: // whatever lies there
+		a, b := d.split(c)
+		y = d.op("Reshape", nil, x, d.ints(a, b, int64(t)))
+	}
+	n, k, w := y.Type.Shape[0], y.Type.Shape[1], y.Type.Shape[2]
+	g, _ := d.split(k)
+	switch d.rng.IntN(5) {
+	case 0:
+		if w > 1 {
+			y = d.op("InstanceNormalization", ir.Attrs{"epsilon": 0.01}, y, d.weights(k), d.weights(k))
+		}
+	case 1:
+		if k/int(g)*w > 1 {
+			y = d.op("GroupNormalization", ir.Attrs{"epsilon": 0.01, "num_groups": int(g)}, y, d.weights(k), d.weights(k))
+		}
+	case 2:
+		y = d.op("PRelu", nil, y, d.weights(k, 1))
+	case 3:
+		y = d.op("Add", nil, y, d.op([]string{"GlobalAveragePool", "GlobalMaxPool"}[d.rng.IntN(2)], nil, y))
+	case 4:
+		y = d.op("BatchNormalization", nil, y, d.weights(k), d.weights(k), d.weights(k), d.op("Abs", nil, d.weights(k)))
+	}
+	return d.op("Reshape", nil, y, d.ints(1, int64(n*k), int64(w)))
 }
 
 // asImage makes an image of x [1,C,T], splitting either axis, and a sequence of what comes of it.

@@ -564,6 +564,9 @@ func (l *lowering) statistics(n *ir.Node, x *view, groups int) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(x.axes) > 0 && x.axes[0] != unit {
+		return l.sampleStatistics(n, x, groups)
+	}
 	if x.image() { // its positions are one axis here
 		if x, err = l.asChannel(x, x.axes[1]); err != nil {
 			return nil, err
@@ -643,6 +646,51 @@ func (l *lowering) statistics(n *ir.Node, x *view, groups int) (*view, error) {
 		scale, shift = spread(scale[0], c), spread(shift[0], c)
 	}
 	out := *z
+	out.val, err = l.emit("affine", nil, z.val, l.names.Vec(name+".scale", scale), l.names.Vec(name+".shift", shift))
+	return &out, err
+}
+
+// sampleStatistics is statistics of x [N, C, ...] where N is no batch but blocks of positions (or of
+// channels) that a reshape put there: each block is normalised by itself.
+func (l *lowering) sampleStatistics(n *ir.Node, x *view, groups int) (*view, error) {
+	gamma, beta := edit.Floats(n.Inputs[1]), edit.Floats(n.Inputs[2])
+	if gamma == nil || beta == nil {
+		return nil, refuse("use constant float32 scale and bias", "scale or bias is computed")
+	}
+	shape := n.Inputs[0].Type.Shape
+	rows, total := shape[0]*groups, shape[1]
+	if rows == ir.NumElements(shape) {
+		return nil, refuse("normalise over channels or positions", "an axis of size 1 is normalised")
+	}
+	x, err := l.inONNXOrder(x)
+	if err == nil {
+		x, err = l.inOrder(x, longAxes(x.axes))
+	}
+	if err != nil {
+		return nil, err
+	}
+	y, form := *x, x.val.Type.Shape[0]
+	if y.val, err = l.emit("regroup", ir.Attrs{"rows": rows}, x.val); err != nil {
+		return nil, err
+	}
+	size := y.channels()
+	if y.val, err = l.emit("layer_norm", ir.Attrs{"epsilon": n.Float("epsilon", 1e-5)}, y.val,
+		l.names.Vec(n.Inputs[1].Name, ones(size)), l.names.Vec(n.Inputs[2].Name, make([]float32, size))); err != nil {
+		return nil, err
+	}
+	if y.val, err = l.emit("regroup", ir.Attrs{"rows": form}, y.val); err != nil || neutral(gamma, 1) && neutral(beta, 0) {
+		return &y, err
+	}
+	z, err := l.asChannel(&y, y.axes[1])
+	if err != nil {
+		return nil, err
+	}
+	scale, shift := make([]float32, z.channels()), make([]float32, z.channels())
+	for c := range scale {
+		k := min(c, total-1) // one channel, whatever lies on the others
+		scale[c], shift[c] = gamma[k*len(gamma)/total], beta[k*len(beta)/total]
+	}
+	out, name := *z, n.Out().Name
 	out.val, err = l.emit("affine", nil, z.val, l.names.Vec(name+".scale", scale), l.names.Vec(name+".shift", shift))
 	return &out, err
 }
