@@ -341,7 +341,7 @@ func (w *worker) lossy(b *batch, on bool) {
 func (w *worker) packet(p *capture.Packet) {
 	last := len(w.tables) - 1
 	for i := range last {
-		if w.tables[i].Holds(p) {
+		if w.tables[i].Holds(p, w.tables[last]) {
 			w.tables[i].Add(p)
 			return
 		}

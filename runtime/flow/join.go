@@ -31,17 +31,17 @@ func (t *Table) Add(p *capture.Packet) {
 	hash := uint32(key.Hash(t.seed))
 	i := t.find(&key, hash)
 	if i != none {
-		switch e := &t.entries[i]; {
-		case t.clock.at-e.seen > t.timeout[listDecided]:
+		switch {
+		case t.clock.at-t.entries[i].seen > t.timeout[listDecided]:
 			// Idle for long enough, only its timer has not been served yet.
 			t.close(i, ReasonIdle)
 			i = none
-		case e.list == listClosing && t.clock.at-e.seen > t.timeout[listClosing]:
-			t.decide(i, ReasonClosed)
-		case e.list == listQuiet && t.clock.at-e.seen > t.timeout[listQuiet]:
-			t.decide(i, ReasonQuiet)
+		default:
+			t.timely(i)
 		}
 	}
+	before := t.before
+	t.before = displaced{}
 	if t.hosts && p.Faults&capture.Dropped != 0 {
 		t.refuse(i, &key, p.Faults)
 		return
@@ -57,7 +57,7 @@ func (t *Table) Add(p *capture.Packet) {
 	short := t.short(i, p, from)
 	switch {
 	case i == none:
-	case short && t.dropFar && seg.flags&(capture.FlagSYN|capture.FlagACK) != capture.FlagSYN: // a SYN may be another connection's, of another host behind the address
+	case t.far(i, p, &seg, from):
 		what = segFar
 	case tcp:
 		if e := &t.entries[i]; e.list != listDecided || seg.flags&capture.FlagSYN != 0 {
@@ -71,18 +71,12 @@ func (t *Table) Add(p *capture.Packet) {
 			e.marks |= MarkOutside
 		}
 	}
-	reused, old := false, conn{}
 	if what == segOther {
-		e := &t.entries[i]
-		if !e.conn.established() && e.conn.side[from].flags&sideSYN != 0 && e.list != listDecided {
-			old.pending, old.pendingSide = e.conn.side[from].isn, uint8(from)+1
-		}
-		reused = e.list != listDecided && !e.conn.closed()
-		t.close(i, ReasonReused)
+		before = t.displace(i, from)
 		i = none
 	}
 	if i == none {
-		c := old
+		c := conn{pending: before.pending, pendingSide: before.pendingSide}
 		if what = segNew; tcp {
 			what = c.judge(from, &seg, false)
 			if t.hosts && what == segOutside {
@@ -98,7 +92,7 @@ func (t *Table) Add(p *capture.Packet) {
 		e.vlan, e.level = p.VLAN, p.Level
 		e.first, e.begun, e.conn, e.loss, e.state = p.Time, t.clock.at, c, t.loss, t.enc.Begin(p.Proto)
 		e.marks = t.rest(&key, tcp && seg.flags&(capture.FlagSYN|capture.FlagACK) == capture.FlagSYN)
-		if reused {
+		if before.reused {
 			e.marks |= MarkReused
 		}
 		t.sources.begin(&key, swapped, t.clock.now)
@@ -150,6 +144,34 @@ func (t *Table) Add(p *capture.Packet) {
 	}
 	e.last, e.seen = p.Time, t.clock.at
 	t.take(i, p, &seg, from, dir, what)
+}
+
+// timely gives a flow its verdict where that is due, though its timer has not been served yet.
+func (t *Table) timely(i int32) {
+	switch e := &t.entries[i]; {
+	case e.list == listClosing && t.clock.at-e.seen > t.timeout[listClosing]:
+		t.decide(i, ReasonClosed)
+	case e.list == listQuiet && t.clock.at-e.seen > t.timeout[listQuiet]:
+		t.decide(i, ReasonQuiet)
+	}
+}
+
+// displaced is what the flow that another connection displaces leaves to that.
+type displaced struct {
+	reused      bool   // it had neither ended nor a verdict
+	pending     uint32 // see conn
+	pendingSide uint8
+}
+
+// displace ends a flow in whose place a SYN of side from begins another.
+func (t *Table) displace(i int32, from int) (d displaced) {
+	e := &t.entries[i]
+	if !e.conn.established() && e.conn.side[from].flags&sideSYN != 0 && e.list != listDecided {
+		d.pending, d.pendingSide = e.conn.side[from].isn, uint8(from)+1
+	}
+	d.reused = e.list != listDecided && !e.conn.closed()
+	t.close(i, ReasonReused)
+	return d
 }
 
 // take adds a packet to an undecided flow's tokens, and decides it where it is
@@ -433,6 +455,12 @@ func (t *Table) short(i int32, p *capture.Packet, from int) bool {
 		return true
 	}
 	return ttl <= farTTL && p.Proto == capture.ProtoUDP && routed(p)
+}
+
+// far tells whether a flow's packet doesn't count for its hop limit. A SYN may be another connection's, of another host behind
+// the address.
+func (t *Table) far(i int32, p *capture.Packet, s *segment, from int) bool {
+	return t.dropFar && s.flags&(capture.FlagSYN|capture.FlagACK) != capture.FlagSYN && t.short(i, p, from)
 }
 
 func hopLimit(p *capture.Packet) uint8 {

@@ -129,8 +129,9 @@ type Table struct {
 	held    [NumClasses]int // of them, by class
 	undec   int             // of them, without a verdict
 	press   pressure
-	gone    gone // flows that were evicted
-	unseen  gone // keys of datagrams in fragments that no flow got
+	gone    gone      // flows that were evicted
+	unseen  gone      // keys of datagrams in fragments that no flow got
+	before  displaced // by the packet that Add gets next, in an older table; see Holds
 	sources Sources
 
 	count  Counters
@@ -259,25 +260,39 @@ func (t *Table) earlier(i, j int32) bool {
 }
 
 // Holds tells whether a packet belongs to a flow in the table: whether Add
-// would join it to one rather than begin another. Like Add it does what is due,
+// would join it to one, or refuse it as one's, rather than begin another connection. Like Add it does what is due,
 // so that a table which takes no new flows is empty soon after its last has
-// ended.
-func (t *Table) Holds(p *capture.Packet) bool {
+// ended. Where the packet begins another connection in a flow's place, that flow ends here, and next, whose Add is to
+// get the packet, is told: its other packets are not this table's.
+func (t *Table) Holds(p *capture.Packet, next *Table) bool {
 	t.clock.packet(p)
 	t.expire(expirePerPacket)
 	key := KeyOf(p)
 	t.opt.Scope.widen(&key, p)
 	swapped := key.turn()
 	i := t.find(&key, uint32(key.Hash(t.seed)))
-	if i == none || t.clock.at-t.entries[i].seen > t.timeout[listDecided] {
+	switch {
+	case i == none:
+		return false
+	case t.clock.at-t.entries[i].seen > t.timeout[listDecided]:
+		t.close(i, ReasonIdle)
 		return false
 	}
-	if !hasSegment(p) || p.Flags&capture.FlagSYN == 0 {
+	if !hasSegment(p) || p.Flags&capture.FlagSYN == 0 || t.hosts && p.Faults&capture.Dropped != 0 {
 		return true
 	}
+	from, s := sideOf(swapped), segmentOf(p)
+	if t.far(i, p, &s, from) {
+		return true
+	}
+	t.timely(i)
 	e := &t.entries[i]
-	c, s := e.conn, segmentOf(p) // a copy: only Add follows it
-	return c.judge(sideOf(swapped), &s, e.list == listDecided) != segOther
+	c := e.conn // a copy: only Add follows it
+	if c.judge(from, &s, e.list == listDecided) != segOther {
+		return true
+	}
+	next.before = t.displace(i, from)
+	return false
 }
 
 // Flush decides every flow and empties the table, in the order in which flows

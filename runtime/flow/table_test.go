@@ -328,10 +328,10 @@ func TestHolds(t *testing.T) {
 		capture.Decode(&f, &p)
 		if i < flows {
 			tab.Add(&p)
-			if !tab.Holds(&p) {
+			if !tab.Holds(&p, tab) {
 				t.Error("a flow is not in its table")
 			}
-		} else if tab.Holds(&p) {
+		} else if tab.Holds(&p, tab) {
 			t.Error("another table's flow")
 		}
 	}
