@@ -33,3 +33,14 @@ func OutputProblem(set func(Clock)) func(now time.Duration) string {
 
 // MetricNames are the names of all metrics.
 func MetricNames() []string { return metricNames }
+
+// LossProblems gives what is said of losses after each part of a window in which so many verdicts of 1,000 were lost.
+func LossProblems(c HealthConfig) func(lost uint64) []string {
+	s, sum := new(losses), loss{}
+	return func(lost uint64) []string {
+		sum.records, sum.output = sum.records+1000, sum.output+lost
+		said := s.problems(sum, &c)
+		s.sample(sum)
+		return said
+	}
+}

@@ -28,7 +28,8 @@ type Health struct {
 
 // HealthConfig is when the loss of packets or verdicts is a problem.
 type HealthConfig struct {
-	// Drops is the share of packets, and of verdicts, that may be dropped within Window: 0 to 1.
+	// Drops is the share of packets, and of verdicts, that may be lost within Window: 0 to 1. What has passed it
+	// is a problem until it is back at half of it.
 	Drops  float64       `yaml:"drops"`
 	Window time.Duration `yaml:"window"`
 }
@@ -116,7 +117,7 @@ type loss struct {
 
 func (a *Agent) lossNow() loss {
 	r := a.Report()
-	l := loss{packets: r.Read, kernel: r.Kernel.Dropped, queue: r.QueueDropped, records: r.Records + r.Ends, output: r.OutputDropped}
+	l := loss{packets: r.Read, kernel: r.Kernel.Dropped, queue: r.QueueDropped, records: r.Records + r.Ends, output: r.OutputDropped + r.OutputFailed + r.OutputTooLarge}
 	if r.Live {
 		l.packets = r.Kernel.Received
 	}
@@ -131,6 +132,9 @@ type losses struct {
 	mu   sync.Mutex
 	past [lossSamples]loss
 	n    int
+	// bad: of packets and of verdicts more were lost than may be, and it has not ended. Losses about the bound would
+	// else begin and end a problem, and raise an alert, each few seconds.
+	bad [2]bool
 }
 
 func (s *losses) sample(l loss) {
@@ -143,22 +147,30 @@ func (s *losses) sample(l loss) {
 // problems says which share of losses since the window's beginning passes the bound.
 func (s *losses) problems(now loss, c *HealthConfig) (said []string) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	var then loss // while the window has not passed: all since the start
 	if s.n >= lossSamples {
 		then = s.past[s.n%lossSamples]
 	}
-	s.mu.Unlock()
-	share := func(part, of uint64) (float64, bool) {
+	share := func(bad *bool, part, of uint64) (percent float64, bound string) {
 		x := float64(part) / float64(max(of, 1))
-		return 100 * x, part > 0 && x > c.Drops
+		switch {
+		case part > 0 && x > c.Drops:
+			*bad, bound = true, fmt.Sprintf("more than %g %%", 100*c.Drops)
+		case *bad && part > 0 && x > c.Drops/2:
+			bound = fmt.Sprintf("it was more than %g %%, and is not back at half of that", 100*c.Drops)
+		default:
+			*bad = false
+		}
+		return 100 * x, bound
 	}
 	kernel, queue := now.kernel-then.kernel, now.queue-then.queue
-	if x, bad := share(kernel+queue, now.packets-then.packets); bad {
-		said = append(said, fmt.Sprintf("%.2g %% of packets were dropped within %v, %d by the kernel and %d before workers: more than %g %%", x, c.Window, kernel, queue, 100*c.Drops))
+	if x, bound := share(&s.bad[0], kernel+queue, now.packets-then.packets); bound != "" {
+		said = append(said, fmt.Sprintf("%.3g %% of packets were dropped within %v, %d by the kernel and %d before workers: %s", x, c.Window, kernel, queue, bound))
 	}
 	output := now.output - then.output
-	if x, bad := share(output, now.records-then.records); bad {
-		said = append(said, fmt.Sprintf("%.2g %% of verdicts were dropped within %v, %d, since the output was too slow: more than %g %%", x, c.Window, output, 100*c.Drops))
+	if x, bound := share(&s.bad[1], output, now.records-then.records); bound != "" {
+		said = append(said, fmt.Sprintf("%.3g %% of verdicts were lost within %v, %d, since the output was too slow for them or refused them: %s", x, c.Window, output, bound))
 	}
 	return said
 }

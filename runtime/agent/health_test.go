@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 
 	"nepcoc/runtime/agent"
 	"nepcoc/runtime/capture"
+	"nepcoc/runtime/verdict"
 )
 
 // sick is a live source of which everything can go wrong.
@@ -113,7 +115,7 @@ func TestProblems(t *testing.T) {
 	src.down.Store(false)
 	until("interface up", nil)
 	fails.Store(true)
-	until("output fails", map[string]string{"output": "the output fails: disk full"})
+	until("output fails", map[string]string{"output": "the output fails: disk full", "drops": "100 % of verdicts were lost"})
 	drop(true)
 	until("and packets are dropped", map[string]string{"output": "disk full", "drops": "of packets were dropped within 300ms"})
 	src.down.Store(true)
@@ -241,5 +243,88 @@ func TestProblemsAreLogged(t *testing.T) {
 	}
 	if len(lines) > 0 {
 		t.Errorf("said again: %q", <-lines)
+	}
+}
+
+// Losses that go up and down about the bound are one problem, not one a minute, and it ends when they are well below.
+func TestLossesNearBound(t *testing.T) {
+	step := agent.LossProblems(agent.HealthConfig{Drops: 0.01, Window: time.Minute})
+	turns, was := 0, false
+	run := func(n int, lost func(i int) uint64) {
+		for i := range n {
+			if bad := len(step(lost(i))) > 0; bad != was {
+				turns, was = turns+1, bad
+			}
+		}
+	}
+	run(30, func(int) uint64 { return 0 })
+	run(500, func(i int) uint64 { return []uint64{12, 9}[i/12%2] })
+	if turns != 1 || !was {
+		t.Errorf("%d turns, bad: %v", turns, was)
+	}
+	run(30, func(int) uint64 { return 4 })
+	if turns != 2 || was {
+		t.Errorf("%d turns in the end, bad: %v", turns, was)
+	}
+}
+
+// Verdicts that the output refuses are lost, as those are that it is too slow for: a sink that takes every other write, and one
+// that all are too large for, are told by their share.
+func TestRefusedVerdictsAreLosses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	reader, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	go io.Copy(io.Discard, reader)
+	datagrams, err := agent.OpenSink("unix_dgram:"+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n atomic.Int64
+	for name, sink := range map[string]io.Writer{
+		"every other": sinkFunc(func(b []byte) (int, error) {
+			if n.Add(1)%2 == 0 {
+				return 0, errors.New("busy")
+			}
+			return len(b), nil
+		}),
+		"too large": datagrams,
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := generate(func(n uint64, f *capture.Frame) error {
+				time.Sleep(20 * time.Microsecond)
+				f.Data, f.Time = udp(uint32(n), 400), int64(n)*1e6
+				return nil
+			})
+			format := func(_ *verdict.Record, b []byte) []byte {
+				return append(b, make([]byte, map[string]int{"too large": 1 << 18}[name])...)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			a, err := agent.New(agent.Options{
+				Sources: []capture.Source{src}, Model: testModel(t, 0, "class"), Sink: sink, FlowsPerWorker: 100, Format: format,
+				Health: &agent.HealthConfig{Drops: 0.1, Window: time.Second},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error)
+			go func() { _, err := a.Run(ctx); ended <- err }()
+			says := func(h agent.Health) bool {
+				return h.Status == "degraded" && slices.ContainsFunc(h.Problems, func(p string) bool { return strings.Contains(p, "% of verdicts were lost within") })
+			}
+			h := a.Health()
+			for end := time.Now().Add(10 * time.Second); !says(h) && time.Now().Before(end); h = a.Health() {
+				time.Sleep(10 * time.Millisecond)
+			}
+			if !says(h) {
+				t.Errorf("%+v", h)
+			}
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

@@ -44,7 +44,8 @@ type output struct {
 	tooLarge atomic.Uint64 // records that no datagram holds
 	bytes    atomic.Uint64
 	last     atomic.Pointer[error] // why the sink last failed
-	failedAt atomic.Int64          // when it last did, 0 if it has taken something since
+	failedAt atomic.Int64          // when it last did, 0 for never
+	tookAt   atomic.Int64          // when it last took something after that
 	began    atomic.Int64          // when the write that goes on began, 0 for none
 }
 
@@ -103,8 +104,8 @@ func (o *output) run() {
 		switch {
 		case failed > 0:
 			o.failedAt.Store(max(o.now(), 1))
-		case t.records > 0:
-			o.failedAt.Store(0)
+		case t.records > 0 && o.failedAt.Load() != 0:
+			o.tookAt.Store(max(o.now(), 1))
 		}
 		o.written.Add(uint64(t.records))
 		o.failed.Add(uint64(failed))
@@ -115,10 +116,11 @@ func (o *output) run() {
 }
 
 // problem says what is wrong with the sink: it has failed within the window and taken nothing
-// since, or what it was last given is still on its way. Empty where all is well.
+// since, or failed just now (one that takes every other write has no good moments in between), or what it was last given is
+// still on its way. Empty where all is well.
 func (o *output) problem(window time.Duration) string {
 	now := o.now()
-	if at := o.failedAt.Load(); at != 0 && now-at <= int64(window) {
+	if at := o.failedAt.Load(); at != 0 && (now-at <= int64(window/lossSamples) || o.tookAt.Load() <= at && now-at <= int64(window)) {
 		return fmt.Sprintf("the output fails: %v", *o.last.Load())
 	}
 	if at := o.began.Load(); at != 0 && now-at > int64(stalledAfter) {
