@@ -108,7 +108,6 @@ func (p *Packet) Headed() bool {
 func Decode(f *Frame, p *Packet) Kind {
 	p.Time, p.Astray, p.Faults = f.Time, f.Astray, 0
 	p.Tunnel, p.Level, p.VLAN, p.Interface = 0, 0, [2]uint16{f.VLAN}, uint16(f.Interface)
-	p.MAC = [12]byte{}
 	return decodeLink(f.Link, f.Data, p)
 }
 

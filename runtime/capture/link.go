@@ -90,6 +90,7 @@ func decodeLink(link LinkType, b []byte, p *Packet) Kind {
 	if !link.Supported() {
 		return IgnoredLinkType
 	}
+	p.MAC = [12]byte{}
 	what, b, kind := links[link].open(b, p)
 	if kind != KindOK {
 		return kind

@@ -235,7 +235,7 @@ func (t *Table) part(e *entry, p *capture.Packet, seg *segment) []byte {
 // append adds a packet's bytes to a flow's.
 func (t *Table) append(i int32, p *capture.Packet, seg *segment, dir int) {
 	e := &t.entries[i]
-	at := traffic.Packet{IP: p.IP, L4: p.L4, Payload: int(p.Payload), Proto: p.Proto, Side: uint8(dir), MAC: p.MAC}
+	at := traffic.Packet{IP: p.IP, L4: p.L4, Payload: int(p.Payload), Proto: p.Proto, Side: uint8(dir)}
 	switch {
 	case p.Later():
 		at.Payload = int(p.FragAt)
@@ -243,27 +243,37 @@ func (t *Table) append(i int32, p *capture.Packet, seg *segment, dir int) {
 	case t.sized && p.Headed():
 		at.Size = payloadSize(p, seg)
 	}
-	had := 0
 	if t.hosts {
 		at.IP = t.part(e, p, seg)
-		if had = int(seg.had); seg.flags&capture.FlagSYN != 0 {
-			had = at.Size
-		}
-		at.Size -= min(had, at.Size)
+	}
+	if t.sized {
+		t.more(&at, p, seg)
 	}
 	t.count.Taken++
 	if t.opt.Took != nil {
+		at.MAC = p.MAC
 		t.opt.Took(e.seq, at, 0)
 	}
 	if len(p.IP) < p.Length && (len(p.IP) < t.enc.Reach(e.state, &at) || t.sized && at.L4 > 0 && !p.Headed()) {
 		t.count.Cut++
 		e.marks |= MarkCut
 	}
-	if t.ethernet && p.MAC == [12]byte{} {
-		t.count.NoEthernet++
-	}
 	_, payload := t.enc.Append(&e.state, t.buf(i), &at)
 	e.payload += uint32(payload)
+}
+
+// more tells what only contracts ask for whose tokens are more than a packet's first bytes.
+func (t *Table) more(at *traffic.Packet, p *capture.Packet, seg *segment) {
+	if at.MAC = p.MAC; t.ethernet && at.MAC == [12]byte{} {
+		t.count.NoEthernet++
+	}
+	if t.hosts {
+		had := int(seg.had)
+		if seg.flags&capture.FlagSYN != 0 {
+			had = at.Size
+		}
+		at.Size -= min(had, at.Size)
+	}
 }
 
 // put adds a packet's payload to its side's stream.

@@ -259,25 +259,26 @@ func (e *Encoder) Tokens(dst []int32, st State, buf []byte) (valid int) {
 }
 
 // values writes the tokens of bytes and returns how many.
-func (e *Encoder) values(dst []int32, b []byte, off int32) (n int) {
-	switch {
-	case e.c.TokenBytes == 2:
-		for ; len(b) >= 2; b = b[2:] {
-			dst[n] = off + int32(binary.BigEndian.Uint16(b))
-			n++
+func (e *Encoder) values(dst []int32, b []byte, off int32) int {
+	if e.c.TokenBytes == 2 {
+		dst = dst[:len(b)/2]
+		for i := range dst {
+			dst[i] = off + int32(binary.BigEndian.Uint16(b))
+			b = b[2:]
 		}
-	case e.ids != nil:
+		return len(dst)
+	}
+	dst = dst[:len(b)]
+	if e.ids != nil {
 		for i, v := range b {
 			dst[i] = e.ids[v]
 		}
-		n = len(b)
-	default:
-		for _, v := range b {
-			dst[n] = off + int32(v)
-			n++
-		}
+		return len(b)
 	}
-	return n
+	for i, v := range b {
+		dst[i] = off + int32(v)
+	}
+	return len(b)
 }
 
 // factTokens writes packets whose facts stand in front of their bytes, and returns where they end.
