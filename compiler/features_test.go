@@ -353,6 +353,28 @@ func TestFeaturesConvolved(t *testing.T) {
 	}
 }
 
+// An image of numbers, such as bytes from 0 to 1 in float: the windows of a convolution over both axes are read with one range.
+func TestFeaturesImage(t *testing.T) {
+	g := m.New(17)
+	x := g.Op("Mul", nil, g.Input("x", m.F32, -1, 1, 5, featCount/5), g.Scalar(1.0/3))
+	x = g.Op("Conv", attrs{"pads": []int{1, 1, 1, 1}, "strides": []int{1, 2}}, x, g.Random(8, 1, 3, 3), g.RandomScaled(0.1, 0, 8))
+	verdict(g, g.Reduce("ReduceMax", g.Op("Relu", nil, x), 0, 2, 3), 8)
+	model := filepath.Join(t.TempDir(), "image.onnx")
+	if err := os.WriteFile(model, g.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	alike := func(x []float32) {
+		for i := range x {
+			offset, unit := featUnit(i % featCount)
+			x[i] = min((x[i]-float32(offset))/float32(unit), 4)
+		}
+	}
+	path, _, res := compile(t, compiler.Options{Model: model, Calib: featFile(t, 1, 400, alike, 1, 5, featCount/5), MaxDisagreement: 0.05})
+	holds(t, verify.Options{Bundle: path, Model: model, Tensors: featFile(t, 2, 400, alike, 1, 5, featCount/5), MinAgreement: 0.95, Random: 8}, 0.95)
+	everyKernelPath(t, res)
+	packets(t, path)
+}
+
 // What can't be read with ranges is refused, and the way out works.
 func TestFeaturesRefused(t *testing.T) {
 	model := func(first func(g *m.Model, x string) string) string {

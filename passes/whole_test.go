@@ -137,6 +137,24 @@ func TestRandomWholePrograms(t *testing.T) {
 			if !slices.EqualFunc(out, want, slices.Equal) {
 				t.Fatalf("seed %d, %v: %v instead of %v\n%s", seed, path, out, want, ir.Print(g))
 			}
+			if !e.Streams() {
+				continue
+			}
+			c, s, at := e.NewContext(), e.NewStream(), 0
+			s.Begin()
+			for at < p.Length {
+				to := min(p.Length, at+1+d.rng.IntN(5))
+				if err := c.Append(s, tokens[at:to]); err != nil {
+					t.Fatal(err)
+				}
+				at = to
+			}
+			if err := c.Finish(s, 0, out); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.EqualFunc(out, want, slices.Equal) {
+				t.Fatalf("seed %d, %v: %v as a stream instead of %v\n%s", seed, path, out, want, ir.Print(g))
+			}
 		}
 	}
 }

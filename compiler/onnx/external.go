@@ -218,7 +218,7 @@ func (t *tensorProto) load(folder *dataFolder, left *int64) (reason, wayOut stri
 	case f.err != nil:
 		return f.err.Error(), wayBeside + wayExternal
 	case offset > f.size || int64(want) > f.size-offset:
-		return fmt.Sprintf("bytes %d to %d are asked for, the file has %d", offset, offset+int64(want), f.size), wayWhole
+		return fmt.Sprintf("%d bytes from %d on are asked for, the file has %d", want, offset, f.size), wayWhole
 	case int64(want) > *left:
 		return fmt.Sprintf("all weights together have more than %d bytes", maxFile), "make the model smaller: bundles are far below that"
 	}

@@ -104,7 +104,7 @@ func TestExternalDataOutside(t *testing.T) {
 		{"no name", nil, inside, "doesn't say which"},
 		{"a folder", []string{"location", "sub"}, func(dir string) error { return os.Mkdir(filepath.Join(dir, "sub"), 0o755) }, "no regular file"},
 		{"a pipe", []string{"location", "pipe"}, func(dir string) error { return syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o644) }, "no regular file"},
-		{"too short", []string{"location", "in.bin", "offset", "4"}, inside, "bytes 4 to 20 are asked for, the file has 16"},
+		{"too short", []string{"location", "in.bin", "offset", "4"}, inside, "16 bytes from 4 on are asked for, the file has 16"},
 		{"beyond the end", []string{"location", "in.bin", "offset", "9223372036854775807"}, inside, "the file has 16"},
 		{"negative offset", []string{"location", "in.bin", "offset", "-4"}, inside, `offset "-4"`},
 		{"offset that is no number", []string{"location", "in.bin", "offset", "0x0"}, inside, `offset "0x0"`},

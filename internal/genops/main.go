@@ -98,7 +98,7 @@ func render() string {
 	p("")
 	p("Also refused: operators of other domains but the model's own functions, files of weights outside the model's folder, element types uint32, uint64 and strings, a")
 	p("symbolic length that no option fixes, NaN and infinite weights, inputs beside the sequence and its mask, and products of two computed matrices (attention). What looks at the whole sequence (norms and matrices over positions,")
-	p("squeeze-and-excitation) is compiled; it begins when a flow's last token is there, where layers that look at the tokens near each position run as they come.")
+	p("squeeze-and-excitation) is compiled; it begins when a flow's last token is there. Of layers that look at the tokens near each position, gated ones run as tokens come (`nepcoc inspect` says whether).")
 	p("")
 	p("## From canonical operators to integer steps")
 	p("")

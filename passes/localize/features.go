@@ -24,7 +24,7 @@ import (
 //	%d = affine(%f, %half, %mid-mean) : f32[40]
 //	%y = linear(%d, %w, %b) : f32[64]
 //
-// A convolution has one weight for all positions. What it reads gets one range; the features' own are then
+// A convolution has one weight for all positions. What it reads, also by way of the windows of an image, gets one range; the features' own are then
 // those that give it, so that a scaling inside of the model costs nothing.
 
 // wayFeatures is what to do about operators that allow neither.
@@ -127,7 +127,7 @@ func (r *region) featureReaders(ranges []bundle.Range) (flat, conv []feature) {
 				walk(n.Out(), a2, b2)
 			case n.Op == "flatten" && feedsLinear(n.Out(), uses):
 				flat = append(flat, f)
-			case (n.Op == "conv" || n.Op == "linear") && slices.Index(n.Inputs, v) == 0:
+			case (n.Op == "conv" || n.Op == "linear") && slices.Index(n.Inputs, v) == 0, movedToConv(n, v, uses):
 				conv = append(conv, f)
 			default:
 				for n.Op == "flatten" && len(uses[n.Out()]) > 0 { // no operator that the user knows
@@ -201,6 +201,28 @@ func perPosition(n *ir.Node, v *ir.Value, t int) (scale, shift []float64) {
 		}
 	}
 	return scale, shift
+}
+
+// movedToConv says that n only moves the numbers of v, as where the windows of an image are gathered, on their way to
+// convolutions or linear layers.
+func movedToConv(n *ir.Node, v *ir.Value, uses map[*ir.Value][]*ir.Node) bool {
+	switch n.Op {
+	case "gather", "regroup", "transpose", "slice", "flatten", "pad":
+		return n.Inputs[0] == v && convolved(n.Out(), uses)
+	}
+	return false
+}
+
+// convolved says that all readers of v are convolutions or linear layers, but for constants per channel and moves between.
+func convolved(v *ir.Value, uses map[*ir.Value][]*ir.Node) bool {
+	for _, n := range uses[v] {
+		x, _, _, ok := edit.PerChannel(n)
+		layer := (n.Op == "conv" || n.Op == "linear") && slices.Index(n.Inputs, v) == 0
+		if !layer && !(ok && x == v && convolved(n.Out(), uses)) && !movedToConv(n, v, uses) {
+			return false
+		}
+	}
+	return len(uses[v]) > 0
 }
 
 // feedsLinear says that all readers of a vector are linear layers, but for constants per channel between.

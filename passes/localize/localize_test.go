@@ -47,6 +47,7 @@ func TestGolden(t *testing.T) {
 		{Name: "bytes_unknown", Refused: true, Options: passes.Options{ByteEncoding: "nibble"}},
 		{Name: "features", Has: []string{"embed", "flatten", "affine", "linear"}, Not: []string{"sub", "div"}, Options: features(3)},
 		{Name: "features_convolved", Has: []string{"embed", "conv"}, Not: []string{"sub", "mul", "affine"}, Options: features(3)},
+		{Name: "features_image", Has: []string{"embed", "gather", "conv"}, Not: []string{"mul", "affine"}, Options: features(4)},
 		{Name: "features_refused", Refused: true, Options: features(3)},
 		{Name: "features_scaled_twice", Refused: true, Options: features(3)},
 		{Name: "features_of_another_model", Refused: true, Options: features(4)},
