@@ -53,6 +53,9 @@ func shared(t *testing.T, contract, name string) *dataset.Set {
 
 // The public set that leaks by time and address is seen through, whatever the contract.
 func TestLintLeaking(t *testing.T) {
+	if testing.Short() {
+		t.Skip("reads captures for seconds, under emulation for minutes")
+	}
 	for _, contract := range []string{"nepco", "nepco-stream"} {
 		l := lint(t, shared(t, contract, "foundation/tasks/vpn/train"))
 		found := map[string]dataset.Finding{}
@@ -90,6 +93,9 @@ func TestLintClean(t *testing.T) {
 
 // Leaks that are planted one at a time are found and named, and what is proposed speaks of them.
 func TestLintPlanted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("reads captures for seconds, under emulation for minutes")
+	}
 	// The first packet's fields in a sequence of one-byte tokens behind CLS, IPv4.
 	const ttl, id, seq = 1 + 8, 1 + 4, 1 + 20 + 4
 	const byte9 = 4 + 9 // in the stream view: behind CLS, transport, side and length

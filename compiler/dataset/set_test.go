@@ -341,6 +341,9 @@ func FuzzOpen(f *testing.F) {
 
 // The tokens of a set are the agent's, whatever the contract: the flows of runtime/flow, one by one.
 func TestAgentsTokens(t *testing.T) {
+	if testing.Short() {
+		t.Skip("reads captures for seconds, under emulation for minutes")
+	}
 	for _, name := range []string{"nepco", "nepco-bytes", "nepco-stream", "../../examples/model/demo-hosts.contract.yaml"} {
 		c, err := traffic.Load(name)
 		if err != nil {

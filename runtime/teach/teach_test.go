@@ -61,6 +61,9 @@ func task(b *bundle.Bundle, name string, classes, each int) *teach.Task {
 
 // What is taught is told: flows that were not seen get the right class, from the engine and the reference alike.
 func TestTeach(t *testing.T) {
+	if testing.Short() {
+		t.Skip("teaches for seconds, under emulation for minutes")
+	}
 	b := encoder(t)
 	for _, c := range []struct {
 		mode teach.Mode
@@ -114,6 +117,9 @@ func TestTeach(t *testing.T) {
 
 // Labels that say nothing are not learnt, and the report says so.
 func TestNothingToLearn(t *testing.T) {
+	if testing.Short() {
+		t.Skip("teaches for seconds, under emulation for minutes")
+	}
 	b := encoder(t)
 	k := task(b, "noise", 4, 30)
 	r := rand.New(rand.NewPCG(1, 1))
@@ -215,6 +221,9 @@ func teachBytes(t *testing.T) []byte {
 
 // The same flows give the same bytes, with one core or several, on amd64 and on arm64.
 func TestSameEverywhere(t *testing.T) {
+	if testing.Short() {
+		t.Skip("teaches for seconds, under emulation for minutes")
+	}
 	if out := os.Getenv("TEACH_OUT"); out != "" {
 		if err := os.WriteFile(out, teachBytes(t), 0o666); err != nil {
 			t.Fatal(err)
@@ -228,7 +237,7 @@ func TestSameEverywhere(t *testing.T) {
 	if !bytes.Equal(got, want) {
 		t.Error("one core gives another bundle than several")
 	}
-	if runtime.GOARCH != "amd64" || testing.Short() {
+	if runtime.GOARCH != "amd64" {
 		return
 	}
 	qemu := testfiles.Tool(t, "qemu-aarch64")
