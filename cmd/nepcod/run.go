@@ -167,7 +167,7 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap []string, speed float64)
 	defer stop()
 	// The reader of a pipe does not come back, unlike a socket's: the agent ends.
 	stdout := &pipe{w: cli.Unchecked(cmd.OutOrStdout()), broken: stop}
-	sink, err := agent.OpenSink(c.Output.To, stdout)
+	sink, err := agent.OpenSink(ctx, c.Output.To, stdout)
 	if err != nil {
 		return fmt.Errorf("--output %w", err)
 	}

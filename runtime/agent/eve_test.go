@@ -141,7 +141,7 @@ func TestEVEConsumer(t *testing.T) {
 	}
 
 	want, _ := eveRun(t, nil)
-	sink, err := agent.OpenSink("unix:"+in, nil)
+	sink, err := agent.OpenSink(t.Context(), "unix:"+in, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func TestFullDisk(t *testing.T) {
 	m := testModel(t, 0, "class")
 	file := filepath.Join(testfiles.Root(t), "examples", "testbed", "test.pcap")
 	disk := &smallDisk{room: 50_000}
-	sink, err := agent.OpenSink("-", disk)
+	sink, err := agent.OpenSink(t.Context(), "-", disk)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestHalfLineInFile(t *testing.T) {
 		if err := os.WriteFile(path, []byte(before), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		s, err := agent.OpenSink(path, nil)
+		s, err := agent.OpenSink(t.Context(), path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +116,7 @@ func TestFullFileSystem(t *testing.T) {
 			defer out.Close()
 			name = "-"
 		}
-		sink, err := agent.OpenSink(name, out)
+		sink, err := agent.OpenSink(t.Context(), name, out)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -278,7 +278,7 @@ func TestRefusedVerdictsAreLosses(t *testing.T) {
 	}
 	defer reader.Close()
 	go io.Copy(io.Discard, reader)
-	datagrams, err := agent.OpenSink("unix_dgram:"+path, nil)
+	datagrams, err := agent.OpenSink(t.Context(), "unix_dgram:"+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 // A file that is renamed away, or truncated, is followed by a new one.
 func TestRotation(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "eve.json")
-	s, err := agent.OpenSink(path, nil)
+	s, err := agent.OpenSink(t.Context(), path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,12 +46,12 @@ func TestRotation(t *testing.T) {
 			t.Errorf("%s: %q, want %q (%v)", name, got, want, err)
 		}
 	}
-	if _, err := agent.OpenSink(filepath.Join(path, "x"), nil); err == nil {
+	if _, err := agent.OpenSink(t.Context(), filepath.Join(path, "x"), nil); err == nil {
 		t.Error("a file below a file")
 	}
 	var stdout bytes.Buffer
 	for _, name := range []string{"-", "/dev/stdout"} {
-		s, err := agent.OpenSink(name, &stdout)
+		s, err := agent.OpenSink(t.Context(), name, &stdout)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +90,7 @@ func TestReopen(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "eve.json")
-	s, err := agent.OpenSink(path, nil)
+	s, err := agent.OpenSink(t.Context(), path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestReopen(t *testing.T) {
 // such, and the others go on. The reader may come late, and go and come back.
 func TestDatagrams(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	s, err := agent.OpenSink("unix_dgram:"+path, nil)
+	s, err := agent.OpenSink(t.Context(), "unix_dgram:"+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +224,7 @@ func TestDatagrams(t *testing.T) {
 // A reader of the socket may come late, and go and come back.
 func TestSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	s, err := agent.OpenSink("unix:"+path, nil)
+	s, err := agent.OpenSink(t.Context(), "unix:"+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func TestSocket(t *testing.T) {
 		}
 		conn.Close()
 	}
-	if _, err := agent.OpenSink("unix:", nil); err == nil {
+	if _, err := agent.OpenSink(t.Context(), "unix:", nil); err == nil {
 		t.Error("no path, no error")
 	}
 }

@@ -1,12 +1,15 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"nepcoc/internal/files"
@@ -30,9 +33,12 @@ func socketOf(name string) (network, path string) {
 // stream socket, "unix_dgram:PATH" a datagram socket, which gets a datagram for each line, anything else
 // a file that is appended to (a FIFO, a device: written to).
 //
+// A FIFO is waited for until it has a reader, or ctx is done. Later on nothing waits for one: where another FIFO has taken the
+// name, verdicts are lost and counted until that has a reader.
+//
 // What a sink has counted as taken is there, in whole lines: a regular file is cut back to its last whole record
 // where a disk had no room for the next; elsewhere the half line is ended before the next one.
-func OpenSink(name string, stdout io.Writer) (io.Writer, error) {
+func OpenSink(ctx context.Context, name string, stdout io.Writer) (io.Writer, error) {
 	network, path := socketOf(name)
 	switch {
 	case name == "" || files.IsStdout(name):
@@ -44,8 +50,23 @@ func OpenSink(name string, stdout io.Writer) (io.Writer, error) {
 		return &socketSink{network: network, path: path}, nil
 	}
 	f := &fileSink{path: name}
-	return f, f.open()
+	for {
+		err := f.open()
+		if !errors.Is(err, errNoReader) {
+			return f, err
+		}
+		select {
+		case <-ctx.Done():
+			return f, err
+		case <-time.After(readerEvery):
+		}
+	}
 }
+
+// errNoReader is what opening a FIFO gives that nobody reads, and readerEvery how often one is looked for.
+var errNoReader = errors.New("a FIFO that nobody reads")
+
+const readerEvery = 20 * time.Millisecond
 
 // reopener is a sink that can be told to look anew for what its name stands for.
 type reopener interface{ reopen() error }
@@ -136,7 +157,14 @@ func (s *fileSink) open() error {
 		s.checked = time.Time{} // the next write tries again
 		return fmt.Errorf("%s: %w", s.path, files.Reason(err))
 	}
-	f, err := os.OpenFile(s.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+	flags := os.O_WRONLY | os.O_APPEND | os.O_CREATE
+	if info, err := os.Stat(s.path); err == nil && info.Mode()&os.ModeNamedPipe != 0 {
+		flags |= syscall.O_NONBLOCK // else a stop, a change of the bundle and all lines wait for a reader
+	}
+	f, err := os.OpenFile(s.path, flags, 0o640)
+	if errors.Is(err, syscall.ENXIO) && flags&syscall.O_NONBLOCK != 0 {
+		err = errNoReader
+	}
 	if err != nil {
 		return failed(err)
 	}
