@@ -261,3 +261,61 @@ func TestSocket(t *testing.T) {
 		t.Error("no path, no error")
 	}
 }
+
+// What a socket's reader that has gone takes nothing of goes to the one that stands in its place already: when a reader is started
+// anew, no verdict is lost that was not on its way to the old one.
+func TestSocketReplaced(t *testing.T) {
+	for prefix, network := range map[string]string{"unix:": "unix", "unix_dgram:": "unixgram"} {
+		path := filepath.Join(t.TempDir(), "s")
+		s, err := agent.OpenSink(t.Context(), prefix+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.(io.Closer).Close()
+		// listen gives how to read a line, and how to leave.
+		listen := func() (read func() string, leave func()) {
+			if network == "unixgram" {
+				c, err := net.ListenUnixgram(network, &net.UnixAddr{Name: path, Net: network})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return func() string {
+					b := make([]byte, 100)
+					c.SetReadDeadline(time.Now().Add(5 * time.Second))
+					n, _ := c.Read(b)
+					return string(b[:n])
+				}, func() { c.Close(); os.Remove(path) }
+			}
+			l, err := net.Listen(network, path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.(*net.UnixListener).SetDeadline(time.Now().Add(5 * time.Second))
+			var conn net.Conn
+			return func() string {
+				if conn == nil {
+					if conn, err = l.Accept(); err != nil {
+						return err.Error()
+					}
+				}
+				line, _ := bufio.NewReader(conn).ReadString('\n')
+				return line
+			}, func() { l.Close(); conn.Close() }
+		}
+		read, leave := listen()
+		for i, line := range []string{"one\n", "two\n"} {
+			if i > 0 {
+				leave()
+				read, leave = listen()
+				time.Sleep(1100 * time.Millisecond) // as often as the sink connects
+			}
+			if _, err := io.WriteString(s, line); err != nil {
+				t.Fatalf("%s%q: %v", prefix, line, err)
+			}
+			if got := read(); got != line {
+				t.Errorf("%s%q, want %q", prefix, got, line)
+			}
+		}
+		leave()
+	}
+}

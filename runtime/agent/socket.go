@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"syscall"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 )
 
 // socketSink writes to a unix socket, and connects again when the reader
-// has gone away; what comes meanwhile is lost and counted.
+// has gone away; what comes while there is none is lost and counted.
 type socketSink struct {
 	network, path string // unix or unixgram
 	conn          net.Conn
@@ -65,6 +66,26 @@ func (s *socketSink) drop(err error) error {
 	return s.last
 }
 
+// write sends b. To a reader that has gone and takes nothing of it, it does so once more where another stands in its place; the
+// connection is given up after an error, but for a datagram that is too large.
+func (s *socketSink) write(b []byte) (int, error) {
+	for again := true; ; again = false {
+		n, err := s.conn.Write(b)
+		if err == nil || errors.Is(err, syscall.EMSGSIZE) {
+			return n, err
+		}
+		gone := slices.ContainsFunc(goneErrors, func(e syscall.Errno) bool { return errors.Is(err, e) })
+		err = s.drop(err)
+		if n > 0 || !gone || !again || s.connect() != nil {
+			return n, err
+		}
+		s.conn.SetWriteDeadline(time.Now().Add(socketTimeout))
+	}
+}
+
+// goneErrors are those of a reader that has gone.
+var goneErrors = []syscall.Errno{syscall.EPIPE, syscall.ECONNRESET, syscall.ECONNREFUSED, syscall.ENOTCONN}
+
 // Write takes b as one record.
 func (s *socketSink) Write(b []byte) (int, error) {
 	t := s.writeRecords(b, []int{len(b)})
@@ -80,10 +101,7 @@ func (s *socketSink) writeRecords(b []byte, ends []int) (t taken) {
 	if s.network == "unixgram" {
 		return s.datagrams(b, ends)
 	}
-	n, err := s.conn.Write(b)
-	if err != nil {
-		err = s.drop(err) // half a line is never continued
-	}
+	n, err := s.write(b) // half a line is never continued
 	return taken{records: whole(ends, n), bytes: n, err: err}
 }
 
@@ -94,7 +112,7 @@ func (s *socketSink) datagrams(b []byte, ends []int) (t taken) {
 		record := b[start:end]
 		start = end
 		for line := range bytes.Lines(record) {
-			n, err := s.conn.Write(line)
+			n, err := s.write(line)
 			t.bytes += n
 			switch {
 			case errors.Is(err, syscall.EMSGSIZE):
@@ -102,7 +120,7 @@ func (s *socketSink) datagrams(b []byte, ends []int) (t taken) {
 				t.records--
 				t.err = fmt.Errorf("%s: a line of %d bytes is more than a datagram holds", s.path, len(line))
 			case err != nil:
-				t.err = s.drop(err)
+				t.err = err
 				return t
 			default:
 				continue
