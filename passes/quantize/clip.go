@@ -164,6 +164,13 @@ type stats struct {
 	mags     []float32   // magnitudes, sorted, thinned
 	channels [][]float32 // the same per channel; nil until asked for
 	means    []float64   // per channel; nil until asked for
+	clips    map[clipKey]float64
+}
+
+// clipKey says what a clipped magnitude depends on beside the numbers themselves.
+type clipKey struct {
+	method string
+	levels float64
 }
 
 // maxSample bounds the magnitudes kept of one value: quantiles and errors of
@@ -233,7 +240,16 @@ func (q *quantizer) observed(v *ir.Value, levels float64) (lo, hi, clip float64)
 	if r, ok := q.obs.Given[v]; ok && q.opts.Method == given {
 		return r[0], r[1], max(-r[0], r[1])
 	}
-	return s.lo, s.hi, q.clip(s.mags, levels)
+	key := clipKey{q.opts.Method, levels}
+	clip, ok := s.clips[key]
+	if !ok {
+		clip = q.clip(s.mags, levels)
+		if s.clips == nil {
+			s.clips = make(map[clipKey]float64)
+		}
+		s.clips[key] = clip
+	}
+	return s.lo, s.hi, clip
 }
 
 // form picks the type, scale and offset of v's integer form for an output
