@@ -131,7 +131,7 @@ func unrolled(g *ir.Graph) *ir.Problem {
 		return nil
 	}
 	p := ir.ProblemOf(at, fmt.Sprintf("a recurrent layer, written out: the matrix %q multiplies what it made before, %d steps one after another", best.weight.Name, best.steps),
-		"replace the LSTM, GRU or RNN by (dilated or gated) nn.Conv1d layers: this compiler takes models whose positions see a fixed window")
+		"replace the LSTM, GRU or RNN by (dilated or gated) nn.Conv1d layers, or by nn.Linear over the positions")
 	p.Kind = string(onnx.Recurrence)
 	return &p
 }

@@ -16,13 +16,13 @@ type family struct {
 
 var families = []family{
 	{Recurrence, "a recurrent layer: every position depends on all before it, one step at a time",
-		"replace the LSTM, GRU or RNN by (dilated or gated) nn.Conv1d layers: this compiler takes models whose positions see a fixed window",
+		"replace the LSTM, GRU or RNN by (dilated or gated) nn.Conv1d layers, or by nn.Linear over the positions",
 		"LSTM GRU RNN"},
 	{ControlFlow, "data-dependent control flow",
 		"compute both sides and mix them by a gate (g*a + (1-g)*b with g = torch.sigmoid(...)), unroll loops of fixed length, and export with torch.onnx.export on an eager (not scripted) module",
 		"If Loop Scan"},
 	{Attention, "self-attention: every position depends on all others",
-		"replace attention by (gated or depthwise) nn.Conv1d layers: this compiler takes models whose positions see a fixed window",
+		"replace attention by (gated or depthwise) nn.Conv1d layers, by nn.Linear over the positions, or by a sum weighted by torch.softmax over the positions",
 		"Attention MultiHeadAttention"},
 	{Quantized, "the model is quantised already, with operators that compute in integers",
 		"quantise to QDQ form (onnxruntime's quant_format=QuantFormat.QDQ, static), which is taken with its own scales; or give the float32 model, as it was before quantisation: the compiler quantises itself, from calibration flows",
