@@ -112,17 +112,20 @@ func column(head string) string {
 func Parse(name string, r io.Reader) (*Labels, error) { return parse(name, r, false) }
 
 func parse(name string, r io.Reader, some bool) (*Labels, error) {
-	r, err := capture.Unpack(r)
+	packed := bufio.NewReaderSize(r, filekind.Head)
+	head, _ := packed.Peek(filekind.Head)
+	head = slices.Clone(head)
+	r, err := capture.Unpack(packed)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	raw := bufio.NewReaderSize(r, filekind.Head)
-	head, _ := raw.Peek(filekind.Head)
+	inside, _ := raw.Peek(filekind.Head)
 	br := bufio.NewReaderSize(textfile.Reader(raw), maxLine)
 	if _, err := br.Peek(1); err == io.EOF {
 		return nil, fmt.Errorf("%s: the file is empty: a label file begins with a line of column names", name)
 	}
-	if k := filekind.Of(name, head); k != nil && k.ID != filekind.Labels && k.ID != filekind.Text {
+	if k := filekind.Of(name, inside); k != nil && k.ID != filekind.Labels && k.ID != filekind.Text {
 		return nil, fmt.Errorf("%s: not a label file%s", name, filekind.Hint(name, head))
 	}
 	cr := csv.NewReader(&lineLimit{r: br})

@@ -2,6 +2,7 @@ package labels
 
 import (
 	"bytes"
+	"compress/gzip"
 	"net/netip"
 	"os"
 	"strings"
@@ -227,4 +228,24 @@ func FuzzLabels(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A packed label file is read as what is in it.
+func TestPacked(t *testing.T) {
+	const text = "proto,src,sport,dst,dport,label,capture\n6,10.0.0.1,1,10.0.0.2,2,web,monday\n"
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	z.Write([]byte(text))
+	z.Close()
+	plain, err := Parse("labels.csv", strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed, err := Parse("labels.csv.gz", &b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(packed.Rows) != 1 || packed.Rows[0].Names[0] != "web" || packed.Rows[0].Group != "monday" || packed.Rows[0].Key != plain.Rows[0].Key {
+		t.Errorf("packed %+v, plain %+v", packed.Rows, plain.Rows)
+	}
 }

@@ -196,7 +196,7 @@ func runParts(x *ir.Value, parts []*part, nodes []*ir.Node, work *int) {
 		width, mean := [trials]float64{2, 8, 0.05, 0.005}[t], [trials]float64{0.4, -1, 0, 0}[t]
 		in := make([]float32, n)
 		for i := range in {
-			in[i] = float32(float64((rng.Float64()-rng.Float64())*width) + mean)
+			in[i] = float32(float64((float64(rng.Float64())-float64(rng.Float64()))*width) + mean)
 		}
 		values := map[*ir.Value]*ir.Tensor{x: {Type: x.Type, Data: in}}
 		for _, node := range nodes {
