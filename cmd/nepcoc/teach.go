@@ -32,7 +32,7 @@ ENCODER.nepco is a bundle whose output is features (examples/foundation), or one
 keeps its tasks, which then share the encoder, and gains one; a task of the same name is taught anew, for which all its
 flows are needed, those of new classes and of old ones.
 
---set takes a token set (nepcoc tokens) in place of captures; it must be made by the encoder's contract.
+--pcap takes a token set (nepcoc tokens) in place of captures, too; it must be made by the encoder's contract.
 The same flows give the same bundle on every CPU.
 ` + exitCodes,
 		Example: `  nepcoc teach encoder.nepco --pcap train.pcap --labels train.csv -o app.nepco
@@ -110,11 +110,7 @@ func taskOf(set *dataset.Set, name string) *teach.Task {
 		if f.Label < 0 || f.Split != train {
 			continue
 		}
-		tokens := make([]int32, set.Contract.Length)
-		for p := copy(tokens, f.Tokens); p < len(tokens); p++ {
-			tokens[p] = int32(set.Contract.Pad)
-		}
-		t.Examples = append(t.Examples, teach.Example{Tokens: tokens, Valid: len(f.Tokens), Label: f.Label, Group: f.Group})
+		t.Examples = append(t.Examples, teach.Example{Tokens: set.Padded(f), Valid: len(f.Tokens), Label: f.Label, Group: f.Group})
 	}
 	return t
 }

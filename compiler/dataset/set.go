@@ -57,7 +57,16 @@ func (s *Set) Classes() []int {
 	return n
 }
 
-// leave counts a flow that is left out.
+// Padded are a flow's tokens at the contract's length, as a model reads them.
+func (s *Set) Padded(f *Flow) []int32 {
+	tokens := make([]int32, s.Contract.Length)
+	for p := copy(tokens, f.Tokens); p < len(tokens); p++ {
+		tokens[p] = int32(s.Contract.Pad)
+	}
+	return tokens
+}
+
+// leave counts flows that are left out.
 func (s *Set) leave(why string, n int) {
 	if n == 0 {
 		return

@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"hash/maphash"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -131,13 +133,11 @@ func (s *Set) Split(shares Shares, by By) error {
 	return s.everyPart()
 }
 
-// mix is a number that depends on every byte of a name (FNV-1a, 64 bits).
+// mix is a number that depends on every byte of a name, the same everywhere (FNV-1a).
 func mix(name string) uint64 {
-	h := uint64(14695981039346656037)
-	for i := range len(name) {
-		h = (h ^ uint64(name[i])) * 1099511628211
-	}
-	return h
+	h := fnv.New64a()
+	io.WriteString(h, name)
+	return h.Sum64()
 }
 
 func (s *Set) everyPart() error {

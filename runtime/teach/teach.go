@@ -136,7 +136,7 @@ func feature(p *bundle.Program) (value int, err error) {
 	for _, o := range p.Outputs {
 		s := maker(p, o.Value)
 		if s == nil || s.Op != bundle.OpConv || s.Conv.K != 1 || p.Values[s.In[0]].Rows != 1 {
-			return 0, fmt.Errorf("output %s is not a linear layer on a vector of features: teach needs an encoder whose output is pooled features (docs: teach), or a bundle that teach has made", o.Name)
+			return 0, fmt.Errorf("output %s is not a linear layer on a vector of features: teach needs an encoder whose output is pooled features (examples/foundation has one), or a bundle that teach has made", o.Name)
 		}
 		if value >= 0 && value != s.In[0] {
 			return 0, errors.New("the outputs read different vectors: teach needs one encoder with one vector of features")
@@ -343,20 +343,18 @@ func finish(b *bundle.Bundle, p *bundle.Program, t *Task, h *head, r *Report, x 
 		}
 		out.Golden = append(out.Golden, g)
 	}
-	r.agreement(p, t, h, x)
-	return out, nil
+	return out, r.agreement(p, t, h, x)
 }
 
 // agreement runs the finished program on every example and compares its class with that of the real numbers.
-func (r *Report) agreement(p *bundle.Program, t *Task, h *head, x *matrix) {
+func (r *Report) agreement(p *bundle.Program, t *Task, h *head, x *matrix) error {
 	at := slices.IndexFunc(p.Outputs, func(o bundle.Output) bool { return o.Name == t.Name })
 	e, err := engine.Bind(p, engine.Options{})
 	if err != nil {
-		r.Notes = append(r.Notes, err.Error())
-		return
+		return err
 	}
 	same := make([]int, max(1, runtime.GOMAXPROCS(0)))
-	parallel(len(t.Examples), func(lo, hi, worker int) error {
+	err = parallel(len(t.Examples), func(lo, hi, worker int) error {
 		ctx, out, logits := e.NewContext(), e.NewOutput(), make([]float64, h.classes)
 		for i := lo; i < hi; i++ {
 			if err := ctx.Run(t.Examples[i].Tokens, t.Examples[i].Valid, out); err != nil {
@@ -379,6 +377,7 @@ func (r *Report) agreement(p *bundle.Program, t *Task, h *head, x *matrix) {
 		n += s
 	}
 	r.Agreement = rounded(float64(n) / float64(len(t.Examples)))
+	return err
 }
 
 func largest[T int32 | float64](l []T) int {

@@ -131,19 +131,11 @@ func draw(s *dataset.Set, seed uint64, n func(label string) int) *teach.Task {
 		}
 		for _, i := range at {
 			f := &s.Flows[i]
-			t.Examples = append(t.Examples, teach.Example{Tokens: padded(s, f), Valid: len(f.Tokens), Label: len(t.Labels), Group: f.Group})
+			t.Examples = append(t.Examples, teach.Example{Tokens: s.Padded(f), Valid: len(f.Tokens), Label: len(t.Labels), Group: f.Group})
 		}
 		t.Labels = append(t.Labels, label)
 	}
 	return t
-}
-
-func padded(s *dataset.Set, f *dataset.Flow) []int32 {
-	tokens := make([]int32, s.Contract.Length)
-	for p := copy(tokens, f.Tokens); p < len(tokens); p++ {
-		tokens[p] = int32(s.Contract.Pad)
-	}
-	return tokens
 }
 
 // score teaches a task and says how right its bundle is on a set: accuracy, macro-F1 over classes that the set has, and
@@ -165,7 +157,7 @@ func score(b *bundle.Bundle, t *teach.Task, test *dataset.Set, mode teach.Mode) 
 		if f.Label < 0 {
 			continue
 		}
-		if err := ctx.Run(padded(test, f), len(f.Tokens), out); err != nil {
+		if err := ctx.Run(test.Padded(f), len(f.Tokens), out); err != nil {
 			return 0, 0, nil, err
 		}
 		got, want := t.Labels[slices.Index(out[0], slices.Max(out[0]))], test.Labels[f.Label]
