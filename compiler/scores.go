@@ -119,15 +119,5 @@ func temperature(logits [][]int32, labels [][]int, scale float64, of likelihood)
 		}
 		return sum
 	}
-	lo, hi := exact.Log(0.05), exact.Log(20)
-	golden := (math.Sqrt(5) - 1) / 2
-	for range 60 {
-		a, b := hi-float64(golden*(hi-lo)), lo+float64(golden*(hi-lo))
-		if loss(a) < loss(b) {
-			hi = b
-		} else {
-			lo = a
-		}
-	}
-	return exact.Exp((lo + hi) / 2)
+	return exact.Exp(exact.Minimum(loss, exact.Log(0.05), exact.Log(20), 60))
 }

@@ -224,17 +224,8 @@ func calibrate(logits []float64, label []int, classes int) (temperature, loss fl
 		}
 		return sum / float64(len(label))
 	}
-	lo, hi := exact.Log(0.05), exact.Log(20)
-	golden := (math.Sqrt(5) - 1) / 2
-	for range 30 {
-		a, b := hi-float64(golden*(hi-lo)), lo+float64(golden*(hi-lo))
-		if nll(a) < nll(b) {
-			hi = b
-		} else {
-			lo = a
-		}
-	}
-	return exact.Exp((lo + hi) / 2), nll((lo + hi) / 2)
+	logT := exact.Minimum(nll, exact.Log(0.05), exact.Log(20), 30)
+	return exact.Exp(logT), nll(logT)
 }
 
 // score fills in what cross-validation says.
