@@ -228,27 +228,13 @@ func readCapture(path string, opt *Options) ([]Flow, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	type numbered struct {
-		seq uint64
-		Flow
-	}
-	var flows []numbered
-	fo.Ready = func(f *flow.Flow) {
-		row := Flow{Key: f.Key, First: f.First, Packets: f.Packets, Bytes: f.Bytes, Marks: f.Marks, Payload: f.Payload}
-		row.Tokens = slices.Clone(f.Tokens[:f.Valid])
-		flows = append(flows, numbered{f.Seq, row})
-	}
-	in, err := flow.NewInput(fo)
+	samples, n, err := flow.CollectAll(src, fo)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := in.Run(src); err != nil {
-		return nil, nil, err
+	out := make([]Flow, len(samples))
+	for i, f := range samples {
+		out[i] = Flow{Key: f.Key, First: f.First, Packets: f.Packets, Bytes: f.Bytes, Marks: f.Marks, Payload: f.Payload, Tokens: f.Tokens[:f.Valid]}
 	}
-	slices.SortFunc(flows, func(a, b numbered) int { return int(int64(a.seq - b.seq)) })
-	out := make([]Flow, len(flows))
-	for i := range flows {
-		out[i] = flows[i].Flow
-	}
-	return out, append(in.Counters().Notes(&fo), src.Notes()...), nil
+	return out, append(n.Notes(&fo), src.Notes()...), nil
 }

@@ -14,6 +14,8 @@ type Sample struct {
 	First, Last    int64
 	Packets, Bytes [2]uint64
 	Reason         Reason
+	Marks          Marks
+	Payload        int
 	Tokens         []int32
 	Valid          int
 }
@@ -25,17 +27,23 @@ func Collect(src capture.Source, c traffic.Contract) ([]Sample, *Counters, error
 	if err != nil {
 		return nil, nil, err
 	}
+	return CollectAll(src, Options{Encoder: enc})
+}
+
+// CollectAll is Collect for a table of any options; Ready is its own.
+func CollectAll(src capture.Source, opt Options) ([]Sample, *Counters, error) {
 	type numbered struct {
 		seq uint64
 		Sample
 	}
 	var flows []numbered
-	in, err := NewInput(Options{Encoder: enc, Ready: func(f *Flow) {
+	opt.Ready = func(f *Flow) {
 		flows = append(flows, numbered{f.Seq, Sample{
 			Key: f.Key, First: f.First, Last: f.Last, Packets: f.Packets, Bytes: f.Bytes,
-			Reason: f.Reason, Tokens: slices.Clone(f.Tokens), Valid: f.Valid,
+			Reason: f.Reason, Marks: f.Marks, Payload: f.Payload, Tokens: slices.Clone(f.Tokens), Valid: f.Valid,
 		}})
-	}})
+	}
+	in, err := NewInput(opt)
 	if err != nil {
 		return nil, nil, err
 	}
