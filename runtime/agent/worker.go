@@ -156,7 +156,7 @@ func (w *worker) adopt(m *Model) error {
 	if n := len(w.tables); n == 0 || w.keys[n-1] != key {
 		var t *flow.Table
 		t, err := flow.New(flow.Options{
-			Encoder: m.encoder, Capacity: w.a.opt.FlowsPerWorker, Active: key.active, Scope: key.scope,
+			Encoder: m.encoder, Capacity: w.a.opt.FlowsPerWorker, Reserve: true, Active: key.active, Scope: key.scope,
 			Told: w.a.told(), Begun: w.begun, Ready: w.ready, Closed: w.closed(), Shed: w.shedding(),
 			Emergency: func(on bool) { w.a.emergency(on, t.Sources()) },
 		})

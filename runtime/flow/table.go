@@ -15,8 +15,10 @@ type Options struct {
 	// is ready.
 	Encoder *traffic.Encoder
 	// Capacity is the number of flows held at once, 1 to MaxCapacity; 0 means
-	// DefaultCapacity. Memory is touched as flows come.
+	// DefaultCapacity. Memory is taken as flows come.
 	Capacity int
+	// Reserve takes the memory of all of them at once: no packet waits for it.
+	Reserve bool
 	// Active, where it is not 0, is an age beyond which a flow gets its verdict
 	// with its next packet.
 	Active time.Duration
@@ -50,6 +52,7 @@ type Options struct {
 // Bounds on Options.Capacity.
 const (
 	DefaultCapacity = 1 << 18
+	firstPlaces     = 1 << 10 // of a table that grows
 	MaxCapacity     = 1 << 26
 )
 
@@ -165,8 +168,11 @@ func New(opt Options) (*Table, error) {
 		n *= 2
 	}
 	t.buckets, t.mask = make([]int32, n), uint32(n-1)
-	t.entries = make([]entry, opt.Capacity)
-	t.bufs = make([]byte, opt.Capacity*t.bufSize)
+	if opt.Reserve {
+		t.room(opt.Capacity)
+	} else {
+		t.room(min(opt.Capacity, firstPlaces))
+	}
 	for l := range t.lists {
 		for c := range t.lists[l] {
 			t.lists[l][c] = list{none, none}
@@ -318,6 +324,12 @@ func (t *Table) FlushSome(budget int) (more bool) {
 	return false
 }
 
+// room makes places for n flows, those of before among them. Entries move: insert calls it, before anything points at one.
+func (t *Table) room(n int) {
+	t.entries = append(make([]entry, 0, n), t.entries...)[:n]
+	t.bufs = append(make([]byte, 0, n*t.bufSize), t.bufs...)[:n*t.bufSize]
+}
+
 func (t *Table) buf(i int32) []byte {
 	at := int(i) * t.bufSize
 	return t.bufs[at : at+t.bufSize : at+t.bufSize]
@@ -339,7 +351,10 @@ func (t *Table) insert(key *Key, hash uint32) int32 {
 	case t.free != none:
 		i = t.free
 		t.free = t.entries[i].chain
-	case t.fresh < len(t.entries):
+	case t.fresh < t.opt.Capacity:
+		if t.fresh == len(t.entries) {
+			t.room(min(2*t.fresh, t.opt.Capacity))
+		}
 		i = int32(t.fresh)
 		t.fresh++
 	default:

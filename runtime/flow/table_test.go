@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -406,5 +407,23 @@ func TestFootprint(t *testing.T) {
 		t.Errorf("%d bytes per flow", per)
 	} else {
 		t.Logf("%d bytes per flow, and %d of its packets", per, enc.BufferSize())
+	}
+}
+
+// A table takes memory as flows come: memory that is asked for at once is cleared,
+// and so resident, whenever a part of it was used before.
+func TestGrows(t *testing.T) {
+	enc, err := traffic.NewEncoder(traffic.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := flow.NewInput(flow.Options{Encoder: enc, Capacity: flow.DefaultCapacity, Ready: func(*flow.Flow) {}}); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 8<<20 {
+		t.Errorf("an empty table took %d MiB", took>>20)
 	}
 }
