@@ -16,6 +16,7 @@ import (
 	"nepcoc/backends"
 	"nepcoc/backends/program"
 	"nepcoc/compiler/calibrate"
+	"nepcoc/compiler/dataset"
 	"nepcoc/compiler/onnx"
 	"nepcoc/internal/files"
 	"nepcoc/ir"
@@ -287,7 +288,9 @@ func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(
 		if len(c.CalibMore) > 0 {
 			return fmt.Errorf("%s holds arrays: it is read alone", files.Show(c.Calib))
 		}
-		c.calib, err = calibrate.FromArrays(c.Calib, local)
+		if c.calib, err = calibrate.FromArrays(c.Calib, local, c.reader()); err == nil {
+			c.calib.NameLabels(c.outputs)
+		}
 	} else {
 		c.calib, err = calibrate.FromCapture(append([]string{c.Calib}, c.CalibMore...), c.contract, c.View)
 	}
@@ -299,6 +302,15 @@ func (c *compilation) calibrate(pctx *passes.Context, g *ir.Graph, observe func(
 		return err
 	}
 	return calibrate.Observe(g, inputs, observe)
+}
+
+// reader is the model as one who reads token sets; nil without a contract.
+func (c *compilation) reader() *dataset.Reader {
+	if c.noContract {
+		return nil
+	}
+	name := cmp.Or(c.contractFile, c.contract.Name)
+	return &dataset.Reader{Source: dataset.Source{Contract: c.contract, View: c.View}, Name: "the model", Args: dataset.Args(name, c.View)}
 }
 
 // chooseContract settles the traffic contract and checks it against the model.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nepcoc/compiler/dataset"
 	"nepcoc/internal/cli"
 	"nepcoc/internal/filekind"
 	"nepcoc/internal/files"
@@ -32,22 +33,30 @@ the tokens that a model is trained on and the agent use the same one.
 
 // contractOf takes what a user gives for a contract: a built-in one's name, a file, or a bundle that holds one.
 func contractOf(name string) (traffic.Contract, error) {
+	s, err := sourceOf(name)
+	return s.Contract, err
+}
+
+// sourceOf is contractOf with the view of the bundle; that of other contracts is none.
+func sourceOf(name string) (s dataset.Source, err error) {
 	if _, err := traffic.Named(name); err == nil || files.IsStdin(name) {
-		return traffic.Load(name)
+		s.Contract, err = traffic.Load(name)
+		return s, err
 	}
 	head, err := files.Head(name, filekind.Head)
 	if kind := filekind.Of(name, head); err == nil && kind != nil && kind.ID == filekind.Bundle {
 		b, err := files.Read(name, bundle.Read)
 		if err != nil {
-			return traffic.Contract{}, err
+			return s, err
 		}
-		c, err := classify.Contract(b)
-		if err != nil {
-			return c, fmt.Errorf("%s: %w", files.Show(name), err)
+		s.View = b.Manifest.View
+		if s.Contract, err = classify.Contract(b); err != nil {
+			err = fmt.Errorf("%s: %w", files.Show(name), err)
 		}
-		return c, nil
+		return s, err
 	}
-	return traffic.Load(name)
+	s.Contract, err = traffic.Load(name)
+	return s, err
 }
 
 // contractLine is a contract in short.

@@ -40,17 +40,18 @@ enter the tokens, are blanked (are zero there) or are left out. In the stream vi
 			if cmd.Flags().Changed("flow") && number < 1 {
 				return cli.UsageError("--flow %d: flows are numbered from 1", number)
 			}
-			c, err := contractOf(contract)
+			source, err := sourceOf(contract)
 			if err != nil {
 				return err
 			}
+			c := source.Contract
 			src, err := capture.OpenAll(args)
 			if err != nil {
 				return err
 			}
 			defer src.Close()
 			opt := explain.Options{Contract: c, Flow: number}
-			opt.View, _ = view.Of(bundle.View{})
+			opt.View, _ = view.Of(source.View)
 			r, err := explain.Explain(src, opt)
 			if err != nil {
 				return fmt.Errorf("%s: %w", calibrate.Name(args), err)
@@ -74,7 +75,7 @@ enter the tokens, are blanked (are zero there) or are left out. In the stream vi
 	fl.StringVar(&contract, "contract", "", "traffic contract: a file, a bundle, or "+strings.Join(traffic.Names(), ", "))
 	fl.IntVar(&number, "flow", 0, "print this flow, byte by byte; the first is 1")
 	fl.BoolVar(&asJSON, "json", false, "print as JSON")
-	cli.ViewFlags(fl, &view, cli.AsOff)
+	cli.ViewFlags(fl, &view, cli.AsContract)
 	cmd.MarkFlagRequired("contract")
 	return cmd
 }

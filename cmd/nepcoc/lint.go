@@ -36,6 +36,9 @@ Each finding comes with the line that removes it.
 			if err != nil {
 				return err
 			}
+			for _, note := range set.Remarks() {
+				fmt.Fprintf(cmd.ErrOrStderr(), "nepcoc: note: %s\n", note)
+			}
 			lint, err := set.Lint(bounds)
 			if err != nil {
 				return err

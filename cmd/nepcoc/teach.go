@@ -62,8 +62,11 @@ The same flows give the same bundle on every CPU.
 			if err != nil {
 				return err
 			}
-			if set.Contract.Hash() != contract.Hash() {
-				return fmt.Errorf("%s: made by the traffic contract %s, and %s reads %s: make the set with the encoder's contract (nepcoc tokens --contract)", files.Show(pcaps[0]), set.Contract.Name, files.Show(args[0]), contract.Name)
+			if err := set.Fits(files.Show(pcaps[0]), dataset.ForBundle(args[0], contract, b.Manifest.View)); err != nil {
+				return err
+			}
+			for _, note := range set.Remarks() {
+				fmt.Fprintf(cmd.ErrOrStderr(), "nepcoc: note: %s\n", note)
 			}
 			progress := cli.NewProgress(cmd.ErrOrStderr())
 			made, report, err := teach.Teach(b, taskOf(set, task), teach.Options{Mode: teach.Mode(mode), Add: add, Progress: progress.Update})

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 
@@ -42,11 +41,11 @@ func (o *setFlags) addLabels(cmd *cobra.Command) {
 func (o *setFlags) add(cmd *cobra.Command) {
 	o.addLabels(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&o.contract, "contract", "nepco-stream", "traffic contract: a file, or "+strings.Join(traffic.Names(), ", "))
+	fl.StringVar(&o.contract, "contract", "nepco-stream", "traffic contract: a file, a bundle, or "+strings.Join(traffic.Names(), ", "))
 	fl.StringVar(&o.split, "split", "", "shares of train, valid and test, such as 70:10:20, or of train and test, 80:20")
 	fl.StringVar(&o.by, "by", string(dataset.ByCapture), "what a split keeps together: capture, time, host or flow")
 	fl.BoolVar(&o.keep, "keep-duplicates", false, "keep flows whose tokens are in an earlier part, too")
-	cli.ViewFlags(fl, &o.view, cli.AsOff)
+	cli.ViewFlags(fl, &o.view, cli.AsContract)
 }
 
 // read reads captures, or opens a stored set.
@@ -72,8 +71,8 @@ func (o *setFlags) read(cmd *cobra.Command, args []string) (*dataset.Set, error)
 		opt.View = o.asBundle.Manifest.View
 		opt.Contract, err = classify.Contract(o.asBundle)
 	} else {
-		opt.View, _ = o.view.Of(bundle.View{})
-		opt.Contract, err = traffic.Load(o.contract)
+		opt.Source, err = sourceOf(o.contract)
+		opt.View, _ = o.view.Of(opt.View)
 	}
 	if err != nil {
 		return nil, err
@@ -222,12 +221,12 @@ type setSummary struct {
 	LeftOut  map[string]int   `json:"left_out"`
 	Notes    []string         `json:"notes,omitempty"`
 
-	order []string
+	order, remarks []string
 }
 
 func summarise(set *dataset.Set, written []string) *setSummary {
 	s := &setSummary{Files: written, Flows: len(set.Flows), Groups: len(set.Groups), Contract: set.Contract.Name, Hash: set.Contract.Hash(),
-		Parts: set.Splits, Classes: map[string][]int{}, LeftOut: set.Left, Notes: set.Notes, order: set.Labels}
+		Parts: set.Splits, Classes: map[string][]int{}, LeftOut: set.Left, Notes: set.Notes, order: set.Labels, remarks: set.Remarks()}
 	for i := range set.Flows {
 		f := &set.Flows[i]
 		name := ""
@@ -260,10 +259,7 @@ func (s *setSummary) text(w io.Writer) {
 	}
 	line("", "(no label)")
 	cli.Table(w, rows)
-	for _, why := range slices.Sorted(maps.Keys(s.LeftOut)) {
-		fmt.Fprintf(w, "left out: %d: %s\n", s.LeftOut[why], why)
-	}
-	for _, note := range s.Notes {
+	for _, note := range s.remarks {
 		fmt.Fprintf(w, "note: %s\n", note)
 	}
 	fmt.Fprintf(w, "%s: %d flows of %d groups by the contract %s\n", strings.Join(s.Files, ", "), s.Flows, s.Groups, s.Contract)

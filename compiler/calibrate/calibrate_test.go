@@ -45,7 +45,7 @@ func good() arrays {
 }
 
 func TestFromArrays(t *testing.T) {
-	s, err := calibrate.FromArrays(write(t, good()), tokens)
+	s, err := calibrate.FromArrays(write(t, good()), tokens, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,25 +58,25 @@ func TestFromArrays(t *testing.T) {
 	// Labels may be rows of ones and zeros.
 	many := good()
 	many["label.tags"] = i64([]int{2, 3}, 0, 0, 0, 1, 0, 1)
-	if m, err := calibrate.FromArrays(write(t, many), tokens); err != nil || !reflect.DeepEqual(m.LabelsOf("tags", false), [][]int{{}, {0, 2}}) {
+	if m, err := calibrate.FromArrays(write(t, many), tokens, nil); err != nil || !reflect.DeepEqual(m.LabelsOf("tags", false), [][]int{{}, {0, 2}}) {
 		t.Errorf("%v, %+v", err, m)
 	}
 	many["label.tags"] = i64([]int{2, 3}, 0, 0, 0, 1, 2, 1)
-	if _, err := calibrate.FromArrays(write(t, many), tokens); err == nil || !strings.Contains(err.Error(), "label.tags[1,1] is 2: want 1 where the sample has the label") {
+	if _, err := calibrate.FromArrays(write(t, many), tokens, nil); err == nil || !strings.Contains(err.Error(), "label.tags[1,1] is 2: want 1 where the sample has the label") {
 		t.Error(err)
 	}
 	// Any number type will do; a mask may be of truth values.
 	a := good()
 	a["src"] = f32([]int{2, 3}, 1, 2, 3, 9, 0, 0)
 	a["seg"] = npzfile.Array{Shape: []int{2, 1, 3}, Data: []bool{true, true, true, true, false, false}}
-	b, err := calibrate.FromArrays(write(t, a), tokens)
+	b, err := calibrate.FromArrays(write(t, a), tokens, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !slices.EqualFunc(s.Inputs, b.Inputs, func(x, y calibrate.Input) bool { return x.Valid == y.Valid && slices.Equal(x.Tokens, y.Tokens) }) {
 		t.Errorf("%+v, want %+v", b.Inputs, s.Inputs)
 	}
-	b, err = calibrate.FromArrays(write(t, arrays{"src": f32([]int{1, 3}, 0, 17.0/255, 1)}), bytes255())
+	b, err = calibrate.FromArrays(write(t, arrays{"src": f32([]int{1, 3}, 0, 17.0/255, 1)}), bytes255(), nil)
 	if err != nil || !slices.Equal(b.Inputs[0].Tokens, []int32{0, 17, 255}) || b.Inputs[0].Valid != 3 {
 		t.Errorf("bytes: %+v, %v", b, err)
 	}
@@ -121,7 +121,7 @@ func TestFromArraysErrors(t *testing.T) {
 				delete(a, "expect.logits")
 			}
 			path := write(t, a)
-			_, err := calibrate.FromArrays(path, tc.local)
+			_, err := calibrate.FromArrays(path, tc.local, nil)
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Fatalf("got %v, want %q", err, tc.want)
 			}
@@ -130,7 +130,7 @@ func TestFromArraysErrors(t *testing.T) {
 			}
 		})
 	}
-	if _, err := calibrate.FromArrays(filepath.Join(t.TempDir(), "none.npz"), tokens); err == nil {
+	if _, err := calibrate.FromArrays(filepath.Join(t.TempDir(), "none.npz"), tokens, nil); err == nil {
 		t.Error("read a file that does not exist")
 	}
 }

@@ -94,6 +94,47 @@ func (s *Set) Label(path string, outputs []bundle.OutputInfo) ([]Labelling, erro
 	return all, nil
 }
 
+// NameLabels makes a token set's labels, which index the set's own classes, those of the first output that has all
+// of the classes by name, else of the first that has most; labels that it has not are none, and a note says so. Other sets stay as they are.
+func (s *Set) NameLabels(outputs []bundle.OutputInfo) {
+	labels := s.Labels[""]
+	if s.classes == nil || labels == nil {
+		return
+	}
+	delete(s.Labels, "")
+	var best *bundle.OutputInfo
+	var class []int
+	var unknown []string
+	for i := range outputs {
+		names := newClassNames(outputs[i].Labels)
+		found, lost := make([]int, len(s.classes)), []string{}
+		for k, name := range s.classes {
+			if found[k] = names.find(name); found[k] < 0 {
+				lost = append(lost, fmt.Sprintf("%q", name))
+			}
+		}
+		if len(lost) < len(s.classes) && (best == nil || len(lost) < len(unknown)) {
+			best, class, unknown = &outputs[i], found, lost
+		}
+	}
+	if best == nil {
+		if len(s.classes) > 0 {
+			s.Notes = append(s.Notes, fmt.Sprintf("%s: its labels (%s) are no classes of an output, and are not compared", s.Name, list(s.classes)))
+		}
+		return
+	}
+	for i, l := range labels {
+		labels[i] = nil
+		if len(l) == 1 && l[0] < len(class) && class[l[0]] >= 0 {
+			labels[i] = []int{class[l[0]]}
+		}
+	}
+	s.Labels[best.Name] = labels
+	if len(unknown) > 0 {
+		s.Notes = append(s.Notes, fmt.Sprintf("%s: flows of %s are not compared: no classes of output %s", s.Name, list(unknown), best.Name))
+	}
+}
+
 // outputOf is the output that a column of labels speaks of.
 func outputOf(path string, columns []string, output string, outputs []bundle.OutputInfo) (*bundle.OutputInfo, error) {
 	o := slices.IndexFunc(outputs, func(o bundle.OutputInfo) bool { return o.Name == output })

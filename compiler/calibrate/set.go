@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"nepcoc/compiler/dataset"
 	"nepcoc/compiler/npz"
 	"nepcoc/internal/files"
 	"nepcoc/ir"
@@ -51,6 +52,8 @@ type Set struct {
 	// Notes are remarks on the source: a last record that was cut off, packets
 	// that the capture holds too little of.
 	Notes []string
+
+	classes []string // of a token set, what its labels are indices of
 }
 
 // LabelsOf are the labels of one output, nil where there are none.
@@ -135,7 +138,10 @@ func Name(paths []string) string {
 // the model's inputs by their names, and optionally `label` (`label.OUTPUT` for
 // an output that is not the first), the index of each sample's class or a row of
 // ones and zeros (see labelRows), and `expect.OUTPUT`, what another runtime computed.
-func FromArrays(path string, local passes.Local) (*Set, error) {
+//
+// A token set (nepcoc tokens) is read by its own names, whatever the model calls its inputs. It must have been made
+// for reader, where that is known; its labels are of its own classes until NameLabels.
+func FromArrays(path string, local passes.Local, reader *dataset.Reader) (*Set, error) {
 	f, err := npz.Open(path)
 	if err != nil {
 		return nil, err
@@ -143,6 +149,28 @@ func FromArrays(path string, local passes.Local) (*Set, error) {
 	path = files.Show(path)
 	digest := f.SHA256()
 	s := &Set{Name: path, SHA256: hex.EncodeToString(digest[:]), Expect: make(map[string][][]float64), Labels: make(map[string][][]int)}
+	meta, err := dataset.MetaOf(path, f)
+	if err != nil {
+		return nil, err
+	}
+	if meta != nil && local.Features == nil {
+		made, err := meta.Source(path)
+		if err != nil {
+			return nil, err
+		}
+		if reader != nil {
+			if err := made.Fits(path, reader); err != nil {
+				return nil, err
+			}
+		}
+		if s.classes, err = f.Strings("labels"); err != nil {
+			return nil, err
+		}
+		local.TokenInput, local.Encoding = "tokens", "" // ids, whatever a model's input holds
+		if local.MaskInput != "" {
+			local.MaskInput = "mask"
+		}
+	}
 	rows, err := samples(path, f, local.TokenInput, "the model's input", local.Length)
 	if err != nil {
 		return nil, err
@@ -186,6 +214,7 @@ func FromArrays(path string, local passes.Local) (*Set, error) {
 // names of the arrays.
 func ForBundle(path string, b *bundle.Bundle) (*Set, error) {
 	m := &b.Manifest.Model
+	var reader *dataset.Reader
 	local := passes.Local{Length: b.Program.Length, Vocab: b.Program.Vocab, TokenInput: m.TokenInput, MaskInput: m.MaskInput, Features: m.Features}
 	if m.PadToken != nil {
 		local.Masked, local.PadToken = true, *m.PadToken
@@ -196,8 +225,14 @@ func ForBundle(path string, b *bundle.Bundle) (*Set, error) {
 			return nil, err
 		}
 		local.Encoding = string(c.Encoding)
+		reader = &dataset.Reader{Source: dataset.Source{Contract: c, View: b.Manifest.View}, Name: "the bundle", Args: "--contract BUNDLE.nepco"}
 	}
-	return FromArrays(path, local)
+	s, err := FromArrays(path, local, reader)
+	if err != nil {
+		return nil, err
+	}
+	s.NameLabels(b.Manifest.Outputs)
+	return s, nil
 }
 
 // extras reads what an archive may hold besides the inputs.

@@ -44,7 +44,7 @@ func shared(t *testing.T, contract, name string) *dataset.Set {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := dataset.Read([]string{path}, dataset.Options{Contract: c, Labels: []*labels.Labels{l}})
+	set, err := dataset.Read([]string{path}, dataset.Options{Source: dataset.Source{Contract: c}, Labels: []*labels.Labels{l}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +225,7 @@ func TestLintOpenContracts(t *testing.T) {
 	}
 	c.FirstLayer = traffic.LayerEthernet
 	c.BytesPerPacket += 14
-	set, err := dataset.Read([]string{"../../examples/testbed/train.pcap"}, dataset.Options{Contract: c, Labels: []*labels.Labels{truth}})
+	set, err := dataset.Read([]string{"../../examples/testbed/train.pcap"}, dataset.Options{Source: dataset.Source{Contract: c}, Labels: []*labels.Labels{truth}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +239,7 @@ func TestLintOpenContracts(t *testing.T) {
 		t.Errorf("leaks %q", got)
 	}
 	c.FirstLayer, c.HeaderBytes = traffic.LayerIP, 40
-	if set, err = dataset.Read([]string{"../../examples/testbed/train.pcap"}, dataset.Options{Contract: c, Labels: []*labels.Labels{truth}}); err != nil {
+	if set, err = dataset.Read([]string{"../../examples/testbed/train.pcap"}, dataset.Options{Source: dataset.Source{Contract: c}, Labels: []*labels.Labels{truth}}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range set.Flows {

@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"nepcoc/compiler/npz"
+	"nepcoc/internal/files"
+	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/flow"
 	"nepcoc/runtime/traffic"
 )
@@ -13,30 +16,43 @@ import (
 // Open reads a stored set, see Set.Write; several files are the shards of one.
 func Open(paths ...string) (*Set, error) {
 	var s *Set
+	var missing map[int]bool
 	for _, path := range paths {
 		part, err := open(path)
 		if err != nil {
 			return nil, err
 		}
 		if s == nil {
-			s = part
-			continue
-		}
-		if err := s.join(part, path, paths[0]); err != nil {
+			s, missing = part, map[int]bool{}
+			for k := range part.shards {
+				missing[k+1] = true
+			}
+		} else if err := s.join(part, files.Show(path), files.Show(paths[0])); err != nil {
 			return nil, err
 		}
+		if part.shards > 0 && !missing[part.shard] {
+			return nil, fmt.Errorf("%s: is shard %d of %d, which is given already", files.Show(path), part.shard, part.shards)
+		}
+		delete(missing, part.shard)
 	}
+	if n := len(missing); n > 0 {
+		s.Notes = append(s.Notes, fmt.Sprintf("%s: %d of the set's %d shards are not given", files.Show(paths[0]), n, s.shards))
+	}
+	s.shard, s.shards = 0, 0
 	return s, nil
 }
 
 // join adds the flows of a shard.
 func (s *Set) join(part *Set, path, first string) error {
-	if part.Contract.Hash() != s.Contract.Hash() {
-		return fmt.Errorf("%s: made by another traffic contract (%s) than %s (%s): make both anew with nepcoc tokens", path, part.Contract.Name, first, s.Contract.Name)
+	if err := part.Fits(path, &Reader{Source: s.Source, Name: first, Args: Args(s.Contract.Name, s.View)}); err != nil {
+		return err
 	}
-	for _, lists := range [][2][]string{{part.Labels, s.Labels}, {part.Splits, s.Splits}, {part.Groups, s.Groups}} {
-		if fmt.Sprint(lists[0]) != fmt.Sprint(lists[1]) {
-			return fmt.Errorf("%s: is no shard of the set of %s: its classes, groups or parts differ", path, first)
+	for _, lists := range []struct {
+		what string
+		a, b []string
+	}{{"classes", part.Labels, s.Labels}, {"parts", part.Splits, s.Splits}, {"groups", part.Groups, s.Groups}} {
+		if !slices.Equal(lists.a, lists.b) || part.shards != s.shards {
+			return fmt.Errorf("%s: is no shard of the set of %s: its %s differ; of several captures make one set (nepcoc tokens CAPTURE CAPTURE)", path, first, lists.what)
 		}
 	}
 	s.Flows = append(s.Flows, part.Flows...)
@@ -77,10 +93,51 @@ func rows[T any](r *reader, name string, each int) []T {
 		r.n = t.Shape[0]
 	}
 	if !ok || len(t.Shape) == 0 || t.Shape[0] != r.n || len(data) != r.n*each {
-		r.fail("array %q is of type %s and shape %v", name, t.DType, t.Shape)
+		var want T
+		r.fail("array %q is of type %s and shape %v, not %T with %d numbers in each of %d rows", name, t.DType, t.Shape, want, each, max(0, r.n))
 		return nil
 	}
 	return data
+}
+
+// maxShards bounds what a file can say of others.
+const maxShards = 1 << 20
+
+// MetaOf is what a file of arrays says of itself as a token set; nil where it is none. path is for messages.
+func MetaOf(path string, f *npz.File) (*Meta, error) {
+	if !f.Has("meta") {
+		return nil, nil
+	}
+	r := &reader{path: path, f: f}
+	var m Meta
+	if text := r.names("meta"); r.err == nil && (len(text) != 1 || json.Unmarshal([]byte(text[0]), &m) != nil || m.Version < 1) {
+		r.fail("meta is no JSON of one")
+	}
+	if r.err == nil && m.Version > Version {
+		return nil, fmt.Errorf("%s: a token set of version %d, and this program reads up to %d: update it", path, m.Version, Version)
+	}
+	if m.Version == 1 {
+		m.Interfaces, m.ActiveTimeout = false, 0
+	}
+	if m.Shards < 0 || m.Shards > maxShards || m.Shards > 0 && (m.Shard < 1 || m.Shard > m.Shards) {
+		r.fail("it is shard %d of %d", m.Shard, m.Shards)
+	}
+	return &m, r.err
+}
+
+// Source is by what tokens were made.
+func (m *Meta) Source(path string) (s Source, err error) {
+	if s.Contract, err = traffic.Parse(path, []byte(m.Contract)); err != nil {
+		return s, err
+	}
+	if s.Contract.Hash() != m.Hash {
+		return s, fmt.Errorf("%s: not a token set, or damaged: its contract's hash is %.12s, not %.12s: make it with nepcoc tokens", path, s.Contract.Hash(), m.Hash)
+	}
+	s.View = bundle.View{Tunnels: m.Tunnels, VLANs: m.VLANs, Interfaces: m.Interfaces, ActiveTimeout: m.ActiveTimeout}
+	if err := s.View.Validate(); err != nil {
+		return s, fmt.Errorf("%s: not a token set, or damaged: %w: make it with nepcoc tokens", path, err)
+	}
+	return s, nil
 }
 
 func open(path string) (*Set, error) {
@@ -88,26 +145,22 @@ func open(path string) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{path: path, f: f, n: -1}
-	var meta Meta
-	if text := r.names("meta"); r.err == nil && (len(text) != 1 || json.Unmarshal([]byte(text[0]), &meta) != nil) {
-		r.fail("meta is no JSON")
-	}
-	if r.err != nil {
-		return nil, r.err
-	}
-	if meta.Version > Version {
-		return nil, fmt.Errorf("%s: a token set of version %d, and this program reads up to %d: update it", path, meta.Version, Version)
-	}
-	contract, err := traffic.Parse(path, []byte(meta.Contract))
+	path = files.Show(path)
+	meta, err := MetaOf(path, f)
 	if err != nil {
 		return nil, err
 	}
-	if contract.Hash() != meta.Hash {
-		r.fail("its contract's hash is %.12s, not %.12s", contract.Hash(), meta.Hash)
+	r := &reader{path: path, f: f, n: -1}
+	if meta == nil {
+		r.fail("it has no array meta")
+		return nil, r.err
 	}
-	s := &Set{Contract: contract, Labels: r.names("labels"), Groups: r.names("groups"), Splits: r.names("splits"), Left: meta.Left}
-	s.View.Tunnels, s.View.VLANs = meta.Tunnels, meta.VLANs
+	source, err := meta.Source(path)
+	if err != nil {
+		return nil, err
+	}
+	contract := source.Contract
+	s := &Set{Source: source, Labels: r.names("labels"), Groups: r.names("groups"), Splits: r.names("splits"), Left: meta.Left, shard: meta.Shard, shards: meta.Shards}
 	length := contract.Length
 	var ids []int32
 	if meta.Vocab > 1<<16 {
@@ -134,6 +187,10 @@ func open(path string) (*Set, error) {
 		valid := 0
 		for valid < length && mask[i*length+valid] == 1 {
 			valid++
+		}
+		if slices.Contains(mask[i*length+valid:(i+1)*length], 1) {
+			r.fail("row %d: the mask has a gap at position %d", i, valid)
+			return nil, r.err
 		}
 		f.Tokens = ids[i*length : i*length+valid]
 		f.Label, f.Group, f.Split = int(label[i]), int(group[i]), int(part[i])

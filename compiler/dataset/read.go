@@ -11,11 +11,9 @@ import (
 
 	"nepcoc/compiler/labels"
 	"nepcoc/internal/files"
-	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/flow"
-	"nepcoc/runtime/traffic"
 )
 
 // LabelFrom says where labels come from that no file names.
@@ -30,8 +28,7 @@ const (
 
 // Options say what a set is made of.
 type Options struct {
-	Contract traffic.Contract
-	View     bundle.View
+	Source
 	// Labels are label files; a flow has the label of the first that names it.
 	Labels []*labels.Labels
 	From   LabelFrom
@@ -54,7 +51,7 @@ func Read(paths []string, opt Options) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Set{Contract: opt.Contract, View: opt.View, Splits: []string{"all"}}
+	s := &Set{Source: opt.Source, Splits: []string{"all"}}
 	classes, groups := map[string]int{}, map[string]int{}
 	index := func(names *[]string, known map[string]int, name string) int {
 		i, ok := known[name]

@@ -73,7 +73,7 @@ func TestRemedy(t *testing.T) {
 				plantIn(t, paths[k], func(p *capture.Packet) { tc.plant(p, byte(k)) })
 			}
 			found := func(c traffic.Contract) (remedy string, ok bool) {
-				set, err := dataset.Read(paths, dataset.Options{Contract: c, From: dataset.FromFile})
+				set, err := dataset.Read(paths, dataset.Options{Source: dataset.Source{Contract: c}, From: dataset.FromFile})
 				if err != nil {
 					t.Fatal(err)
 				}

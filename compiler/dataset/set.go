@@ -7,14 +7,15 @@ package dataset
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
-	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/flow"
-	"nepcoc/runtime/traffic"
 )
 
-// Version is that of the stored form: see Write.
-const Version = 1
+// Version is that of the stored form: see Write. Version 1 said of the view whether tunnels and VLANs count, and nothing
+// of interfaces and of the active timeout: its sets are taken for sets without them.
+const Version = 2
 
 // Flow is one row of a set.
 type Flow struct {
@@ -32,8 +33,7 @@ type Flow struct {
 
 // Set is what was read of captures.
 type Set struct {
-	Contract traffic.Contract
-	View     bundle.View
+	Source
 	// Labels are the names of the classes, sorted. Groups are what must not be told apart by luck: the
 	// captures, or what a label file's column "capture" says. Splits are the names of the parts.
 	Labels, Groups, Splits []string
@@ -42,6 +42,8 @@ type Set struct {
 	Left map[string]int
 	// Notes are remarks on the captures.
 	Notes []string
+
+	shard, shards int // which part of a set was opened, and of how many
 }
 
 // Classes counts the flows of each label; the last number is of those without one.
@@ -77,6 +79,11 @@ func (s *Set) leave(why string, n int) {
 	s.Left[why] += n
 }
 
-func (s *Set) String() string {
-	return fmt.Sprintf("%d flows of %d groups, %d classes", len(s.Flows), len(s.Groups), len(s.Labels))
+// Remarks are what was left out and the notes, as lines for people.
+func (s *Set) Remarks() []string {
+	var lines []string
+	for _, why := range slices.Sorted(maps.Keys(s.Left)) {
+		lines = append(lines, fmt.Sprintf("%d flows left out: %s", s.Left[why], why))
+	}
+	return append(lines, s.Notes...)
 }

@@ -29,7 +29,7 @@ func testbed(t testing.TB, contract string, splits ...string) *dataset.Set {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opt := dataset.Options{Contract: c}
+	opt := dataset.Options{Source: dataset.Source{Contract: c}}
 	var paths []string
 	for _, s := range splits {
 		paths = append(paths, "../../examples/testbed/"+s+".pcap")
@@ -63,7 +63,7 @@ func TestModelsTokens(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				set, err := dataset.Read([]string{testfiles.Path(t, "traffic/"+split+".pcap")}, dataset.Options{Contract: c, Labels: []*labels.Labels{l}})
+				set, err := dataset.Read([]string{testfiles.Path(t, "traffic/"+split+".pcap")}, dataset.Options{Source: dataset.Source{Contract: c}, Labels: []*labels.Labels{l}})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -266,7 +266,7 @@ func TestFolders(t *testing.T) {
 	os.WriteFile(filepath.Join(dir, "README.txt"), []byte("no capture"), 0o666)
 	c := traffic.Default()
 	for from, want := range map[dataset.LabelFrom][]string{dataset.FromFolder: {"deep", "mail", "web"}, dataset.FromFile: {"a", "b", "c"}} {
-		set, err := dataset.Read([]string{dir}, dataset.Options{Contract: c, From: from})
+		set, err := dataset.Read([]string{dir}, dataset.Options{Source: dataset.Source{Contract: c}, From: from})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -296,9 +296,9 @@ func TestRefused(t *testing.T) {
 		opt   dataset.Options
 		want  []string
 	}{
-		"labels of another capture": {[]string{"../../examples/testbed/test.pcap"}, dataset.Options{Contract: nothing, Labels: []*labels.Labels{l}}, []string{"none of the 441 flows has a label", "--unlabelled"}},
-		"an empty folder":           {[]string{dir}, dataset.Options{Contract: nothing}, []string{"no captures in this folder", ".pcapng"}},
-		"two that are missing":      {[]string{"one.pcap", "two.pcap"}, dataset.Options{Contract: nothing, Unlabelled: true}, []string{"one.pcap", "two.pcap"}},
+		"labels of another capture": {[]string{"../../examples/testbed/test.pcap"}, dataset.Options{Source: dataset.Source{Contract: nothing}, Labels: []*labels.Labels{l}}, []string{"none of the 441 flows has a label", "--unlabelled"}},
+		"an empty folder":           {[]string{dir}, dataset.Options{Source: dataset.Source{Contract: nothing}}, []string{"no captures in this folder", ".pcapng"}},
+		"two that are missing":      {[]string{"one.pcap", "two.pcap"}, dataset.Options{Source: dataset.Source{Contract: nothing}, Unlabelled: true}, []string{"one.pcap", "two.pcap"}},
 	} {
 		_, err := dataset.Read(c.paths, c.opt)
 		for _, want := range c.want {
@@ -351,7 +351,7 @@ func TestAgentsTokens(t *testing.T) {
 		}
 		for _, split := range []string{"train", "valid", "test", "calib"} {
 			path := testfiles.Path(t, "traffic/"+split+".pcap")
-			set, err := dataset.Read([]string{path}, dataset.Options{Contract: c, Unlabelled: true})
+			set, err := dataset.Read([]string{path}, dataset.Options{Source: dataset.Source{Contract: c}, Unlabelled: true})
 			if err != nil {
 				t.Fatal(err)
 			}

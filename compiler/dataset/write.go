@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"nepcoc/internal/version"
@@ -15,14 +16,17 @@ import (
 
 // Meta is what a stored set says of itself: the array "meta" holds it as JSON.
 type Meta struct {
-	Version  int            `json:"nepco_set"`
-	Contract string         `json:"contract"` // YAML
-	Hash     string         `json:"contract_hash"`
-	Vocab    int            `json:"vocab"`
-	Tunnels  bool           `json:"tunnels"`
-	VLANs    bool           `json:"vlans"`
-	Program  string         `json:"made_by"`
-	Left     map[string]int `json:"left_out,omitempty"`
+	Version  int    `json:"nepco_set"`
+	Contract string `json:"contract"` // YAML
+	Hash     string `json:"contract_hash"`
+	Vocab    int    `json:"vocab"`
+	// Tunnels, VLANs, Interfaces and ActiveTimeout are the view, see bundle.View; the last two since version 2.
+	Tunnels       bool           `json:"tunnels"`
+	VLANs         bool           `json:"vlans"`
+	Interfaces    bool           `json:"interfaces"`
+	ActiveTimeout time.Duration  `json:"active_timeout_ns"`
+	Program       string         `json:"made_by"`
+	Left          map[string]int `json:"left_out,omitempty"`
 	// Shard and Shards say which part of a set the file is, from 1 on.
 	Shard  int `json:"shard"`
 	Shards int `json:"shards,omitempty"`
@@ -49,7 +53,8 @@ type Meta struct {
 func (s *Set) Write(w io.Writer, m Meta) error {
 	m.Version, m.Program = Version, "nepcoc "+version.Version
 	m.Contract, m.Hash, m.Vocab = string(s.Contract.YAML()), s.Contract.Hash(), s.Contract.Vocab()
-	m.Tunnels, m.VLANs, m.Left = s.View.Tunnels, s.View.VLANs, s.Left
+	m.Tunnels, m.VLANs, m.Interfaces, m.ActiveTimeout = s.View.Tunnels, s.View.VLANs, s.View.Interfaces, s.View.ActiveTimeout
+	m.Left = s.Left
 	meta, err := json.Marshal(m)
 	if err != nil {
 		return err

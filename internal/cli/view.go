@@ -37,8 +37,9 @@ func ViewFlags(fl *pflag.FlagSet, o *bundle.ViewOverride, otherwise string) {
 
 // What a view's flags mean where they are not given.
 const (
-	AsBundle = "default: as the bundle says"
-	AsOff    = "default: off"
+	AsBundle   = "default: as the bundle says"
+	AsOff      = "default: off"
+	AsContract = "default: off, or as the bundle says that is given as contract"
 )
 
 func parsed[T any](v T, err error) (*T, error) { return &v, err }
