@@ -63,54 +63,116 @@ func (o *objective) eval(x, g []float64) float64 {
 	return loss + float64(o.decay/2*squares)
 }
 
+// block is how many flows go through the weights at once, so that a weight is fetched once for all of them. Every sum is
+// taken in the order of flow by flow, feature by feature: it has the same bits whatever the block.
+const block = 4
+
 func (o *objective) part(x, g []float64, index []int) (loss float64) {
 	clear(g)
 	k := o.classes
-	bias := x[o.m.width*k:]
-	p := make([]float64, k)
-	for _, i := range index {
-		row := o.m.row(i)
-		copy(p, bias)
-		for c, v := range row {
-			if v == 0 {
+	var p [block][]float64
+	for b := range p {
+		p[b] = make([]float64, k)
+	}
+	// A short last block is filled up with rows of zeros, whose probabilities are made zero, too: they add nothing.
+	none := make([]float32, o.m.width)
+	var rows [block][]float32
+	for len(index) > 0 {
+		n := min(block, len(index))
+		for b := range rows {
+			if rows[b] = none; b < n {
+				rows[b] = o.m.row(index[b])
+			}
+			copy(p[b], x[o.m.width*k:])
+		}
+		o.forward(x, &rows, &p)
+		for b := range p {
+			if b >= n {
+				clear(p[b])
 				continue
 			}
-			f := float64(v)
-			w := x[c*k : c*k+k]
-			p := p[:len(w)]
-			for j := range w {
-				p[j] += float64(f * w[j])
-			}
+			loss += nll(p[b], o.label[index[b]])
 		}
-		top := p[largest(p)]
-		z := 0.0
-		at := p[o.label[i]] - top
-		for j := range p {
-			p[j] = exact.Exp(p[j] - top)
-			z += p[j]
-		}
-		loss += exact.Log(z) - at
-		for j := range p {
-			p[j] /= z
-		}
-		p[o.label[i]]--
-		for c, v := range row {
-			if v == 0 {
-				continue
-			}
-			f := float64(v)
-			d := g[c*k : c*k+k]
-			e := p[:len(d)]
-			for j := range d {
-				d[j] += float64(f * e[j])
-			}
-		}
+		o.backward(g, &rows, &p)
 		d := g[o.m.width*k:]
-		for j, e := range p {
-			d[j] += e
+		for b := range n {
+			for j, e := range p[b] {
+				d[j] += e
+			}
 		}
+		index = index[n:]
 	}
 	return loss
+}
+
+// nll is the negative log-likelihood of a label by its logits, which become the probabilities, less 1 of the label: the
+// gradient.
+func nll(p []float64, label int) float64 {
+	top := p[largest(p)]
+	z := 0.0
+	at := p[label] - top
+	for j := range p {
+		p[j] = exact.Exp(p[j] - top)
+		z += p[j]
+	}
+	for j := range p {
+		p[j] /= z
+	}
+	p[label]--
+	return exact.Log(z) - at
+}
+
+// forward adds weights·row to the logits of each row, two features at a time.
+func (o *objective) forward(x []float64, rows *[block][]float32, p *[block][]float64) {
+	k, n := o.classes, o.m.width
+	r0, r1, r2, r3 := rows[0][:n], rows[1][:n], rows[2][:n], rows[3][:n]
+	for c := 0; c < n; c += 2 {
+		w := x[c*k : c*k+k]
+		p0, p1, p2, p3 := p[0][:len(w)], p[1][:len(w)], p[2][:len(w)], p[3][:len(w)]
+		f0, f1, f2, f3 := float64(r0[c]), float64(r1[c]), float64(r2[c]), float64(r3[c])
+		if c+1 == n {
+			for j, y := range w {
+				p0[j] += float64(f0 * y)
+				p1[j] += float64(f1 * y)
+				p2[j] += float64(f2 * y)
+				p3[j] += float64(f3 * y)
+			}
+			break
+		}
+		v := x[c*k+k : c*k+k+k][:len(w)]
+		g0, g1, g2, g3 := float64(r0[c+1]), float64(r1[c+1]), float64(r2[c+1]), float64(r3[c+1])
+		for j, y := range w {
+			z := v[j]
+			p0[j] = p0[j] + float64(f0*y) + float64(g0*z)
+			p1[j] = p1[j] + float64(f1*y) + float64(g1*z)
+			p2[j] = p2[j] + float64(f2*y) + float64(g2*z)
+			p3[j] = p3[j] + float64(f3*y) + float64(g3*z)
+		}
+	}
+}
+
+// backward adds row × p of each row to the gradient of the weights, two features at a time.
+func (o *objective) backward(g []float64, rows *[block][]float32, p *[block][]float64) {
+	k, n := o.classes, o.m.width
+	r0, r1, r2, r3 := rows[0][:n], rows[1][:n], rows[2][:n], rows[3][:n]
+	for c := 0; c < n; c += 2 {
+		d := g[c*k : c*k+k]
+		p0, p1, p2, p3 := p[0][:len(d)], p[1][:len(d)], p[2][:len(d)], p[3][:len(d)]
+		f0, f1, f2, f3 := float64(r0[c]), float64(r1[c]), float64(r2[c]), float64(r3[c])
+		if c+1 == n {
+			for j, y := range d {
+				d[j] = y + float64(f0*p0[j]) + float64(f1*p1[j]) + float64(f2*p2[j]) + float64(f3*p3[j])
+			}
+			break
+		}
+		e := g[c*k+k : c*k+k+k][:len(d)]
+		g0, g1, g2, g3 := float64(r0[c+1]), float64(r1[c+1]), float64(r2[c+1]), float64(r3[c+1])
+		for j, y := range d {
+			a0, a1, a2, a3 := p0[j], p1[j], p2[j], p3[j]
+			d[j] = y + float64(f0*a0) + float64(f1*a1) + float64(f2*a2) + float64(f3*a3)
+			e[j] = e[j] + float64(g0*a0) + float64(g1*a1) + float64(g2*a2) + float64(g3*a3)
+		}
+	}
 }
 
 // minimise improves the head by L-BFGS (Nocedal and Wright, "Numerical Optimization", 2nd ed., algorithm 7.4) with a
