@@ -90,7 +90,7 @@ the scaled logits of each sample.
 	fl.BoolVar(&asJSON, "json", false, "one JSON object per line")
 	fl.BoolVar(&r.logits, "logits", false, "with --json: integer and scaled logits, too")
 	fl.StringVar(&executor, "executor", "engine", "engine (fast) or ref (the definition)")
-	cli.UnknownFlag(fl, &unknown)
+	cli.UnknownFlag(fl, &unknown, cli.AsBundle)
 	cli.SeedFlag(fl, &r.seed)
 	fl.IntVar(&r.capacity, "flows", flow.DefaultCapacity, "flows held at once")
 	cli.ViewFlags(fl, &r.view, cli.AsBundle)

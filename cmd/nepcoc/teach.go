@@ -20,6 +20,7 @@ func newTeach() *cobra.Command {
 	var out, task, mode string
 	var pcaps []string
 	var add, asJSON bool
+	var unknown *float64
 	cmd := &cobra.Command{
 		Use:   "teach ENCODER.nepco --pcap CAPTURE --labels LABELS.csv -o NEW.nepco",
 		Short: "Teach an encoder's bundle a new task, without PyTorch",
@@ -27,6 +28,9 @@ func newTeach() *cobra.Command {
 the integer engine, finds a regularised softmax regression on them (or, for one to five flows a class, the nearest mean of a
 class: --mode prototype), quantises it into one more layer, and writes a bundle that nepcod runs as any other. How
 well it does is cross-validated: of flows, and of whole recordings where there are at least five, that it was not taught with.
+
+Scores are calibrated on the flows that were held back, and verdicts below a score under which those were more often wrong than right are
+unknown; --unknown-threshold says otherwise.
 
 ENCODER.nepco is a bundle whose output is features (examples/foundation), or one that teach has made: with --add that one
 keeps its tasks, which then share the encoder, and gains one; a task of the same name is taught anew, for which all its
@@ -69,7 +73,7 @@ The same flows give the same bundle on every CPU.
 				fmt.Fprintf(cmd.ErrOrStderr(), "nepcoc: note: %s\n", note)
 			}
 			progress := cli.NewProgress(cmd.ErrOrStderr())
-			made, report, err := teach.Teach(b, taskOf(set, task), teach.Options{Mode: teach.Mode(mode), Add: add, Progress: progress.Update})
+			made, report, err := teach.Teach(b, taskOf(set, task), teach.Options{Mode: teach.Mode(mode), Add: add, Unknown: unknown, Progress: progress.Update})
 			progress.Done()
 			if err != nil {
 				return fmt.Errorf("%s: %w", files.Show(args[0]), err)
@@ -97,6 +101,7 @@ The same flows give the same bundle on every CPU.
 	fl.StringArrayVar(&pcaps, "pcap", nil, "capture or folder of captures, or a token set (.npz); may be given several times")
 	fl.StringVar(&task, "task", "class", "name of the new output")
 	fl.StringVar(&mode, "mode", string(teach.Softmax), "softmax, or prototype for one to five flows a class")
+	cli.UnknownFlag(fl, &unknown, "default: below which cross-validation is more often wrong than right; 0: none is")
 	fl.BoolVar(&add, "add", false, "keep the tasks that the bundle has")
 	fl.StringVarP(&out, "output", "o", "", "bundle to write")
 	fl.BoolVar(&asJSON, "json", false, "the report as JSON")
@@ -129,6 +134,9 @@ func printTaught(w io.Writer, name string, size int, labels []string, r *teach.R
 		how = fmt.Sprintf("by %d recordings", r.Groups)
 	}
 	fmt.Fprintf(w, "cross-validated (%d folds, %s): accuracy %.4f, macro-F1 %.4f\n", r.Folds, how, r.Accuracy, r.MacroF1)
+	if r.Threshold > 0 {
+		fmt.Fprintf(w, "unknown below a score of %g: %d of %d flows that were held back; accuracy of the others %.4f\n", r.Threshold, r.Unknown, r.Flows, r.KnownAccuracy)
+	}
 	fmt.Fprintf(w, "integers = real numbers: %s of the flows' classes\n", cli.Percent(r.Agreement))
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "note: %s\n", n)

@@ -64,7 +64,7 @@ at the end, and served as Prometheus metrics at --metrics.`,
 	fl.IntVar(&f.Receive.Threads, "threads", f.Receive.Threads, "threads that receive")
 	fl.IntVar(&f.Flows, "flows", f.Flows, "flows held at once")
 	cli.ViewFlags(fl, &f.view, cli.AsBundle)
-	cli.UnknownFlag(fl, &f.UnknownThreshold)
+	cli.UnknownFlag(fl, &f.UnknownThreshold, cli.AsBundle)
 	cli.SeedFlag(fl, &f.Output.CommunityIDSeed)
 	fl.StringVar(&f.Output.To, cli.OutputFlag, f.Output.To, "where verdicts go: - (standard output), a file, unix:SOCKET (a stream), or unix_dgram:SOCKET")
 	fl.StringVar(&f.Output.Format, "format", f.Output.Format, "eve, json (as nepcoc run --json) or text")

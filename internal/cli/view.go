@@ -49,9 +49,9 @@ func SeedFlag(fl *pflag.FlagSet, seed *uint16) {
 	fl.Uint16Var(seed, "community-id-seed", 0, "seed of the Community IDs, as in the other tools that make some")
 }
 
-// UnknownFlag adds the flag that overrides a bundle's thresholds.
-func UnknownFlag(fl *pflag.FlagSet, t **float64) {
-	fl.Func("unknown-threshold", "score below which a verdict is unknown, 0 to 1 ("+AsBundle+")", func(s string) (err error) {
+// UnknownFlag adds the flag that says below which score verdicts are unknown.
+func UnknownFlag(fl *pflag.FlagSet, t **float64, otherwise string) {
+	fl.Func("unknown-threshold", "score below which a verdict is unknown, 0 to 1 ("+otherwise+")", func(s string) (err error) {
 		if *t, err = parsed(strconv.ParseFloat(s, 64)); err == nil && !(**t >= 0 && **t <= 1) {
 			err = errors.New("not within 0..1")
 		}

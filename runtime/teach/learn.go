@@ -99,6 +99,7 @@ func (m *matrix) learn(t *Task, r *Report, opt Options) *head {
 	h := m.fit(all, label, classes, decay, nil, opt.Mode)
 	h.temperature = rounded(temperature)
 	r.Temperature = h.temperature
+	r.threshold(held, label, classes, opt.Unknown)
 	// On the integers: w*(q-mean)*scale + b.
 	for c := range m.width {
 		for k := range classes {
@@ -226,6 +227,51 @@ func calibrate(logits []float64, label []int, classes int) (temperature, loss fl
 	}
 	logT := exact.Minimum(nll, exact.Log(0.05), exact.Log(20), 30)
 	return exact.Exp(logT), nll(logT)
+}
+
+// threshold sets the score below which a verdict is unknown: that of opt, or the one that makes fewest mistakes, where
+// a wrong verdict that is given is one, and so is a right one that is withheld (C. K. Chow, "On optimum recognition error
+// and reject tradeoff", 1970, with half of an error for a rejection's cost): what lies below is more often wrong than right. The
+// held-out flows tell, with scores at the temperature that the head will have.
+func (r *Report) threshold(logits []float64, label []int, classes int, given *float64) {
+	type verdict struct {
+		score float64
+		right bool
+	}
+	list := make([]verdict, len(label))
+	for i, l := range label {
+		row := logits[i*classes : (i+1)*classes]
+		top := largest(row)
+		z := 0.0
+		for _, x := range row {
+			z += exact.Exp(float64((x - row[top]) / r.Temperature))
+		}
+		list[i] = verdict{1 / z, top == l}
+	}
+	slices.SortFunc(list, func(a, b verdict) int { return cmp.Compare(a.score, b.score) })
+	if given != nil {
+		r.Threshold = *given
+	} else {
+		gain, most := 0, 0
+		for i, v := range list {
+			if gain++; v.right {
+				gain -= 2
+			}
+			if gain > most && (i+1 == len(list) || list[i+1].score > v.score) {
+				most = gain
+				r.Threshold = min(1, (math.Floor(v.score*1e4)+1)/1e4)
+			}
+		}
+	}
+	right := 0
+	for _, v := range list {
+		if v.score < r.Threshold {
+			r.Unknown++
+		} else if v.right {
+			right++
+		}
+	}
+	r.KnownAccuracy = rounded(float64(right) / float64(max(1, len(list)-r.Unknown)))
 }
 
 // score fills in what cross-validation says.

@@ -50,7 +50,9 @@ const (
 type Options struct {
 	Mode Mode
 	// Add keeps the outputs that the bundle has; one of the task's name is replaced.
-	Add      bool
+	Add bool
+	// Unknown is the score below which a verdict is unknown, 0 for none; nil: cross-validation finds it, see Report.Threshold.
+	Unknown  *float64
 	Progress func(stage string, done, total int)
 }
 
@@ -74,9 +76,14 @@ type Report struct {
 	Precision []float64 `json:"precision"`
 	Count     []int     `json:"count"`
 	// Agreement is the share of the flows of which the integers name the class that the head's real numbers name.
-	Agreement   float64  `json:"agreement"`
-	Temperature float64  `json:"temperature"`
-	Notes       []string `json:"notes,omitempty"`
+	Agreement   float64 `json:"agreement"`
+	Temperature float64 `json:"temperature"`
+	// Threshold is the score below which verdicts are unknown, 0 for none; Unknown is how many of the held-out flows have a
+	// lower one, KnownAccuracy the accuracy of the others.
+	Threshold     float64  `json:"unknown_threshold"`
+	Unknown       int      `json:"unknown"`
+	KnownAccuracy float64  `json:"known_accuracy"`
+	Notes         []string `json:"notes,omitempty"`
 }
 
 // Teach makes a bundle with a head for the task.
@@ -321,6 +328,9 @@ func finish(b *bundle.Bundle, p *bundle.Program, t *Task, h *head, r *Report, x 
 	for i := range p.Outputs {
 		o := bundle.OutputInfo{Name: p.Outputs[i].Name, Kind: bundle.KindClasses, Labels: t.Labels, Temperature: h.temperature,
 			Taught: &bundle.Taught{Mode: string(r.Mode), Flows: r.Flows, Groups: r.Groups, Accuracy: r.Accuracy, MacroF1: r.MacroF1}}
+		if r.Threshold > 0 {
+			o.UnknownThreshold = &r.Threshold
+		}
 		if o.Name != t.Name {
 			k := slices.IndexFunc(b.Manifest.Outputs, func(k bundle.OutputInfo) bool { return k.Name == o.Name })
 			o = b.Manifest.Outputs[k]

@@ -14,6 +14,7 @@ import (
 
 	"nepcoc/internal/testfiles"
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/classify"
 	"nepcoc/runtime/engine"
 	"nepcoc/runtime/refexec"
 	"nepcoc/runtime/teach"
@@ -135,6 +136,72 @@ func TestNothingToLearn(t *testing.T) {
 	}
 }
 
+// noisy is a task of which some flows have another's label.
+func noisy(b *bundle.Bundle, classes, each int) *teach.Task {
+	k := task(b, "noisy", classes, each)
+	r := rand.New(rand.NewPCG(2, 2))
+	for i := range k.Examples {
+		if r.IntN(4) == 0 {
+			k.Examples[i].Label = r.IntN(classes)
+		}
+	}
+	return k
+}
+
+// Verdicts below the threshold that is written are more often wrong than right, the bundle has it, and who wants another
+// gets that.
+func TestThreshold(t *testing.T) {
+	if testing.Short() {
+		t.Skip("teaches for seconds, under emulation for minutes")
+	}
+	b := encoder(t)
+	k := noisy(b, 5, 24)
+	for _, mode := range []teach.Mode{teach.Softmax, teach.Prototype} {
+		made, r, err := teach.Teach(b, k, teach.Options{Mode: mode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, known := r.Accuracy*float64(r.Flows), r.KnownAccuracy*float64(r.Flows-r.Unknown)
+		if mode == teach.Softmax && (r.Threshold <= 0 || r.Unknown == 0 || r.KnownAccuracy <= r.Accuracy) || 2*(all-known) > float64(r.Unknown)+0.1 {
+			t.Errorf("%s: threshold %g, %d of %d unknown, accuracy %g, of the others %g", mode, r.Threshold, r.Unknown, r.Flows, r.Accuracy, r.KnownAccuracy)
+		}
+		data, err := bundle.Encode(made, bundle.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if made, err = bundle.Decode(data); err != nil {
+			t.Fatal(err)
+		}
+		if u := made.Manifest.Outputs[0].UnknownThreshold; (u == nil) != (r.Threshold == 0) || u != nil && *u != r.Threshold {
+			t.Errorf("%s: the bundle has the threshold %v, not %g", mode, u, r.Threshold)
+		}
+		// The program's own scores: of flows that it was taught with, so fewer are unknown, but some are.
+		exec, err := classify.Engine(made)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := classify.New(made, exec)
+		for i := range k.Examples {
+			res, err := c.Run(k.Examples[i].Tokens, k.Examples[i].Valid)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := res[0].Unknown, res[0].Score < bundle.Probability(r.Threshold); got != want {
+				t.Fatalf("%s: flow %d with the score %d is unknown: %v", mode, i, res[0].Score, got)
+			}
+		}
+	}
+	for _, want := range []float64{0, 0.75} {
+		made, r, err := teach.Teach(b, k, teach.Options{Mode: teach.Prototype, Unknown: &want})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if u := made.Manifest.Outputs[0].UnknownThreshold; r.Threshold != want || (u == nil) != (want == 0) || u != nil && *u != want {
+			t.Errorf("asked for %g: %g in the report, %v in the bundle", want, r.Threshold, u)
+		}
+	}
+}
+
 // Several tasks share one encoder: what one says does not depend on the others, and the encoder is there once.
 func TestAdd(t *testing.T) {
 	b := encoder(t)
@@ -208,9 +275,12 @@ func TestRefused(t *testing.T) {
 // teachBytes is what TestSameEverywhere compares; it is also what the test binary prints when it is told to.
 func teachBytes(t *testing.T) []byte {
 	b := encoder(t)
-	made, _, err := teach.Teach(b, task(b, "word", 4, 12), teach.Options{Mode: teach.Softmax})
+	made, _, err := teach.Teach(b, noisy(b, 4, 12), teach.Options{Mode: teach.Softmax})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if made.Manifest.Outputs[0].UnknownThreshold == nil {
+		t.Fatal("no threshold to compare")
 	}
 	data, err := bundle.Encode(made, bundle.Options{})
 	if err != nil {
