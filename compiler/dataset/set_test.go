@@ -3,6 +3,7 @@ package dataset_test
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -245,6 +246,59 @@ func TestDuplicates(t *testing.T) {
 	}
 	if len(set.Flows) != n+1 || set.Left[dataset.LeftSame] != 1 || set.Left[dataset.LeftNear] != 1 {
 		t.Errorf("%d flows, left out %v: want %d, and one of each", len(set.Flows), set.Left, n+1)
+	}
+}
+
+// Near doubles are found whatever their length, wherever they differ and however many flows look alike in part.
+func TestNearDuplicates(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	set := &dataset.Set{Splits: []string{"train", "test"}, Labels: []string{"x"}, Groups: []string{"g"}}
+	add := func(split int, tokens []int32) {
+		set.Flows = append(set.Flows, dataset.Flow{Tokens: tokens, Split: split})
+	}
+	random := func(n int) []int32 {
+		t := make([]int32, n)
+		for i := range t {
+			t[i] = 5 + r.Int32N(256)
+		}
+		return t
+	}
+	changed := func(t []int32, n int) []int32 {
+		t = slices.Clone(t)
+		for _, p := range r.Perm(len(t))[:n] {
+			t[p] ^= 1
+		}
+		return t
+	}
+	near, far := 0, 0
+	for _, length := range []int{19, 20, 39, 40, 100, 128, 256, 399, 700, 2000} {
+		for range 30 {
+			first := random(length)
+			add(0, first)
+			// Decoys that have most of its pieces, and are not near.
+			for range 8 {
+				add(0, changed(first, length/20+1))
+			}
+			add(1, changed(first, length/20)) // 5 %, rounded down; of 19 it is the same
+			near++
+			add(1, changed(first, length/4))
+			far++
+		}
+	}
+	// 500 flows with one piece in common, more than anyone would like to compare, before the one that counts.
+	head := random(240)
+	for range 500 {
+		add(0, append(slices.Clone(head), random(80)...))
+	}
+	last := append(slices.Clone(head), random(80)...)
+	add(0, last)
+	add(1, changed(last, 16))
+	near++
+	if err := set.DropDuplicates(); err != nil {
+		t.Fatal(err)
+	}
+	if got := set.Left[dataset.LeftSame] + set.Left[dataset.LeftNear]; got != near || set.Left[dataset.LeftSame] != 30 {
+		t.Errorf("left out %v, want %d of %d near ones and none of the %d others", set.Left, near, near, far)
 	}
 }
 

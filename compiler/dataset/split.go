@@ -163,71 +163,29 @@ const (
 // times of a repeated exchange make.
 const nearShare = 0.05
 
-// bands is into how many pieces sequences are cut to find near ones: those that differ in a few tokens agree in whole
-// pieces. candidates bounds how many with a piece in common are compared.
-const (
-	bands      = 16
-	candidates = 64
-)
-
-// DropDuplicates leaves out flows of later parts whose tokens are, or nearly are, those of a flow of an earlier part:
-// a model would be praised for what it has seen. Near ones are looked for among flows that have whole pieces in
-// common, at most 64 for each, so a few can be missed.
+// DropDuplicates leaves out flows of later parts whose tokens are, or nearly are, those of a flow of an earlier part: a
+// model would be praised for what it has seen. Near is of the same length and different in 5 % of the tokens at most; a
+// flow that has a token more or less somewhere is not. All near ones are found: see seen.
 func (s *Set) DropDuplicates() error {
 	if len(s.Splits) < 2 {
 		return errors.New("duplicates are looked for between parts: give --split")
 	}
-	seed := maphash.MakeSeed()
-	exact := map[uint64][]int{}
-	pieces := map[uint64][]int{}
-	var buf []byte
-	hash := func(tokens []int32, at int) uint64 {
-		buf = binary.LittleEndian.AppendUint32(buf[:0], uint32(at))
-		for _, t := range tokens {
-			buf = binary.LittleEndian.AppendUint32(buf, uint32(t))
-		}
-		return maphash.Bytes(seed, buf)
-	}
-	piece := func(t []int32, b int) uint64 {
-		return hash(t[b*len(t)/bands:(b+1)*len(t)/bands], b+bands*len(t))
-	}
+	before := newSeen(s)
 	keep := make([]bool, len(s.Flows))
 	for part := range s.Splits {
 		for i := range s.Flows {
-			f := &s.Flows[i]
-			if f.Split != part {
+			if s.Flows[i].Split != part {
 				continue
 			}
 			keep[i] = true
-			same := func(j int) bool { return slices.Equal(s.Flows[j].Tokens, f.Tokens) }
-			near := func(j int) bool { return differ(s.Flows[j].Tokens, f.Tokens) <= nearShare }
-			if part > 0 {
-				if slices.ContainsFunc(exact[hash(f.Tokens, -1)], same) {
-					keep[i] = false
-					s.leave(LeftSame, 1)
-					continue
-				}
-				for b := 0; b < bands && keep[i]; b++ {
-					if len(f.Tokens) >= bands && slices.ContainsFunc(pieces[piece(f.Tokens, b)], near) {
-						keep[i] = false
-						s.leave(LeftNear, 1)
-					}
-				}
+			if same, near := before.find(i); same || near {
+				keep[i] = false
+				s.leave(map[bool]string{true: LeftSame, false: LeftNear}[same], 1)
 			}
 		}
 		for i := range s.Flows { // what later parts are compared with
-			f := &s.Flows[i]
-			if f.Split != part || !keep[i] || part == len(s.Splits)-1 {
-				continue
-			}
-			add := func(m map[uint64][]int, h uint64) {
-				if len(m[h]) < candidates {
-					m[h] = append(m[h], i)
-				}
-			}
-			add(exact, hash(f.Tokens, -1))
-			for b := 0; b < bands && len(f.Tokens) >= bands; b++ {
-				add(pieces, piece(f.Tokens, b))
+			if s.Flows[i].Split == part && keep[i] && part < len(s.Splits)-1 {
+				before.add(i)
 			}
 		}
 	}
@@ -241,16 +199,88 @@ func (s *Set) DropDuplicates() error {
 	return s.everyPart()
 }
 
-// differ is the share of tokens in which two sequences differ; 1 if one is longer.
-func differ(a, b []int32) float64 {
-	if len(a) != len(b) || len(a) == 0 {
-		return 1
+// seen finds flows by their tokens. A sequence that may differ in d tokens from another is cut into d+1 pieces: one
+// of them at least has no difference, so whoever is near has a piece in common. Of flows with the same tokens one is kept.
+type seen struct {
+	flows    []Flow
+	seed     maphash.Seed
+	exact    map[uint64][]int32
+	pieces   map[uint64][]int32
+	compared []int32 // by flow: the last one that it was compared with, from 1 on
+	buf      []byte
+}
+
+func newSeen(s *Set) *seen {
+	return &seen{flows: s.Flows, seed: maphash.MakeSeed(), exact: map[uint64][]int32{}, pieces: map[uint64][]int32{}, compared: make([]int32, len(s.Flows))}
+}
+
+// mayDiffer is in how many tokens two sequences of a length may differ and be near.
+func mayDiffer(length int) int { return int(nearShare * float64(length)) }
+
+func (s *seen) hash(tokens []int32, at int) uint64 {
+	s.buf = binary.LittleEndian.AppendUint32(s.buf[:0], uint32(at))
+	for _, t := range tokens {
+		s.buf = binary.LittleEndian.AppendUint32(s.buf, uint32(t))
 	}
-	n := 0
-	for i := range a {
-		if a[i] != b[i] {
-			n++
+	return maphash.Bytes(s.seed, s.buf)
+}
+
+// piece is the hash of piece p of n of a sequence: of its place and of the sequence's length, too.
+func (s *seen) piece(t []int32, p, n int) uint64 {
+	return s.hash(t[p*len(t)/n:(p+1)*len(t)/n], p+n*len(t))
+}
+
+// has says whether a flow with these tokens was added.
+func (s *seen) has(t []int32) bool {
+	return slices.ContainsFunc(s.exact[s.hash(t, -1)], func(j int32) bool { return slices.Equal(s.flows[j].Tokens, t) })
+}
+
+// find says whether a flow that was added has the same tokens as flow i, or else nearly the same.
+func (s *seen) find(i int) (same, near bool) {
+	t := s.flows[i].Tokens
+	if s.has(t) {
+		return true, false
+	}
+	d := mayDiffer(len(t))
+	for p := 0; p <= d && d > 0; p++ {
+		for _, j := range s.pieces[s.piece(t, p, d+1)] {
+			if s.compared[j] != int32(i+1) {
+				s.compared[j] = int32(i + 1)
+				if within(s.flows[j].Tokens, t, d) {
+					return false, true
+				}
+			}
 		}
 	}
-	return float64(n) / float64(len(a))
+	return false, false
+}
+
+// add makes flow i one that find finds.
+func (s *seen) add(i int) {
+	t := s.flows[i].Tokens
+	if s.has(t) {
+		return
+	}
+	h := s.hash(t, -1)
+	s.exact[h] = append(s.exact[h], int32(i))
+	d := mayDiffer(len(t))
+	for p := 0; p <= d && d > 0; p++ {
+		h := s.piece(t, p, d+1)
+		s.pieces[h] = append(s.pieces[h], int32(i))
+	}
+}
+
+// within says whether two sequences are of one length and differ in d tokens at most.
+func within(a, b []int32, d int) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i, x := range a {
+		if x != b[i] {
+			if d--; d < 0 {
+				return false
+			}
+		}
+	}
+	return true
 }
