@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"slices"
@@ -197,11 +196,8 @@ func writeSet(set *dataset.Set, out string, shard int, stdout io.Writer) (names 
 				name = fmt.Sprintf("%s-%05d.npz", strings.TrimSuffix(out, ".npz"), k+1)
 			}
 		}
-		var b bytes.Buffer
-		if err := part.Write(&b, dataset.Meta{Shard: k + 1, Shards: n}); err != nil {
-			return nil, err
-		}
-		if err := files.Output(name, b.Bytes(), stdout); err != nil {
+		fill := func(w io.Writer) error { return part.Write(w, dataset.Meta{Shard: k + 1, Shards: n}) }
+		if err := files.OutputFrom(name, fill, stdout); err != nil {
 			return nil, err
 		}
 		names = append(names, name)

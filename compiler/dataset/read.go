@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -38,6 +39,9 @@ type Options struct {
 	Progress func(name string, done, total int)
 }
 
+// maxFlows bounds a set: each flow takes some 300 bytes of memory, 600 where parts are compared, besides its tokens, see arena.
+const maxFlows = 8_000_000
+
 // Why flows are left out.
 const (
 	LeftUnlabelled = "no label"
@@ -63,11 +67,12 @@ func Read(paths []string, opt Options) (*Set, error) {
 		return i
 	}
 	var errs []error
+	tokens := arena{most: maxFlows}
 	for n, path := range captures {
 		if opt.Progress != nil {
 			opt.Progress(path, n, len(captures))
 		}
-		flows, notes, err := readCapture(path, &opt)
+		flows, notes, err := readCapture(path, &opt, &tokens)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -215,7 +220,20 @@ func Captures(paths []string) ([]string, error) {
 	return all, errors.Join(errs...)
 }
 
-func readCapture(path string, opt *Options) ([]Flow, []string, error) {
+// whileKept is a source that ends where no more flows can be kept.
+type whileKept struct {
+	capture.Source
+	tokens *arena
+}
+
+func (w whileKept) Next(f *capture.Frame) error {
+	if w.tokens.err != nil {
+		return w.tokens.err
+	}
+	return w.Source.Next(f)
+}
+
+func readCapture(path string, opt *Options, tokens *arena) ([]Flow, []string, error) {
 	src, err := capture.Open(path)
 	if err != nil {
 		return nil, nil, err
@@ -225,13 +243,11 @@ func readCapture(path string, opt *Options) ([]Flow, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	samples, n, err := flow.CollectAll(src, fo)
-	if err != nil {
+	flows, n, err := flow.CollectAs(whileKept{src, tokens}, fo, func(f *flow.Flow) Flow {
+		return Flow{Key: f.Key, First: f.First, Packets: f.Packets, Bytes: f.Bytes, Marks: f.Marks, Payload: f.Payload, Tokens: tokens.keep(f.Tokens[:f.Valid])}
+	})
+	if err = cmp.Or(tokens.err, err); err != nil {
 		return nil, nil, err
 	}
-	out := make([]Flow, len(samples))
-	for i, f := range samples {
-		out[i] = Flow{Key: f.Key, First: f.First, Packets: f.Packets, Bytes: f.Bytes, Marks: f.Marks, Payload: f.Payload, Tokens: f.Tokens[:f.Valid]}
-	}
-	return out, append(n.Notes(&fo), src.Notes()...), nil
+	return flows, append(n.Notes(&fo), src.Notes()...), nil
 }

@@ -17,25 +17,39 @@ import (
 
 // Output writes what a command was asked to put into name; "-" is stdout.
 func Output(name string, data []byte, stdout io.Writer) error {
+	return OutputFrom(name, whole(data), stdout)
+}
+
+// OutputFrom is Output of what fill writes, for what is too much to be held.
+func OutputFrom(name string, fill func(io.Writer) error, stdout io.Writer) error {
 	if !IsStdout(name) {
-		return Write(name, data)
+		return write(name, fill)
 	}
-	_, err := stdout.Write(data)
-	return err
+	return fill(stdout)
+}
+
+// whole fills with data.
+func whole(data []byte) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	}
 }
 
 // Write makes data the content of a file: a reader sees the old file or the new
 // one, whole, even after a crash, and on failure nothing is left behind. A
 // symbolic link is followed and stays; a device, FIFO or socket is written to.
-func Write(name string, data []byte) error {
+func Write(name string, data []byte) error { return write(name, whole(data)) }
+
+func write(name string, fill func(io.Writer) error) error {
 	t, err := resolve(name)
 	if err != nil {
 		return err
 	}
 	if t.stream {
-		return t.write(data)
+		return t.write(fill)
 	}
-	if err := t.replace(data); err != nil {
+	if err := t.replace(fill); err != nil {
 		return named(name, err)
 	}
 	return nil
@@ -156,7 +170,7 @@ func resolve(name string) (*target, error) {
 }
 
 // write writes to what can't be replaced.
-func (t *target) write(data []byte) error {
+func (t *target) write(fill func(io.Writer) error) error {
 	var w io.WriteCloser
 	var err error
 	if t.mode&fs.ModeSocket != 0 {
@@ -171,7 +185,7 @@ func (t *target) write(data []byte) error {
 		}
 		return named(t.name, err)
 	}
-	_, err = w.Write(data)
+	err = fill(w)
 	if cerr := w.Close(); err == nil {
 		err = cerr
 	}
@@ -182,7 +196,7 @@ func (t *target) write(data []byte) error {
 }
 
 // replace puts a new file in the place of the old one.
-func (t *target) replace(data []byte) (err error) {
+func (t *target) replace(fill func(io.Writer) error) (err error) {
 	dir, base := filepath.Split(t.path)
 	// Not os.CreateTemp, whose files only the owner can read: the process's mask
 	// shall decide.
@@ -198,7 +212,7 @@ func (t *target) replace(data []byte) (err error) {
 			os.Remove(temp)
 		}
 	}()
-	if _, err = f.Write(data); err != nil {
+	if err = fill(f); err != nil {
 		return err
 	}
 	if t.mode != 0o666 { // the old file's, whatever the mask

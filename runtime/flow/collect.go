@@ -2,6 +2,7 @@ package flow
 
 import (
 	"slices"
+	"sort"
 
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/traffic"
@@ -32,26 +33,36 @@ func Collect(src capture.Source, c traffic.Contract) ([]Sample, *Counters, error
 
 // CollectAll is Collect for a table of any options; Ready is its own.
 func CollectAll(src capture.Source, opt Options) ([]Sample, *Counters, error) {
-	type numbered struct {
-		seq uint64
-		Sample
-	}
-	var flows []numbered
-	opt.Ready = func(f *Flow) {
-		flows = append(flows, numbered{f.Seq, Sample{
+	return CollectAs(src, opt, func(f *Flow) Sample {
+		return Sample{
 			Key: f.Key, First: f.First, Last: f.Last, Packets: f.Packets, Bytes: f.Bytes,
 			Reason: f.Reason, Marks: f.Marks, Payload: f.Payload, Tokens: slices.Clone(f.Tokens), Valid: f.Valid,
-		}})
-	}
+		}
+	})
+}
+
+// CollectAs is CollectAll with what as makes of each flow, which it must not keep.
+func CollectAs[T any](src capture.Source, opt Options, as func(f *Flow) T) ([]T, *Counters, error) {
+	var c collected[T]
+	opt.Ready = func(f *Flow) { c.seq, c.made = append(c.seq, f.Seq), append(c.made, as(f)) }
 	in, err := NewInput(opt)
 	if err != nil {
 		return nil, nil, err
 	}
 	err = in.Run(src)
-	slices.SortFunc(flows, func(a, b numbered) int { return int(int64(a.seq - b.seq)) })
-	out := make([]Sample, len(flows))
-	for i := range flows {
-		out[i] = flows[i].Sample
-	}
-	return out, in.Counters(), err
+	sort.Sort(&c)
+	return c.made, in.Counters(), err
+}
+
+// collected is sorted by the numbers of the flows, in place: there may be many.
+type collected[T any] struct {
+	seq  []uint64
+	made []T
+}
+
+func (c *collected[T]) Len() int           { return len(c.seq) }
+func (c *collected[T]) Less(i, j int) bool { return c.seq[i] < c.seq[j] }
+func (c *collected[T]) Swap(i, j int) {
+	c.seq[i], c.seq[j] = c.seq[j], c.seq[i]
+	c.made[i], c.made[j] = c.made[j], c.made[i]
 }
