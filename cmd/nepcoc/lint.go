@@ -19,7 +19,8 @@ func newLint() *cobra.Command {
 		Short: "Find what gives labels away without being the traffic's nature",
 		Long: `lint guesses each labelled flow's class from one thing at a time: the time of its first packet, addresses, single
 header fields, single bytes of payload. A guess is the class that flows of other recordings with the same value have, or,
-of numbers, the class of the nearest; cross-validated by recording (the group of each flow). Its gain is what it makes up
+of numbers, the class of the nearest; cross-validated by recording (the group of each flow), or of flows of other parts
+where the set has parts. Its gain is what it makes up
 for between always naming the commonest class (0) and being right every time (1).
 
 Of time, addresses and header fields a gain above their bound is a leak: they are habits of the recording or of the

@@ -14,7 +14,7 @@ import (
 type Finding struct {
 	Name string `json:"name"` // time, client address, ip.ttl of packet 1, ...
 	Kind string `json:"kind"` // recording, address, header, payload, duplicates, capture
-	// Accuracy is that of the best guess from this alone, cross-validated by group; Majority that of always
+	// Accuracy is that of the best guess from this alone, cross-validated by part or, without parts, by group; Majority that of always
 	// naming the commonest class. Gain is what lies between Majority and 1 that it makes up for.
 	Accuracy float64 `json:"accuracy"`
 	Majority float64 `json:"majority"`
@@ -195,9 +195,17 @@ func (s *Set) Lint(bounds Bounds) (*Lint, error) {
 	return out, nil
 }
 
-// folds gives each flow its fold: whole groups where there are enough, else flow by flow.
+// folds gives each flow its fold: its part, where the set has parts, since what gives labels away is then what one part
+// tells of another; else whole groups where there are enough, else flow by flow.
 func (l *linter) folds(s *Set, at []int, groups map[int]int, out *Lint) {
 	l.fold = make([]int, len(at))
+	if len(s.Splits) > 1 {
+		for k, i := range at {
+			l.fold[k] = s.Flows[i].Split
+		}
+		out.Notes = append(out.Notes, "guesses are those that the set's parts allow of one another")
+		return
+	}
 	if len(groups) < folds {
 		out.Notes = append(out.Notes, fmt.Sprintf("the flows are of %d recording(s): cross-validated flow by flow; what a recording gives away needs %d at least", len(groups), folds))
 		for k, i := range at {

@@ -107,30 +107,50 @@ func TestLintPlanted(t *testing.T) {
 			}
 		}
 	}
+	by := func(by dataset.By) func(s *dataset.Set) error {
+		return func(s *dataset.Set) error {
+			shares, err := dataset.ParseShares("70:10:20")
+			if err != nil {
+				return err
+			}
+			return s.Split(shares, by)
+		}
+	}
 	r := rand.New(rand.NewPCG(3, 4))
 	for name, c := range map[string]struct {
 		plant        func(s *dataset.Set, f *dataset.Flow)
 		want, remedy string
+		// walk does what the remedy says, where it is no line of the contract (see TestRemedy).
+		walk func(s *dataset.Set) error
 	}{
-		"TTL by class": {func(s *dataset.Set, f *dataset.Flow) { put(f, ttl, 40+f.Label) }, "ip.ttl of packet 1", "blank: [ttl]"},
+		"TTL by class": {func(s *dataset.Set, f *dataset.Flow) { put(f, ttl, 40+f.Label) }, "ip.ttl of packet 1", "blank: [ttl]", nil},
 		"ranges of IP ID": {func(s *dataset.Set, f *dataset.Flow) {
 			v := f.Label*2900 + r.IntN(2900)
 			put(f, id, v>>8, v)
-		}, "ip.id of packet 1", "blank: [ip_id]"},
+		}, "ip.id of packet 1", "blank: [ip_id]", nil},
 		"ranges of sequence numbers": {func(s *dataset.Set, f *dataset.Flow) {
 			v := f.Label*190_000_000 + r.IntN(190_000_000)
 			put(f, seq, v>>24, v>>16, v>>8, v)
-		}, "tcp.seq of packet 1", "blank: [tcp_seq]"},
-		"order of recording": {func(s *dataset.Set, f *dataset.Flow) { f.First = int64(f.Label)*1e12 + int64(r.IntN(1e9)) }, "time of the first packet", "--by time"},
+		}, "tcp.seq of packet 1", "blank: [tcp_seq]", nil},
+		"order of recording": {func(s *dataset.Set, f *dataset.Flow) { f.First = int64(f.Label)*1e12 + int64(r.IntN(1e9)) }, "time of the first packet", "--by time", by(dataset.ByTime)},
 		"an address for each class": {func(s *dataset.Set, f *dataset.Flow) {
 			f.Key.Src = [16]byte{9, byte(f.Label)}
-		}, "client address", "--by host"},
+		}, "client address", "--by host", by(dataset.ByHost)},
 		"a class from one capture": {func(s *dataset.Set, f *dataset.Flow) {
 			if f.Label == 3 {
 				f.Group = 0
 			}
-		}, "classes from one recording: " + testbed(t, "nepco-bytes", "calib").Labels[3], "add recordings"},
-		"a byte of payload": {func(s *dataset.Set, f *dataset.Flow) { put(f, byte9, 100+f.Label) }, "byte 9 of the client", "contract explain"},
+		}, "classes from one recording: " + testbed(t, "nepco-bytes", "calib").Labels[3], "leave the classes out", func(s *dataset.Set) error {
+			s.Flows = slices.DeleteFunc(s.Flows, func(f dataset.Flow) bool { return f.Label == 3 })
+			return nil
+		}},
+		"a byte of payload": {func(s *dataset.Set, f *dataset.Flow) { put(f, byte9, 100+f.Label) }, "byte 9 of the client", "shorten the contract", func(s *dataset.Set) error {
+			for i := range s.Flows { // as a contract with client_bytes: 9 has it
+				f := &s.Flows[i]
+				f.Tokens = f.Tokens[:min(len(f.Tokens), byte9)]
+			}
+			return nil
+		}},
 		"duplicates": {func(s *dataset.Set, f *dataset.Flow) {
 			if f.Split == 1 && r.IntN(10) == 0 {
 				for i := range s.Flows {
@@ -140,14 +160,18 @@ func TestLintPlanted(t *testing.T) {
 					}
 				}
 			}
-		}, "flows of later parts that an earlier part has, too", "nepcoc tokens --split"},
+		}, "flows of later parts that an earlier part has, too", "nepcoc tokens --split", (*dataset.Set).DropDuplicates},
 	} {
 		contract := "nepco-bytes"
 		if name == "a byte of payload" {
 			contract = "nepco-stream"
 		}
 		set := testbed(t, contract, "train")
-		set.Splits, set.Groups = []string{"train", "test"}, nil
+		parts := 1
+		set.Splits, set.Groups = []string{"all"}, nil
+		if name == "duplicates" {
+			set.Splits, parts = []string{"train", "test"}, 2
+		}
 		for g := range 40 {
 			set.Groups = append(set.Groups, fmt.Sprint("capture ", g))
 		}
@@ -157,12 +181,14 @@ func TestLintPlanted(t *testing.T) {
 			if tcp := f.Key.Proto == 6; f.Key.V6 || name == "ranges of sequence numbers" && !tcp {
 				continue // where the fields lie elsewhere
 			}
-			f.Group, f.Split = int(r.Int32N(40)), int(r.Int32N(2))
+			f.Group, f.Split = r.IntN(40), r.IntN(parts)
 			kept = append(kept, f)
 		}
 		set.Flows = kept
-		if err := set.DropDuplicates(); err != nil {
-			t.Fatal(err)
+		if parts > 1 {
+			if err := set.DropDuplicates(); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if got := leaks(lint(t, set)); got != nil {
 			t.Fatalf("%s: before planting, leaks %q", name, got)
@@ -182,6 +208,15 @@ func TestLintPlanted(t *testing.T) {
 		}
 		if _, err := json.Marshal(l); err != nil {
 			t.Error(err)
+		}
+		if c.walk == nil {
+			continue
+		}
+		if err := c.walk(set); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := leaks(lint(t, set)); slices.Contains(got, c.want) {
+			t.Errorf("%s: what is proposed does not remove it: leaks %q", name, got)
 		}
 	}
 }

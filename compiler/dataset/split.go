@@ -103,7 +103,9 @@ func (s *Set) Split(shares Shares, by By) error {
 	})
 	total := s.Classes()
 	missing := make([][]float64, len(shares.Parts)) // flows of each class that a part lacks
+	flows := make([]float64, len(shares.Parts))     // and of all
 	for p, share := range shares.Parts {
+		flows[p] = share * float64(len(s.Flows))
 		for _, n := range total {
 			missing[p] = append(missing[p], share*float64(n))
 		}
@@ -121,13 +123,16 @@ func (s *Set) Split(shares Shares, by By) error {
 			for _, i := range kept[name] {
 				lack += missing[p][class(i)] / float64(total[class(i)]) / shares.Parts[p]
 			}
-			if p == 0 || lack > most {
+			// Of classes that all parts lack alike, such as those of one host, the part gets them that lacks most flows.
+			alike := 1e-9 * float64(len(kept[name]))
+			if gap := lack - most; p == 0 || gap > alike || gap >= -alike && flows[p]/shares.Parts[p] > flows[best]/shares.Parts[best] {
 				best, most = p, lack
 			}
 		}
 		for _, i := range kept[name] {
 			s.Flows[i].Split = best
 			missing[best][class(i)]--
+			flows[best]--
 		}
 	}
 	return s.everyPart()
