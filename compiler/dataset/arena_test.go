@@ -15,8 +15,11 @@ import (
 	"nepcoc/runtime/traffic"
 )
 
-// manyFlows writes a capture of n flows, a datagram of 1000 bytes each, whose contents follow from the flow's number.
-func manyFlows(t *testing.T, n int) string {
+// manyFlows writes a capture of n flows, a datagram of 1000 bytes each.
+func manyFlows(t *testing.T, n int) string { return datagrams(t, n, 1000) }
+
+// datagrams writes a capture of n flows, a datagram each, whose contents follow from the flow's number.
+func datagrams(t *testing.T, n, payload int) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "many.pcap")
 	f, err := os.Create(path)
@@ -25,23 +28,23 @@ func manyFlows(t *testing.T, n int) string {
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
 	w.Write([]byte{0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 101, 0, 0, 0}) // raw IP
-	const size = 20 + 8 + 1000
+	size := 20 + 8 + payload
 	p := make([]byte, 16+size)
 	le, be := binary.LittleEndian, binary.BigEndian
-	le.PutUint32(p[8:], size)
-	le.PutUint32(p[12:], size)
+	le.PutUint32(p[8:], uint32(size))
+	le.PutUint32(p[12:], uint32(size))
 	ip := p[16:]
 	ip[0], ip[8], ip[9] = 0x45, 64, 17
-	be.PutUint16(ip[2:], size)
+	be.PutUint16(ip[2:], uint16(size))
 	be.PutUint32(ip[16:], 0x0a000001)
 	be.PutUint16(ip[20:], 4000)
 	be.PutUint16(ip[22:], 5000)
-	be.PutUint16(ip[24:], 8+1000)
+	be.PutUint16(ip[24:], uint16(8+payload))
 	for i := range n {
 		le.PutUint32(p, 1e9+uint32(i/1000))
 		le.PutUint32(p[4:], uint32(i%1000*1000))
 		be.PutUint32(ip[12:], 0x0b000000+uint32(i))
-		for k := range 1000 {
+		for k := range payload {
 			ip[28+k] = byteOf(i, k)
 		}
 		w.Write(p)

@@ -102,22 +102,40 @@ func Read(paths []string, opt Options) (*Set, error) {
 		return nil, err
 	}
 	s.sortLabels()
-	return s, s.usable(captures, &opt)
+	blind := 0
+	for i := range s.Flows {
+		if !s.holdsByte(s.Flows[i].Tokens) {
+			blind++
+		}
+	}
+	if blind > 0 && blind < len(s.Flows) {
+		s.Notes = append(s.Notes, fmt.Sprintf("%d of %d flows hold no byte of the packets, only what the contract says of all flows", blind, len(s.Flows)))
+	}
+	return s, s.usable(captures, blind)
 }
 
-// usable refuses a set that nothing can be learnt from.
-func (s *Set) usable(captures []string, opt *Options) error {
+// holdsByte says whether tokens hold more than marks and facts.
+func (s *Set) holdsByte(tokens []int32) bool {
+	c := &s.Contract
+	return slices.ContainsFunc(tokens, func(t int32) bool {
+		id := int(t)
+		return !(c.UseCLS && id == c.CLS) && !(c.UseSEP && id == c.SEP) && c.Fact(t) == ""
+	})
+}
+
+// usable refuses a set that nothing can be learnt from; blind of its flows hold no byte.
+func (s *Set) usable(captures []string, blind int) error {
 	where := fmt.Sprintf("%s and %d more", files.Show(captures[0]), len(captures)-1)
 	if len(captures) == 1 {
 		where = files.Show(captures[0])
 	}
 	switch {
-	case len(s.Flows) > 0:
+	case len(s.Flows) > blind:
 		return nil
-	case s.Left[LeftUnlabelled] > 0:
+	case s.Left[LeftUnlabelled] > 0 && blind == 0:
 		return fmt.Errorf("%s: none of the %d flows has a label: compare addresses, ports and times of the label file with those of the capture (nepcoc contract explain shows them), or keep flows without a label (--unlabelled)", where, s.Left[LeftUnlabelled])
-	case s.Left[LeftEmpty] > 0:
-		return fmt.Errorf("%s: the contract %q takes no byte of any of the %d flows: see what it blanks and which packets count (nepcoc contract show)", where, s.Contract.Name, s.Left[LeftEmpty])
+	case s.Left[LeftEmpty]+blind > 0:
+		return fmt.Errorf("%s: the contract %q takes no byte of any of the %d flows: see what it blanks and which packets count (nepcoc contract show)", where, s.Contract.Name, s.Left[LeftEmpty]+blind)
 	}
 	return fmt.Errorf("%s: holds no flow", where)
 }

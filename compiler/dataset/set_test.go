@@ -334,6 +334,12 @@ func TestFolders(t *testing.T) {
 	}
 }
 
+// silent is a capture of datagrams without payload, of which a contract without headers and facts has nothing.
+func silent(t *testing.T) string {
+	t.Helper()
+	return datagrams(t, 5, 0)
+}
+
 // What nothing can be learnt from is refused, with the way out.
 func TestRefused(t *testing.T) {
 	dir := t.TempDir()
@@ -345,14 +351,20 @@ func TestRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	payload, err := traffic.Load("nepco-bytes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload.FirstLayer, payload.Blank = traffic.LayerPayload, nil
 	for name, c := range map[string]struct {
 		paths []string
 		opt   dataset.Options
 		want  []string
 	}{
-		"labels of another capture": {[]string{"../../examples/testbed/test.pcap"}, dataset.Options{Source: dataset.Source{Contract: nothing}, Labels: []*labels.Labels{l}}, []string{"none of the 441 flows has a label", "--unlabelled"}},
-		"an empty folder":           {[]string{dir}, dataset.Options{Source: dataset.Source{Contract: nothing}}, []string{"no captures in this folder", ".pcapng"}},
-		"two that are missing":      {[]string{"one.pcap", "two.pcap"}, dataset.Options{Source: dataset.Source{Contract: nothing}, Unlabelled: true}, []string{"one.pcap", "two.pcap"}},
+		"labels of another capture":     {[]string{"../../examples/testbed/test.pcap"}, dataset.Options{Source: dataset.Source{Contract: nothing}, Labels: []*labels.Labels{l}}, []string{"none of the 441 flows has a label", "--unlabelled"}},
+		"a contract that takes nothing": {[]string{silent(t)}, dataset.Options{Source: dataset.Source{Contract: payload}, Unlabelled: true}, []string{"takes no byte of any of the 5 flows", "nepcoc contract show"}},
+		"an empty folder":               {[]string{dir}, dataset.Options{Source: dataset.Source{Contract: nothing}}, []string{"no captures in this folder", ".pcapng"}},
+		"two that are missing":          {[]string{"one.pcap", "two.pcap"}, dataset.Options{Source: dataset.Source{Contract: nothing}, Unlabelled: true}, []string{"one.pcap", "two.pcap"}},
 	} {
 		_, err := dataset.Read(c.paths, c.opt)
 		for _, want := range c.want {

@@ -7,10 +7,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 	"unicode/utf8"
 
+	"nepcoc/internal/npy"
 	"nepcoc/internal/version"
 )
 
@@ -145,15 +145,10 @@ func (z *npzWriter) array(name, kind string, shape []int, data func(w *bufio.Wri
 		z.err = err
 		return
 	}
-	dims := ""
-	for _, d := range shape {
-		dims += fmt.Sprintf("%d, ", d)
-	}
-	header := fmt.Sprintf("{'descr': '%s', 'fortran_order': False, 'shape': (%s), }", kind, strings.TrimSuffix(dims, " "))
-	// The format (version 1.0) wants magic, length and header to fill whole 64 bytes.
-	header += strings.Repeat(" ", 63-(10+len(header))%64) + "\n"
 	b := bufio.NewWriterSize(w, 64<<10)
-	fmt.Fprintf(b, "\x93NUMPY\x01\x00%c%c%s", len(header)&255, len(header)>>8, header)
+	if z.err = npy.WriteHeader(b, kind, shape); z.err != nil {
+		return
+	}
 	data(b)
 	z.err = b.Flush()
 }

@@ -10,8 +10,9 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 	"testing"
+
+	"nepcoc/internal/npy"
 )
 
 // Array is one array. Data is a slice of the element type.
@@ -31,17 +32,13 @@ func Write(t testing.TB, path string, arrays map[string]Array) {
 		if !ok {
 			t.Fatalf("BUG: array of %T", a.Data)
 		}
-		dims := ""
-		for _, d := range a.Shape {
-			dims += fmt.Sprintf("%d, ", d)
-		}
-		header := fmt.Sprintf("{'descr': '%s', 'fortran_order': False, 'shape': (%s), }", descr, strings.TrimSuffix(dims, " "))
-		header += strings.Repeat(" ", 63-(10+len(header))%64) + "\n"
 		w, err := z.Create(name + ".npy")
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(w, "\x93NUMPY\x01\x00%c%c%s", len(header)&255, len(header)>>8, header)
+		if err := npy.WriteHeader(w, descr, a.Shape); err != nil {
+			t.Fatal(err)
+		}
 		if err := binary.Write(w, binary.LittleEndian, a.Data); err != nil {
 			t.Fatal(err)
 		}

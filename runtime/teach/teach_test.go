@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"nepcoc/internal/testfiles"
 	"nepcoc/runtime/bundle"
@@ -272,6 +273,41 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// A program whose outputs read different vectors has no one encoder to teach: it is refused, and so is one whose output is no
+// layer on a vector.
+func TestOneVector(t *testing.T) {
+	b := encoder(t)
+	two := *b
+	p := *b.Program
+	two.Program = &p
+	p.Values, p.Steps, p.Outputs = slices.Clone(p.Values), slices.Clone(p.Steps), slices.Clone(p.Outputs)
+	last := &p.Steps[len(p.Steps)-1]
+	if last.Op != bundle.OpConv || last.Out != p.Outputs[0].Value {
+		t.Fatalf("the encoder ends in %s", last.Op)
+	}
+	// A second output, of the same layer on another vector of the same width.
+	vector := p.Values[last.In[0]]
+	vector.Name = "other"
+	result := p.Values[last.Out]
+	result.Name = "second"
+	p.Values = append(p.Values, vector, result)
+	made := p.Steps[len(p.Steps)-2]
+	made.Out = len(p.Values) - 2
+	second := *last
+	second.In, second.Out = []int{made.Out}, len(p.Values)-1
+	p.Steps = append(p.Steps, made, second)
+	o := p.Outputs[0]
+	o.Name, o.Value = "second", second.Out
+	p.Outputs = append(p.Outputs, o)
+	if err := p.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := teach.Teach(&two, task(b, "one", 2, 10), teach.Options{Mode: teach.Prototype, Add: true})
+	if err == nil || !strings.Contains(err.Error(), "the outputs read different vectors") {
+		t.Errorf("%v", err)
+	}
+}
+
 // teachBytes is what TestSameEverywhere compares; it is also what the test binary prints when it is told to.
 func teachBytes(t *testing.T) []byte {
 	b := encoder(t)
@@ -337,4 +373,50 @@ func BenchmarkTeach(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// What more tasks cost a flow of the contract's length: one and three heads of 20 classes on one encoder, in turns, as a ratio.
+func BenchmarkTasks(b *testing.B) {
+	one := encoder(b)
+	var bundles []*bundle.Bundle
+	for k, name := range []string{"first", "second", "third"} {
+		made, _, err := teach.Teach(one, task(one, name, 20, 5), teach.Options{Mode: teach.Prototype, Add: k > 0})
+		if err != nil {
+			b.Fatal(err)
+		}
+		one = made
+		if k != 1 {
+			bundles = append(bundles, made)
+		}
+	}
+	flows := examples(one, 20, 2, 1)
+	for i := range flows {
+		for p := flows[i].Valid; p < len(flows[i].Tokens); p++ {
+			flows[i].Tokens[p] = 5
+		}
+		flows[i].Valid = len(flows[i].Tokens)
+	}
+	var took [2]time.Duration
+	var run [2]func()
+	for k, made := range bundles {
+		e, err := engine.Bind(made.Program, engine.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		ctx, out := e.NewContext(), e.NewOutput()
+		run[k] = func() {
+			at := time.Now()
+			for i := range flows {
+				if err := ctx.Run(flows[i].Tokens, flows[i].Valid, out); err != nil {
+					b.Fatal(err)
+				}
+			}
+			took[k] += time.Since(at)
+		}
+	}
+	for b.Loop() {
+		run[0]()
+		run[1]()
+	}
+	b.ReportMetric(float64(took[1])/float64(took[0]), "three/one")
 }
