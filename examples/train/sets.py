@@ -1,4 +1,5 @@
 """Token sets as `nepcoc tokens` writes them, and what training does to tokens."""
+import copy
 import json
 
 import numpy as np
@@ -22,7 +23,9 @@ class Set:
         self.mask = torch.from_numpy(join("mask").astype(np.int64))
         self.label = torch.from_numpy(join("label").astype(np.int64))
         self.port = torch.from_numpy(join("port")[:, 1].astype(np.int64) + 65536 * (join("proto") == 17))  # the server's
-        self.group, self.split = join("group"), join("split")
+        self.rows = {name: join(name) for name in parts[0] if name not in ("labels", "groups", "splits", "meta")}
+        self.split = self.rows["split"]
+        self.lists = {name: parts[0][name] for name in ("groups", "splits", "meta")}
         self.labels = [str(s) for s in parts[0]["labels"]]
         self.splits = [str(s) for s in parts[0]["splits"]]
         self.vocab, self.length = self.meta["vocab"], self.tokens.shape[1]
@@ -34,6 +37,22 @@ class Set:
         for name in ("tokens", "mask", "label", "port"):
             setattr(self, name, getattr(self, name).to(device))
         return self
+
+    def take(self, at):
+        """The flows of some indices, as a set."""
+        other = copy.copy(self)
+        for name in ("tokens", "mask", "label", "port"):
+            setattr(other, name, getattr(self, name)[at])
+        other.rows = {name: rows[at.cpu().numpy()] for name, rows in self.rows.items()}
+        other.split = other.rows["split"]
+        return other
+
+    def write(self, path):
+        """Writes the set as nepcoc reads it, with the classes that it has flows of and all flows in one part."""
+        used, label = np.unique(self.label.cpu().numpy(), return_inverse=True)
+        lists = dict(self.lists, labels=np.array([self.labels[k] for k in used]), splits=np.array(["all"]))
+        np.savez(path, **dict(self.rows, label=label.astype(np.int32), split=np.zeros(len(label), np.uint8)), **lists)
+        return used
 
     def part(self, name):
         """Indices of the flows of a part (train, valid, test)."""
