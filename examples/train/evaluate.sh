@@ -27,11 +27,12 @@ measure() { # task, flags
 for task in protocols iot types vpn; do
   measure $task --ways forest,neighbour,frozen,teach
 done
-measure vpn --ways time,address
-measure types --ways time,address
-measure protocols --ways sides,self --shares 0.1
-measure vpn --ways self --shares 0.1
-measure types --ways self --shares 0.1
+for task in protocols iot types vpn; do
+  measure $task --ways time,address
+done
+measure protocols --ways sides --shares 0.1
+measure protocols --ways self --shares 0.1 --draws 1 # minutes a draw
+
 $python added.py "$sets/protocols.train.npz" "$sets/protocols.valid.npz" "$sets/protocols.test.npz" --bundle $foundation/encoder.nepco \
   --nepcoc "$nepcoc" --classes NFS,MQTT,SSH --out added.json
 [ -z "${PEER:-}" ] || $python times.py --sets "$sets/protocols.train.npz" "$sets/protocols.test.npz" --encoder $foundation/encoder.pt \
