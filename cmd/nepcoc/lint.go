@@ -33,6 +33,11 @@ Each finding comes with the line that removes it.
   nepcoc lint captures/ --label-from folder --contract my.yaml --json | jq '.findings[] | select(.leak)'`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			for name, bound := range map[string]float64{"recording": bounds.Recording, "header": bounds.Header, "payload": bounds.Payload, "duplicates": bounds.Doubles} {
+				if !(bound >= 0 && bound <= 1) {
+					return cli.UsageError("--%s-bound %g is not within 0..1", name, bound)
+				}
+			}
 			set, err := o.read(cmd, args)
 			if err != nil {
 				return err

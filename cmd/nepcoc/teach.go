@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -69,11 +70,16 @@ The same flows give the same bundle on every CPU.
 			if err := set.Fits(files.Show(pcaps[0]), dataset.ForBundle(args[0], contract, b.Manifest.View)); err != nil {
 				return err
 			}
-			for _, note := range set.Remarks() {
+			learn, without := taskOf(set, task)
+			remarks := set.Remarks()
+			if without != nil {
+				remarks = append(remarks, "classes without a flow to learn from are left out: "+strings.Join(without, ", "))
+			}
+			for _, note := range remarks {
 				fmt.Fprintf(cmd.ErrOrStderr(), "nepcoc: note: %s\n", note)
 			}
 			progress := cli.NewProgress(cmd.ErrOrStderr())
-			made, report, err := teach.Teach(b, taskOf(set, task), teach.Options{Mode: teach.Mode(mode), Add: add, Unknown: unknown, Progress: progress.Update})
+			made, report, err := teach.Teach(b, learn, teach.Options{Mode: teach.Mode(mode), Add: add, Unknown: unknown, Progress: progress.Update})
 			progress.Done()
 			if err != nil {
 				return fmt.Errorf("%s: %w", files.Show(args[0]), err)
@@ -92,7 +98,7 @@ The same flows give the same bundle on every CPU.
 			if asJSON {
 				return cli.JSON(w, report)
 			}
-			printTaught(w, files.Show(out), len(data), set.Labels, report)
+			printTaught(w, files.Show(out), len(data), learn.Labels, report)
 			return nil
 		},
 	}
@@ -109,18 +115,32 @@ The same flows give the same bundle on every CPU.
 	return cmd
 }
 
-// taskOf is what a set's flows of the training part teach; without parts, all.
-func taskOf(set *dataset.Set, name string) *teach.Task {
-	t := &teach.Task{Name: name, Labels: set.Labels}
+// taskOf is what a set's flows of the training part teach; without parts, all. Classes that none of them has are left out
+// and returned: nothing can be learnt of them.
+func taskOf(set *dataset.Set, name string) (t *teach.Task, without []string) {
+	t = &teach.Task{Name: name}
 	train := max(0, slices.Index(set.Splits, "train"))
+	learnt := func(f *dataset.Flow) bool { return f.Label >= 0 && f.Split == train }
+	has := make([]bool, len(set.Labels))
 	for i := range set.Flows {
-		f := &set.Flows[i]
-		if f.Label < 0 || f.Split != train {
-			continue
+		if f := &set.Flows[i]; learnt(f) {
+			has[f.Label] = true
 		}
-		t.Examples = append(t.Examples, teach.Example{Tokens: set.Padded(f), Valid: len(f.Tokens), Label: f.Label, Group: f.Group})
 	}
-	return t
+	class := make([]int, len(set.Labels))
+	for k, label := range set.Labels {
+		if class[k] = len(t.Labels); has[k] {
+			t.Labels = append(t.Labels, label)
+		} else {
+			without = append(without, label)
+		}
+	}
+	for i := range set.Flows {
+		if f := &set.Flows[i]; learnt(f) {
+			t.Examples = append(t.Examples, teach.Example{Tokens: set.Padded(f), Valid: len(f.Tokens), Label: class[f.Label], Group: f.Group})
+		}
+	}
+	return t, without
 }
 
 func printTaught(w io.Writer, name string, size int, labels []string, r *teach.Report) {

@@ -49,6 +49,14 @@ func (o *setFlags) add(cmd *cobra.Command) {
 
 // read reads captures, or opens a stored set.
 func (o *setFlags) read(cmd *cobra.Command, args []string) (*dataset.Set, error) {
+	if o.split != "" { // before captures are read, which may take long
+		if _, err := dataset.ParseShares(o.split); err != nil {
+			return nil, cli.UsageError("--split: %v", err)
+		}
+		if !slices.Contains(dataset.Ways, dataset.By(o.by)) {
+			return nil, cli.UsageError("--by %q: want capture, time, host or flow", o.by)
+		}
+	}
 	stored, err := calibrate.IsArrays(args[0])
 	if err != nil {
 		// A folder has no first bytes; what is wrong with a capture is said when it is opened.
@@ -106,7 +114,7 @@ func (o *setFlags) part(set *dataset.Set) error {
 	}
 	shares, err := dataset.ParseShares(o.split)
 	if err != nil {
-		return cli.UsageError("--split: %v", err)
+		return err
 	}
 	if err := set.Split(shares, dataset.By(o.by)); err != nil {
 		return fmt.Errorf("--split %s --by %s: %w", o.split, o.by, err)

@@ -161,6 +161,12 @@ func open(path string) (*Set, error) {
 	}
 	contract := source.Contract
 	s := &Set{Source: source, Labels: r.names("labels"), Groups: r.names("groups"), Splits: r.names("splits"), Left: meta.Left, shard: meta.Shard, shards: meta.Shards}
+	for k, name := range s.Labels {
+		if name == "" || slices.Contains(s.Labels[:k], name) {
+			r.fail("its class %d is called %q, as no other may be", k, name)
+			return nil, r.err
+		}
+	}
 	length := contract.Length
 	var ids []int32
 	if meta.Vocab > 1<<16 {

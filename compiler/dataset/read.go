@@ -235,6 +235,24 @@ func Captures(paths []string) ([]string, error) {
 			errs = append(errs, fmt.Errorf("%s: no captures in this folder (names that end in %s, packed or not)", files.Show(path), strings.Join(endings, ", ")))
 		}
 	}
+	// A folder and a file in it: each flow would count twice.
+	seen := map[string]string{}
+	for _, path := range all {
+		real, err := filepath.EvalSymlinks(path)
+		if err != nil || files.IsStdin(path) {
+			continue
+		}
+		if real, err = filepath.Abs(real); err != nil {
+			continue
+		}
+		if info, err := os.Stat(real); err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		if first, ok := seen[real]; ok {
+			errs = append(errs, fmt.Errorf("%s: is named twice (%s): its flows would count twice", files.Show(path), files.Show(first)))
+		}
+		seen[real] = path
+	}
 	return all, errors.Join(errs...)
 }
 

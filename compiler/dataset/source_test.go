@@ -71,6 +71,17 @@ func TestFits(t *testing.T) {
 	}
 }
 
+// What was edited into nonsense is refused: classes of one name, or of none.
+func TestClassNames(t *testing.T) {
+	for _, name := range []string{"", "DNS"} {
+		set := testbed(t, "nepco-stream", "calib")
+		set.Labels[3] = name
+		if _, err := dataset.Open(stored(t, set, dataset.Meta{})); err == nil || !strings.Contains(err.Error(), "its class 3 is called") {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
 // Sets of version 1, which knew neither interfaces nor an active timeout, open with neither.
 func TestVersion1(t *testing.T) {
 	set, err := dataset.Open("testdata/version1.npz")

@@ -24,6 +24,9 @@ const (
 	ByFlow    By = "flow"    // nothing: near flows of one recording come into different parts
 )
 
+// Ways are what can be kept together.
+var Ways = []By{ByCapture, ByTime, ByHost, ByFlow}
+
 // Shares are how much of a set each part gets.
 type Shares struct {
 	Names []string

@@ -2,6 +2,7 @@ package teach
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 
@@ -270,6 +271,9 @@ func (r *Report) threshold(logits []float64, label []int, classes int, given *fl
 		} else if v.right {
 			right++
 		}
+	}
+	if 2*r.Unknown > len(list) {
+		r.Notes = append(r.Notes, fmt.Sprintf("most verdicts (%d of %d) would be unknown: more flows of each class, fewer classes, or --unknown-threshold 0, which names a class for every flow", r.Unknown, len(list)))
 	}
 	r.KnownAccuracy = rounded(float64(right) / float64(max(1, len(list)-r.Unknown)))
 }
