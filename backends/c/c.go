@@ -1,0 +1,189 @@
+// Package c writes a program as C99: one header, one source file, tables, a self-test and what builds them. The code needs no
+// memory but the caller's, no floating point and no library but memcpy and memset; what it computes is to the bit what package
+// refexec does, on every machine whose compiler shifts negative numbers arithmetically.
+//
+// Each step is one function whose shapes are literals; the arithmetic is that of runtime/arith under the same names. A value lies
+// position by position, or channel by channel where a gated layer reads or writes it (see layout).
+package c
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"unicode"
+
+	"nepcoc/runtime/arith"
+	"nepcoc/runtime/bundle"
+)
+
+// Options say how the code is written, never what it computes.
+type Options struct {
+	// Name is part of every symbol: nepco_NAME_run. Empty: the bundle's name.
+	Name string
+	// Tables are the bytes above which a token table is written to a file of its own, to be mapped; 0: MaxTable.
+	MaxTable int
+}
+
+// MaxTable is the default of Options.MaxTable: numbers in a source file take four times their bytes, and the compiler more.
+const MaxTable = 256 << 10
+
+// File is one file of the result.
+type File struct {
+	Name string
+	Data []byte
+}
+
+// Emit writes a validated bundle as C. The same bundle and options give the same bytes on every machine.
+func Emit(b *bundle.Bundle, o Options) ([]File, error) {
+	if o.Name == "" {
+		o.Name = b.Name()
+	}
+	if o.MaxTable == 0 {
+		o.MaxTable = MaxTable
+	}
+	u := &unit{b: b, p: widened(b.Program), name: identifier(o.Name)}
+	if u.name == "" {
+		return nil, fmt.Errorf("name %q has no letter or digit that a C symbol can have: choose another", o.Name)
+	}
+	u.emitter = &emitter{p: u.p, l: plan(u.p), used: make(map[string]bool), written: make(map[int]string), lookups: make(map[int]string)}
+	u.mapTables(o.MaxTable)
+	source := u.source()
+	files := []File{
+		{u.prefix() + ".h", []byte(u.header())},
+		{u.prefix() + ".c", []byte(source)},
+		{"selftest.c", []byte(u.selftest())},
+		{"Makefile", []byte(u.makefile())},
+		{"meson.build", []byte(u.meson())},
+		{"README.md", []byte(u.readme())},
+	}
+	if len(u.file) > 0 {
+		files = append(files, File{u.prefix() + ".bin", u.file})
+	}
+	return files, nil
+}
+
+// unit is one emitted library.
+type unit struct {
+	*emitter
+	b    *bundle.Bundle
+	p    *bundle.Program
+	name string
+	file []byte // tables to be mapped
+}
+
+func (u *unit) prefix() string { return "nepco_" + u.name }
+func (u *unit) macro() string  { return strings.ToUpper(u.prefix()) }
+
+// identifier is s as part of a C symbol.
+func identifier(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r)) {
+			return unicode.ToLower(r)
+		}
+		return '_'
+	}, s)
+	return strings.Trim(s, "_")
+}
+
+// widened is p with the token tables that are stored narrow (see bundle.Program.Folds) as they are looked up.
+func widened(p *bundle.Program) *bundle.Program {
+	folds := p.Folds()
+	if len(folds) == 0 {
+		return p
+	}
+	q := *p
+	q.Steps, q.Tensors = nil, append([]bundle.Tensor(nil), p.Tensors...)
+	gone := make(map[int]bool)
+	for _, j := range folds {
+		gone[j] = true
+	}
+	for i, s := range p.Steps {
+		if j, ok := folds[i]; ok {
+			table := &p.Tensors[p.Steps[j].TokenTable.Table]
+			wide := bundle.Tensor{Name: table.Name, DType: bundle.I8, Shape: []int{p.Vocab, p.Values[s.Out].Cols}, Data: widen(p, &p.Steps[i], table)}
+			s = bundle.Step{Op: bundle.OpTokenTable, Name: s.Name, In: []int{}, Out: s.Out, TokenTable: &bundle.TokenTable{Table: len(q.Tensors)}}
+			q.Tensors = append(q.Tensors, wide)
+		}
+		if !gone[i] {
+			q.Steps = append(q.Steps, s)
+		}
+	}
+	return &q
+}
+
+// widen is the rows that convolution s of window 1 makes of a table's.
+func widen(p *bundle.Program, s *bundle.Step, table *bundle.Tensor) []byte {
+	k, from, to := s.Conv, p.Values[s.In[0]].Cols, p.Values[s.Out].Cols
+	ints := func(i int) []int32 {
+		v := make([]int32, p.Tensors[i].Len())
+		for j := range v {
+			v[j] = p.Tensors[i].At(j)
+		}
+		return v
+	}
+	w, bias := ints(k.W), ints(k.Bias)
+	var mult, lut []int32
+	if k.Requant.Mult >= 0 {
+		mult = ints(k.Requant.Mult)
+	}
+	if k.Requant.Table >= 0 {
+		lut = ints(k.Requant.Table)
+	}
+	perIn, perOut := from/k.Groups, to/k.Groups
+	dst, row := make([]byte, p.Vocab*to), make([]int32, from)
+	for t := range p.Vocab {
+		for i := range row {
+			row[i] = int32(int8(table.Data[t*from+i]))
+		}
+		for c := range to {
+			acc, x := bias[c], row[c/perOut*perIn:][:perIn]
+			for i, v := range w[c*perIn:][:perIn] {
+				acc += v * x[i]
+			}
+			v := acc
+			if mult != nil {
+				q := arith.Requant(int64(acc), mult[c], k.Requant.Shift)
+				if v = arith.Clamp(q, k.Requant.Lo, k.Requant.Hi); lut != nil {
+					v = lut[arith.TableIndex(q, len(lut))]
+				}
+			}
+			dst[t*to+c] = byte(v)
+		}
+	}
+	return dst
+}
+
+// mapTables puts the token tables of more than most bytes into the file of tables.
+func (u *unit) mapTables(most int) {
+	for i := range u.p.Steps {
+		s := &u.p.Steps[i]
+		if s.TokenTable == nil {
+			continue
+		}
+		t := &u.p.Tensors[s.TokenTable.Table]
+		if len(t.Data) <= most {
+			continue
+		}
+		for len(u.file)%align != 0 {
+			u.file = append(u.file, 0)
+		}
+		if t.DType == bundle.I8 {
+			u.lookups[i] = fmt.Sprintf("(int8_t)tables[%d + %%s]", len(u.file))
+		} else {
+			u.lookups[i] = fmt.Sprintf("%s(tables + %d, %%s)", u.use("le16"), len(u.file))
+		}
+		u.file = append(u.file, t.Data...)
+	}
+}
+
+// sum is FNV-1a of 64 bits over words of 8 bytes, little endian, the rest byte by byte: enough to refuse a wrong file.
+func sum(b []byte) uint64 {
+	h := uint64(14695981039346656037)
+	for ; len(b) >= 8; b = b[8:] {
+		h = (h ^ binary.LittleEndian.Uint64(b)) * 1099511628211
+	}
+	for _, x := range b {
+		h = (h ^ uint64(x)) * 1099511628211
+	}
+	return h
+}

@@ -1,0 +1,440 @@
+package c
+
+import (
+	"fmt"
+	"strings"
+
+	"nepcoc/internal/version"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/traffic"
+)
+
+// contextHeader are the bytes of a context before its values: the pointer to the tables, and the tokens.
+func (u *unit) contextHeader() int { return align + (4*u.p.Length+align-1)/align*align }
+
+func (u *unit) contextBytes() int { return u.contextHeader() + u.l.size }
+
+// outputs are the names of the outputs as members of the result.
+func (u *unit) outputs() []string {
+	names, seen := make([]string, len(u.p.Outputs)), make(map[string]bool)
+	for i, o := range u.p.Outputs {
+		n := identifier(o.Name)
+		if n == "" || n[0] >= '0' && n[0] <= '9' || seen[n] || keywords[n] {
+			n = fmt.Sprintf("output_%d", i)
+		}
+		names[i], seen[n] = n, true
+	}
+	return names
+}
+
+// keywords of C and C++ that an output's name may be.
+var keywords = func() map[string]bool {
+	m := make(map[string]bool)
+	for _, k := range strings.Fields(`auto bool break case catch char class const continue default delete do double else enum explicit export extern false
+		float for friend goto if inline int long mutable namespace new operator private protected public register restrict return short
+		signed sizeof static struct switch template this throw true try typedef typeid typename union unsigned using virtual void volatile while`) {
+		m[k] = true
+	}
+	return m
+}()
+
+func (u *unit) header() string {
+	var w strings.Builder
+	p, m := u.prefix(), u.macro()
+	f := func(format string, args ...any) { fmt.Fprintf(&w, format+"\n", args...) }
+	f(`/* %s: a byte-sequence model of network traffic as integers; written by nepcoc %s, model %s.
+ * What every function computes is the same to the bit on every machine. */
+#ifndef %s_H
+#define %s_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define %s_LENGTH %d /* tokens of a full input */
+#define %s_VOCAB %d /* a token is 0 to %d */
+#define %s_CTX_BYTES %d /* of a context, aligned to %s_CTX_ALIGN */
+#define %s_CTX_ALIGN %d
+#define %s_TABLE_BYTES %d /* of %s.bin; 0: there is none */`, p, version.Version, comment(u.b.Manifest.Model.File), m, m,
+		m, u.p.Length, m, u.p.Vocab, u.p.Vocab-1, m, u.contextBytes(), m, m, align, m, len(u.file), p)
+	f(`
+/* the SHA-256 of the bundle that this was made of, and the hash of its traffic contract, in hex */
+extern const char %s_digest[];
+extern const char %s_contract[];
+
+/* what a run gives: the logits of each output, in the bundle's integers */
+typedef struct {`, p, p)
+	for i, n := range u.outputs() {
+		f("\tint32_t %s[%d];", n, u.p.Values[u.p.Outputs[i].Value].Cols)
+	}
+	f(`} %s_result;
+
+/* errors: 0 is none */
+enum {
+	%s_EVALID = 1, /* the number of tokens is not 1 to LENGTH */
+	%s_ETOKEN, /* a token is not below VOCAB */
+	%s_ECONTEXT, /* the context is too small, or not aligned */
+	%s_ETABLES /* these are not the tables of this model */
+};
+
+/* init makes a context of bytes of memory at ctx. tables are the bytes of %s.bin, where there is one (NULL otherwise): they must
+ * stay as long as the context is used, and may be shared. A context is for one thread at a time. */
+int %s_init(void *ctx, size_t bytes, const void *tables, size_t table_bytes);
+
+/* run computes the result of n tokens, 1 to LENGTH: the flow's own; the rest of the model's input is padding. */
+int %s_run(void *ctx, const int32_t *tokens, int n, %s_result *result);
+
+/* run_padded is run of LENGTH tokens, the first n of them the flow's own. */
+int %s_run_padded(void *ctx, const int32_t *tokens, int n, %s_result *result);
+
+#ifdef __cplusplus
+}
+#endif
+#endif`, p, m, m, m, m, p, p, p, p, p, p)
+	return w.String()
+}
+
+func (u *unit) source() string {
+	for i := range u.p.Steps {
+		u.step(i)
+	}
+	var w strings.Builder
+	p, m := u.prefix(), u.macro()
+	f := func(format string, args ...any) { fmt.Fprintf(&w, format+"\n", args...) }
+	f("/* Written by nepcoc; see %s.h. The arithmetic is that of the bundle's specification, under the same names. */", p)
+	f("#include \"%s.h\"\n\n#include <string.h>", p)
+	f(`
+#if defined(__GNUC__)
+#define ALIGNED __attribute__((aligned(%d)))
+#else
+#define ALIGNED
+#endif
+
+/* All that the language leaves to the compiler: right shifts of negative numbers are arithmetic. */
+typedef char arithmetic_shift[(-3 >> 1) == -2 ? 1 : -1];
+
+const char %s_digest[] = %s;
+const char %s_contract[] = %s;`, align, p, quote(u.b.Digest.String()), p, quote(u.b.Manifest.Contract.Hash))
+	for _, name := range helperOrder {
+		if u.used[name] {
+			w.WriteString("\n" + helpers[name].text)
+		}
+	}
+	w.WriteString(u.tables.String())
+	w.WriteString(u.body.String())
+	f(`
+/* the rows of a value that are wanted, of all that it has */
+static int wanted(int now, int rows, int all)
+{
+	rows = rows < all ? rows : all;
+	return rows > now ? rows : now;
+}
+
+typedef struct {
+	const uint8_t *tables;
+	uint32_t ready;
+} context;
+
+#define READY 0x6e65706fu
+
+int %s_init(void *ctx, size_t bytes, const void *tables, size_t table_bytes)
+{
+	context c;
+	if (ctx == NULL || bytes < %s_CTX_BYTES || (uintptr_t)ctx %% %s_CTX_ALIGN != 0) {
+		return %s_ECONTEXT;
+	}`, p, m, m, m)
+	if n := len(u.file); n > 0 {
+		f(`	if (tables == NULL || table_bytes != %s_TABLE_BYTES) {
+		return %s_ETABLES;
+	} else {
+		/* a checksum of the file: FNV-1a over little-endian words of 8 bytes */
+		const uint8_t *b = tables;
+		uint64_t h = 14695981039346656037u;
+		size_t i;
+		int j;
+		for (i = 0; i + 8 <= %d; i += 8) {
+			uint64_t v = 0;
+			for (j = 7; j >= 0; j--) {
+				v = v << 8 | b[i + (size_t)j];
+			}
+			h = (h ^ v) * 1099511628211u;
+		}
+		for (; i < %d; i++) {
+			h = (h ^ b[i]) * 1099511628211u;
+		}
+		if (h != %du) {
+			return %s_ETABLES;
+		}
+	}`, m, m, n, n, sum(u.file), m)
+	} else {
+		f("\t(void)table_bytes;")
+	}
+	f(`	c.tables = tables;
+	c.ready = READY;
+	memcpy(ctx, &c, sizeof c);
+	return 0;
+}
+
+int %s_run(void *ctx, const int32_t *tokens, int n, %s_result *result)
+{
+	int32_t *all;
+	int i;
+	if (n < 1 || n > %s_LENGTH) {
+		return %s_EVALID;
+	}
+	if (ctx == NULL || (uintptr_t)ctx %% %s_CTX_ALIGN != 0) {
+		return %s_ECONTEXT;
+	}
+	all = (int32_t *)((uint8_t *)ctx + %d);
+	memcpy(all, tokens, (size_t)n * sizeof *all);
+	for (i = n; i < %s_LENGTH; i++) {
+		all[i] = %d;
+	}
+	return %s_run_padded(ctx, all, n, result);
+}
+
+int %s_run_padded(void *ctx, const int32_t *tokens, int valid, %s_result *result)
+{
+	context head;
+	uint8_t *mem = (uint8_t *)ctx + %d;
+	int i;`, p, p, m, m, m, m, align, m, u.pad(), p, p, p, u.contextHeader())
+	for v := range u.p.Values {
+		if u.produced(v) {
+			f("\tint r%d = 0;", v)
+		}
+	}
+	f(`	if (valid < 1 || valid > %s_LENGTH) {
+		return %s_EVALID;
+	}
+	if (ctx == NULL || (uintptr_t)ctx %% %s_CTX_ALIGN != 0) {
+		return %s_ECONTEXT;
+	}
+	memcpy(&head, ctx, sizeof head);
+	if (head.ready != READY) {
+		return %s_ECONTEXT;
+	}
+	for (i = 0; i < %s_LENGTH; i++) {
+		if (tokens[i] < 0 || tokens[i] >= %s_VOCAB) {
+			return %s_ETOKEN;
+		}
+	}
+
+	/* how many rows of each value the result of this flow depends on */`, m, m, m, m, m, m, m, m)
+	for _, o := range u.p.Outputs {
+		f("\tr%d = 1;", o.Value)
+	}
+	for i := len(u.p.Steps) - 1; i >= 0; i-- {
+		s := &u.p.Steps[i]
+		n := fmt.Sprintf("r%d", s.Out)
+		for j, expr := range needs(u.p, s, n) {
+			f("\tr%d = wanted(r%d, %s, %d);", s.In[j], s.In[j], expr, u.p.Values[s.In[j]].Rows)
+		}
+	}
+	f("")
+	for i := range u.p.Steps {
+		f("\t%s;", u.call(i))
+	}
+	names := u.outputs()
+	for i, o := range u.p.Outputs {
+		f("\tfor (i = 0; i < %d; i++) {\n\t\tresult->%s[i] = (%s)[i];\n\t}", u.p.Values[o.Value].Cols, names[i], u.value(o.Value))
+	}
+	for v := range u.p.Values {
+		if u.produced(v) {
+			f("\t(void)r%d;", v)
+		}
+	}
+	f("\treturn 0;\n}")
+	return w.String()
+}
+
+// produced tells whether a step computes value v: those that a widened table made needless stay in the list.
+func (u *unit) produced(v int) bool {
+	for i := range u.p.Steps {
+		if u.p.Steps[i].Out == v {
+			return true
+		}
+	}
+	return false
+}
+
+// pad is the token that fills an input up.
+func (u *unit) pad() int {
+	if c, err := traffic.Parse("contract", []byte(u.b.Manifest.Contract.YAML)); err == nil && c.Pad < u.p.Vocab {
+		return c.Pad
+	}
+	if t := u.b.Manifest.Model.PadToken; t != nil {
+		return *t
+	}
+	return 0
+}
+
+// call is the call of step i.
+func (u *unit) call(i int) string {
+	s := &u.p.Steps[i]
+	var args []string
+	for _, v := range s.In {
+		args = append(args, "(const "+u.value(v)[1:])
+	}
+	args = append(args, u.value(s.Out))
+	switch {
+	case s.Op == bundle.OpTokenTable:
+		args = append(args, "tokens")
+		if _, ok := u.lookups[i]; ok {
+			args = append(args, "head.tables")
+		}
+	case s.GatedConv != nil && s.GatedConv.Norm != nil:
+		args = append(args, fmt.Sprintf("(int16_t *)(mem + %d)", u.l.scratch))
+	case s.Pool != nil && s.Pool.Over == "prefix" && s.Pool.Kind != "select":
+		args = append(args, "valid")
+	}
+	if u.rows(s) == "rows" {
+		args = append(args, fmt.Sprintf("r%d", s.Out))
+	}
+	return fmt.Sprintf("step%d(%s)", i, strings.Join(args, ", "))
+}
+
+// quote is s as a C string: it holds hex digits only, or nothing.
+func quote(s string) string { return fmt.Sprintf("%q", s) }
+
+// selftest is a program that runs the bundle's golden vectors.
+func (u *unit) selftest() string {
+	var w strings.Builder
+	p, m := u.prefix(), u.macro()
+	f := func(format string, args ...any) { fmt.Fprintf(&w, format+"\n", args...) }
+	f(`/* The bundle's golden vectors: inputs with the logits that the compiler computed. Written by nepcoc.
+ * selftest [TABLES]: 0 if all are equal. */
+#include "%s.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { VECTORS = %d };
+`, p, len(u.b.Golden))
+	var valid, tokens []string
+	logits := make([][]string, len(u.p.Outputs))
+	for _, g := range u.b.Golden {
+		valid = append(valid, fmt.Sprint(g.Valid))
+		tokens = append(tokens, "\t{"+join(g.Tokens)+"},")
+		for i, l := range g.Logits {
+			logits[i] = append(logits[i], "\t{"+join(l)+"},")
+		}
+	}
+	if len(valid) > 0 {
+		f("static const int valid[VECTORS] = {%s};", strings.Join(valid, ", "))
+		f("static const int32_t tokens[VECTORS][%s_LENGTH] = {\n%s\n};", m, strings.Join(tokens, "\n"))
+		for i, l := range logits {
+			f("static const int32_t want%d[VECTORS][%d] = {\n%s\n};", i, u.p.Values[u.p.Outputs[i].Value].Cols, strings.Join(l, "\n"))
+		}
+	}
+	f(`
+static void *ctx; /* malloc's, moved to where it is aligned */
+static void *tables;
+
+int main(int argc, char **argv)
+{
+	%s_result r;
+	int i, j, wrong = 0, rc;
+	uintptr_t at = (uintptr_t)malloc(%s_CTX_BYTES + %s_CTX_ALIGN);
+	if (at == 0) {
+		fprintf(stderr, "selftest: no memory\n");
+		return 2;
+	}
+	ctx = (void *)((at + %s_CTX_ALIGN - 1) / %s_CTX_ALIGN * %s_CTX_ALIGN);`, p, m, m, m, m, m)
+	if len(u.file) > 0 {
+		f(`	{
+		const char *name = argc > 1 ? argv[1] : "%s.bin";
+		FILE *in = fopen(name, "rb");
+		tables = malloc(%s_TABLE_BYTES);
+		if (in == NULL || tables == NULL || fread(tables, 1, %s_TABLE_BYTES, in) != %s_TABLE_BYTES) {
+			fprintf(stderr, "selftest: %%s can't be read: it lies beside the source\n", name);
+			return 2;
+		}
+		fclose(in);
+	}`, p, m, m, m)
+	} else {
+		f("\t(void)argc;\n\t(void)argv;")
+	}
+	f(`	rc = %s_init(ctx, %s_CTX_BYTES, tables, %s_TABLE_BYTES);
+	if (rc != 0) {
+		fprintf(stderr, "selftest: init: error %%d\n", rc);
+		return 2;
+	}
+	for (i = 0; i < VECTORS; i++) {`, p, m, m)
+	if len(valid) > 0 {
+		f("\t\trc = %s_run_padded(ctx, tokens[i], valid[i], &r);\n\t\tif (rc != 0) {\n\t\t\tfprintf(stderr, \"selftest: vector %%d: error %%d\\n\", i, rc);\n\t\t\treturn 1;\n\t\t}", p)
+		for i, n := range u.outputs() {
+			f("\t\tfor (j = 0; j < %d; j++) {\n\t\t\twrong += r.%s[j] != want%d[i][j];\n\t\t}", u.p.Values[u.p.Outputs[i].Value].Cols, n, i)
+		}
+	} else {
+		f("\t\t(void)j;\n\t\t(void)r;")
+	}
+	f(`	}
+	printf("%%s: %%d golden vectors, %%d wrong logits\n", %s_digest, VECTORS, wrong);
+	return wrong != 0;
+}`, p)
+	return w.String()
+}
+
+func join(v []int32) string {
+	var w strings.Builder
+	for i, x := range v {
+		if i > 0 {
+			w.WriteString(", ")
+		}
+		w.WriteString(lit(x))
+	}
+	return w.String()
+}
+
+func (u *unit) makefile() string {
+	p := u.prefix()
+	return fmt.Sprintf(`# make: the library; make check: the golden vectors
+CFLAGS ?= -O3
+override CFLAGS += -std=c99 -Wall -Wextra
+
+lib%[1]s.a: %[1]s.o
+	$(AR) rcs $@ $^
+
+%[1]s.o: %[1]s.c %[1]s.h
+	$(CC) $(CFLAGS) -c -o $@ $<
+
+selftest: selftest.c lib%[1]s.a
+	$(CC) $(CFLAGS) -o $@ $^
+
+check: selftest
+	./selftest
+
+clean:
+	rm -f %[1]s.o lib%[1]s.a selftest
+
+.PHONY: check clean
+`, p)
+}
+
+func (u *unit) meson() string {
+	return fmt.Sprintf(`project('%[1]s', 'c', version: '%[2]s', default_options: ['c_std=c99', 'optimization=3', 'warning_level=2'])
+
+lib = static_library('%[1]s', '%[1]s.c', install: true)
+install_headers('%[1]s.h')
+%[1]s_dep = declare_dependency(link_with: lib, include_directories: '.')
+import('pkgconfig').generate(lib, description: 'integer model of network traffic')
+test('golden vectors', executable('selftest', 'selftest.c', link_with: lib), workdir: meson.current_source_dir())
+`, u.prefix(), version.Version)
+}
+
+func (u *unit) readme() string {
+	p, m := u.prefix(), u.macro()
+	tables, arg := "There is no file of tables: give NULL and 0.", "NULL, 0"
+	if len(u.file) > 0 {
+		tables = fmt.Sprintf("`%s.bin` (%d bytes) holds the token tables: map or read it, and give it to every context; it is only read.", p, len(u.file))
+		arg = fmt.Sprintf("tables, %s_TABLE_BYTES", m)
+	}
+	return fmt.Sprintf("# %[1]s\n\nThe model `%[2]s` as C99. It computes the bits that `nepcoc run` and `nepcod` compute with the bundle %[3]s.\n\n"+
+		"    make check    # builds the library and runs the golden vectors\n\n"+
+		"```c\n#include \"%[1]s.h\"\n\n%[1]s_result r;\nvoid *ctx = aligned_alloc(%[4]s_CTX_ALIGN, %[4]s_CTX_BYTES);\n%[1]s_init(ctx, %[4]s_CTX_BYTES, %[5]s);\nint error = %[1]s_run(ctx, tokens, n, &r); /* 0, or one of %[4]s_E... */\n```\n\n"+
+		"A context (%[6]d bytes) is for one thread at a time; make one per thread. No function takes memory, writes a global or uses floating point. %[7]s\n",
+		p, comment(u.b.Manifest.Model.File), u.b.Digest.Short(), m, arg, u.contextBytes(), tables)
+}
