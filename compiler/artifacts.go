@@ -6,10 +6,11 @@ import (
 
 	"nepcoc/backends"
 	"nepcoc/backends/bundle"
+	"nepcoc/backends/c"
 )
 
 // artifacts is the table of what a compiled model can be written as, the default first.
-var artifacts = []backends.Artifact{bundle.Artifact}
+var artifacts = []backends.Artifact{bundle.Artifact, c.Artifact}
 
 // Artifacts lists what a compiled model can be written as, the default first.
 func Artifacts() []backends.Artifact { return artifacts }

@@ -14,7 +14,7 @@ var Artifact = backends.Artifact{
 	Name: "bundle", Doc: "a .nepco file for nepcod", Build: build,
 }
 
-func build(b *bundle.Bundle, o backends.ArtifactOptions) ([]byte, error) {
+func build(b *bundle.Bundle, o backends.ArtifactOptions) ([]backends.File, error) {
 	data, err := bundle.Encode(b, bundle.Options{Key: o.Key})
 	if err != nil {
 		return nil, err
@@ -23,5 +23,5 @@ func build(b *bundle.Bundle, o backends.ArtifactOptions) ([]byte, error) {
 	if _, err := bundle.Decode(data); err != nil {
 		return nil, fmt.Errorf("what the model compiles to can't be read again, so nothing was written: %w; please report this with the model", err)
 	}
-	return data, nil
+	return []backends.File{{Data: data}}, nil
 }

@@ -144,22 +144,7 @@ static int64_t layer_norm_apply(int32_t x, int64_t s1, int32_t c, uint64_t m, in
 	return shift == 0 ? n : (n + ((int64_t)1 << (shift - 1))) >> shift;
 }
 `},
-	"window": {nil, `/* n positions from t on of a channel of rows positions, pad outside */
-static void window(int16_t *dst, int n, const int8_t *x, int rows, int t, int8_t pad)
-{
-	int i, before = t < 0 ? -t : 0, end = rows - t < n ? rows - t : n;
-	for (i = 0; i < before && i < n; i++) {
-		dst[i] = pad;
-	}
-	for (; i < end; i++) {
-		dst[i] = x[t + i];
-	}
-	for (; i < n; i++) {
-		dst[i] = pad;
-	}
-}
-`},
 }
 
 // helperOrder is that in which they are written: what is called before who calls it.
-var helperOrder = []string{"clamp", "round_shift", "le16", "floor_div", "div_round", "table_index", "exp_index", "leading_zeros", "norm_factors", "isqrt", "mul_shift", "layer_norm", "window"}
+var helperOrder = []string{"clamp", "round_shift", "le16", "floor_div", "div_round", "table_index", "exp_index", "leading_zeros", "norm_factors", "isqrt", "mul_shift", "layer_norm"}

@@ -8,10 +8,12 @@ package c
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode"
 
+	"nepcoc/backends"
 	"nepcoc/runtime/arith"
 	"nepcoc/runtime/bundle"
 )
@@ -27,14 +29,29 @@ type Options struct {
 // MaxTable is the default of Options.MaxTable: numbers in a source file take four times their bytes, and the compiler more.
 const MaxTable = 256 << 10
 
-// File is one file of the result.
-type File struct {
-	Name string
-	Data []byte
+// Artifact is the code.
+var Artifact = backends.Artifact{
+	Name: "c", Doc: "a C99 library for data paths in C: no memory of its own, no floating point", Folder: true, Build: build,
+}
+
+func build(b *bundle.Bundle, o backends.ArtifactOptions) ([]backends.File, error) {
+	if o.Key != nil {
+		return nil, errors.New("C source can't be signed: sign the bundle, and emit c of it; the code then names the bundle's digest")
+	}
+	if b.Digest == (bundle.Digest{}) { // it was not read from a file; the code names that which it would be in
+		data, err := bundle.Encode(b, bundle.Options{})
+		if err != nil {
+			return nil, err
+		}
+		if b, err = bundle.Decode(data); err != nil {
+			return nil, err
+		}
+	}
+	return Emit(b, Options{Name: o.Symbol})
 }
 
 // Emit writes a validated bundle as C. The same bundle and options give the same bytes on every machine.
-func Emit(b *bundle.Bundle, o Options) ([]File, error) {
+func Emit(b *bundle.Bundle, o Options) ([]backends.File, error) {
 	if o.Name == "" {
 		o.Name = b.Name()
 	}
@@ -48,16 +65,16 @@ func Emit(b *bundle.Bundle, o Options) ([]File, error) {
 	u.emitter = &emitter{p: u.p, l: plan(u.p), used: make(map[string]bool), written: make(map[int]string), lookups: make(map[int]string)}
 	u.mapTables(o.MaxTable)
 	source := u.source()
-	files := []File{
-		{u.prefix() + ".h", []byte(u.header())},
-		{u.prefix() + ".c", []byte(source)},
-		{"selftest.c", []byte(u.selftest())},
-		{"Makefile", []byte(u.makefile())},
-		{"meson.build", []byte(u.meson())},
-		{"README.md", []byte(u.readme())},
+	files := []backends.File{
+		{Name: u.prefix() + ".h", Data: []byte(u.header())},
+		{Name: u.prefix() + ".c", Data: []byte(source)},
+		{Name: "selftest.c", Data: []byte(u.selftest())},
+		{Name: "Makefile", Data: []byte(u.makefile())},
+		{Name: "meson.build", Data: []byte(u.meson())},
+		{Name: "README.md", Data: []byte(u.readme())},
 	}
 	if len(u.file) > 0 {
-		files = append(files, File{u.prefix() + ".bin", u.file})
+		files = append(files, backends.File{Name: u.prefix() + ".bin", Data: u.file})
 	}
 	return files, nil
 }

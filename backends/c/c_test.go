@@ -10,8 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"nepcoc/backends/c"
+	emit "nepcoc/backends/c"
 	"nepcoc/internal/randprog"
+	"nepcoc/internal/testfiles"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/refexec"
 )
@@ -42,10 +43,10 @@ func withGolden(t *testing.T, p *bundle.Program, vectors int) *bundle.Bundle {
 }
 
 // build compiles the emitted self-test and gives the command's output.
-func build(t *testing.T, b *bundle.Bundle, o c.Options, cc string, flags ...string) (dir, exe string) {
+func build(t *testing.T, b *bundle.Bundle, o emit.Options, cc string, flags ...string) (dir, exe string) {
 	t.Helper()
 	dir = t.TempDir()
-	files, err := c.Emit(b, o)
+	files, err := emit.Emit(b, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,22 +79,128 @@ func selftest(t *testing.T, dir string, command ...string) {
 	}
 }
 
-func TestRandomPrograms(t *testing.T) {
-	if _, err := exec.LookPath("gcc"); err != nil {
-		t.Skip("no gcc")
+// toolchain is a compiler with its flags, and what runs the result.
+type toolchain struct {
+	name string
+	cc   []string
+	run  []string
+}
+
+var toolchains = []toolchain{
+	{"gcc-sanitized", []string{"gcc", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"}, nil},
+	{"gcc-O0", []string{"gcc", "-O0"}, nil},
+	{"gcc-O2", []string{"gcc", "-O2"}, nil},
+	{"gcc-O3", []string{"gcc", "-O3"}, nil},
+	{"gcc-Os", []string{"gcc", "-Os"}, nil},
+	{"clang-sanitized", []string{"clang", "-O1", "-fsanitize=undefined", "-fsanitize-trap=all"}, nil},
+	{"clang-O3", []string{"clang", "-O3"}, nil},
+	{"arm64", []string{"aarch64-linux-gnu-gcc", "-O3", "-static"}, []string{"qemu-aarch64", "-cpu", "cortex-a72"}},
+	{"arm64-dotprod", []string{"aarch64-linux-gnu-gcc", "-O3", "-static", "-mcpu=cortex-a76"}, []string{"qemu-aarch64", "-cpu", "cortex-a76"}},
+	{"s390x", []string{"s390x-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-s390x"}}, // big-endian
+	{"armhf", []string{"arm-linux-gnueabihf-gcc", "-O2", "-static"}, []string{"qemu-arm"}},
+	{"riscv64", []string{"riscv64-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-riscv64"}},
+}
+
+// check runs a bundle's golden vectors through its code by one toolchain.
+func (c *toolchain) check(t *testing.T, b *bundle.Bundle, o emit.Options) {
+	t.Helper()
+	testfiles.Tool(t, c.cc[0])
+	if c.run != nil {
+		testfiles.Tool(t, c.run[0])
 	}
-	n := 40
+	dir, exe := build(t, b, o, c.cc[0], c.cc[1:]...)
+	selftest(t, dir, append(slices.Clone(c.run), exe)...)
+}
+
+// Random programs of both kinds, each by another toolchain: every operator and type, odd shapes, flows of any length.
+func TestRandomPrograms(t *testing.T) {
+	n := 5 * len(toolchains)
 	if testing.Short() {
-		n = 8
+		n = len(toolchains)
 	}
 	for seed := range uint64(n) {
 		p := randprog.New(seed)
-		if seed%3 == 2 {
+		if seed/uint64(len(toolchains))%2 == 1 {
 			p = randprog.NewPublished(seed)
 		}
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			dir, exe := build(t, withGolden(t, p, 12), c.Options{MaxTable: 2000}, "gcc", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-			selftest(t, dir, exe)
+		c := &toolchains[seed%uint64(len(toolchains))]
+		t.Run(fmt.Sprintf("%d-%s", seed, c.name), func(t *testing.T) {
+			c.check(t, withGolden(t, p, 12), emit.Options{MaxTable: 2000})
 		})
+	}
+}
+
+// The demo model, with every toolchain, from a bundle that the compiler made.
+func TestDemo(t *testing.T) {
+	data, err := os.ReadFile("../../runtime/bundle/testdata/format1/demo.nepco")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := bundle.Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b.Golden) == 0 {
+		t.Fatal("no golden vectors")
+	}
+	for i := range toolchains {
+		t.Run(toolchains[i].name, func(t *testing.T) { toolchains[i].check(t, b, emit.Options{}) })
+	}
+}
+
+// The self-test can fail: one wrong weight, and it does.
+func TestWrongWeight(t *testing.T) {
+	testfiles.Tool(t, "gcc")
+	b := withGolden(t, randprog.New(3), 8)
+	for i := range b.Program.Tensors {
+		for j := range b.Program.Tensors[i].Data {
+			b.Program.Tensors[i].Data[j] ^= 1
+		}
+	}
+	dir, exe := build(t, b, emit.Options{}, "gcc", "-O0")
+	cmd := exec.Command(exe)
+	cmd.Dir = dir
+	if out, err := cmd.Output(); cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "wrong logits") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// Clang's static analyzer finds nothing.
+func TestAnalyzer(t *testing.T) {
+	testfiles.Tool(t, "clang")
+	for _, seed := range []uint64{4, 5} {
+		dir, _ := build(t, withGolden(t, randprog.New(seed), 1), emit.Options{Name: "it"}, "clang", "-O0")
+		cmd := exec.Command("clang", "--analyze", "-Xclang", "-analyzer-werror", "-std=c99", "nepco_it.c", "selftest.c")
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("seed %d: %v\n%.3000s", seed, err, out)
+		}
+	}
+}
+
+// What the library needs from outside: memcpy and memset.
+func TestSymbols(t *testing.T) {
+	testfiles.Tool(t, "gcc")
+	testfiles.Tool(t, "nm")
+	for _, seed := range []uint64{0, 1, 2, 3} {
+		dir, _ := build(t, withGolden(t, randprog.New(seed), 1), emit.Options{Name: "it"}, "gcc", "-O2")
+		cmd := exec.Command("sh", "-c", "gcc -O2 -c nepco_it.c && nm nepco_it.o")
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		for line := range strings.Lines(string(out)) {
+			f := strings.Fields(line)
+			kind, name := f[len(f)-2], f[len(f)-1]
+			switch {
+			case kind == "U" && name != "memcpy" && name != "memset":
+				t.Errorf("seed %d needs %s", seed, name)
+			case strings.Contains("BbDdC", kind):
+				t.Errorf("seed %d has %s, which can be written", seed, name)
+			case kind == "T" && !strings.HasPrefix(name, "nepco_it_"):
+				t.Errorf("seed %d exports %s", seed, name)
+			}
+		}
 	}
 }

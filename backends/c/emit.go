@@ -69,10 +69,10 @@ func (e *emitter) array(name string, d bundle.DType, v []int32, what string) {
 func (e *emitter) at(ptr string, v int, t, ch string) string {
 	x := &e.p.Values[v]
 	switch {
+	case e.l.planes[v]:
+		return fmt.Sprintf("%s[%s * %d + %d + %s]", ptr, ch, e.l.stride[v], e.l.left[v], t)
 	case x.Rows == 1:
 		return fmt.Sprintf("%s[%s]", ptr, ch)
-	case e.l.planes[v]:
-		return fmt.Sprintf("%s[%s * %d + %s]", ptr, ch, x.Rows, t)
 	case x.Cols == 1:
 		return fmt.Sprintf("%s[%s]", ptr, t)
 	}
@@ -90,8 +90,11 @@ func (e *emitter) step(i int) {
 	out := &e.p.Values[s.Out]
 	var in []string
 	for j, v := range s.In {
-		x := &e.p.Values[v]
-		in = append(in, fmt.Sprintf("const %s *x%d", cTypes[x.DType], j))
+		constant := "const "
+		if s.Op == bundle.OpGatedConv && j == 0 {
+			constant = "" // its margins are filled
+		}
+		in = append(in, fmt.Sprintf("%s%s *x%d", constant, cTypes[e.p.Values[v].DType], j))
 	}
 	shapes := make([]string, 0, len(s.In))
 	for _, v := range s.In {
@@ -101,7 +104,7 @@ func (e *emitter) step(i int) {
 		shapes = []string{"tokens"}
 	}
 	e.line("\n/* %s: %s %s -> %s */", comment(s.Name), s.Op, strings.Join(shapes, ", "), shape(out))
-	in = append(in, fmt.Sprintf("%s *out", cTypes[out.DType]))
+	in = append(in, fmt.Sprintf("%s *restrict out", cTypes[out.DType]))
 	switch s.Op {
 	case bundle.OpTokenTable:
 		in = append(in, "const int32_t *tokens")
@@ -110,7 +113,7 @@ func (e *emitter) step(i int) {
 		}
 	case bundle.OpGatedConv:
 		if s.GatedConv.Norm != nil {
-			in = append(in, "int16_t *y")
+			in = append(in, "int16_t *restrict y")
 		}
 	case bundle.OpPool:
 		if s.Pool.Over == "prefix" && s.Pool.Kind != "select" {
@@ -219,20 +222,20 @@ func (e *emitter) conv(s *bundle.Step) {
 	k, in, out := s.Conv, &e.p.Values[s.In[0]], &e.p.Values[s.Out]
 	w, bias := e.tensor(k.W), e.tensor(k.Bias)
 	perIn, perOut := in.Cols/k.Groups, out.Cols/k.Groups
-	first := fmt.Sprintf("c / %d * %d", perOut, perIn)
+	from := fmt.Sprintf("(c / %d * %d + i)", perOut, perIn)
 	if k.Groups == 1 {
-		first = "0"
+		from = "i"
 	}
 	e.line("\tint t, c, i, j;")
 	e.line("\tfor (t = 0; t < %s; t++) {\n\t\tfor (c = 0; c < %d; c++) {", e.rows(s), out.Cols)
 	e.line("\t\t\tint32_t acc = %s[c];", bias)
 	e.line("\t\t\tfor (j = 0; j < %d; j++) {", k.K)
 	e.line("\t\t\t\tconst %s *w = %s + (c * %d + j) * %d;", cTypes[e.p.Tensors[k.W].DType], w, k.K, perIn)
-	e.line("\t\t\t\tint from = %s, pos = t * %d + j * %d - %d;", first, k.Stride, k.Dilation, k.PadLeft)
+	e.line("\t\t\t\tint pos = t * %d + j * %d - %d;", k.Stride, k.Dilation, k.PadLeft)
 	e.line("\t\t\t\tif (pos >= 0 && pos < %d) {", in.Rows)
-	e.line("\t\t\t\t\tfor (i = 0; i < %d; i++) {\n\t\t\t\t\t\tacc += (int32_t)w[i] * %s;\n\t\t\t\t\t}", perIn, e.at("x0", s.In[0], "pos", "(from + i)"))
+	e.line("\t\t\t\t\tfor (i = 0; i < %d; i++) {\n\t\t\t\t\t\tacc += (int32_t)w[i] * %s;\n\t\t\t\t\t}", perIn, e.at("x0", s.In[0], "pos", from))
 	if k.Pad >= 0 {
-		e.line("\t\t\t\t} else {\n\t\t\t\t\tfor (i = 0; i < %d; i++) {\n\t\t\t\t\t\tacc += (int32_t)w[i] * %s[from + i];\n\t\t\t\t\t}", perIn, e.tensor(k.Pad))
+		e.line("\t\t\t\t} else {\n\t\t\t\t\tfor (i = 0; i < %d; i++) {\n\t\t\t\t\t\tacc += (int32_t)w[i] * %s[%s];\n\t\t\t\t\t}", perIn, e.tensor(k.Pad), from)
 	}
 	e.line("\t\t\t\t}\n\t\t\t}")
 	target := e.at("out", s.Out, "t", "c")
@@ -252,9 +255,6 @@ func (e *emitter) gatedConv(s *bundle.Step) {
 	k, in, out := s.GatedConv, &e.p.Values[s.In[0]], &e.p.Values[s.Out]
 	rows := e.rows(s)
 	e.line("\tint t0, t, c, n;")
-	for _, b := range []string{"h", "g"} {
-		e.line("\tint16_t w%s[%d];", b, block+k.K-1)
-	}
 	e.line("\tint8_t h[%d];\n\tuint8_t g[%d];", block, block)
 	if k.Norm != nil {
 		e.line("\tint32_t s1[%d], s2[%d];\n\tint16_t r[%d], m[%d];", block, block, block, block)
@@ -268,7 +268,21 @@ func (e *emitter) gatedConv(s *bundle.Step) {
 		s7[i] = int32(arith.Gate(&base, &slope, uint8(i)))
 	}
 	e.array(gate, bundle.U8, s7, comment(s.Name)+": the gate, in 1/127")
-	e.use("window")
+	stride, left := e.l.stride[s.In[0]], e.l.left[s.In[0]]
+	pad := ""
+	if k.K > 1 {
+		pad = e.tensor(k.PadIn)
+		e.line("\tfor (c = 0; c < %d; c++) {", in.Cols)
+	}
+	if k.PadLeft > 0 {
+		e.line("\t\tmemset(x0 + c * %d + %d, %s[c], %d);", stride, left-k.PadLeft, pad, k.PadLeft)
+	}
+	if right := k.K - 1 - k.PadLeft; right > 0 {
+		e.line("\t\tmemset(x0 + c * %d + %d, %s[c], %d);", stride, left+in.Rows, pad, right)
+	}
+	if k.K > 1 {
+		e.line("\t}")
+	}
 	e.line("\tfor (t0 = 0; t0 < %s; t0 += %d) {", rows, block)
 	e.line("\t\tn = %s - t0 < %d ? %s - t0 : %d;", rows, block, rows, block)
 	if k.Norm != nil {
@@ -276,11 +290,10 @@ func (e *emitter) gatedConv(s *bundle.Step) {
 	}
 	e.line("\t\tfor (c = 0; c < %d; c++) {", out.Cols)
 	for _, b := range []struct {
-		name             string
-		chans, taps, bia int
-	}{{"h", k.ChanH, k.TapsH, k.BiasH}, {"g", k.ChanG, k.TapsG, k.BiasG}} {
-		ch := e.tensor(b.chans)
-		e.line("\t\t\twindow(w%s, %d, x0 + %s[c] * %d, %d, t0 - %d, %s[%s[c]]);", b.name, block+k.K-1, ch, in.Rows, in.Rows, k.PadLeft, e.tensor(k.PadIn), ch)
+		name    string
+		channel int
+	}{{"h", k.ChanH}, {"g", k.ChanG}} {
+		e.line("\t\t\tconst int8_t *w%s = x0 + %s[c] * %d + %d + t0;", b.name, e.tensor(b.channel), stride, left-k.PadLeft)
 	}
 	acc := func(w, taps, bias string) string {
 		terms := []string{fmt.Sprintf("(uint16_t)%s[c]", bias)}

@@ -276,7 +276,7 @@ func (u *unit) call(i int) string {
 	s := &u.p.Steps[i]
 	var args []string
 	for _, v := range s.In {
-		args = append(args, "(const "+u.value(v)[1:])
+		args = append(args, u.value(v))
 	}
 	args = append(args, u.value(s.Out))
 	switch {

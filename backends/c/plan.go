@@ -18,6 +18,9 @@ type layout struct {
 	// planes are the values that lie channel by channel, as gated layers read and write them; all others
 	// lie position by position.
 	planes []bool
+	// left and stride are of planes: the elements before a channel's first position, which gated layers fill with what
+	// stands outside, and those from one channel to the next.
+	left, stride []int
 	// at is each value's place in bytes, scratch that of what steps need besides, size the whole.
 	at      []int
 	scratch int
@@ -25,7 +28,9 @@ type layout struct {
 }
 
 func plan(p *bundle.Program) layout {
-	l := layout{planes: make([]bool, len(p.Values)), at: make([]int, len(p.Values))}
+	n := len(p.Values)
+	l := layout{planes: make([]bool, n), left: make([]int, n), stride: make([]int, n), at: make([]int, n)}
+	right := make([]int, n)
 	last := make([]int, len(p.Values)) // the step that reads it last
 	scratch := 0
 	for i := range p.Steps {
@@ -41,7 +46,9 @@ func plan(p *bundle.Program) layout {
 		for _, v := range s.In {
 			l.planes[v] = true
 		}
-		if s.GatedConv.Norm != nil {
+		k, in := s.GatedConv, s.In[0]
+		l.left[in], right[in] = max(l.left[in], k.PadLeft), max(right[in], k.K-1-k.PadLeft)
+		if k.Norm != nil {
 			scratch = max(scratch, 2*block*p.Values[s.Out].Cols)
 		}
 	}
@@ -49,9 +56,7 @@ func plan(p *bundle.Program) layout {
 		last[o.Value] = len(p.Steps)
 	}
 	for i := range p.Values {
-		if p.Values[i].Rows == 1 {
-			l.planes[i] = false // both are the same
-		}
+		l.stride[i] = l.left[i] + p.Values[i].Rows + right[i]
 	}
 	// First fit: the values that live at the same time have places apart.
 	type place struct{ from, to, last int }
@@ -60,7 +65,7 @@ func plan(p *bundle.Program) layout {
 		v := p.Steps[i].Out
 		live = slices.DeleteFunc(live, func(q place) bool { return q.last < i })
 		slices.SortFunc(live, func(a, b place) int { return a.from - b.from })
-		from, n := 0, size(&p.Values[v])
+		from, n := 0, l.bytes(p, v)
 		for _, q := range live {
 			if q.from-from >= n {
 				break
@@ -76,9 +81,14 @@ func plan(p *bundle.Program) layout {
 	return l
 }
 
-// size is the bytes of a value in the context.
-func size(v *bundle.Value) int {
-	n := v.Rows * v.Cols * v.DType.Size()
+// bytes is what value v takes in the context. The last block of a gated layer reads beyond its channel.
+func (l *layout) bytes(p *bundle.Program, v int) int {
+	x := &p.Values[v]
+	n := x.Rows * x.Cols
+	if l.planes[v] {
+		n = l.stride[v]*x.Cols + block
+	}
+	n *= x.DType.Size()
 	return (n + align - 1) / align * align
 }
 

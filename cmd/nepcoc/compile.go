@@ -22,9 +22,9 @@ import (
 )
 
 type compileFlags struct {
-	calib                                                         []string
-	calibLabels, target, contract, dumpIR, method, sign, artifact string
-	name, modelVersion                                            string
+	calib                                                     []string
+	calibLabels, target, contract, dumpIR, method, sign, emit string
+	name, modelVersion                                        string
 	outputFlag
 	sizeFlags
 	labels, unknown []string
@@ -65,13 +65,14 @@ on; several sigmoids are labels, any number of them. --output NAME=KIND says oth
 		Example: `  nepcoc compile model.onnx --calib traffic.pcap -o model.nepco
   nepcoc compile model.onnx --calib arrays.npz --labels classes.txt --target host -o m.nepco
   nepcoc compile model.onnx --calib traffic.pcap -o m.nepco --output score=binary:benign,malicious@0.9
-  nepcoc compile model.onnx --calib traffic.pcap -o m.nepco --max-disagreement 0.001 --dump-ir ir/`,
+  nepcoc compile model.onnx --calib traffic.pcap -o m.nepco --max-disagreement 0.001 --dump-ir ir/
+  nepcoc compile model.onnx --calib traffic.pcap --emit c -o model-c/`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runCompile(cmd, args[0], &f) },
 	}
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.calib, "calib", nil, "capture or .npz to calibrate with (required); several captures are read one after another, as one")
-	fl.VarP(&f.outputFlag, cli.OutputFlag, "o", "bundle to write (required); - is standard output, the report then goes to standard error.\nAlso NAME=KIND[:LABEL,...][@THRESHOLD,...], once per output of the model: see above")
+	fl.VarP(&f.outputFlag, cli.OutputFlag, "o", "bundle to write, or the folder of --emit c (required); - is standard output, the report then goes to standard error.\nAlso NAME=KIND[:LABEL,...][@THRESHOLD,...], once per output of the model: see above")
 	fl.StringVar(&f.name, "name", "", "what events and metrics call the bundle (default: the model's file name without its ending)")
 	fl.StringVar(&f.modelVersion, "model-version", "", "version of the model, for events and metrics (default: what the model says of itself)")
 	fl.StringVar(&f.target, "target", "bf3", "machine to plan for: "+targetNames())
@@ -84,7 +85,7 @@ on; several sigmoids are labels, any number of them. --output NAME=KIND says oth
 	fl.IntVar(&f.tableStep, "table-step", 0, "make elements of the token table multiples of this, 1 to 64: a coarser table makes a smaller bundle (default: 1; of a table over 1 MiB the narrow rows that it is a product of, else 5)")
 	cli.ViewFlags(fl, &f.view, cli.AsOff)
 	fl.StringVar(&f.dumpIR, "dump-ir", "", "write the graph after each pass to this folder")
-	fl.StringVar(&f.artifact, "artifact", compiler.Artifacts()[0].Name, "what to write: "+artifactText())
+	fl.StringVar(&f.emit, "emit", compiler.Artifacts()[0].Name, "what to write: "+artifactText())
 	fl.StringVar(&f.sign, "sign", "", "sign the bundle with this Ed25519 private key (PEM)")
 	fl.BoolVar(&f.json, "json", false, "print the report as JSON")
 	cmd.MarkFlagRequired("calib")
@@ -124,9 +125,9 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	if _, err := backends.LookupTarget(f.target); err != nil {
 		return cli.UsageError("--target: %w", err)
 	}
-	artifact, err := compiler.LookupArtifact(f.artifact)
+	artifact, err := compiler.LookupArtifact(f.emit)
 	if err != nil {
-		return cli.UsageError("--artifact: %w", err)
+		return cli.UsageError("--emit: %w", err)
 	}
 	switch {
 	case f.method != "" && !slices.Contains(quantize.Methods(), f.method):
@@ -160,8 +161,8 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 			return cli.UsageError("--%s: %w", v[0], err)
 		}
 	}
-	if err := files.Writable(f.file); err != nil {
-		return fmt.Errorf("--output %w", err)
+	if err := writable(artifact, f.file); err != nil {
+		return err
 	}
 	o.Find(f.contract, f.labels)
 	o.View, _ = f.view.Of(bundle.View{})
@@ -186,7 +187,7 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 			return cli.UsageError("--output %s would overwrite an input", f.file)
 		}
 	}
-	data, err := artifact.Build(res.Bundle, opts)
+	built, err := artifact.Build(res.Bundle, opts)
 	if err != nil {
 		return fmt.Errorf("%s: %w", model, err)
 	}
@@ -195,10 +196,11 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	if files.IsStdout(f.file) {
 		report = cmd.ErrOrStderr()
 	}
-	if err := files.Output(f.file, data, cmd.OutOrStdout()); err != nil {
+	n, err := writeArtifact(artifact, f.file, built, cmd.OutOrStdout())
+	if err != nil {
 		return err
 	}
-	r := newCompileReport(res, f.file, len(data))
+	r := newCompileReport(res, f.file, n)
 	if f.json {
 		return cli.JSON(report, r)
 	}
