@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"nepcoc/backends"
+	"nepcoc/backends/c"
 	"nepcoc/compiler"
 	"nepcoc/compiler/verify"
 	"nepcoc/internal/files"
@@ -129,6 +132,7 @@ func TestZoo(t *testing.T) {
 			model := filepath.Join(dir, "model.onnx")
 			path, size, res := compile(t, compiler.Options{Model: model, Calib: filepath.Join(dir, "calib.npz")})
 			t.Logf("%d bytes, compiled in %v, method %s, 16 bits kept: %v", size, res.Time, res.Report.Quantize.Method, res.Report.Quantize.Wide)
+			t.Run("c", func(t *testing.T) { inC(t, path) })
 			r := holds(t, verify.Options{Bundle: path, Model: model, Tensors: filepath.Join(dir, "eval.npz"), Random: 128}, 0.97)
 			for _, out := range r.Output {
 				if out.Stored == nil {
@@ -136,5 +140,35 @@ func TestZoo(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// inC holds the code that a bundle is written as to its golden vectors.
+func inC(t *testing.T, path string) {
+	t.Helper()
+	testfiles.Tool(t, "gcc")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := bundle.Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	built, err := c.Artifact.Build(b, backends.ArtifactOptions{Symbol: "zoo"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range built {
+		if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command("sh", "-c", "gcc -std=c99 -O2 -Wall -Wextra -Werror -o selftest selftest.c nepco_zoo.c && ./selftest")
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), " 0 wrong logits") {
+		t.Errorf("%v\n%.3000s", err, out)
 	}
 }
