@@ -207,6 +207,18 @@ func (m *matrix) prototypes(index, label []int, classes int) *head {
 			h.bias[k] = -1e3 // a class that the other folds lack is never named
 		}
 	}
+	// What all classes have in common tells none apart, and would take the integers' bits.
+	for c := range m.width {
+		w := h.weights[c*classes : (c+1)*classes]
+		mean := 0.0
+		for _, x := range w {
+			mean += x
+		}
+		mean /= float64(classes)
+		for k := range w {
+			w[k] -= mean
+		}
+	}
 	return h
 }
 
