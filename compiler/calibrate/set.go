@@ -96,6 +96,7 @@ func FromCapture(paths []string, c traffic.Contract, view bundle.View) (*Set, er
 		return nil, err
 	}
 	s := &Set{Name: Name(paths)}
+	// Not flow.CollectAs, which sorts: which flows calibrate follows from the order of verdicts, and bundles from that.
 	opt.Ready = func(f *flow.Flow) {
 		s.Inputs = append(s.Inputs, Input{Tokens: append([]int32(nil), f.Tokens...), Valid: f.Valid})
 		var r verdict.Record

@@ -39,7 +39,7 @@ type Options struct {
 	Progress func(name string, done, total int)
 }
 
-// maxFlows bounds a set: each flow takes some 300 bytes of memory, 600 where parts are compared, besides its tokens, see arena.
+// maxFlows bounds a set: each flow takes some 300 bytes of memory besides its tokens, see arena.
 const maxFlows = 8_000_000
 
 // Why flows are left out.
