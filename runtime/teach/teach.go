@@ -195,8 +195,8 @@ func ints(name string, data []int32) bundle.Tensor {
 	return t
 }
 
-// matrix holds the features of all examples, rows standardised to mean 0 and deviation 1 of each column. Columns that are the
-// same in all examples are 0.
+// matrix holds the features of all examples, each column with mean 0 and in units of its standard deviation, or of
+// leastDeviation times the median of all columns', where that is more. Columns that are the same in all examples are 0.
 type matrix struct {
 	rows, width int
 	data        []float32
@@ -256,8 +256,13 @@ func parallel(n int, f func(lo, hi, worker int) error) error {
 	return errors.Join(errs...)
 }
 
+// leastDeviation bounds what a column is stretched by. All weights of a head share one unit on the integers, so a column
+// that hardly varies, whose weights are the larger the less it does, would leave few bits to the others.
+const leastDeviation = 3
+
 func (m *matrix) standardise() {
 	m.mean, m.scale = make([]float64, m.width), make([]float64, m.width)
+	var deviations []float64 // of the columns that vary
 	for c := range m.width {
 		var sum, square int64 // exact: 16 bits of features
 		for _, row := range m.raw {
@@ -269,7 +274,14 @@ func (m *matrix) standardise() {
 		variance := float64(square)/n - float64(mean*mean)
 		m.mean[c] = mean
 		if variance > 0.25 { // below half a step it is noise
-			m.scale[c] = 1 / math.Sqrt(variance)
+			m.scale[c] = math.Sqrt(variance)
+			deviations = append(deviations, m.scale[c])
+		}
+	}
+	slices.Sort(deviations)
+	for c, d := range m.scale {
+		if d > 0 {
+			m.scale[c] = 1 / max(d, leastDeviation*deviations[len(deviations)/2])
 		}
 	}
 	m.data = make([]float32, m.rows*m.width)

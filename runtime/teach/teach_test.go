@@ -420,3 +420,37 @@ func BenchmarkTasks(b *testing.B) {
 	}
 	b.ReportMetric(float64(took[1])/float64(took[0]), "three/one")
 }
+
+// Flows that are mostly the same: features that hardly vary must not take the bits of the others.
+func TestAlike(t *testing.T) {
+	if testing.Short() {
+		t.Skip("teaches for seconds, under emulation for minutes")
+	}
+	b := encoder(t)
+	const classes = 12
+	alike := task(b, "alike", classes, 25)
+	r := rand.New(rand.NewPCG(3, 4))
+	for i := range alike.Examples {
+		e := &alike.Examples[i]
+		e.Valid = 90
+		for p := range e.Tokens {
+			e.Tokens[p] = 0
+			if p < e.Valid {
+				e.Tokens[p] = int32(5 + 31*p%256)
+			}
+		}
+		e.Tokens[40] = int32(5 + 3*e.Label)
+		e.Tokens[r.IntN(e.Valid)] = 5 + r.Int32N(256)
+		if i%3 == 0 {
+			e.Label = r.IntN(classes) // can only be learnt by what hardly varies
+		}
+	}
+	_, report, err := teach.Teach(b, alike, teach.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Agreement < 0.97 {
+		t.Errorf("integers and real numbers name the same class of %.3f of the flows, want at least 0.97", report.Agreement)
+	}
+	t.Logf("%+v", report)
+}
