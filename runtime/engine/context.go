@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -9,6 +10,7 @@ import (
 	"nepcoc/runtime/internal/kernels/conv"
 	"nepcoc/runtime/internal/kernels/gated"
 	"nepcoc/runtime/internal/kernels/plane"
+	"nepcoc/runtime/internal/kernels/rescale"
 )
 
 // Context is the memory in which one worker runs flows, one at a time.
@@ -39,6 +41,8 @@ type Context struct {
 	sums []int64
 	a, b []int32
 	conv *conv.Scratch
+
+	maxima []*Maximum // by value; nil unless asked for
 
 	tiles *Stream   // the state between tiles, where Run works in tiles
 	trace [][]int32 // by value, during a traced Run
@@ -72,7 +76,9 @@ func (e *Engine) NewContext() *Context {
 		if at := l.place[rowForm][v]; at != nil {
 			start, count := unsafe.Pointer(&arena[at.offset]), val.Rows*val.Cols
 			if at.constant {
-				start = e.constants[at.value]
+				if start = e.constants[at.value]; slices.Contains(e.own, at.value) {
+					start = unsafe.Pointer(&plane.Aligned(count * val.DType.Size())[0])
+				}
 			}
 			switch val.DType {
 			case bundle.I8:
@@ -87,10 +93,32 @@ func (e *Engine) NewContext() *Context {
 			c.acc[v] = gated.NewAcc(val.Cols, e.planes)
 		}
 	}
+	if e.winners {
+		c.maxima = make([]*Maximum, n)
+		for i := range p.Steps {
+			if s := &p.Steps[i]; isMaximum(s) {
+				cols := p.Values[s.Out].Cols
+				c.maxima[s.Out] = &Maximum{make([]int32, cols), make([]int32, cols)}
+			}
+		}
+	}
 	if e.Tile() > 0 {
 		c.tiles = e.NewStream()
 	}
 	return c
+}
+
+// Set writes elements of value v, one of Options.Own, from element at on; they are 0 before. Nothing proves that what follows
+// from them fits its type: they must be such as the step that they stand for could have given.
+func (c *Context) Set(v, at int, data []int32) {
+	switch {
+	case !slices.Contains(c.e.own, v):
+		panic("BUG: the value is no constant of the context's own")
+	case c.i8[v] != nil:
+		rescale.Narrow(c.e.path, c.i8[v][at:], data)
+	default:
+		rescale.Narrow(c.e.path, c.i16[v][at:], data)
+	}
 }
 
 // Run executes the program for tokens, of the program's full length, of which

@@ -35,6 +35,11 @@ type Options struct {
 	// CPU has. Gated layers
 	// that avx512 has no kernels for run on avx2.
 	Kernel string
+	// Winners makes Context.Maximum say where maxima over positions were found. Such an engine keeps what maxima are
+	// taken of in memory, so it is slower; bits are the same.
+	Winners bool
+	// Own are values of constant steps of which each context has its own copy, which Context.Set changes.
+	Own []int
 }
 
 // Engine is a program bound to this machine. It may be shared by goroutines.
@@ -53,6 +58,8 @@ type Engine struct {
 	needs               []func(rows int, need []int) // by step
 	stream              *streamPlan                  // nil: streams buffer their tokens
 	constants           []unsafe.Pointer             // by value: the data of a constant, nobody writes to them
+	winners             bool
+	own                 []int // see Options
 }
 
 // op is one step bound: it computes the wanted rows of a value from those of others.
@@ -72,8 +79,8 @@ func Bind(p *bundle.Program, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := arrange(fold(p, path, false), path)
-	p = e.p
+	e := arrange(fold(p, path, false), path, o.Winners)
+	p, e.own = e.p, o.Own
 	e.constants = make([]unsafe.Pointer, len(p.Values))
 	for _, v := range p.Values {
 		e.cols = max(e.cols, rescale.Pad(v.Cols), chunk)
@@ -97,12 +104,15 @@ func Bind(p *bundle.Program, o Options) (*Engine, error) {
 
 // arrange decides all that follows from a program and a kernel path, on any machine: which
 // values have which form, what runs in chunks, and where everything lies.
-func arrange(p *bundle.Program, path cpu.Path) *Engine {
-	e := &Engine{p: p, path: path, planes: path}
+func arrange(p *bundle.Program, path cpu.Path, winners bool) *Engine {
+	e := &Engine{p: p, path: path, planes: path, winners: winners}
 	if path == cpu.AVX512 && !fits(p, path) {
 		e.planes = cpu.AVX2
 	}
-	e.pooled = pooledValues(p)
+	e.pooled = make([]bool, len(p.Values))
+	if !winners {
+		e.pooled = pooledValues(p)
+	}
 	e.lay = newLayout(p, e.planes, e.pooled)
 	e.stream = planStream(e)
 	e.lay.settle(p, e.stream)
@@ -128,7 +138,7 @@ func Describe(p *bundle.Program, kernel string) (Description, error) {
 	if err != nil {
 		return Description{}, err
 	}
-	return arrange(fold(p, path, true), path).Describe(), nil
+	return arrange(fold(p, path, true), path, false).Describe(), nil
 }
 
 // Describe says how the program runs.

@@ -69,6 +69,9 @@ func bindPool(e *Engine, s *bundle.Step) (func(*Context), error) {
 			c.store(out, 0, 0, result)
 		}
 	}
+	if e.winners && isMaximum(s) {
+		run = withMaximum(e, s, run, rows)
+	}
 	return alsoPlane(e, out, run), nil
 }
 
