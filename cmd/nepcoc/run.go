@@ -13,13 +13,14 @@ import (
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/classify"
+	"nepcoc/runtime/explain"
 	"nepcoc/runtime/flow"
 	"nepcoc/runtime/verdict"
 )
 
 func newRun() *cobra.Command {
 	var r captureRun
-	var asJSON bool
+	var asJSON, why bool
 	var executor string
 	var unknown *float64
 	cmd := &cobra.Command{
@@ -48,7 +49,21 @@ the scaled logits of each sample.
 			if err != nil {
 				return err
 			}
-			c, err := newClassifier(b, executor)
+			arrays, err := calibrate.IsArrays(args[1])
+			if err != nil {
+				return err
+			}
+			var c *classify.Classifier
+			switch {
+			case why && arrays:
+				err = cli.UsageError("--explain: for captures only; arrays have no packets")
+			case why && executor != "engine":
+				err = cli.UsageError("--explain goes with --executor engine")
+			case why:
+				c, err = newExplained(b)
+			default:
+				c, err = newClassifier(b, executor)
+			}
 			if err != nil {
 				return err
 			}
@@ -56,10 +71,7 @@ the scaled logits of each sample.
 				c.SetUnknown(*unknown)
 			}
 			w := cli.NewLines(cmd.OutOrStdout())
-			arrays, err := calibrate.IsArrays(args[1])
 			switch {
-			case err != nil:
-				return err
 			case arrays:
 				err = meaningless(cmd, "for captures only; arrays have no packets, and their logits are printed anyway", "active-timeout", "community-id-seed", "flows", "interfaces", "logits", "tunnels", "vlans")
 			case !asJSON:
@@ -89,6 +101,7 @@ the scaled logits of each sample.
 	fl := cmd.Flags()
 	fl.BoolVar(&asJSON, "json", false, "one JSON object per line")
 	fl.BoolVar(&r.logits, "logits", false, "with --json: integer and scaled logits, too")
+	fl.BoolVar(&why, "explain", false, "name the bytes that each verdict stands on (nepcoc explain shows them)")
 	fl.StringVar(&executor, "executor", "engine", "engine (fast) or ref (the definition)")
 	cli.UnknownFlag(fl, &unknown, cli.AsBundle)
 	cli.SeedFlag(fl, &r.seed)
@@ -123,6 +136,19 @@ func newClassifier(b *bundle.Bundle, executor string) (*classify.Classifier, err
 		return nil, err
 	}
 	return classify.New(b, x), nil
+}
+
+// newExplained is a classifier that says what its verdicts stand on.
+func newExplained(b *bundle.Bundle) (*classify.Classifier, error) {
+	opt, err := classify.FlowOptions(b)
+	if err != nil {
+		return nil, err
+	}
+	x, err := explain.New(b, opt.Encoder)
+	if err != nil {
+		return nil, err
+	}
+	return classify.Explained(b, x), nil
 }
 
 // captureRun classifies a capture.

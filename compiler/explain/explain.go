@@ -3,6 +3,7 @@
 package explain
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/classify"
+	"nepcoc/runtime/explain"
 	"nepcoc/runtime/flow"
 	"nepcoc/runtime/traffic"
 )
@@ -59,6 +61,13 @@ type Packet struct {
 	Payload int     `json:"payload_bytes"`
 	Facts   int     `json:"facts"` // tokens in front
 	Fields  []Field `json:"fields"`
+}
+
+// Field is a field of a packet, or part of one.
+type Field struct {
+	explain.Field
+	// State says what becomes of the bytes: enters, blanked, or left out.
+	State string `json:"state"`
 }
 
 // HexBytes are bytes that are written as hexadecimal digits.
@@ -130,9 +139,9 @@ func Explain(src capture.Source, opt Options) (*Report, error) {
 		},
 	}
 	if shown != nil {
-		options.Took = func(seq uint64, p traffic.Packet, at int64) {
-			if seq+1 == uint64(opt.Flow) {
-				shown.took(&p, at)
+		options.Took = func(p flow.Taken) {
+			if p.Seq+1 == uint64(opt.Flow) {
+				shown.took(&p.Packet, p.At)
 			}
 		}
 	}
@@ -221,13 +230,13 @@ func (t *tracer) took(p *traffic.Packet, at int64) {
 		return 0, false
 	}
 	pk := Packet{Side: sides[side], Bytes: bytes, Header: header, Payload: payload, Facts: facts / t.c.TokenBytes}
-	for _, f := range fields(link, p) {
+	for _, f := range explain.Fields(link, p) {
 		pk.Fields = append(pk.Fields, split(f, func(i int) string {
 			at, ok := entered(i)
 			switch {
 			case !ok:
 				return leftOut
-			case t.buf[at] != t.rawBuf[at] || t.rawBuf[at] == 0 && slices.ContainsFunc(f.blank, t.c.Blanks):
+			case t.buf[at] != t.rawBuf[at] || t.rawBuf[at] == 0 && slices.ContainsFunc(f.Blank, t.c.Blanks):
 				return blanked
 			}
 			return enters
@@ -246,15 +255,15 @@ const (
 )
 
 // split cuts a field into runs of bytes that share what becomes of them.
-func split(f Field, state func(i int) string) (list []Field) {
+func split(f explain.Field, state func(i int) string) (list []Field) {
 	for i := f.From; i < f.To; i++ {
 		s := state(i)
 		if n := len(list); n > 0 && list[n-1].State == s {
 			list[n-1].To = i + 1
 			continue
 		}
-		run := f
-		run.From, run.To, run.State = i, i+1, s
+		run := Field{f, s}
+		run.From, run.To = i, i+1
 		list = append(list, run)
 	}
 	return list
@@ -279,7 +288,7 @@ func (t *tracer) flow(f *flow.Flow) *Flow {
 		for _, b := range raw[from:at] {
 			side.Bytes = append(side.Bytes, byte(b))
 		}
-		side.Fields = split(Field{To: at - from, Name: "stream", Part: "payload"}, func(i int) string {
+		side.Fields = split(explain.Field{To: at - from, Name: "stream", Part: "payload"}, func(i int) string {
 			if tokens[from+i] != raw[from+i] {
 				return blanked
 			}
@@ -288,4 +297,12 @@ func (t *tracer) flow(f *flow.Flow) *Flow {
 		out.Sides = append(out.Sides, side)
 	}
 	return out
+}
+
+// etherType is the type of an Ethernet header in front of an IP packet.
+func etherType(ip []byte) []byte {
+	if ip[0]>>4 == 4 {
+		return binary.BigEndian.AppendUint16(nil, 0x0800)
+	}
+	return binary.BigEndian.AppendUint16(nil, 0x86dd)
 }

@@ -63,7 +63,9 @@ type Options struct {
 	// Totals writes a "flow" event when a flow has ended, with all that it carried; the verdicts' own
 	// events are "nepco" then. Only with Format EVE.
 	Totals bool
-	Sink   io.Writer // where lines go
+	// Explain says in each record what its verdicts stand on.
+	Explain bool
+	Sink    io.Writer // where lines go
 	// Chunks is the number of buffers towards the sink, 0: DefaultChunks.
 	Chunks int
 	// Drain bounds what happens between the end of intake and Run's return.

@@ -69,6 +69,8 @@ type OutputConfig struct {
 	Format string `yaml:"format"`
 	// Totals writes an event at the end of a flow; see Options.Totals.
 	Totals bool `yaml:"totals"`
+	// Explain names the bytes that verdicts stand on; see Options.Explain.
+	Explain bool `yaml:"explain"`
 	// CommunityIDSeed is the number that networks are told apart by which use the same addresses, the
 	// same as in the other tools that make Community IDs.
 	CommunityIDSeed uint16 `yaml:"community_id_seed"`
@@ -266,6 +268,9 @@ func (c *Config) Load() (*Model, error) {
 		_, keys := c.Keys()
 		err = errors.Join(append(Errors(keys), err)...)
 	}
+	if err == nil && c.Output.Explain {
+		_, err = m.explained()
+	}
 	return m, err
 }
 
@@ -297,7 +302,7 @@ func (c *Config) View() bundle.ViewOverride {
 func (c *Config) Options() Options {
 	return Options{
 		Workers: c.Workers, FlowsPerWorker: (c.Flows + c.Workers - 1) / c.Workers, Queue: c.Queue,
-		View: c.View(), Unknown: c.UnknownThreshold, CommunityIDSeed: c.Output.CommunityIDSeed, Alerts: c.Alerts, Totals: c.Output.Totals,
+		View: c.View(), Unknown: c.UnknownThreshold, CommunityIDSeed: c.Output.CommunityIDSeed, Alerts: c.Alerts, Totals: c.Output.Totals, Explain: c.Output.Explain,
 		Format: Formats[c.Output.Format], Drain: c.Drain, Health: &c.Health,
 	}
 }

@@ -6,17 +6,19 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"sync"
 
 	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/engine"
+	"nepcoc/runtime/explain"
 	"nepcoc/runtime/flow"
 	"nepcoc/runtime/traffic"
 )
 
 // Model is a bundle that has been proved on this machine and is ready to run.
-// It is immutable; all workers share it.
+// Nothing of it changes that workers see, who share it.
 type Model struct {
 	Path   string
 	Bundle *bundle.Bundle
@@ -25,6 +27,16 @@ type Model struct {
 	encoder  *traffic.Encoder
 	contract string // hash of the traffic contract
 	file     os.FileInfo
+
+	once      sync.Once
+	explainer *explain.Explainer
+	wrong     error
+}
+
+// explained is what explains the model's verdicts, made when it is first asked for. Its engine takes the other one's place in workers.
+func (m *Model) explained() (*explain.Explainer, error) {
+	m.once.Do(func() { m.explainer, m.wrong = explain.New(m.Bundle, m.encoder) })
+	return m.explainer, m.wrong
 }
 
 // loadModel reads a bundle, checks it, asks whether it is accepted, binds it, and runs

@@ -10,6 +10,7 @@ import (
 
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/classify"
+	"nepcoc/runtime/explain"
 	"nepcoc/runtime/flow"
 	"nepcoc/runtime/verdict"
 )
@@ -27,6 +28,7 @@ type worker struct {
 	gens   []*generation // by tag, the last one is that of new flows; see generationOf
 	done   flow.Counters // of tables that are gone
 
+	trail *explain.Trail // of the table whose flow is ready; nil unless verdicts are explained
 	rec   verdict.Record
 	lines *chunk
 	now   int64 // when the batch in work was received; see Agent.now
@@ -155,11 +157,15 @@ func (w *worker) adopt(m *Model) error {
 	w.prune()
 	if n := len(w.tables); n == 0 || w.keys[n-1] != key {
 		var t *flow.Table
-		t, err := flow.New(flow.Options{
+		opt := flow.Options{
 			Encoder: m.encoder, Capacity: w.a.opt.FlowsPerWorker, Reserve: true, Active: key.active, Scope: key.scope,
 			Told: w.a.told(), Begun: w.begun, Ready: w.ready, Closed: w.closed(), Shed: w.shedding(),
 			Emergency: func(on bool) { w.a.emergency(on, t.Sources()) },
-		})
+		}
+		if w.a.opt.Explain {
+			w.follow(&opt)
+		}
+		t, err := flow.New(opt)
 		if err != nil {
 			return err
 		}
@@ -173,7 +179,16 @@ func (w *worker) adopt(m *Model) error {
 		}
 		w.tables, w.keys = append(w.tables, t), append(w.keys, key)
 	}
-	g := &generation{model: m, cls: classify.New(m.Bundle, m.engine.NewContext()), table: w.tables[len(w.tables)-1]}
+	g := &generation{model: m, table: w.tables[len(w.tables)-1]}
+	if w.a.opt.Explain {
+		x, err := m.explained()
+		if err != nil {
+			return err
+		}
+		g.cls = classify.Explained(m.Bundle, x)
+	} else {
+		g.cls = classify.New(m.Bundle, m.engine.NewContext())
+	}
 	g.cls.Seed = w.a.opt.CommunityIDSeed
 	if t := w.a.opt.Unknown; t != nil {
 		g.cls.SetUnknown(*t)
@@ -194,6 +209,24 @@ func (w *worker) adopt(m *Model) error {
 		w.merge()
 	}
 	return nil
+}
+
+// follow makes a table remember which packets its flows' tokens are made of.
+func (w *worker) follow(opt *flow.Options) {
+	trail := explain.NewTrail(opt.Encoder, false)
+	opt.Took = trail.Took
+	ready, shed := opt.Ready, opt.Shed
+	opt.Ready = func(f *flow.Flow) {
+		w.trail = trail
+		ready(f)
+		trail.Drop(f.Seq)
+	}
+	if shed != nil {
+		opt.Shed = func(f *flow.Flow) {
+			shed(f)
+			trail.Drop(f.Seq)
+		}
+	}
 }
 
 // cur is the generation that new flows begin with.
@@ -377,6 +410,9 @@ func (w *worker) ready(f *flow.Flow) {
 	}
 	w.rec.Latency = latency
 	g.cls.Fill(&w.rec, false)
+	if err := g.cls.Why(&w.rec, f, w.trail); err != nil {
+		w.a.complain("explain", err)
+	}
 	w.rec.Totals = w.a.opt.Totals
 	place := 0
 	for i := range w.rec.Verdicts {

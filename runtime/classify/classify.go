@@ -11,6 +11,7 @@ import (
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/engine"
+	"nepcoc/runtime/explain"
 	"nepcoc/runtime/flow"
 	"nepcoc/runtime/refexec"
 	"nepcoc/runtime/traffic"
@@ -60,6 +61,8 @@ type Classifier struct {
 
 	source *verdict.Source
 	exec   Executor
+	why    *explain.Runner // nil unless verdicts are explained
+	ranges []explain.Range
 	logits [][]int32
 	res    []Result
 }
@@ -72,6 +75,43 @@ func New(b *bundle.Bundle, exec Executor) *Classifier {
 	}
 	c.res = make([]Result, len(c.Heads))
 	return c
+}
+
+// Explained prepares classification that says what verdicts stand on: see Why.
+func Explained(b *bundle.Bundle, x *explain.Explainer) *Classifier {
+	r := x.NewRunner()
+	c := New(b, r)
+	c.why = r
+	return c
+}
+
+// MaxWhy is how many ranges of bytes a verdict names.
+const MaxWhy = 3
+
+// Why fills in what the verdicts of the last Run stand on, in a record that Fill has filled: the ranges with the largest shares. It is
+// called within Ready, with the trail of the flow's table; without Explained it does nothing.
+func (c *Classifier) Why(r *verdict.Record, f *flow.Flow, t *explain.Trail) error {
+	if c.why == nil {
+		return nil
+	}
+	for i := range r.Verdicts {
+		v := &r.Verdicts[i]
+		logits := c.logits[v.Head]
+		what, ok := c.why.Of(v.Head, logits)
+		if !ok {
+			continue
+		}
+		weights, err := c.why.Quick(v.Head, what, logits)
+		if err != nil {
+			return fmt.Errorf("explain: %w", err)
+		}
+		c.ranges = t.AppendRanges(c.ranges[:0], f, weights, explain.QuickThreshold)
+		for k := range c.ranges[:min(MaxWhy, len(c.ranges))] {
+			w := &c.ranges[k]
+			v.Why = append(v.Why, verdict.Why{Fact: w.Fact, Packet: w.Packet, Side: w.Side, Offset: w.Offset, Stream: w.Stream, Length: w.Length, Share: w.Share})
+		}
+	}
+	return nil
 }
 
 // SetUnknown makes t, in 0..1, the threshold of every output that can have one, instead of the
@@ -180,9 +220,14 @@ func (c *Classifier) Flows(b *bundle.Bundle, src capture.Source, logits bool, em
 		return nil, err
 	}
 	opt.Capacity = c.Capacity
+	trail := explain.NewTrail(opt.Encoder, false)
+	if c.why != nil {
+		opt.Took = trail.Took
+	}
 	var r verdict.Record
 	var failed error
 	opt.Ready = func(f *flow.Flow) {
+		defer trail.Drop(f.Seq)
 		if failed != nil {
 			return
 		}
@@ -191,6 +236,9 @@ func (c *Classifier) Flows(b *bundle.Bundle, src capture.Source, logits bool, em
 			return
 		}
 		c.Fill(&r, logits)
+		if failed = c.Why(&r, f, trail); failed != nil {
+			return
+		}
 		failed = emit(&r)
 	}
 	in, err := flow.NewInput(opt)

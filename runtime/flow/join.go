@@ -252,7 +252,11 @@ func (t *Table) append(i int32, p *capture.Packet, seg *segment, dir int) {
 	t.count.Taken++
 	if t.opt.Took != nil {
 		at.MAC = p.MAC
-		t.opt.Took(e.seq, at, 0)
+		had := 0
+		if t.hosts && p.Proto == capture.ProtoTCP && seg.flags&capture.FlagSYN == 0 {
+			had = len(p.IP) - len(at.IP)
+		}
+		t.opt.Took(Taken{e.seq, e.packets[0] + e.packets[1], at, int64(had)})
 	}
 	if len(p.IP) < p.Length && (len(p.IP) < t.enc.Reach(e.state, &at) || t.sized && at.L4 > 0 && !p.Headed()) {
 		t.count.Cut++
@@ -301,7 +305,8 @@ func (t *Table) put(i int32, p *capture.Packet, seg *segment, from, dir int) (fu
 		}
 	}
 	if t.opt.Took != nil {
-		t.opt.Took(e.seq, traffic.Packet{IP: p.IP, L4: p.L4, Payload: int(p.Payload), Proto: p.Proto, Side: uint8(dir), MAC: p.MAC, Size: int(size)}, at)
+		packet := traffic.Packet{IP: p.IP, L4: p.L4, Payload: int(p.Payload), Proto: p.Proto, Side: uint8(dir), MAC: p.MAC, Size: int(size)}
+		t.opt.Took(Taken{e.seq, e.packets[0] + e.packets[1], packet, at})
 	}
 	had := e.state.Have
 	if t.enc.Put(&e.state, t.buf(i), dir, at, payload) {

@@ -63,7 +63,8 @@ type slow struct {
 	cut      map[uint64]bool // a fragment was kept without what the reference needs
 }
 
-func (s *slow) took(seq uint64, p traffic.Packet, at int64) {
+func (s *slow) took(t flow.Taken) {
+	seq, p, at := t.Seq, t.Packet, t.At
 	ip := slices.Clone(p.IP)
 	size := -1
 	if s.hosts {

@@ -33,9 +33,9 @@ type Options struct {
 	// Begun, which may be nil, is called with a flow's first packet and gives
 	// it the Tag that Ready will see.
 	Begun func() uint32
-	// Took, which may be nil, is called with each packet that a flow's tokens are made of, in that order: what the
-	// encoder sees of it, and in the stream view where its payload lies in its side's stream. It is for those who explain.
-	Took func(seq uint64, p traffic.Packet, at int64)
+	// Took, which may be nil, is called with each packet that a flow's tokens are made of, in that order. It is for those who
+	// explain.
+	Took func(Taken)
 	// Ready is called once per flow, when it is ready for its verdict.
 	Ready func(*Flow)
 	// Closed, which may be nil, is called when a flow leaves the table, always
@@ -47,6 +47,17 @@ type Options struct {
 	Shed func(*Flow)
 	// Emergency, which may be nil, is called when an emergency begins and when it ends.
 	Emergency func(on bool)
+}
+
+// Taken is a packet that a flow's tokens are made of.
+type Taken struct {
+	Seq    uint64 // the flow's
+	Number uint64 // of the packet among the flow's, from 1
+	// Packet is what the encoder sees of it.
+	Packet traffic.Packet
+	// At is, in the stream view, where its payload lies in its side's stream; in the packets view how many bytes of its payload are
+	// left out, since the receiver has them.
+	At int64
 }
 
 // Bounds on Options.Capacity.

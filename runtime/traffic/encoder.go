@@ -334,9 +334,12 @@ func (e *Encoder) Stable(st State) int {
 
 // Origin is where a token's bytes came from.
 type Origin struct {
-	Packet int // which packet of the flow, from 0
-	Offset int // of the first byte among those of the packet that entered, which are its first unless the contract has header_bytes
+	Packet int // in the packets view: which packet of the flow, from 0, among those that entered
+	// Offset is that of the first byte: in the packets view among those of the packet that entered (see Encoder.Entered), in the
+	// stream view in the stream of Side.
+	Offset int
 	Bytes  int // bytes of the packet in the token; 1 of 2 for an odd last byte
+	Side   int // in the stream view: Client or Server
 }
 
 // Origin maps a position of the sequence to the packet bytes it was made of;
@@ -345,11 +348,14 @@ func (e *Encoder) Origin(st State, buf []byte, pos int) (o Origin, ok bool) {
 	if e.c.UseCLS {
 		pos--
 	}
-	at := pos * e.c.TokenBytes
-	if e.isStream() {
+	if pos < 0 {
 		return o, false
 	}
-	if pos < 0 || at >= int(st.Bytes) {
+	at := pos * e.c.TokenBytes
+	if e.isStream() {
+		return e.streamOrigin(st, pos)
+	}
+	if at >= int(st.Bytes) {
 		return o, false
 	}
 	start := 0
@@ -362,4 +368,25 @@ func (e *Encoder) Origin(st State, buf []byte, pos int) (o Origin, ok bool) {
 		start = (end + e.c.TokenBytes - 1) / e.c.TokenBytes * e.c.TokenBytes
 	}
 	return o, false
+}
+
+// Entered says which of a packet's bytes enter, counted from the first layer on, which is an Ethernet header of 14 bytes or the IP
+// header: as many as the first header, then those from payload on.
+func (e *Encoder) Entered(p *Packet) (header, payload int) {
+	if e.plain {
+		return len(p.IP), len(p.IP)
+	}
+	header, _ = e.shares(p)
+	return header, e.link + p.header()
+}
+
+// Blanked is the token of bytes that are 0 where token's bytes stand, or 255 where they are 0 already: what tells how much a token
+// counts for.
+func (e *Encoder) Blanked(token int32) int32 {
+	var id [1]int32
+	e.values(id[:], make([]byte, e.c.TokenBytes), int32(e.c.ValueOffset))
+	if id[0] == token {
+		e.values(id[:], []byte{255, 255}[:e.c.TokenBytes], int32(e.c.ValueOffset))
+	}
+	return id[0]
 }

@@ -168,6 +168,20 @@ func (e *Encoder) streamTokens(dst []int32, pos int, st State, buf []byte) int {
 	return pos
 }
 
+// streamOrigin is Origin of the token at pos behind CLS: transport, then of each side its name, a length, its bytes.
+func (e *Encoder) streamOrigin(st State, pos int) (o Origin, ok bool) {
+	pos--
+	for side, n := range st.Have {
+		tokens := (int(n) + e.c.TokenBytes - 1) / e.c.TokenBytes
+		if pos -= 2; pos < tokens {
+			at := pos * e.c.TokenBytes
+			return Origin{Side: side, Offset: at, Bytes: min(e.c.TokenBytes, int(n)-at)}, pos >= 0
+		}
+		pos -= tokens
+	}
+	return o, false
+}
+
 // changed writes a side's bytes where some are blanked or have ids of their own. Nothing is changed in the buffer, where copies
 // that come later are compared with the bytes that came.
 func (e *Encoder) changed(dst []int32, pos int, bytes []byte, udp bool) int {

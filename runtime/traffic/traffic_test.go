@@ -199,7 +199,7 @@ func TestBuilder(t *testing.T) {
 		t.Error("a full sequence changed")
 	}
 	for pos, want := range map[int]Origin{
-		1: {0, 0, 2}, 15: {0, 28, 1}, 16: {1, 0, 2}, 79: {1, 126, 2}, 80: {2, 0, 2}, 127: {2, 94, 2},
+		1: {0, 0, 2, 0}, 15: {0, 28, 1, 0}, 16: {1, 0, 2, 0}, 79: {1, 126, 2, 0}, 80: {2, 0, 2, 0}, 127: {2, 94, 2, 0},
 	} {
 		if got, ok := b.Origin(pos); !ok || got != want {
 			t.Errorf("position %d comes from %+v, %v, want %+v", pos, got, ok, want)

@@ -92,6 +92,20 @@ type Verdict struct {
 
 	Logits []int32 // integer logits; empty leaves them out
 	Scaled []float64
+
+	// Why are bytes that the verdict stands on; empty leaves them out.
+	Why []Why
+}
+
+// Why is a run of a flow's bytes, or a fact of the flow, and its share of what a verdict stands on; see explain.Range.
+type Why struct {
+	Fact   string // transport, client, server or length; empty for bytes
+	Packet uint64 // in the flow, from 1; 0 where it is not known
+	Side   string // client, server
+	Offset int    // in the packet
+	Stream int64  // in the side's stream; below 0 where tokens are made of packets
+	Length int
+	Share  float64
 }
 
 // Given is one of an output's labels.
@@ -111,7 +125,7 @@ func (r *Record) Next() *Verdict {
 		r.Verdicts = append(r.Verdicts, Verdict{})
 	}
 	v := &r.Verdicts[len(r.Verdicts)-1]
-	*v = Verdict{Given: v.Given[:0], Logits: v.Logits[:0], Scaled: v.Scaled[:0]}
+	*v = Verdict{Given: v.Given[:0], Logits: v.Logits[:0], Scaled: v.Scaled[:0], Why: v.Why[:0]}
 	return v
 }
 
@@ -187,7 +201,7 @@ func (r *Record) AppendText(b []byte) []byte {
 			b = append(b, " output="...)
 			b = append(b, v.Output...)
 		}
-		b = v.appendText(b)
+		b = v.appendTextWhy(v.appendText(b))
 	}
 	for i := range r.Marks.Count() {
 		b = append(b, " mark="...)
@@ -366,6 +380,68 @@ func (v *Verdict) appendFields(b []byte) []byte {
 			b = appendFloat(b, x)
 		}
 		b = append(b, ']')
+	}
+	return v.appendWhy(b)
+}
+
+// appendWhy appends what the verdict stands on, the largest share first.
+func (v *Verdict) appendWhy(b []byte) []byte {
+	if len(v.Why) == 0 {
+		return b
+	}
+	b = append(b, `,"why":[`...)
+	for i := range v.Why {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		w := &v.Why[i]
+		b = append(b, `{"share":`...)
+		b = appendFloat(b, w.Share)
+		if w.Fact != "" {
+			b = append(b, `,"fact":`...)
+			b = append(appendString(b, w.Fact), '}')
+			continue
+		}
+		b = append(b, `,"side":`...)
+		b = appendString(b, w.Side)
+		if w.Packet > 0 {
+			b = append(b, `,"packet":`...)
+			b = strconv.AppendUint(b, w.Packet, 10)
+			b = append(b, `,"offset":`...)
+			b = strconv.AppendInt(b, int64(w.Offset), 10)
+		}
+		if w.Stream >= 0 {
+			b = append(b, `,"stream":`...)
+			b = strconv.AppendInt(b, w.Stream, 10)
+		}
+		b = append(b, `,"length":`...)
+		b = append(strconv.AppendInt(b, int64(w.Length), 10), '}')
+	}
+	return append(b, ']')
+}
+
+// appendTextWhy is appendWhy for people: PACKET:OFFSET+LENGTH of each, in the stream view SIDE:OFFSET+LENGTH, or the fact, then its share.
+func (v *Verdict) appendTextWhy(b []byte) []byte {
+	for i := range v.Why {
+		w, sep := &v.Why[i], ","
+		if i == 0 {
+			sep = " why="
+		}
+		b = append(b, sep...)
+		switch {
+		case w.Fact != "":
+			b = append(b, w.Fact...)
+		case w.Stream >= 0:
+			b = append(append(b, w.Side...), ':')
+			b = strconv.AppendInt(b, w.Stream, 10)
+		default:
+			b = append(strconv.AppendUint(b, w.Packet, 10), ':')
+			b = strconv.AppendInt(b, int64(w.Offset), 10)
+		}
+		if w.Fact == "" {
+			b = strconv.AppendInt(append(b, '+'), int64(w.Length), 10)
+		}
+		b = strconv.AppendFloat(append(b, '='), w.Share, 'f', 2, 64)
 	}
 	return b
 }

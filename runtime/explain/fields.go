@@ -1,7 +1,6 @@
 package explain
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"nepcoc/runtime/traffic"
@@ -13,24 +12,22 @@ type Field struct {
 	To   int    `json:"to"`
 	Name string `json:"name"`
 	Part string `json:"part"` // ethernet, header, payload
-	// State says what becomes of the bytes: enters, blanked, or left out.
-	State string `json:"state"`
-
-	blank []traffic.Blank // words that blank it, or part of it
+	// Blank are the contract's words that blank it, or part of it.
+	Blank []traffic.Blank `json:"-"`
 }
 
-// fields names the bytes of a packet: an Ethernet header, where link is 14, and p's.
-func fields(link int, p *traffic.Packet) (list []Field) {
+// Fields names the bytes of a packet: an Ethernet header, where link is 14, and p's. Its payload is one field; see Application.
+func Fields(link int, p *traffic.Packet) (list []Field) {
 	b := p.IP
 	at := func(from, to int, name string, blank ...traffic.Blank) {
 		if to = min(to, len(b)); from < to {
-			list = append(list, Field{From: link + from, To: link + to, Name: name, Part: "header", blank: blank})
+			list = append(list, Field{From: link + from, To: link + to, Name: name, Part: "header", Blank: blank})
 		}
 	}
 	if link > 0 {
 		list = []Field{
-			{From: 0, To: 6, Name: "eth.dst", Part: "ethernet", blank: []traffic.Blank{traffic.BlankMAC}},
-			{From: 6, To: 12, Name: "eth.src", Part: "ethernet", blank: []traffic.Blank{traffic.BlankMAC}},
+			{From: 0, To: 6, Name: "eth.dst", Part: "ethernet", Blank: []traffic.Blank{traffic.BlankMAC}},
+			{From: 6, To: 12, Name: "eth.src", Part: "ethernet", Blank: []traffic.Blank{traffic.BlankMAC}},
 			{From: 12, To: 14, Name: "eth.type", Part: "ethernet"},
 		}
 	}
@@ -120,12 +117,4 @@ func options(b []byte, from int, at func(from, to int, name string, blank ...tra
 		at(from+2, from+size, name, words...)
 		from += size
 	}
-}
-
-// etherType is the type of an Ethernet header in front of an IP packet.
-func etherType(ip []byte) []byte {
-	if ip[0]>>4 == 4 {
-		return binary.BigEndian.AppendUint16(nil, 0x0800)
-	}
-	return binary.BigEndian.AppendUint16(nil, 0x86dd)
 }
