@@ -37,6 +37,10 @@ func TestGolden(t *testing.T) {
 		"demo.inspect.txt":     run("inspect", bundle),
 		"demo.verdicts.ndjson": run("run", bundle, "../../examples/testbed/test.pcap", "--json"),
 	}
+	// Of flows of four protocols, what their verdicts stand on: an HTTP request, a TLS hello, a DNS answer, an SSH version.
+	for name, flow := range map[string]string{"http": "35", "tls": "25", "dns": "81", "ssh": "10"} {
+		files["explain."+name+".txt"] = run("explain", bundle, "../../examples/testbed/test.pcap", "--flow", flow)
+	}
 	// Verdicts stay what they are when the bundle becomes another.
 	files["demo.verdicts.ndjson"] = regexp.MustCompile(`"digest":"[0-9a-f]{12}"`).ReplaceAll(files["demo.verdicts.ndjson"], []byte(`"digest":"DIGEST"`))
 	var known []string

@@ -34,7 +34,7 @@ integer arithmetic that gives the same verdicts on every CPU, to the bit.
   nepcoc verify model.nepco --model model.onnx --pcap test.pcap
   nepcoc run model.nepco test.pcap`,
 	}
-	root.AddCommand(newCompile(), newCheck(), newVerify(), newTokens(), newContract(), newLint(), newTeach(), newRun(), newInspect(), newEmit(), newOpt(), newBench(), newShip())
+	root.AddCommand(newCompile(), newCheck(), newVerify(), newTokens(), newContract(), newLint(), newTeach(), newRun(), newExplain(), newInspect(), newEmit(), newOpt(), newBench(), newShip())
 	cli.AddVersion(root)
 	return root
 }

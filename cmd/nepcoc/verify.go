@@ -34,9 +34,13 @@ A label file is CSV with a line of column names: proto, src, sport, dst, dport, 
 an output that is not the first). Times are seconds, milli-, micro- or
 nanoseconds since 1970, or dates (2023-11-14T22:13:20.25Z; without a zone: UTC).
 Fewer than half of the flows labelled is a failure unless --partial-labels is given.
+
+With --explain it measures how faithful explanations are (nepcoc explain, run --explain): what blanking the bytes that
+they name takes off the margin, against as many bytes drawn at random, medians over the capture's flows.
 ` + exitCodes,
 		Example: `  nepcoc verify model.nepco
   nepcoc verify model.nepco --model model.onnx --pcap test.pcap --labels test.csv
+  nepcoc verify model.nepco --pcap test.pcap --explain
   nepcoc verify model.nepco --model model.onnx --tensors eval.npz --min-agreement 0.97 --json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,7 +51,7 @@ Fewer than half of the flows labelled is a failure unless --partial-labels is gi
 				return cli.UsageError("--labels goes with --pcap")
 			}
 			if o.Pcap == "" {
-				if err := meaningless(cmd, "goes with --pcap", "tunnels", "vlans", "interfaces", "active-timeout"); err != nil {
+				if err := meaningless(cmd, "goes with --pcap", "explain", "tunnels", "vlans", "interfaces", "active-timeout"); err != nil {
 					return err
 				}
 			}
@@ -65,6 +69,14 @@ Fewer than half of the flows labelled is a failure unless --partial-labels is gi
 			}
 			if o.Random < 0 || o.Random > 1<<20 {
 				return cli.UsageError("--random %d is not within 0..%d", o.Random, 1<<20)
+			}
+			if !o.Explain {
+				if err := meaningless(cmd, "goes with --explain", "min-faithful"); err != nil {
+					return err
+				}
+			}
+			if !(o.MinFaithful >= 0) {
+				return cli.UsageError("--min-faithful %g is below 0", o.MinFaithful)
 			}
 			o.Bundle = args[0]
 			progress := cli.NewProgress(cmd.ErrOrStderr())
@@ -102,6 +114,8 @@ Fewer than half of the flows labelled is a failure unless --partial-labels is gi
 	fl.Float64Var(&o.Tolerance, "tolerance", verify.DefaultTolerance, "largest difference of the float model to outputs stored in the .npz, relative to their range")
 	fl.Float64Var(&o.MinAgreement, "min-agreement", 0.99, "least share of equal verdicts between float and integer")
 	fl.IntVar(&o.Random, "random", 256, "random inputs for reference = engine")
+	fl.BoolVar(&o.Explain, "explain", false, "with --pcap: measure explanations, by blanking what they name")
+	fl.Float64Var(&o.MinFaithful, "min-faithful", verify.DefaultFaithful, "with --explain: how many times as much as random bytes those named must count")
 	fl.BoolVar(&asJSON, "json", false, "print the report as JSON")
 	cmd.MarkFlagsMutuallyExclusive("pcap", "tensors")
 	return cmd
@@ -154,6 +168,27 @@ func printVerify(w io.Writer, r *verify.Report) {
 				name += " (most)"
 			}
 			rows = append(rows, []string{name, s.Op, cli.Percent(s.RelError), cli.Percent(s.Added)})
+		}
+		cli.Table(w, rows)
+	}
+	if len(r.Explained) > 0 {
+		rows = [][]string{{"explanations", "tokens named", "margin falls by", "by random ones", "ratio"}}
+		for i := range r.Explained {
+			e := &r.Explained[i]
+			name := ""
+			if len(r.Explained) > 1 {
+				name = " of " + cli.Name(e.Output)
+			}
+			for _, f := range []struct {
+				name string
+				*verify.Faithful
+			}{{"explain", &e.Exact}, {"run --explain", &e.Quick}} {
+				ratio := "random ones take nothing off"
+				if f.Ratio > 0 {
+					ratio = fmt.Sprintf("%.1f", f.Ratio)
+				}
+				rows = append(rows, []string{f.name + name, fmt.Sprintf("%g", f.Tokens), fmt.Sprintf("%.3g", f.Named), fmt.Sprintf("%.3g", f.Random), ratio})
+			}
 		}
 		cli.Table(w, rows)
 	}

@@ -1,10 +1,10 @@
 // Package explain shows what a traffic contract makes of a capture: of one flow, byte by byte; of all, how much of the tokens
-// is payload and how many flows the contract's budget cuts. It asks the encoder of the packet path itself.
+// is payload and how many flows the contract's budget cuts. And it says which bytes of a flow a bundle's verdict stands on. It asks the encoder
+// of the packet path itself.
 package explain
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"slices"
 
@@ -54,9 +54,9 @@ type Flow struct {
 
 // Packet is a packet of a flow, or a side of its stream.
 type Packet struct {
-	Side   string   `json:"side"` // client, server
-	Bytes  HexBytes `json:"bytes"`
-	Header int      `json:"header_bytes"` // that enter
+	Side   string           `json:"side"` // client, server
+	Bytes  explain.HexBytes `json:"bytes"`
+	Header int              `json:"header_bytes"` // that enter
 	// Payload are the bytes of payload that enter; where it begins is told by the fields.
 	Payload int     `json:"payload_bytes"`
 	Facts   int     `json:"facts"` // tokens in front
@@ -69,12 +69,6 @@ type Field struct {
 	// State says what becomes of the bytes: enters, blanked, or left out.
 	State string `json:"state"`
 }
-
-// HexBytes are bytes that are written as hexadecimal digits.
-type HexBytes []byte
-
-// MarshalText implements encoding.TextMarshaler.
-func (b HexBytes) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, b), nil }
 
 // Options say what is explained.
 type Options struct {

@@ -49,8 +49,12 @@ type Options struct {
 	PartialLabels bool
 	// Random is the number of random inputs that compare engine and reference,
 	// spread over all lengths.
-	Random   int
-	Progress func(stage string, done, total int)
+	Random int
+	// Explain measures explanations on the capture's flows: the bytes that they name must count for at least MinFaithful times
+	// as much as random ones.
+	Explain     bool
+	MinFaithful float64
+	Progress    func(stage string, done, total int)
 }
 
 // Report is what was found.
@@ -64,6 +68,8 @@ type Report struct {
 	// Worst names the step at which most of the quantization error enters.
 	Worst string `json:"worst_step,omitempty"`
 	Flows int    `json:"flows,omitempty"`
+	// Explained is by output; only where asked for.
+	Explained []Explained `json:"explained,omitempty"`
 	// NotCompared lists the links of the chain that nothing was given for.
 	NotCompared []string `json:"not_compared,omitempty"`
 	Notes       []string `json:"notes,omitempty"`
@@ -116,6 +122,9 @@ func Run(o Options) (*Report, error) {
 	if v.Model != "" && v.Pcap == "" && v.Tensors == "" {
 		return nil, fmt.Errorf("%s: a model needs inputs to compare on: give a capture or arrays", v.Model)
 	}
+	if v.Explain && v.Pcap == "" {
+		return nil, errExplain
+	}
 	if err := v.open(); err != nil {
 		return nil, err
 	}
@@ -134,6 +143,11 @@ func Run(o Options) (*Report, error) {
 	}
 	if err := v.compare(front); err != nil {
 		return nil, err
+	}
+	if v.Explain {
+		if err := v.explained(); err != nil {
+			return nil, err
+		}
 	}
 	return &v.report, nil
 }

@@ -67,6 +67,7 @@ func (e *Engine) NewContext() *Context {
 	if e.gatedChannels > 0 {
 		c.norm = gated.NewScratch(e.gatedChannels)
 	}
+	own := map[*place]unsafe.Pointer{}
 	arena := plane.Aligned(l.bytes + 1) // never empty, so that it has an address
 	for v := range n {
 		val := &p.Values[v]
@@ -77,7 +78,10 @@ func (e *Engine) NewContext() *Context {
 			start, count := unsafe.Pointer(&arena[at.offset]), val.Rows*val.Cols
 			if at.constant {
 				if start = e.constants[at.value]; slices.Contains(e.own, at.value) {
-					start = unsafe.Pointer(&plane.Aligned(count * val.DType.Size())[0])
+					if own[at] == nil { // what only changes its shape lies there, too
+						own[at] = unsafe.Pointer(&plane.Aligned(count * val.DType.Size())[0])
+					}
+					start = own[at]
 				}
 			}
 			switch val.DType {
@@ -98,7 +102,7 @@ func (e *Engine) NewContext() *Context {
 		for i := range p.Steps {
 			if s := &p.Steps[i]; isMaximum(s) {
 				cols := p.Values[s.Out].Cols
-				c.maxima[s.Out] = &Maximum{make([]int32, cols), make([]int32, cols)}
+				c.maxima[s.Out] = &Maximum{Top: make([]int32, cols), At: make([]int32, cols), There: make([]int32, cols)}
 			}
 		}
 	}

@@ -11,7 +11,15 @@ import (
 type Maximum struct {
 	// Top are the maxima. At are the positions at which they were found: the first, where several have the maximum.
 	Top, At []int32
+	// There are the numbers at positions that Context.Watch has set, of the last run.
+	There []int32
+
+	watched []int32
 }
+
+// Watch makes the next runs give what stands at positions, one for each channel of the maximum v, in Maximum.There, and leave Top and At
+// as they are; nil ends that. Runs must have as many valid tokens as the positions are of. at is not copied.
+func (c *Context) Watch(v int, at []int32) { c.maxima[v].watched = at }
 
 // Maximum is what the last run found of value v, a maximum over positions. It is nil for other values, and where Options.Winners
 // was not set.
@@ -32,6 +40,22 @@ func withMaximum(e *Engine, s *bundle.Step, run func(*Context), rows func(*Conte
 	return func(c *Context) {
 		run(c)
 		m, n := c.maxima[out], rows(c)*cols
+		if m.watched != nil {
+			for ch, at := range m.watched {
+				i := int(at)*cols + ch
+				switch {
+				case inPlane:
+					m.There[ch] = int32(c.planes[in].At(ch, int(at)))
+				case c.i8[in] != nil:
+					m.There[ch] = int32(c.i8[in][i])
+				case c.i16[in] != nil:
+					m.There[ch] = int32(c.i16[in][i])
+				default:
+					m.There[ch] = c.i32[in][i]
+				}
+			}
+			return
+		}
 		c.widen(out, 0, m.Top)
 		switch {
 		case inPlane:

@@ -7,8 +7,8 @@
 // head, with hidden layers and without, and costs less than the verdict did. It tells bytes apart no further than
 // a receptive field does.
 //
-// Exact blanks the bytes of one token after the other, among those that winners have seen, and runs the model again. Of models
-// without maxima, Quick blanks a few parts of the flow, Exact all tokens.
+// Exact blanks the bytes of one token after the other, among those that winners have seen, and runs the model again: bytes become 0, as
+// those that contracts blank. So a byte that is 0 is never named, whatever it tells. Of models without maxima, Quick blanks a few parts of the flow, Exact all tokens.
 //
 // Everything is computed by the engine's integers, so that what is said is the same on every CPU.
 package explain
@@ -33,6 +33,7 @@ type Explainer struct {
 	p      *bundle.Program
 	kinds  []bundle.OutputKind
 	enc    *traffic.Encoder
+	zero   int32 // the token of blanked bytes
 	engine *engine.Engine
 	pools  []pooled // nil: the outputs depend on tokens otherwise than through maxima
 	head   *head
@@ -48,7 +49,7 @@ type pooled struct {
 
 // New prepares a bundle, whose contract enc is made from.
 func New(b *bundle.Bundle, enc *traffic.Encoder) (*Explainer, error) {
-	x := &Explainer{p: b.Program, enc: enc}
+	x := &Explainer{p: b.Program, enc: enc, zero: enc.Blank()}
 	for i := range b.Manifest.Outputs {
 		x.kinds = append(x.kinds, b.Manifest.Outputs[i].EffectiveKind())
 	}
@@ -76,7 +77,7 @@ func (x *Explainer) blankFlow() []int32 {
 	c := x.enc.Contract()
 	tokens := make([]int32, x.p.Length)
 	for i := range tokens {
-		tokens[i] = x.enc.Blanked(-1)
+		tokens[i] = x.zero
 	}
 	if c.UseCLS {
 		tokens[0] = int32(c.CLS)
@@ -143,6 +144,7 @@ type Runner struct {
 	ctx       *engine.Context
 	out       [][]int32 // of runs with blanked tokens
 	tokens    []int32   // for those
+	current   []int32   // the flow without what was named
 	weights   []float64
 	at        []float64 // by position of what a maximum is taken of
 	inWindow  []bool
@@ -158,7 +160,7 @@ type Runner struct {
 func (x *Explainer) NewRunner() *Runner {
 	n := x.p.Length
 	r := &Runner{
-		x: x, contract: x.enc.Contract(), ctx: x.engine.NewContext(), out: x.engine.NewOutput(), tokens: make([]int32, n),
+		x: x, contract: x.enc.Contract(), ctx: x.engine.NewContext(), out: x.engine.NewOutput(), tokens: make([]int32, n), current: make([]int32, n),
 		weights: make([]float64, n), inWindow: make([]bool, n),
 	}
 	if x.head != nil {
@@ -195,4 +197,28 @@ func (r *Runner) drop(output int, v Verdict, base int64) (float64, error) {
 // special tells that a token is neither bytes nor a fact: CLS or SEP, which no flow is without.
 func (x *Explainer) special(token int32, c *traffic.Contract) bool {
 	return c.UseCLS && token == int32(c.CLS) || c.UseSEP && token == int32(c.SEP)
+}
+
+// Named are the tokens of at least threshold of the largest weight.
+func Named(weights []float64, threshold float64) (tokens []int) {
+	top := 0.0
+	for _, w := range weights {
+		top = max(top, w)
+	}
+	for i, w := range weights {
+		if w > 0 && w >= threshold*top {
+			tokens = append(tokens, i)
+		}
+	}
+	return tokens
+}
+
+// Bytes are those of the last Run's tokens that stand for bytes which blanking changes.
+func (r *Runner) Bytes() (tokens []int) {
+	for i, t := range r.last[:r.lastValid] {
+		if t != r.x.zero && !r.x.special(t, &r.contract) && r.contract.Fact(t) == "" {
+			tokens = append(tokens, i)
+		}
+	}
+	return tokens
 }

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"encoding/hex"
 	"slices"
 
 	"nepcoc/runtime/flow"
@@ -9,11 +10,17 @@ import (
 
 // Packet is a packet of a flow, or one side's stream, as far as it was kept: what a dump shows.
 type Packet struct {
-	Number uint64 // in the flow, from 1; 0: a stream
-	Side   string
-	Bytes  []byte // from the first layer on
-	Fields []Field
+	Number uint64   `json:"number,omitempty"` // in the flow, from 1; 0: a stream
+	Side   string   `json:"side"`
+	Bytes  HexBytes `json:"bytes"` // from the first layer on
+	Fields []Field  `json:"fields"`
 }
+
+// HexBytes are bytes that are written as hexadecimal digits.
+type HexBytes []byte
+
+// MarshalText implements encoding.TextMarshaler.
+func (b HexBytes) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, b), nil }
 
 // Packets are the packets that a flow's tokens are made of, in the stream view the streams, with the names of their bytes. It is called
 // within Ready, of a trail with fields.
@@ -96,19 +103,25 @@ func Name(ranges []Range, list []Packet) {
 			continue
 		}
 		for k := range list {
-			p := &list[k]
-			from := r.Offset
-			switch {
-			case p.Number == 0 && (r.Stream < 0 || p.Side != r.Side), p.Number > 0 && (r.Stream >= 0 || p.Number != r.Packet):
-				continue
-			case p.Number == 0:
-				from = int(r.Stream)
-			}
-			for _, f := range p.Fields {
-				if f.From < from+r.Length && f.To > from {
+			from, to, ok := r.In(&list[k])
+			for _, f := range list[k].Fields {
+				if ok && f.From < to && f.To > from {
 					r.Fields = append(r.Fields, f.Name)
 				}
 			}
 		}
 	}
+}
+
+// In tells where a range lies in a packet or stream: [from,to), as far as there are bytes.
+func (r *Range) In(p *Packet) (from, to int, ok bool) {
+	switch {
+	case r.Fact != "" || r.Side != p.Side || (p.Number == 0) != (r.Stream >= 0) || p.Number > 0 && p.Number != r.Packet:
+		return 0, 0, false
+	case p.Number == 0:
+		from = int(r.Stream)
+	default:
+		from = r.Offset
+	}
+	return min(from, len(p.Bytes)), min(from+r.Length, len(p.Bytes)), true
 }

@@ -111,7 +111,7 @@ func (r *Runner) parts(output int, v Verdict, logits []int32) error {
 		copy(r.tokens, r.last)
 		for i := from; i < to; i++ {
 			if !r.x.special(r.last[i], c) {
-				r.tokens[i] = r.x.enc.Blanked(r.last[i])
+				r.tokens[i] = r.x.zero
 				bytes++
 			}
 		}
@@ -132,15 +132,56 @@ func (r *Runner) parts(output int, v Verdict, logits []int32) error {
 // exactRuns bounds the runs of Exact: of longer flows several tokens are blanked together.
 const exactRuns = 256
 
-// Exact weighs tokens as Quick does, by what blanking each takes off the margin. Of a model with maxima those are looked at that
-// winners have seen: what no winner sees took no part in the verdict. It takes a run per token, 256 at most; flows with more
-// are looked at in steps of several tokens.
+// rounds are how often Exact looks for copies of what it has found.
+const rounds = 3
+
+// Exact weighs tokens as Quick does, by what blanking each takes off what the winners have found: with a token blanked, each channel is
+// taken from where its winner was, so that it does not count if the same stands elsewhere in the flow, too. Where blanking all that is named
+// leaves half of the margin or more, such copies are looked for in the flow without them. Of a model
+// without maxima a token counts for what the margin falls by. It takes a run per token that a winner sees, 256 at most in each round; of
+// flows with more, several tokens are blanked together.
 func (r *Runner) Exact(output int, v Verdict, logits []int32) ([]float64, error) {
 	n := r.lastValid
-	w, seen := r.weights[:n], r.inWindow[:n]
-	for i := range seen {
-		seen[i] = r.head == nil
+	w := r.weights[:n]
+	clear(w)
+	base := v.Margin(logits)
+	if r.head == nil {
+		return w, r.eachToken(w, func() (float64, error) { return r.drop(output, v, base) }, nil)
 	}
+	original := r.last
+	defer func() { r.last = original }()
+	r.last = append(r.current[:0], original...)
+	found := make([]float64, n)
+	for round := range rounds {
+		clear(found)
+		if err := r.frozen(output, v, found); err != nil {
+			return nil, err
+		}
+		named := Named(found, Threshold)
+		for _, i := range named {
+			r.last[i] = r.x.zero
+		}
+		if round == 0 {
+			copy(w, found)
+		}
+		for _, i := range named {
+			w[i] = found[i]
+		}
+		if err := r.ctx.Run(r.last, n, r.out); err != nil {
+			return nil, err
+		}
+		if len(named) == 0 || 2*v.Margin(r.out[output]) <= base {
+			break
+		}
+	}
+	return w, r.ctx.Run(original, n, r.out)
+}
+
+// frozen weighs the tokens of the flow that the context has run last, by its winners.
+func (r *Runner) frozen(output int, v Verdict, w []float64) error {
+	n, h := r.lastValid, r.head
+	seen := r.inWindow[:n]
+	clear(seen)
 	for i := range r.x.pools {
 		p := &r.x.pools[i]
 		m := r.ctx.Maximum(p.value)
@@ -152,46 +193,106 @@ func (r *Runner) Exact(output int, v Verdict, logits []int32) ([]float64, error)
 				seen[from] = true
 			}
 		}
-	}
-	clear(w)
-	base, step := v.Margin(logits), (n+exactRuns-1)/exactRuns
-	for from := 0; from < n; from += step {
-		to, some := min(n, from+step), 0
-		copy(r.tokens, r.last)
-		for i := from; i < to; i++ {
-			if seen[i] && !r.x.special(r.last[i], &r.contract) {
-				r.tokens[i] = r.x.enc.Blanked(r.last[i])
-				some++
-			}
-		}
-		if some == 0 {
-			continue
-		}
-		d, err := r.drop(output, v, base)
-		if err != nil {
-			return nil, err
-		}
-		for i := from; i < to; i++ {
-			if r.tokens[i] != r.last[i] {
-				w[i] = max(0, d) / float64(some)
-			}
+		r.ctx.Watch(p.value, m.At)
+		defer r.ctx.Watch(p.value, nil)
+		for row := range groups {
+			h.ctx.Set(h.inputs[i], row*len(m.Top), m.Top)
 		}
 	}
-	return w, r.again()
+	// The margin as the head has it: of outputs that depend on nothing else it is the flow's.
+	if err := h.ctx.Run(h.tokens[:], 1, h.out); err != nil {
+		return err
+	}
+	h.set = false
+	cols := h.cols[output]
+	base := v.Margin(h.out[output][:cols])
+	var rows []int // weights that the head's rows are for: [from,to) of tokens by turns
+	flush := func() error {
+		if err := h.ctx.Run(h.tokens[:], 1, h.out); err != nil {
+			return err
+		}
+		for row := 0; row < len(rows)/2; row++ {
+			d := float64(base - v.Margin(h.out[output][row*cols:][:cols]))
+			r.share(w, rows[2*row], rows[2*row+1], d)
+		}
+		rows = rows[:0]
+		return nil
+	}
+	err := r.eachToken(nil, func() (float64, error) { return 0, r.ctx.Run(r.tokens, n, r.out) }, func(from, to int) error {
+		for i := range r.x.pools {
+			m := r.ctx.Maximum(r.x.pools[i].value)
+			h.ctx.Set(h.inputs[i], len(rows)/2*len(m.There), m.There)
+		}
+		if rows = append(rows, from, to); len(rows) == 2*groups {
+			return flush()
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return flush()
 }
 
-// again leaves the winners of the last Run in place behind runs with blanked tokens.
-func (r *Runner) again() error { return r.ctx.Run(r.last, r.lastValid, r.out) }
+// blankable tells that blanking token i changes it.
+func (r *Runner) blankable(i int) bool {
+	return (r.head == nil || r.inWindow[i]) && r.last[i] != r.x.zero && !r.x.special(r.last[i], &r.contract)
+}
+
+// share gives tokens [from,to) a drop.
+func (r *Runner) share(w []float64, from, to int, drop float64) {
+	some := 0
+	for i := from; i < to; i++ {
+		if r.blankable(i) {
+			some++
+		}
+	}
+	for i := from; i < to; i++ {
+		if r.blankable(i) {
+			w[i] = max(0, drop) / float64(some)
+		}
+	}
+}
+
+// eachToken blanks token by token and calls run; its result goes to w, or then is called.
+func (r *Runner) eachToken(w []float64, run func() (float64, error), then func(from, to int) error) error {
+	n := r.lastValid
+	step := (n + exactRuns - 1) / exactRuns
+	for from := 0; from < n; from += step {
+		to, some := min(n, from+step), false
+		copy(r.tokens, r.last)
+		for i := from; i < to; i++ {
+			if r.blankable(i) {
+				r.tokens[i], some = r.x.zero, true
+			}
+		}
+		if !some {
+			continue
+		}
+		d, err := run()
+		if err != nil {
+			return err
+		}
+		if then != nil {
+			if err := then(from, to); err != nil {
+				return err
+			}
+			continue
+		}
+		r.share(w, from, to, d)
+	}
+	return nil
+}
 
 // Blanking is by how much the margin falls with all the given tokens blanked.
 func (r *Runner) Blanking(output int, v Verdict, logits []int32, tokens []int) (float64, error) {
 	copy(r.tokens, r.last)
 	for _, i := range tokens {
-		r.tokens[i] = r.x.enc.Blanked(r.last[i])
+		r.tokens[i] = r.x.zero
 	}
 	d, err := r.drop(output, v, v.Margin(logits))
 	if err != nil {
 		return 0, err
 	}
-	return d, r.again()
+	return d, r.ctx.Run(r.last, r.lastValid, r.out)
 }

@@ -380,13 +380,9 @@ func (e *Encoder) Entered(p *Packet) (header, payload int) {
 	return header, e.link + p.header()
 }
 
-// Blanked is the token of bytes that are 0 where token's bytes stand, or 255 where they are 0 already: what tells how much a token
-// counts for.
-func (e *Encoder) Blanked(token int32) int32 {
+// Blank is the token of bytes that are 0, as those that a contract blanks are.
+func (e *Encoder) Blank() int32 {
 	var id [1]int32
 	e.values(id[:], make([]byte, e.c.TokenBytes), int32(e.c.ValueOffset))
-	if id[0] == token {
-		e.values(id[:], []byte{255, 255}[:e.c.TokenBytes], int32(e.c.ValueOffset))
-	}
 	return id[0]
 }

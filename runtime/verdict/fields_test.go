@@ -42,6 +42,13 @@ func everything(t *testing.T) (list []*Record) {
 					r.Verdicts[k].Logits, r.Verdicts[k].Scaled = []int32{1, -2}, []float64{0.5, 1}
 				}
 			}
+			if i == 5 || i == 2 {
+				for k := range r.Verdicts {
+					r.Verdicts[k].Why = []Why{
+						{Packet: 2, Side: "client", Offset: 40, Length: 4, Stream: -1, Share: 0.5}, {Side: "server", Stream: 0, Length: 1, Share: 0.25}, {Fact: "length", Share: 0.1},
+					}
+				}
+			}
 			if i == 4 {
 				r.Marks = flow.Incomplete | flow.Anomaly | flow.MarkInsufficient
 			}

@@ -1,0 +1,320 @@
+package main
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"nepcoc/compiler/calibrate"
+	"nepcoc/compiler/explain"
+	"nepcoc/internal/cli"
+	"nepcoc/internal/files"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/classify"
+	why "nepcoc/runtime/explain"
+)
+
+func newExplain() *cobra.Command {
+	var which explain.Select
+	var tuple, html string
+	var asJSON bool
+	var view bundle.ViewOverride
+	cmd := &cobra.Command{
+		Use:   "explain BUNDLE CAPTURE...",
+		Short: "Say which bytes of a flow its verdict stands on",
+		Long: `explain names, for each flow's verdict, the bytes that carry its margin over the next label: packet, offset, length and
+protocol field, each with its share. It blanks the bytes of one token after the other, among those that the winners of the
+model's maxima have seen, and says how much of the margin goes with all that are named.
+
+With --flow or --tuple it shows the flow's packets, too, the named bytes in colour on a terminal, else underlined.
+docs/explain.md says what the figures mean; nepcoc verify --explain says how faithful they are.
+` + exitCodes,
+		Example: `  nepcoc explain model.nepco test.pcap
+  nepcoc explain model.nepco test.pcap --flow 5
+  nepcoc explain model.nepco test.pcap --tuple 10.0.0.1:40000-10.0.0.2:443/tcp --html why.html`,
+		Args: cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("flow") && which.Flow < 1 {
+				return cli.UsageError("--flow %d: flows are numbered from 1", which.Flow)
+			}
+			if tuple != "" {
+				var err error
+				if which.Key, err = explain.ParseEnds(tuple); err != nil {
+					return cli.UsageError("--tuple %w", err)
+				}
+			}
+			b, err := files.Read(args[0], bundle.Read)
+			if err != nil {
+				return err
+			}
+			src, err := capture.OpenAll(args[1:])
+			if err != nil {
+				return err
+			}
+			defer src.Close()
+			var notes []string
+			b.Manifest.View, notes = view.Of(b.Manifest.View)
+			one := which.Flow > 0 || which.Key != nil
+			w, colour := cli.NewLines(cmd.OutOrStdout()), cli.IsTerminal(cmd.OutOrStdout()) && os.Getenv("NO_COLOR") == ""
+			all := []*explain.Verdict{}
+			n := 0
+			counters, err := explain.Verdicts(b, src, which, func(v *explain.Verdict) error {
+				n++
+				if asJSON || html != "" && len(all) < htmlFlows {
+					all = append(all, v)
+				}
+				if !asJSON {
+					printVerdict(w, v, one, colour)
+				}
+				return nil
+			})
+			if ferr := w.Flush(); err == nil {
+				err = ferr
+			}
+			name := calibrate.Name(args[1:])
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			if n == 0 && which.Key != nil {
+				return fmt.Errorf("%s: no flow between %s", name, tuple)
+			}
+			opt, err := classify.FlowOptions(b)
+			if err != nil {
+				return err
+			}
+			for _, note := range append(append(notes, counters.Notes(&opt)...), src.Notes()...) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "nepcoc: note: %s\n", note)
+			}
+			if html != "" {
+				if n > htmlFlows {
+					fmt.Fprintf(cmd.ErrOrStderr(), "nepcoc: note: %s holds the first %d of %d flows: choose with --flow or --tuple\n", html, htmlFlows, n)
+					all = all[:min(len(all), htmlFlows)]
+				}
+				page, err := explainPage(b.Name(), all)
+				if err != nil {
+					return err
+				}
+				if err := files.Output(html, page, cmd.OutOrStdout()); err != nil {
+					return err
+				}
+			}
+			if asJSON {
+				return cli.JSON(cmd.OutOrStdout(), all)
+			}
+			return nil
+		},
+	}
+	fl := cmd.Flags()
+	fl.IntVar(&which.Flow, "flow", 0, "only this flow, with its bytes; the first is 1")
+	fl.StringVar(&tuple, "tuple", "", "only flows between these ends, with their bytes: ADDRESS:PORT-ADDRESS:PORT/tcp or /udp")
+	fl.StringVar(&html, "html", "", "also write a page that needs nothing else, with the bytes of the flows")
+	fl.BoolVar(&asJSON, "json", false, "print as JSON")
+	cli.ViewFlags(fl, &view, cli.AsBundle)
+	return cmd
+}
+
+// htmlFlows bounds a page.
+const htmlFlows = 200
+
+func printVerdict(w io.Writer, v *explain.Verdict, dump, colour bool) {
+	fmt.Fprintf(w, "flow %d: %s, decided by %s, %d tokens", v.Number, v.Key, v.Reason, v.Tokens)
+	for _, m := range v.Marks {
+		fmt.Fprintf(w, ", mark=%s", m)
+	}
+	fmt.Fprintln(w)
+	for i := range v.Outputs {
+		o := &v.Outputs[i]
+		name := ""
+		if len(v.Outputs) > 1 {
+			name = cli.Name(o.Output) + ": "
+		}
+		fmt.Fprintf(w, "%s%s\n", name, whyText(o))
+		if len(o.Fields) > 0 {
+			fmt.Fprintf(w, "fields: %s\n", fieldsText(o))
+		}
+		var rows [][]string
+		for _, r := range o.Ranges {
+			rows = append(rows, []string{"", cli.Percent(r.Share), where(&r), strings.Join(slices.Compact(slices.Clone(r.Fields)), ", "), valueOf(v, &r)})
+		}
+		cli.Table(w, rows)
+		if !dump {
+			continue
+		}
+		for k := range v.Packets {
+			p := &v.Packets[k]
+			if p.Number > 0 {
+				fmt.Fprintf(w, "\npacket %d, %s: %d bytes\n", p.Number, p.Side, len(p.Bytes))
+			} else {
+				fmt.Fprintf(w, "\n%s's stream: %d bytes\n", p.Side, len(p.Bytes))
+			}
+			printNamed(w, p, sharesOf(p, o), colour)
+		}
+	}
+	fmt.Fprintln(w)
+}
+
+// whyText is a verdict in a sentence.
+func whyText(o *explain.Why) string {
+	against := "its threshold"
+	if o.Against != "" {
+		against = cli.Name(o.Against)
+	}
+	text := fmt.Sprintf("%s against %s: margin %.2f", cli.Name(o.Label), against, o.Margin)
+	if len(o.Ranges) == 0 {
+		return text + "; no byte carries it: blanking any takes nothing off"
+	}
+	return text + fmt.Sprintf(", %.2f without the %d bytes named", o.Margin-o.Drop, o.Bytes)
+}
+
+// fieldsText are the fields that are named, each with its share.
+func fieldsText(o *explain.Why) string {
+	var text []string
+	for _, f := range o.Fields {
+		text = append(text, fmt.Sprintf("%s %s", f.Name, cli.Percent(f.Share)))
+	}
+	return strings.Join(text, ", ")
+}
+
+// where is the place of a range.
+func where(r *why.Range) string {
+	switch {
+	case r.Fact != "":
+		return "fact: " + r.Fact
+	case r.Stream >= 0 && r.Packet == 0:
+		return fmt.Sprintf("%s's stream, %d to %d", r.Side, r.Stream, r.Stream+int64(r.Length)-1)
+	case r.Stream >= 0:
+		return fmt.Sprintf("%s's stream, %d to %d (packet %d, from %d)", r.Side, r.Stream, r.Stream+int64(r.Length)-1, r.Packet, r.Offset)
+	}
+	return fmt.Sprintf("packet %d, %s, %d to %d", r.Packet, r.Side, r.Offset, r.Offset+r.Length-1)
+}
+
+// valueOf is what a range's bytes are, as text where they are some.
+func valueOf(v *explain.Verdict, r *why.Range) string {
+	for i := range v.Packets {
+		if from, to, ok := r.In(&v.Packets[i]); ok {
+			p := &v.Packets[i]
+			b := p.Bytes[from:to]
+			payload := slices.ContainsFunc(p.Fields, func(f why.Field) bool { return f.Part == "payload" && f.From <= from && from < f.To })
+			if payload && len(b) > 0 && !bytes.ContainsFunc(b, func(c rune) bool { return c != '\r' && c != '\n' && (c < ' ' || c > '~') }) {
+				return fmt.Sprintf("%q", string(b))
+			}
+			if len(b) > 16 {
+				return fmt.Sprintf("% x ...", []byte(b[:16]))
+			}
+			return fmt.Sprintf("% x", []byte(b))
+		}
+	}
+	return ""
+}
+
+// sharesOf are, of each byte of a packet, the share of the range that it is in; 0 for bytes that are not named.
+func sharesOf(p *why.Packet, o *explain.Why) []float64 {
+	s := make([]float64, len(p.Bytes))
+	for i := range o.Ranges {
+		if from, to, ok := o.Ranges[i].In(p); ok {
+			for k := from; k < to; k++ {
+				s[k] = o.Ranges[i].Share
+			}
+		}
+	}
+	return s
+}
+
+// printNamed dumps a packet; bytes that carry the margin are coloured or have a line below.
+func printNamed(w io.Writer, p *why.Packet, share []float64, colour bool) {
+	for at := 0; at < len(p.Bytes); at += rowBytes {
+		row := p.Bytes[at:min(at+rowBytes, len(p.Bytes))]
+		var hex, text, below, belowText strings.Builder
+		named := false
+		for i, b := range row {
+			on, off, mark := "", "", " "
+			if share[at+i] > 0 {
+				named, mark = true, "^"
+				if colour {
+					on, off = "\x1b[7;32m", "\x1b[0m"
+					if share[at+i] >= 0.25 {
+						on = "\x1b[7;31m"
+					}
+				}
+			}
+			sep := " "
+			if i == 0 {
+				sep = ""
+			}
+			fmt.Fprintf(&hex, "%s%s%02x%s", sep, on, b, off)
+			text.WriteString(on + printable([]byte{b}) + off)
+			below.WriteString(sep + mark + mark)
+			belowText.WriteString(mark)
+		}
+		pad := strings.Repeat(" ", 3*(rowBytes-len(row)))
+		fmt.Fprintf(w, "  %04x  %s%s  %s\n", at, hex.String(), pad, text.String())
+		if named && !colour {
+			fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("        %s%s  %s", below.String(), pad, belowText.String()), " "))
+		}
+	}
+}
+
+//go:embed explain.html
+var explainHTML string
+
+// explainPage is a page of the flows.
+func explainPage(name string, flows []*explain.Verdict) ([]byte, error) {
+	t, err := template.New("explain").Funcs(template.FuncMap{
+		"percent": cli.Percent,
+		"fields":  func(r why.Range) string { return strings.Join(slices.Compact(slices.Clone(r.Fields)), ", ") },
+		"where":   func(r why.Range) string { return where(&r) },
+		"value":   func(v *explain.Verdict, r why.Range) string { return valueOf(v, &r) },
+		"why":     func(o explain.Why) string { return whyText(&o) },
+		"cells":   htmlRows,
+	}).Parse(explainHTML)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	err = t.Execute(&b, struct {
+		Name  string
+		Flows []*explain.Verdict
+	}{name, flows})
+	return b.Bytes(), err
+}
+
+// htmlByte is a byte of the page: how strongly it is marked, and its field.
+type htmlByte struct {
+	Hex, Text, Field string
+	Level            int // 0 to 4
+}
+
+type htmlRow struct {
+	At    string
+	Bytes []htmlByte
+}
+
+func htmlRows(p why.Packet, o explain.Why) (rows []htmlRow) {
+	share := sharesOf(&p, &o)
+	field := make([]string, len(p.Bytes))
+	for _, f := range p.Fields {
+		for i := f.From; i < min(f.To, len(field)); i++ {
+			field[i] = f.Name
+		}
+	}
+	for at := 0; at < len(p.Bytes); at += rowBytes {
+		r := htmlRow{At: fmt.Sprintf("%04x", at)}
+		for i := at; i < min(at+rowBytes, len(p.Bytes)); i++ {
+			level := 0
+			if share[i] > 0 {
+				level = min(4, 1+int(share[i]*6))
+			}
+			r.Bytes = append(r.Bytes, htmlByte{fmt.Sprintf("%02x", p.Bytes[i]), printable(p.Bytes[i : i+1]), field[i], level})
+		}
+		rows = append(rows, r)
+	}
+	return rows
+}

@@ -1,0 +1,203 @@
+package explain
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/classify"
+	"nepcoc/runtime/explain"
+	"nepcoc/runtime/flow"
+)
+
+// Verdict is a flow with what its verdicts stand on.
+type Verdict struct {
+	Number  int      `json:"number"` // from 1, in the order of first packets
+	Key     string   `json:"key"`
+	Time    int64    `json:"time_ns"` // of the first packet
+	Reason  string   `json:"reason"`
+	Marks   []string `json:"marks"`
+	Tokens  int      `json:"tokens"`
+	Outputs []Why    `json:"outputs"`
+	// Packets are what the tokens are made of, in the stream view each side's bytes.
+	Packets []explain.Packet `json:"packets"`
+}
+
+// Why is what one output's verdict stands on.
+type Why struct {
+	Output string `json:"output"`
+	Label  string `json:"label"`
+	// Against is the next label, whose logit the margin is the distance from; empty where that is a threshold.
+	Against string `json:"against,omitempty"`
+	// Margin is in the model's units of logits, and so is Drop: how much of it goes where all bytes of Ranges are blanked.
+	Margin float64         `json:"margin"`
+	Drop   float64         `json:"drop"`
+	Bytes  int             `json:"bytes"` // that are named
+	Ranges []explain.Range `json:"ranges"`
+	// Fields are the protocol fields that they lie in, the largest share first.
+	Fields []FieldShare `json:"fields"`
+}
+
+// FieldShare is a field's part of what a verdict stands on.
+type FieldShare struct {
+	Name  string  `json:"name"`
+	Share float64 `json:"share"`
+}
+
+// byField adds up the shares of ranges by field, byte by byte.
+func byField(ranges []explain.Range, packets []explain.Packet) (list []FieldShare) {
+	add := func(name string, share float64) {
+		i := slices.IndexFunc(list, func(f FieldShare) bool { return f.Name == name })
+		if i < 0 {
+			i, list = len(list), append(list, FieldShare{Name: name})
+		}
+		list[i].Share += share
+	}
+	for i := range ranges {
+		r := &ranges[i]
+		if r.Fact != "" {
+			add("fact: "+r.Fact, r.Share)
+		}
+		for k := range packets {
+			from, to, ok := r.In(&packets[k])
+			for _, f := range packets[k].Fields {
+				if n := min(f.To, to) - max(f.From, from); ok && n > 0 {
+					add(f.Name, r.Share*float64(n)/float64(r.Length))
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(list, func(a, b FieldShare) int { return cmp.Compare(b.Share, a.Share) })
+	return list
+}
+
+// Select says which flows are explained.
+type Select struct {
+	Flow int   // a number; 0: all
+	Key  *Ends // only these hosts and ports, in either direction; nil: all
+}
+
+// Ends are the two ends of flows.
+type Ends struct {
+	A, B  netip.AddrPort
+	Proto string // TCP or UDP
+}
+
+// ParseEnds reads a:p-b:p/proto; addresses of IPv6 stand in brackets.
+func ParseEnds(s string) (*Ends, error) {
+	ends, proto, ok := strings.Cut(s, "/")
+	a, b, both := strings.Cut(ends, "-")
+	e := &Ends{Proto: strings.ToUpper(proto)}
+	var err, errB error
+	e.A, err = netip.ParseAddrPort(a)
+	e.B, errB = netip.ParseAddrPort(b)
+	if !ok || !both || err != nil || errB != nil || e.Proto != "TCP" && e.Proto != "UDP" {
+		return nil, fmt.Errorf("%q: want two ends and a protocol, such as 10.0.0.1:40000-10.0.0.2:443/tcp or [2001:db8::1]:5353-[2001:db8::2]:53/udp", s)
+	}
+	return e, nil
+}
+
+func (e *Ends) are(k flow.Key) bool {
+	a, b := k.SrcAddr(), k.DstAddr()
+	return k.ProtoName() == e.Proto && (a == e.A && b == e.B || a == e.B && b == e.A)
+}
+
+// Verdicts explains the verdicts of a capture's flows, by blanking token by token (see runtime/explain), and calls emit with each.
+func Verdicts(b *bundle.Bundle, src capture.Source, which Select, emit func(*Verdict) error) (*flow.Counters, error) {
+	opt, err := classify.FlowOptions(b)
+	if err != nil {
+		return nil, err
+	}
+	x, err := explain.New(b, opt.Encoder)
+	if err != nil {
+		return nil, err
+	}
+	r, out, heads, trail := x.NewRunner(), x.Engine().NewOutput(), classify.Heads(b), explain.NewTrail(opt.Encoder, true)
+	wanted := func(seq uint64) bool { return which.Flow == 0 || seq+1 == uint64(which.Flow) }
+	opt.Took = func(p flow.Taken) {
+		if wanted(p.Seq) {
+			trail.Took(p)
+		}
+	}
+	var failed error
+	flows := 0
+	opt.Ready = func(f *flow.Flow) {
+		flows++
+		defer trail.Drop(f.Seq)
+		if failed != nil || !wanted(f.Seq) || which.Key != nil && !which.Key.are(f.Key) {
+			return
+		}
+		var v *Verdict
+		if v, failed = verdict(b, f, r, heads, trail, out); failed == nil {
+			failed = emit(v)
+		}
+	}
+	in, err := flow.NewInput(opt)
+	if err != nil {
+		return nil, err
+	}
+	err = in.Run(src)
+	if failed != nil {
+		return nil, failed
+	}
+	if err == nil && which.Flow > flows {
+		err = fmt.Errorf("flow %d: the capture has flows 1 to %d", which.Flow, flows)
+	}
+	return in.Counters(), err
+}
+
+func verdict(b *bundle.Bundle, f *flow.Flow, r *explain.Runner, heads []classify.Head, trail *explain.Trail, out [][]int32) (*Verdict, error) {
+	if err := r.Run(f.Tokens, f.Valid, out); err != nil {
+		return nil, err
+	}
+	v := &Verdict{Number: int(f.Seq) + 1, Key: f.Key.String(), Time: f.First, Reason: f.Reason.String(), Marks: f.Marks.Names(), Tokens: f.Valid}
+	packets := trail.Packets(f)
+	v.Packets = packets
+	for i := range heads {
+		logits := slices.Clone(out[i])
+		what, ok := r.Of(i, logits)
+		if !ok {
+			continue
+		}
+		weights, err := r.Exact(i, what, logits)
+		if err != nil {
+			return nil, err
+		}
+		h := &heads[i]
+		w := Why{Output: h.Name, Margin: float64(what.Margin(logits)) * h.Scale, Ranges: trail.Ranges(f, weights, explain.Threshold)}
+		explain.Name(w.Ranges, packets)
+		w.Fields = byField(w.Ranges, packets)
+		w.Label, w.Against = names(h, what)
+		for _, k := range w.Ranges {
+			w.Bytes += k.Length
+		}
+		d, err := r.Blanking(i, what, logits, explain.Named(weights, explain.Threshold))
+		if err != nil {
+			return nil, err
+		}
+		w.Drop = d * h.Scale
+		v.Outputs = append(v.Outputs, w)
+	}
+	if len(v.Outputs) == 0 {
+		return nil, errors.New("the bundle's outputs make no verdicts")
+	}
+	return v, nil
+}
+
+// names are the labels of a verdict and of what its margin is from.
+func names(h *classify.Head, v explain.Verdict) (label, against string) {
+	switch {
+	case h.Kind == bundle.KindBinary && v.Up < 0:
+		return h.Labels[0], ""
+	case h.Kind == bundle.KindBinary:
+		return h.Labels[1], ""
+	case v.Down < 0:
+		return h.Labels[v.Up], ""
+	}
+	return h.Labels[v.Up], h.Labels[v.Down]
+}
