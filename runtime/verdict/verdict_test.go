@@ -208,3 +208,14 @@ func TestEVETime(t *testing.T) {
 		}
 	}
 }
+
+// What a verdict stands on, in a line for people.
+func TestTextWhy(t *testing.T) {
+	r := record(t)
+	r.Verdicts = []Verdict{{Label: "a", Why: []Why{
+		{Packet: 4, Offset: 52, Length: 16, Stream: -1, Share: 0.62}, {Side: "client", Stream: 3, Length: 2, Share: 0.2}, {Fact: "length", Share: 0.1},
+	}}}
+	if got, want := string(r.AppendText(nil)), " why=4:52+16=0.62,client:3+2=0.20,length=0.10"; !strings.HasSuffix(got, want) {
+		t.Errorf("%s does not end in %s", got, want)
+	}
+}
