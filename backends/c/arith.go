@@ -52,6 +52,21 @@ static int32_t exp_index(int64_t d, int32_t mult, int shift, int32_t n)
 	return i < (uint64_t)n ? (int32_t)i : n - 1;
 }
 `},
+	"sigmoid": {[]string{"exp_index", "div_round"}, `/* 1 / (1 + exp(-x * scale)) in 1/2^24; between two entries of the table it follows the straight line */
+static int32_t sigmoid(int32_t x, const int32_t *exp, int32_t n, int32_t mult, int shift)
+{
+	const int64_t one = 1 << 24;
+	int64_t d = x < 0 ? -(int64_t)x : x, e, part;
+	int32_t i = exp_index(d, mult, shift, n), p;
+	e = exp[i];
+	if (i + 1 < n) {
+		part = shift == 0 ? 0 : (int64_t)((uint64_t)d * (uint64_t)mult << (64 - shift) >> 48);
+		e -= (e - exp[i + 1]) * part >> 16;
+	}
+	p = (int32_t)div_round(one * one, one + e);
+	return x < 0 ? (int32_t)one - p : p;
+}
+`},
 	"leading_zeros": {nil, `static int leading_zeros(uint64_t v)
 {
 	int n = 0, s;
@@ -147,4 +162,4 @@ static int64_t layer_norm_apply(int32_t x, int64_t s1, int32_t c, uint64_t m, in
 }
 
 // helperOrder is that in which they are written: what is called before who calls it.
-var helperOrder = []string{"clamp", "round_shift", "le16", "floor_div", "div_round", "table_index", "exp_index", "leading_zeros", "norm_factors", "isqrt", "mul_shift", "layer_norm"}
+var helperOrder = []string{"clamp", "round_shift", "le16", "floor_div", "div_round", "table_index", "exp_index", "sigmoid", "leading_zeros", "norm_factors", "isqrt", "mul_shift", "layer_norm"}

@@ -64,10 +64,13 @@ func Emit(b *bundle.Bundle, o Options) ([]backends.File, error) {
 	}
 	u.emitter = &emitter{p: u.p, l: plan(u.p), used: make(map[string]bool), written: make(map[int]string), lookups: make(map[int]string)}
 	u.mapTables(o.MaxTable)
-	source := u.source()
+	for i := range u.p.Steps {
+		u.step(i)
+	}
+	declared, words := u.words()
 	files := []backends.File{
-		{Name: u.prefix() + ".h", Data: []byte(u.header())},
-		{Name: u.prefix() + ".c", Data: []byte(source)},
+		{Name: u.prefix() + ".h", Data: []byte(u.header(declared))},
+		{Name: u.prefix() + ".c", Data: []byte(u.source(words))},
 		{Name: "selftest.c", Data: []byte(u.selftest())},
 		{Name: "Makefile", Data: []byte(u.makefile())},
 		{Name: "meson.build", Data: []byte(u.meson())},

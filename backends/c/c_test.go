@@ -3,6 +3,7 @@ package c_test
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,10 +11,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	emit "nepcoc/backends/c"
 	"nepcoc/internal/randprog"
 	"nepcoc/internal/testfiles"
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/classify"
 	"nepcoc/runtime/refexec"
 )
 
@@ -145,6 +149,86 @@ func TestDemo(t *testing.T) {
 	}
 	for i := range toolchains {
 		t.Run(toolchains[i].name, func(t *testing.T) { toolchains[i].check(t, b, emit.Options{}) })
+	}
+}
+
+// The words are those of package classify: labels, scores, margins and what is unknown, of any logits.
+func TestWords(t *testing.T) {
+	testfiles.Tool(t, "gcc")
+	for _, file := range []string{"demo", "heads"} {
+		data, err := os.ReadFile("../../runtime/bundle/testdata/format1/" + file + ".nepco")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := bundle.Decode(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		half := 0.5
+		for i := range b.Manifest.Outputs {
+			if k := b.Manifest.Outputs[i].EffectiveKind(); k == bundle.KindClasses || k == bundle.KindBinary {
+				b.Manifest.Outputs[i].UnknownThreshold = &half
+			}
+		}
+		heads := classify.Heads(b)
+		var program, want strings.Builder
+		program.WriteString("#include <stdio.h>\n#include \"nepco_it.h\"\nint main(void)\n{\n\tnepco_it_result r;\n\tnepco_it_verdict v;\n\tint i, n, rc = 1;\n\t(void)v;\n\t(void)n;\n\twhile (rc == 1) {\n")
+		r := rand.New(rand.NewPCG(1, 2))
+		var input strings.Builder
+		for h := range heads {
+			n := b.Program.Values[b.Program.Outputs[h].Value].Cols
+			name := b.Program.Outputs[h].Name
+			fmt.Fprintf(&program, "\t\tfor (i = 0; i < %d && rc == 1; i++) {\n\t\t\trc = scanf(\"%%d\", &r.%s[i]);\n\t\t}\n\t\tif (rc != 1) {\n\t\t\tbreak;\n\t\t}\n", n, name)
+			switch heads[h].Kind {
+			case bundle.KindLabels:
+				fmt.Fprintf(&program, "\t\t{\n\t\t\tuint8_t given[%d];\n\t\t\tint32_t score[%d];\n\t\t\tn = nepco_it_given_%s(&r, given, score);\n\t\t\tprintf(\"%%d\", n);\n\t\t\tfor (i = 0; i < %d; i++) {\n\t\t\t\tif (given[i]) {\n\t\t\t\t\tprintf(\" %%s %%d\", nepco_it_label_%s(i), score[i]);\n\t\t\t\t}\n\t\t\t}\n\t\t\tprintf(\"\\n\");\n\t\t}\n", n, n, name, n, name)
+			case bundle.KindClasses, bundle.KindBinary:
+				fmt.Fprintf(&program, "\t\tnepco_it_verdict_%s(&r, &v);\n\t\tprintf(\"%%s %%d %%d %%d\\n\", nepco_it_label_%s(v.label), v.score, v.margin, v.unknown);\n", name, name)
+			}
+		}
+		program.WriteString("\t}\n\treturn 0;\n}\n")
+		for range 400 {
+			for h := range heads {
+				logits := make([]int32, b.Program.Values[b.Program.Outputs[h].Value].Cols)
+				reach := int32(1) << (2 + r.IntN(29))
+				for k := range logits {
+					logits[k] = r.Int32N(reach) - reach/2
+					if r.IntN(4) == 0 {
+						logits[k] = logits[0] // equals
+					}
+					fmt.Fprintln(&input, logits[k])
+				}
+				var res classify.Result
+				heads[h].Decide(logits, &res)
+				switch heads[h].Kind {
+				case bundle.KindLabels:
+					fmt.Fprint(&want, len(res.Given))
+					for _, l := range res.Given {
+						fmt.Fprintf(&want, " %s %d", heads[h].Labels[l.Index], l.Score)
+					}
+					fmt.Fprintln(&want)
+				case bundle.KindClasses, bundle.KindBinary:
+					unknown := 0
+					if res.Unknown {
+						unknown = 1
+					}
+					fmt.Fprintf(&want, "%s %d %d %d\n", heads[h].Labels[res.Class], res.Score, res.Margin, unknown)
+				}
+			}
+		}
+		dir, _ := build(t, b, emit.Options{Name: "it"}, "gcc", "-O1")
+		if err := os.WriteFile(filepath.Join(dir, "words.c"), []byte(program.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("sh", "-c", "gcc -std=c99 -Wall -Wextra -Werror -O1 -fsanitize=undefined -fno-sanitize-recover=all -o words words.c nepco_it.c && ./words")
+		cmd.Dir, cmd.Stdin = dir, strings.NewReader(input.String())
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%.3000s", err, out)
+		}
+		if string(out) != want.String() {
+			t.Errorf("%s: %s", file, cmp.Diff(want.String(), string(out)))
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ var keywords = func() map[string]bool {
 	return m
 }()
 
-func (u *unit) header() string {
+func (u *unit) header(words string) string {
 	var w strings.Builder
 	p, m := u.prefix(), u.macro()
 	f := func(format string, args ...any) { fmt.Fprintf(&w, format+"\n", args...) }
@@ -89,18 +89,15 @@ int %s_run(void *ctx, const int32_t *tokens, int n, %s_result *result);
 
 /* run_padded is run of LENGTH tokens, the first n of them the flow's own. */
 int %s_run_padded(void *ctx, const int32_t *tokens, int n, %s_result *result);
-
+%s
 #ifdef __cplusplus
 }
 #endif
-#endif`, p, m, m, m, m, p, p, p, p, p, p)
+#endif`, p, m, m, m, m, p, p, p, p, p, p, words)
 	return w.String()
 }
 
-func (u *unit) source() string {
-	for i := range u.p.Steps {
-		u.step(i)
-	}
+func (u *unit) source(words string) string {
 	var w strings.Builder
 	p, m := u.prefix(), u.macro()
 	f := func(format string, args ...any) { fmt.Fprintf(&w, format+"\n", args...) }
@@ -247,6 +244,7 @@ int %s_run_padded(void *ctx, const int32_t *tokens, int valid, %s_result *result
 		}
 	}
 	f("\treturn 0;\n}")
+	w.WriteString(words)
 	return w.String()
 }
 
