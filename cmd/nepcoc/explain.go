@@ -295,6 +295,7 @@ type htmlByte struct {
 type htmlRow struct {
 	At    string
 	Bytes []htmlByte
+	Pad   string // in the place of bytes that the last row lacks
 }
 
 func htmlRows(p why.Packet, o explain.Why) (rows []htmlRow) {
@@ -314,6 +315,7 @@ func htmlRows(p why.Packet, o explain.Why) (rows []htmlRow) {
 			}
 			r.Bytes = append(r.Bytes, htmlByte{fmt.Sprintf("%02x", p.Bytes[i]), printable(p.Bytes[i : i+1]), field[i], level})
 		}
+		r.Pad = strings.Repeat("   ", rowBytes-len(r.Bytes))
 		rows = append(rows, r)
 	}
 	return rows

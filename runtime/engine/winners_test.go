@@ -133,3 +133,49 @@ func TestNoWinners(t *testing.T) {
 		}
 	}
 }
+
+// Watched positions are given as the reference has them, of another flow too; what the last run without found stays.
+func TestWatch(t *testing.T) {
+	p := published.program(3)
+	pool := slices.IndexFunc(p.Steps, func(s bundle.Step) bool { return s.Op == bundle.OpPool })
+	in, out := p.Steps[pool].In[0], p.Steps[pool].Out
+	x, err := refexec.New(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []int32
+	x.Trace = func(v int, data []int32) {
+		if v == in {
+			rows = data
+		}
+	}
+	first, valid := randprog.Input(p, 1)
+	second, _ := randprog.Input(p, 2)
+	if _, err := x.Run(second, valid); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths() {
+		e, err := engine.Bind(p, engine.Options{Kernel: path, Winners: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := e.NewContext()
+		if err := c.Run(first, valid, e.NewOutput()); err != nil {
+			t.Fatal(err)
+		}
+		m := c.Maximum(out)
+		top, at := slices.Clone(m.Top), slices.Clone(m.At)
+		c.Watch(out, m.At)
+		if err := c.Run(second, valid, e.NewOutput()); err != nil {
+			t.Fatal(err)
+		}
+		for ch, there := range m.There {
+			if want := rows[int(at[ch])*len(at)+ch]; there != want {
+				t.Fatalf("%s, channel %d: %d at %d, want %d", path, ch, there, at[ch], want)
+			}
+		}
+		if !slices.Equal(m.Top, top) || !slices.Equal(m.At, at) {
+			t.Errorf("%s: a watched run moved the winners", path)
+		}
+	}
+}
