@@ -34,7 +34,20 @@ integer arithmetic that gives the same verdicts on every CPU, to the bit.
   nepcoc verify model.nepco --model model.onnx --pcap test.pcap
   nepcoc run model.nepco test.pcap`,
 	}
-	root.AddCommand(newCompile(), newCheck(), newVerify(), newTokens(), newContract(), newLint(), newTeach(), newRun(), newExplain(), newInspect(), newEmit(), newOpt(), newBench(), newShip())
+	for _, g := range []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"models", "Models:", []*cobra.Command{newCompile(), newCheck(), newVerify(), newInspect(), newBench(), newEmit(), newOpt()}},
+		{"data", "Traffic and data:", []*cobra.Command{newRun(), newExplain(), newContract(), newTokens(), newLint(), newTeach()}},
+		{"cards", "Cards:", []*cobra.Command{newShip()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
+		for _, c := range g.commands {
+			c.GroupID = g.id
+			root.AddCommand(c)
+		}
+	}
 	cli.AddVersion(root)
 	return root
 }
