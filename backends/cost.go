@@ -85,6 +85,9 @@ func Estimate(p *bundle.Program, t *Target, n int) []StepCost {
 			c.Cycles += float64(float64(8*elems) * t.Cost.Element)
 		case bundle.OpConstant: // read where it lies
 			weights(s.Constant.Data)
+		case bundle.OpSide: // a number at a time
+			weights(s.Side.Zero, s.Side.Mult)
+			c.Cycles += float64(float64(4*elems) * t.Cost.Element)
 		case bundle.OpFlatten, bundle.OpRegroup:
 		default:
 			c.Cycles += float64(float64(elems) * t.Cost.Element)

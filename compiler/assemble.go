@@ -25,7 +25,7 @@ func (c *compilation) assemble(p *bundle.Program) error {
 		Model: bundle.Model{File: fileName(c.Model), SHA256: c.res.Info.SHA256,
 			Producer: strings.TrimSpace(c.res.Info.Producer + " " + c.res.Info.ProducerVersion), Opset: c.res.Info.Opset,
 			TokenInput: c.res.Report.Local.TokenInput, MaskInput: c.res.Report.Local.MaskInput,
-			Features: c.res.Report.Local.Features, Sizes: c.res.Info.Sizes},
+			Features: c.res.Report.Local.Features, Sides: c.res.Report.Local.Sides, Sizes: c.res.Info.Sizes},
 		Target:      bundle.Target{Name: c.res.Target.Name},
 		Calibration: bundle.Calibration{Method: q.Method, Samples: len(c.calib.Inputs), Distinct: c.parts.Distinct, Observed: len(c.parts.Observe), SourceSHA256: c.calib.SHA256},
 	}
@@ -113,6 +113,9 @@ func (c *compilation) golden(p *bundle.Program) ([]bundle.Golden, error) {
 		}
 		for i := n; i < p.Length; i++ {
 			tokens[i] = int32(c.contract.Pad)
+		}
+		for range p.Sides {
+			tokens = append(tokens, int32(rng.IntN(bundle.SideIDs)))
 		}
 		gs = append(gs, bundle.Golden{Tokens: tokens, Valid: n})
 	}

@@ -51,6 +51,9 @@ func random(l passes.Local) *calibrate.Set {
 		for i := range in.Tokens {
 			in.Tokens[i] = int32(rng.IntN(l.Vocab))
 		}
+		for range l.SideCount() {
+			in.Tokens = append(in.Tokens, int32(rng.IntN(bundle.SideIDs)))
+		}
 		s.Inputs = append(s.Inputs, in)
 	}
 	return s

@@ -325,7 +325,7 @@ func (c *compilation) chooseContract(l passes.Local) error {
 		found := false
 		for _, name := range traffic.Names() {
 			b, err := traffic.Named(name)
-			if err == nil && string(b.Encoding) == l.Encoding && b.Vocab() == l.Vocab {
+			if err == nil && string(b.Encoding) == l.Encoding && b.Vocab() == l.Vocab && len(l.Sides) == 0 {
 				if b.Length != l.Length {
 					b.Length, b.Name = l.Length, fmt.Sprintf("%s-%d", name, l.Length)
 				}
@@ -336,9 +336,12 @@ func (c *compilation) chooseContract(l passes.Local) error {
 		}
 		if !found {
 			if c.arrays {
-				c.res.Notes = append(c.res.Notes, fmt.Sprintf("no traffic contract: no built-in has %d token ids, so the bundle classifies arrays but no packets; give the contract that the model was trained with (--contract FILE)", l.Vocab))
+				c.res.Notes = append(c.res.Notes, fmt.Sprintf("no traffic contract: no built-in has %d token ids%s, so the bundle classifies arrays but no packets; give the contract that the model was trained with (--contract FILE)", l.Vocab, map[bool]string{true: " and numbers beside them"}[len(l.Sides) > 0]))
 				c.noContract = true
 				return nil
+			}
+			if n := l.SideCount(); n > 0 {
+				return fmt.Errorf("the model reads %d numbers beside its tokens, and no built-in traffic contract gives any: write one that does (nepcoc contract init; numbers: [length, direction, gap] of so many packets), and give it (--contract FILE); or calibrate with arrays", n)
 			}
 			return fmt.Errorf("no built-in traffic contract has %d token ids (encoding %s): give the one the model was trained with (--contract FILE)", l.Vocab, l.Encoding)
 		}
@@ -358,7 +361,7 @@ func (c *compilation) contractFits(l passes.Local) error {
 	if l.Masked && l.MaskInput == "" && c.contract.Pad != l.PadToken {
 		return fmt.Errorf("the model masks token %d, the traffic contract pads with %d: give the contract the model was trained with (--contract FILE)", l.PadToken, c.contract.Pad)
 	}
-	return c.contract.MatchModel(l.Length, l.Vocab)
+	return c.contract.MatchModel(l.Length, l.Vocab, l.SideCount())
 }
 
 // unit is what one input of the calibration data is called.

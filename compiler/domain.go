@@ -13,6 +13,8 @@ import (
 	"nepcoc/internal/files"
 	"nepcoc/ir"
 	"nepcoc/passes"
+	"nepcoc/passes/canonical"
+	"nepcoc/runtime/arith"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/traffic"
 )
@@ -27,6 +29,7 @@ func (c *compilation) inputDomain(g *ir.Graph, o *passes.Options) error {
 	case c.Features && numberInput(g) == nil:
 		return inFile(c.Model, errors.New("no input holds numbers, features can't be token ids: leave out --features"))
 	}
+	c.sideGrids(o)
 	switch {
 	case c.ByteEncoding != "":
 		o.ByteEncoding = c.ByteEncoding
@@ -55,8 +58,9 @@ func (c *compilation) inputDomain(g *ir.Graph, o *passes.Options) error {
 	if err != nil {
 		return nil
 	}
+	sides := canonical.SideInputs(g)
 	for _, v := range g.Inputs {
-		if v.Type.DType != ir.F32 || !f.Has(v.Name) {
+		if v.Type.DType != ir.F32 || sides[v] || !f.Has(v.Name) {
 			continue
 		}
 		t, err := f.Array(v.Name)
@@ -84,10 +88,32 @@ func (c *compilation) inputDomain(g *ir.Graph, o *passes.Options) error {
 	return nil
 }
 
-// numberInput is the first input that can hold features.
+// sideGrids says on what grids the numbers of inputs beside the sequence lie. A traffic contract supplies whole numbers, arrays show
+// what they reach to.
+func (c *compilation) sideGrids(o *passes.Options) {
+	switch arrays, err := calibrate.IsArrays(c.Calib); {
+	case c.Contract != nil:
+	case c.checking:
+		o.Sides = func(_ string, n int) ([]arith.Grid, error) {
+			return slices.Repeat([]arith.Grid{arith.GridOver(-1, 1)}, n), nil // as good as any
+		}
+	case err == nil && arrays:
+		o.Sides = func(input string, n int) (g []arith.Grid, err error) {
+			f, err := npz.Open(c.Calib)
+			if err == nil {
+				g, err = calibrate.Grids(c.Calib, f, input, n)
+			}
+			c.dataErr = err
+			return g, err
+		}
+	}
+}
+
+// numberInput is the first input that can hold features, not beside a sequence but as one.
 func numberInput(g *ir.Graph) *ir.Value {
+	sides := canonical.SideInputs(g)
 	for _, v := range g.Inputs {
-		if v.Type.DType == ir.F32 {
+		if v.Type.DType == ir.F32 && !sides[v] {
 			return v
 		}
 	}
@@ -152,6 +178,18 @@ type Input struct {
 	Means string `json:"means"`
 }
 
+// sideInputs says how the inputs beside the sequence are read.
+func (c *compilation) sideInputs(l passes.Local) (all []Input) {
+	for _, s := range l.Sides {
+		means := fmt.Sprintf("%d numbers beside the sequence", len(s.Grids))
+		if c.Contract != nil {
+			means += ", whole ones, as the traffic contract gives them"
+		}
+		all = append(all, Input{s.Name, means})
+	}
+	return all
+}
+
 // inputs says how the model's inputs are read.
 func (c *compilation) inputs(l passes.Local) []Input {
 	given := c.Contract != nil
@@ -162,7 +200,7 @@ func (c *compilation) inputs(l passes.Local) []Input {
 		} else if !c.Features {
 			means += "; if they are bytes with a mean and a deviation, a traffic contract says so (encoding: (byte-MEAN)/DEVIATION)"
 		}
-		return []Input{{l.TokenInput, means}}
+		return append([]Input{{l.TokenInput, means}}, c.sideInputs(l)...)
 	}
 	means := fmt.Sprintf("token ids 0..%d", l.Vocab-1)
 	if mean, deviation, ok := traffic.Encoding(l.Encoding).Affine(); ok {
@@ -185,5 +223,17 @@ func (c *compilation) inputs(l passes.Local) []Input {
 	if l.MaskInput != "" {
 		all = append(all, Input{l.MaskInput, "1 on the first valid positions, 0 after them"})
 	}
-	return all
+	return append(all, c.sideInputs(l)...)
+}
+
+// StoredSides gives the grids that a bundle has of its model's inputs beside the sequence.
+func StoredSides(sides []bundle.SideInput) func(string, int) ([]arith.Grid, error) {
+	return func(input string, n int) ([]arith.Grid, error) {
+		for _, s := range sides {
+			if s.Name == input && len(s.Grids) == n {
+				return s.Grids, nil
+			}
+		}
+		return nil, fmt.Errorf("the bundle's model has no input %q of %d numbers beside the sequence", input, n)
+	}
 }

@@ -42,6 +42,8 @@ var forms = map[string]struct {
 	"functions":      {steps: "embed conv layer_norm conv pool layer_norm linear"},
 	"space_to_depth": {},
 	"keras":          {steps: "embed conv layer_norm linear window_pool pool layer_norm linear"},
+	"side":           {steps: "side linear embed conv conv pool concat linear linear", note: "12 numbers of input \"numbers\" stand beside the sequence"},
+	"sides":          {steps: "side side affine affine layer_norm embed conv conv pool concat linear linear", note: "6 numbers of input \"lengths\", 6 numbers of input \"times\" stand"},
 	"flax":           {steps: "embed conv pool layer_norm linear softmax"},
 }
 

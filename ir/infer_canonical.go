@@ -239,3 +239,15 @@ func inferCanonicalGather(n *Node) ([]Type, error) {
 	}
 	return gathered(n, I64)
 }
+
+func inferSide(n *Node) ([]Type, error) {
+	low, exp := n.Ints("low"), n.Ints("exp")
+	err := firstError(wantType(n, 0, integerTypes), wantRank(n, 0, 1, 1))
+	if err == nil && len(low) != len(exp) {
+		err = fmt.Errorf("has %d numbers low, %d exp", len(low), len(exp))
+	}
+	if err == nil {
+		err = idsWithin(n, len(low))
+	}
+	return typed(F32, len(low)), err
+}

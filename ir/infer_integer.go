@@ -322,3 +322,20 @@ func inferIntSoftmax(n *Node) ([]Type, error) {
 	}
 	return typed(I16, like(n, rows, cols)...), wantConst(n, 1, []DType{I32}, n.Inputs[1].Type.Shape...)
 }
+
+func inferIntSide(n *Node) ([]Type, error) {
+	d, err := declared(n, narrowTypes...)
+	if err = firstError(err, wantType(n, 0, integerTypes), wantRank(n, 0, 1, 1), wantRank(n, 1, 1, 1)); err != nil {
+		return nil, err
+	}
+	c := n.Inputs[1].Type.dim(0)
+	return typed(d, c), firstError(wantConst(n, 1, []DType{I32}, c), wantConst(n, 2, []DType{I32}, c), idsWithin(n, c))
+}
+
+// idsWithin says that a node which reads n ids from its attribute at on finds them.
+func idsWithin(n *Node, ids int) error {
+	if at, all := n.Int("at", 0), n.Inputs[0].Type.dim(0); ids < 1 || at+ids > all {
+		return fmt.Errorf("reads ids %d to %d of %d", at, at+ids-1, all)
+	}
+	return nil
+}

@@ -1,6 +1,11 @@
 package ir
 
-import "nepcoc/ir/acts"
+import (
+	"math"
+
+	"nepcoc/ir/acts"
+	"nepcoc/runtime/arith"
+)
 
 // fusedAct are the attributes by which conv and linear carry the activation
 // of their result.
@@ -18,6 +23,9 @@ var attrRMS = bounded(attr("rms", AttrInt, "1: no mean is taken off"), 0, 1)
 // attrEncoding is a text, not one of a list: a contract's mean and deviation are any numbers.
 var attrEncoding = attr("encoding", AttrString, "what a token is in the model's own terms: byte, byte/255, (byte-127.5)/127.5; default token")
 
+// SidesInput is the name of a localized graph's input of ids beside the sequence, which operators side read.
+const SidesInput = "sides"
+
 // canonicalOps work on sequences f32[T,C] (time-major) and vectors f32[C].
 func canonicalOps() []Op {
 	binary := func(name, doc, steps string) Op {
@@ -26,6 +34,9 @@ func canonicalOps() []Op {
 	ops := []Op{
 		{Name: "embed", MinIn: 2, MaxIn: 5, In: []string{"tokens", "table", "narrow", "w", "b"}, Attrs: []Attr{attrEncoding},
 			Doc: "row tokens[t] of the table, for each position; where given, the table is narrow*w^T + b", Integer: integer("token_table", 1), infer: inferEmbed},
+		{Name: "side", MinIn: 1, MaxIn: 1, In: []string{"ids"}, Attrs: []Attr{bounded(required(attr("at", AttrInt, "the first id")), 0, math.MaxInt32), word(required(attr("low", AttrInts, "what id 0 stands for, in steps, of each number"))),
+			bounded(required(attr("exp", AttrInts, "the step of each number, as a power of two")), -arith.MaxGridExp, arith.MaxGridExp)},
+			Doc: "numbers beside the sequence, of their ids: (low+id)*2^exp", Integer: integer("side", 1), infer: inferSide},
 		until("localize: the mask's; legalize refuses others but at the end of an output", Op{Name: "cast", MinIn: 1, MaxIn: 1, In: []string{"x"}, Attrs: []Attr{required(attr("to", AttrString, "element type"))}, Doc: "x in another element type", Pointwise: true, infer: inferCast}),
 		until("localize: of tokens and masks", Op{Name: "reshape", MinIn: 1, MaxIn: 1, In: []string{"x"}, Attrs: []Attr{required(attr("shape", AttrInts, "the new shape"))}, Doc: "the same elements in another shape", Pointwise: true, infer: inferReshape}),
 		{Name: "linear", MinIn: 2, MaxIn: 3, In: []string{"x", "w", "b"}, Attrs: fusedAct, Doc: "act(x*w^T + b), w [O,I]", Integer: integer("conv", 1), infer: inferLinear},

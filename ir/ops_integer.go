@@ -61,6 +61,7 @@ func integerOps() []Op {
 		{Name: "int_gather", MinIn: 2, MaxIn: 3, In: []string{"x", "index", "pad"}, Doc: "position index[i] at position i, padding where it is -1", infer: inferIntGather},
 		{Name: "int_softmax", MinIn: 2, MaxIn: 2, In: []string{"x", "exp"}, Attrs: []Attr{attrMult, attrShift}, Doc: "probabilities of each position's channels, in 1/2^15", infer: inferIntSoftmax},
 		{Name: "int_constant", MinIn: 1, MaxIn: 1, In: []string{"data"}, Doc: "the same value for every input", infer: inferIntConstant},
+		{Name: "int_side", MinIn: 3, MaxIn: 3, In: []string{"ids", "zero", "mult"}, Attrs: []Attr{bounded(required(attr("at", AttrInt, "the first id")), 0, math.MaxInt32), attrShift}, Doc: "numbers beside the sequence: ids less zero, rescaled", infer: inferIntSide},
 		{Name: "int_output", MinIn: 2, MaxIn: 2, In: []string{"x", "exp"}, Attrs: []Attr{required(enum("kind", "what the model's own output was", "logits", "softmax", "log_softmax", "sigmoid", "argmax")),
 			required(attr("scale", AttrFloat, "logits in the model's units")), word(required(attr("exp_mult", AttrInt, "factor of a distance of logits"))), bounded(required(attr("exp_shift", AttrInt, "bits of its shift")), 0, 62)},
 			Doc: "model output: logits and what scores are computed with", infer: inferIntOutput},

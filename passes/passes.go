@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"nepcoc/ir"
+	"nepcoc/runtime/arith"
 	"nepcoc/runtime/bundle"
 )
 
@@ -58,6 +59,8 @@ type Options struct {
 	ByteEncoding string
 	// Features are the ranges of an input of features, one per position; nil: it holds tokens or bytes.
 	Features []bundle.Range
+	// Sides gives the grids of a model's input of n numbers beside the sequence; nil: whole numbers are their own ids.
+	Sides func(input string, n int) ([]arith.Grid, error)
 	// Method forces one calibration method; empty: the one that measures best.
 	Method string
 	// TableStep makes the 8-bit rows of a token table multiples of it, so that
@@ -153,10 +156,20 @@ type Local struct {
 	// position. Original is then the model as it reads the features themselves, in canonical operators.
 	Features []bundle.Range
 	Original *ir.Graph
+	// Sides are the inputs of numbers beside the sequence, in the order of their ids.
+	Sides []bundle.SideInput
 	// TokenInput and MaskInput are the model's own names of the inputs.
 	TokenInput, MaskInput string
 	// TokenType and MaskType are their types after the canonical pass.
 	TokenType, MaskType ir.Type
+}
+
+// SideCount is how many numbers stand beside the sequence.
+func (l *Local) SideCount() (n int) {
+	for _, s := range l.Sides {
+		n += len(s.Grids)
+	}
+	return n
 }
 
 // Quantized is the outcome of the quantize pass.

@@ -149,7 +149,7 @@ func TestRandomWholePrograms(t *testing.T) {
 				}
 				at = to
 			}
-			if err := c.Finish(s, 0, out); err != nil {
+			if err := c.Finish(s, 0, nil, out); err != nil {
 				t.Fatal(err)
 			}
 			if !slices.EqualFunc(out, want, slices.Equal) {

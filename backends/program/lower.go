@@ -28,7 +28,10 @@ func Lower(g *ir.Graph, info Info) (*bundle.Program, error) {
 		tensors: make(map[*ir.Value]int),
 	}
 	for _, in := range g.Inputs {
-		if len(in.Type.Shape) == 1 {
+		switch {
+		case in.Name == ir.SidesInput:
+			l.p.Sides = in.Type.Shape[0]
+		case len(in.Type.Shape) == 1:
 			l.p.Length = in.Type.Shape[0]
 		}
 	}
@@ -249,6 +252,9 @@ var steps = map[string]func(*lowerer, *ir.Node, *bundle.Step){
 	"int_softmax": func(l *lowerer, n *ir.Node, s *bundle.Step) {
 		s.Op, s.In = bundle.OpSoftmax, l.ins(n, 1)
 		s.Softmax = &bundle.Softmax{Exp: l.tensor(n.Inputs[1]), Mult: int32(n.Int("mult", 0)), Shift: n.Int("shift", 0)}
+	},
+	"int_side": func(l *lowerer, n *ir.Node, s *bundle.Step) {
+		s.Op, s.Side = bundle.OpSide, &bundle.Side{At: n.Int("at", 0), Zero: l.tensor(n.Inputs[1]), Mult: l.tensor(n.Inputs[2]), Shift: n.Int("shift", 0)}
 	},
 	"int_constant": func(l *lowerer, n *ir.Node, s *bundle.Step) {
 		s.Op, s.Constant = bundle.OpConstant, &bundle.Constant{Data: l.tensor(n.Inputs[0])}

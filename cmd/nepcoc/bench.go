@@ -169,6 +169,9 @@ func benchTokens(p *bundle.Program, seed uint64, length int) [][]int32 {
 		for k := range length {
 			in[i][k] = int32(rng.IntN(p.Vocab))
 		}
+		for range p.Sides {
+			in[i] = append(in[i], int32(rng.IntN(bundle.SideIDs)))
+		}
 	}
 	return in
 }

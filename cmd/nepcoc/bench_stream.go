@@ -45,7 +45,7 @@ func benchStream(e *engine.Engine, p *bundle.Program, length, chunk int, d time.
 		if err := ctx.Append(s, tokens[last:length]); err != nil {
 			return nil, err
 		}
-		if err := ctx.Finish(s, 0, out); err != nil {
+		if err := ctx.Finish(s, 0, in[0][p.Length:], out); err != nil {
 			return nil, err
 		}
 		done := time.Now()

@@ -20,8 +20,12 @@ func tensors(g *ir.Graph, in Input) map[string]*ir.Tensor {
 		} else if len(v.Type.Shape) == 0 {
 			t.Data = []int64{int64(in.Valid)}
 		} else {
-			ids := make([]int64, len(in.Tokens))
-			for i, id := range in.Tokens {
+			part := in.Tokens[:v.Type.Shape[0]]
+			if v.Name == ir.SidesInput {
+				part = in.Tokens[len(in.Tokens)-v.Type.Shape[0]:]
+			}
+			ids := make([]int64, len(part))
+			for i, id := range part {
 				ids[i] = int64(id)
 			}
 			t.Data = ids

@@ -28,7 +28,7 @@ import (
 )
 
 // Input is one input of a model: its full length of tokens, of which the first
-// Valid are not padding.
+// Valid are not padding, and behind them the ids of numbers beside the sequence.
 type Input struct {
 	Tokens []int32
 	Valid  int
@@ -189,7 +189,7 @@ func FromArrays(path string, local passes.Local, reader *dataset.Reader) (*Set, 
 		if err := s.features(rows, local); err != nil {
 			return nil, err
 		}
-		return s, errors.Join(s.extras(f, len(rows)), s.notEmpty())
+		return s, errors.Join(s.sides(f, local), s.extras(f, len(rows)), s.notEmpty())
 	}
 	for i, row := range rows {
 		in := Input{Tokens: make([]int32, len(row)), Valid: len(row)}
@@ -208,7 +208,7 @@ func FromArrays(path string, local passes.Local, reader *dataset.Reader) (*Set, 
 		}
 		s.Inputs = append(s.Inputs, in)
 	}
-	return s, errors.Join(s.extras(f, len(rows)), s.notEmpty())
+	return s, errors.Join(s.sides(f, local), s.extras(f, len(rows)), s.notEmpty())
 }
 
 // ForBundle reads an .npz for a bundle, without its model: the manifest has the
@@ -216,7 +216,7 @@ func FromArrays(path string, local passes.Local, reader *dataset.Reader) (*Set, 
 func ForBundle(path string, b *bundle.Bundle) (*Set, error) {
 	m := &b.Manifest.Model
 	var reader *dataset.Reader
-	local := passes.Local{Length: b.Program.Length, Vocab: b.Program.Vocab, TokenInput: m.TokenInput, MaskInput: m.MaskInput, Features: m.Features}
+	local := passes.Local{Length: b.Program.Length, Vocab: b.Program.Vocab, TokenInput: m.TokenInput, MaskInput: m.MaskInput, Features: m.Features, Sides: m.Sides}
 	if m.PadToken != nil {
 		local.Masked, local.PadToken = true, *m.PadToken
 	}

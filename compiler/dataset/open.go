@@ -184,6 +184,11 @@ func open(path string) (*Set, error) {
 	address, port := rows[uint8](r, "address", 32), rows[uint16](r, "port", 2)
 	packets, bytes := rows[int64](r, "packets", 2), rows[int64](r, "bytes", 2)
 	payload, marks := rows[uint16](r, "payload", 1), rows[uint16](r, "marks", 1)
+	count := contract.NumberCount()
+	var numbers []uint16
+	if count > 0 {
+		numbers = rows[uint16](r, "numbers", count)
+	}
 	if r.err != nil {
 		return nil, r.err
 	}
@@ -199,6 +204,9 @@ func open(path string) (*Set, error) {
 			return nil, r.err
 		}
 		f.Tokens = ids[i*length : i*length+valid]
+		for k := range count {
+			f.Numbers = append(f.Numbers, int32(numbers[i*count+k]))
+		}
 		f.Label, f.Group, f.Split = int(label[i]), int(group[i]), int(part[i])
 		if f.Label < -1 || f.Label >= len(s.Labels) || f.Group < 0 || f.Group >= len(s.Groups) || f.Split >= len(s.Splits) {
 			r.fail("row %d: label %d, group %d or split %d is of no name", i, f.Label, f.Group, f.Split)

@@ -280,7 +280,7 @@ func readCapture(path string, opt *Options, tokens *arena) ([]Flow, []string, er
 		return nil, nil, err
 	}
 	flows, n, err := flow.CollectAs(whileKept{src, tokens}, fo, func(f *flow.Flow) Flow {
-		return Flow{Key: f.Key, First: f.First, Packets: f.Packets, Bytes: f.Bytes, Marks: f.Marks, Payload: f.Payload, Tokens: tokens.keep(f.Tokens[:f.Valid])}
+		return Flow{Key: f.Key, First: f.First, Packets: f.Packets, Bytes: f.Bytes, Marks: f.Marks, Payload: f.Payload, Tokens: tokens.keep(f.Tokens[:f.Valid]), Numbers: tokens.keep(f.Tokens[opt.Contract.Length:])}
 	})
 	if err = cmp.Or(tokens.err, err); err != nil {
 		return nil, nil, err

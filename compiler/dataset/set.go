@@ -20,7 +20,9 @@ const Version = 2
 // Flow is one row of a set.
 type Flow struct {
 	Tokens []int32 // without padding
-	Key    flow.Key
+	// Numbers stand beside the tokens, where the contract has any.
+	Numbers []int32
+	Key     flow.Key
 	// First is the time of the first packet, nanoseconds since 1970.
 	First          int64
 	Packets, Bytes [2]uint64
@@ -59,13 +61,13 @@ func (s *Set) Classes() []int {
 	return n
 }
 
-// Padded are a flow's tokens at the contract's length, as a model reads them.
+// Padded are a flow's tokens at the contract's length, and behind them the numbers beside the sequence, as a model reads them.
 func (s *Set) Padded(f *Flow) []int32 {
 	tokens := make([]int32, s.Contract.Length)
 	for p := copy(tokens, f.Tokens); p < len(tokens); p++ {
 		tokens[p] = int32(s.Contract.Pad)
 	}
-	return tokens
+	return append(tokens, f.Numbers...)
 }
 
 // leave counts flows that are left out.

@@ -36,6 +36,7 @@ type Meta struct {
 //
 //	tokens   [n, length]  uint16, or int32 where ids are larger; padded as the contract says
 //	mask     [n, length]  uint8, 1 where a token is no padding
+//	numbers  [n, count]   uint16, what stands beside the sequence, where the contract has numbers
 //	label    [n]          int32, index of labels; -1: none
 //	group    [n]          int32, index of groups
 //	split    [n]          uint8, index of splits
@@ -103,6 +104,14 @@ func (s *Set) Write(w io.Writer, m Meta) error {
 		})
 	}
 	le := binary.LittleEndian
+	if count := s.Contract.NumberCount(); count > 0 {
+		each("numbers", "<u2", []int{count}, func(b []byte, f *Flow) []byte {
+			for _, x := range f.Numbers {
+				b = le.AppendUint16(b, uint16(x))
+			}
+			return b
+		})
+	}
 	each("label", "<i4", nil, func(b []byte, f *Flow) []byte { return le.AppendUint32(b, uint32(int32(f.Label))) })
 	each("group", "<i4", nil, func(b []byte, f *Flow) []byte { return le.AppendUint32(b, uint32(f.Group)) })
 	each("split", "|u1", nil, func(b []byte, f *Flow) []byte { return append(b, byte(f.Split)) })

@@ -328,6 +328,9 @@ func (v *verifier) exact() {
 		for k := range tokens {
 			tokens[k] = int32(rng.IntN(p.Vocab))
 		}
+		for range p.Sides {
+			tokens = append(tokens, int32(rng.IntN(bundle.SideIDs)))
+		}
 		return tokens, 1 + i%p.Length
 	})
 }
@@ -342,6 +345,7 @@ func (v *verifier) front() (*floatModel, error) {
 	if c, err := classify.Contract(v.b); err == nil && c.Encoding != traffic.EncodingToken {
 		opts.ByteEncoding = string(c.Encoding) // as the compile understood the model's input
 	}
+	opts.Sides = compiler.StoredSides(v.b.Manifest.Model.Sides)
 	g, info, found, err := compiler.Front(v.Model, onnx.Options{Sizes: v.b.Manifest.Model.Sizes}, opts)
 	if err != nil {
 		return nil, err

@@ -27,6 +27,9 @@ func program(seed uint64, published bool) *bundle.Program {
 	for range 1 + g.IntN(2) {
 		g.tokenTable()
 	}
+	if seed%4 == 3 {
+		g.side()
+	}
 	for range g.IntN(9) {
 		ops := g.sequenceOps()
 		ops[g.IntN(len(ops))]()
@@ -59,7 +62,22 @@ func Input(p *bundle.Program, seed uint64) (tokens []int32, valid int) {
 	for i := range valid {
 		tokens[i] = int32(r.IntN(p.Vocab))
 	}
-	return tokens, valid
+	return append(tokens, sides(p, r)...), valid
+}
+
+// sides are random ids beside the sequence, at their limits now and then.
+func sides(p *bundle.Program, r *rand.Rand) []int32 {
+	ids := make([]int32, p.Sides)
+	for i := range ids {
+		switch r.IntN(8) {
+		case 0:
+		case 1:
+			ids[i] = bundle.SideIDs - 1
+		default:
+			ids[i] = int32(r.IntN(bundle.SideIDs))
+		}
+	}
+	return ids
 }
 
 // gen builds one program; the field's rules are those of bundle.Validate.
@@ -166,6 +184,17 @@ func (g *gen) tokenTable() int {
 	cols := g.channels()
 	t := g.tensor(d, g.uniform(d), g.p.Vocab, cols)
 	return g.step(bundle.Step{Op: bundle.OpTokenTable, Out: g.value(d, g.p.Length, cols, 0, 0), TokenTable: &bundle.TokenTable{Table: t}})
+}
+
+// side adds a value of some of the ids beside the sequence.
+func (g *gen) side() int {
+	d, cols := g.choose8or16(), g.between(1, 12)
+	bits := g.IntN(31)
+	k := &bundle.Side{At: g.IntN(3), Shift: max(1, 24+bits-g.between(4, 18))} // results of so many bits
+	g.p.Sides = k.At + cols + g.IntN(3)
+	k.Zero = g.tensor(bundle.I32, func(int) int { return g.choose(0, g.IntN(bundle.SideIDs), 1<<30-2*g.IntN(2)<<30) }, cols)
+	k.Mult = g.tensor(bundle.I32, func(int) int { return g.choose(0, 1<<bits, 1<<bits+g.IntN(1<<bits), 1<<bits+g.IntN(1<<bits)) }, cols)
+	return g.step(bundle.Step{Op: bundle.OpSide, Out: g.value(d, 1, cols, 0, 0), Side: k})
 }
 
 // channels is a number of channels, around the widths of vectors.

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"nepcoc/internal/exact"
+	"nepcoc/runtime/arith"
 )
 
 func init() {
@@ -12,6 +13,7 @@ func init() {
 	register(canonicalPool, "pool")
 	register(windowPool, "window_pool")
 	register(gatedConv, "gated_conv")
+	register(side, "side")
 }
 
 func canonicalConv(c *call) error {
@@ -178,6 +180,15 @@ func gatedConv(c *call) error {
 		for ch, v := range y {
 			dst[ch] = float32(float64((v-mean)*inv*float64(gamma[ch])) + float64(beta[ch]))
 		}
+	}
+	return nil
+}
+
+func side(c *call) error {
+	ids, _ := c.in[0].Ints()
+	low, exp, out := c.n.Ints("low"), c.n.Ints("exp"), c.out[0].Data.([]float32)
+	for i, id := range ids[c.n.Int("at", 0):][:len(out)] {
+		out[i] = float32(arith.Grid{Low: int32(low[i]), Exp: int32(exp[i])}.Value(int32(id)))
 	}
 	return nil
 }

@@ -51,6 +51,9 @@ var numerics = []struct {
 	{"cast to bool", "Cast", attrs{"to": "bool"}, []*ir.Tensor{f32([]float32{0, 0.2}, 2)}, []*ir.Tensor{typed(ir.Bool, []bool{false, true}, 2)}},
 	{"cast of the exporter's huge mask value", "Cast", attrs{"to": "f32"}, []*ir.Tensor{vec(math.MaxInt64)}, []*ir.Tensor{f32([]float32{9223372036854775807}, 1)}},
 
+	{"numbers of ids, on grids of their own", "side", attrs{"at": 1, "low": []int{0, -8, 1 << 30}, "exp": []int{0, -2, 10}}, []*ir.Tensor{vec(9, 1500, 1<<24-1, 1)},
+		[]*ir.Tensor{f32([]float32{1500, 4194301.75, 1099511628800}, 3)}},
+
 	{"gelu", "Gelu", nil, []*ir.Tensor{f32([]float32{-1, 0, 2}, 3)}, []*ir.Tensor{f32([]float32{-0.15865526, 0, 1.9544997}, 3)}},
 	{"gelu by tanh", "Gelu", attrs{"approximate": "tanh"}, []*ir.Tensor{f32([]float32{-1, 0, 2}, 3)}, []*ir.Tensor{f32([]float32{-0.15880801, 0, 1.9545977}, 3)}},
 	{"hard sigmoid", "HardSigmoid", attrs{"alpha": 0.5, "beta": 0.6}, []*ir.Tensor{f32([]float32{-1, 0, 1}, 3)}, []*ir.Tensor{f32([]float32{0.1, 0.6, 1}, 3)}},

@@ -101,8 +101,13 @@ func toCanonical(g *ir.Graph) (out *ir.Graph, ranges map[string][2]float64, _ ir
 		views:  make(map[*ir.Value]*view),
 		failed: make(map[*ir.Value]bool),
 	}
+	sides := SideInputs(g)
 	for _, v := range g.Inputs {
-		l.input(v)
+		if sides[v] {
+			l.side(v)
+		} else {
+			l.input(v)
+		}
 	}
 	for _, n := range g.Nodes {
 		l.lower(n)

@@ -59,6 +59,7 @@ type region struct {
 	levels   bool      // data are levels of features
 	tokens   *ir.Value // the new inputs
 	valid    *ir.Value
+	sides    *ir.Value // ids beside the sequence, or nil
 	problems ir.Problems
 }
 
@@ -68,14 +69,17 @@ func run(ctx *passes.Context, g *ir.Graph) (*ir.Graph, error) {
 		return nil, err
 	}
 	r.uncastTokens()
+	sides, err := r.readSides(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if err := r.findInputs(ctx); err != nil {
 		return nil, err
 	}
 	local := &ctx.Report.Local
-	*local = passes.Local{TokenInput: r.data.Name, TokenType: r.data.Type, Length: r.data.Type.Shape[0], Encoding: r.encoding}
+	*local = passes.Local{TokenInput: r.data.Name, TokenType: r.data.Type, Length: r.data.Type.Shape[0], Encoding: r.encoding, Sides: sides}
 	if f := ctx.Options.Features; f != nil {
 		local.Original = g.Clone()
-		var err error
 		if local.Features, err = r.readFeatures(f); err != nil {
 			return nil, err
 		}
@@ -121,6 +125,9 @@ func run(ctx *passes.Context, g *ir.Graph) (*ir.Graph, error) {
 	g.Inputs = []*ir.Value{r.tokens}
 	if r.valid != nil {
 		g.Inputs = append(g.Inputs, r.valid)
+	}
+	if r.sides != nil {
+		g.Inputs = append(g.Inputs, r.sides)
 	}
 	r.measure(local)
 	if len(r.problems) > 0 {
@@ -207,6 +214,7 @@ func (r *region) findInputs(ctx *passes.Context) error {
 	var embedded, data, other []*ir.Value
 	for _, v := range r.g.Inputs {
 		switch {
+		case v == r.sides:
 		case len(uses[v]) == 0:
 			ctx.Report.Note("input %q is not used by the model", v.Name)
 		case feedsEmbed(v, uses):

@@ -32,7 +32,7 @@ func (q *quantizer) needsOf(u *ir.Node, v *ir.Value) needs {
 		return needs{}
 	case "slice", "flatten", "concat", "pool":
 		n := q.needs(u.Out())
-		if u.Op == "concat" && u.Int("axis", 0) == 0 {
+		if u.Op == "concat" && u.Int("axis", 0) == 0 && len(u.Out().Type.Shape) > 1 {
 			n.uniform = true // positions of different origin share one channel
 		}
 		if u.Op == "concat" && n.uniform {

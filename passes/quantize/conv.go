@@ -57,6 +57,9 @@ func (q *quantizer) scaleShift(n *ir.Node, x *ir.Value, scale, shift []float32) 
 	if err != nil {
 		return err
 	}
+	if act == nil && q.besides(x, n.Out(), spread(scale, c), spread(shift, c)) {
+		return nil
+	}
 	return q.rescaled(n, x, n.Out(), pointwise(spread(scale, c), spread(shift, c)), act)
 }
 

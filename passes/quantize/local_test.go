@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"nepcoc/backends/program"
@@ -16,7 +17,7 @@ import (
 	"nepcoc/runtime/refexec"
 )
 
-// sample is one calibration input.
+// sample is one calibration input: tokens, and behind them ids beside the sequence.
 type sample struct {
 	tokens []int32
 	valid  int
@@ -29,8 +30,12 @@ func (s sample) feed(g *ir.Graph) map[string]*ir.Tensor {
 			in[v.Name] = &ir.Tensor{Type: v.Type, Data: []int64{int64(s.valid)}}
 			continue
 		}
-		ids := make([]int64, len(s.tokens))
-		for i, t := range s.tokens {
+		part := s.tokens[:v.Type.Shape[0]]
+		if v.Name == ir.SidesInput {
+			part = s.tokens[len(s.tokens)-v.Type.Shape[0]:]
+		}
+		ids := make([]int64, len(part))
+		for i, t := range part {
 			ids[i] = int64(t)
 		}
 		in[v.Name] = ir.Int64s(ids, len(ids))
@@ -51,7 +56,19 @@ func vocabOf(g *ir.Graph) int {
 	return 1
 }
 
-func isMasked(g *ir.Graph) bool { return len(g.Inputs) > 1 }
+func isMasked(g *ir.Graph) bool {
+	return slices.ContainsFunc(g.Inputs, func(v *ir.Value) bool { return v.Name == "valid" })
+}
+
+// sidesOf is the number of ids beside the sequence.
+func sidesOf(g *ir.Graph) int {
+	for _, v := range g.Inputs {
+		if v.Name == ir.SidesInput {
+			return v.Type.Shape[0]
+		}
+	}
+	return 0
+}
 
 // draw makes inputs for g, always the same.
 func draw(g *ir.Graph, n int) []sample {
@@ -64,6 +81,9 @@ func draw(g *ir.Graph, n int) []sample {
 		}
 		for p := range s.valid {
 			s.tokens[p] = int32(rng.IntN(vocabOf(g)))
+		}
+		for range sidesOf(g) {
+			s.tokens = append(s.tokens, int32(rng.IntN(bundle.SideIDs)))
 		}
 		out[i] = s
 	}
@@ -646,6 +666,27 @@ var blocks = map[string]func(d *drawer, x *ir.Value) *ir.Value{
 	},
 	"gated": func(d *drawer, x *ir.Value) *ir.Value { return d.gated(x, false) },
 	"norm":  func(d *drawer, x *ir.Value) *ir.Value { return d.gated(x, true) },
+}
+
+// beside are blocks with numbers beside the sequence.
+var beside = map[string]func(d *drawer, x *ir.Value) *ir.Value{
+	"side": func(d *drawer, x *ir.Value) *ir.Value {
+		c := x.Type.Shape[1]
+		ids := &ir.Value{Name: d.names.Fresh(ir.SidesInput), Type: ir.Type{DType: ir.I64, Shape: []int{c + 2}}}
+		d.g.Inputs = append(d.g.Inputs, ids)
+		low, exp := make([]int, c), make([]int, c)
+		for i := range low {
+			low[i], exp[i] = d.pick(1<<25)-(1<<24), d.pick(5)-26
+		}
+		s := d.op("side", ir.Attrs{"at": d.pick(3), "low": low, "exp": exp}, ids)
+		switch d.pick(4) {
+		case 0:
+			s = d.op("affine", nil, s, d.vec(d.rng.ExpFloat64, c), d.vec(d.rng.NormFloat64, c))
+		case 1:
+			return d.op(d.oneOf("add", "mul"), nil, x, s)
+		}
+		return d.op("add", nil, x, d.op("linear", d.fused(ir.Attrs{}), s, d.normal(1, c, c), d.vec(d.rng.NormFloat64, c)))
+	},
 }
 
 // moving are blocks that work on positions as others do on channels.

@@ -159,6 +159,7 @@ func init() {
 		"regroup":     (*quantizer).regroup,
 		"gather":      (*quantizer).gather,
 		"softmax":     (*quantizer).softmax,
+		"side":        (*quantizer).side,
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
+	"slices"
 
 	"nepcoc/ir"
 )
@@ -212,7 +214,7 @@ func (q *quantizer) slice(n *ir.Node) error {
 	return nil
 }
 
-// concat joins channels, each keeping its form, or positions, which must come
+// concat joins channels, each keeping its form but for a power of two, or positions, which must come
 // to share one; the widest input type wins.
 func (q *quantizer) concat(n *ir.Node) error {
 	v := n.Out()
@@ -250,10 +252,17 @@ func (q *quantizer) concat(n *ir.Node) error {
 			mult, shift := multiplier(x.scale[0] / one)
 			m, s = int(mult), shift
 		}
-		ins, mults, shifts = append(ins, val), append(mults, m), append(shifts, s)
 		if one != 0 {
 			x = &quant{scale: fill(len(x.scale), one), offset: fill(len(x.scale), 0)}
+		} else if k := bits.Len(uint(q.wideMax(v))) - 8; d == ir.I16 && x.val.Type.DType == ir.I8 && axis == 1 && k > 0 {
+			// Bytes beside wider integers: as large as these, or weights that suit those would leave them none.
+			m, s = 2<<k, 1
+			x = &quant{scale: slices.Clone(x.scale), offset: x.offset}
+			for c := range x.scale {
+				x.scale[c] = math.Ldexp(x.scale[c], -k)
+			}
 		}
+		ins, mults, shifts = append(ins, val), append(mults, m), append(shifts, s)
 		if axis == 1 {
 			scale, offset = append(scale, x.scale...), append(offset, x.offset...)
 		} else {

@@ -274,6 +274,17 @@ var faults = map[string][]fault{
 			})
 		}},
 	},
+	bundle.OpSide: {
+		{name: "the number beside", apply: func(p *bundle.Program, s *bundle.Step) bool {
+			if s.Side.At+p.Values[s.Out].Cols < p.Sides {
+				return added(&s.Side.At, 1)
+			}
+			return added(&s.Side.At, -1)
+		}},
+		{name: "half the scale", apply: func(p *bundle.Program, s *bundle.Step) bool { return added(&s.Side.Shift, 1) }},
+		{name: "another zero", apply: func(p *bundle.Program, s *bundle.Step) bool { return remake(p, s.Side.Zero, rotate) }},
+		{name: "scales mixed up", apply: func(p *bundle.Program, s *bundle.Step) bool { return remake(p, s.Side.Mult, rotate) }},
+	},
 	bundle.OpConstant: {
 		{name: "the table of the next position", apply: func(p *bundle.Program, s *bundle.Step) bool {
 			cols := p.Values[s.Out].Cols
@@ -502,6 +513,9 @@ func drawWith(op string, seed uint64) *drawer {
 	default:
 		if blocks[op] != nil {
 			names = []string{op}
+		}
+		if beside[op] != nil {
+			names, from = []string{op}, beside
 		}
 		if moving[op] != nil {
 			names, from = []string{op}, moving

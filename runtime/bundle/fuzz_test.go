@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"nepcoc/internal/randprog"
+	"nepcoc/runtime/arith"
 	"nepcoc/runtime/bundle"
 )
 
@@ -12,6 +13,9 @@ import (
 func wrap(p *bundle.Program) *bundle.Bundle {
 	b := &bundle.Bundle{Program: p, Manifest: bundle.Manifest{Format: bundle.FormatVersion, Tool: "test"}}
 	tokens, valid := randprog.Input(p, 1)
+	if p.Sides > 0 {
+		b.Manifest.Model.Sides = []bundle.SideInput{{Name: "side", Grids: make([]arith.Grid, p.Sides)}}
+	}
 	g := bundle.Golden{Tokens: tokens, Valid: valid}
 	for _, o := range p.Outputs {
 		b.Manifest.Outputs = append(b.Manifest.Outputs, bundle.OutputInfo{Name: o.Name})

@@ -50,6 +50,8 @@ type Model struct {
 	// Features are the ranges of the numbers that the model reads, one per position: they are features of
 	// a flow, not bytes. None: the model reads tokens or bytes.
 	Features []Range `json:"features,omitempty"`
+	// Sides are the inputs of numbers beside the sequence, in the order of the program's ids.
+	Sides []SideInput `json:"sides,omitempty"`
 	// Sizes are the dynamic dimensions of the model's inputs that were given a size, by name: with
 	// others it is another model.
 	Sizes map[string]int `json:"sizes,omitempty"`
@@ -149,6 +151,9 @@ func (m *Manifest) validate(p *Program) error {
 	}
 	if err := m.features(p); err != nil {
 		return fmt.Errorf("features: %w", err)
+	}
+	if err := m.sides(p); err != nil {
+		return fmt.Errorf("sides: %w", err)
 	}
 	if err := m.View.Validate(); err != nil {
 		return fmt.Errorf("view: %w", err)

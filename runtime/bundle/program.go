@@ -1,5 +1,7 @@
 package bundle
 
+import "nepcoc/runtime/arith"
+
 // DType is the element type of a run-time value or tensor.
 type DType string
 
@@ -41,6 +43,9 @@ type Program struct {
 	// pooled position p depends on tokens [p-Left, p+Right] only.
 	Left  int `json:"left"`
 	Right int `json:"right"`
+	// Sides is the number of ids beside the sequence: an executor takes them behind the Length tokens. Each is in
+	// [0,SideIDs).
+	Sides int `json:"sides,omitempty"`
 
 	Values  []Value  `json:"values"`
 	Tensors []Tensor `json:"tensors"`
@@ -117,6 +122,7 @@ type Step struct {
 	Gather     *Gather     `json:"gather,omitempty"`
 	Constant   *Constant   `json:"constant,omitempty"`
 	Softmax    *Softmax    `json:"softmax,omitempty"`
+	Side       *Side       `json:"side,omitempty"`
 }
 
 // The operators. Three need no parameters. OpFlatten and OpRegroup are mere changes of shape,
@@ -141,6 +147,7 @@ const (
 	OpGather     = "gather"
 	OpConstant   = "constant"
 	OpSoftmax    = "softmax"
+	OpSide       = "side"
 )
 
 // TokenTable looks each token up: out[t] = Table[token[t]]. In is empty: the
@@ -336,6 +343,21 @@ type Softmax struct {
 	Exp   int   `json:"exp"` // i32
 	Mult  int32 `json:"mult"`
 	Shift int   `json:"shift"`
+}
+
+// SideIDs is the number of ids that a number beside the sequence has: arith.GridIDs.
+const SideIDs = arith.GridIDs
+
+// Side reads ids beside the sequence, from number At on, as many as the output has channels:
+//
+//	out[c] = clamp(((id[At+c]-Zero[c])*Mult[c] + (1<<(Shift-1))) >> Shift)      (64-bit product)
+//
+// to the output's type, i8 or i16. In is empty.
+type Side struct {
+	At    int `json:"at"`
+	Zero  int `json:"zero"` // i32 [C]
+	Mult  int `json:"mult"` // i32 [C]; values >= 0
+	Shift int `json:"shift"`
 }
 
 // Plan is the tile pass's decision for the bundle's target. It changes speed,

@@ -32,6 +32,9 @@ func (s *Step) tensors() (refs []*int) {
 	if k := s.Softmax; k != nil {
 		add(&k.Exp)
 	}
+	if k := s.Side; k != nil {
+		add(&k.Zero, &k.Mult)
+	}
 	return refs
 }
 
@@ -48,6 +51,7 @@ func (s Step) copied() Step {
 	copyOf(&s.Gather)
 	copyOf(&s.Constant)
 	copyOf(&s.Softmax)
+	copyOf(&s.Side)
 	s.In = slices.Clone(s.In)
 	return s
 }

@@ -45,6 +45,9 @@ func logits(t *testing.T, p *bundle.Program) [][]int32 {
 	for i := range tokens {
 		tokens[i] = r.Int32N(int32(p.Vocab))
 	}
+	for range p.Sides {
+		tokens = append(tokens, r.Int32N(bundle.SideIDs))
+	}
 	out, err := x.Run(tokens, p.Length)
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,8 @@ package bundle
 import (
 	"fmt"
 	"math"
+
+	"nepcoc/runtime/arith"
 )
 
 // span is a closed range of integers.
@@ -28,20 +30,11 @@ func (s span) clamp(o span) span {
 // products must be known to fit.
 func (s span) scale(m int64, shift int) span {
 	a, b := s.lo*m, s.hi*m
-	return span{roundShift(min(a, b), shift), roundShift(max(a, b), shift)}
+	return span{arith.RoundShift(min(a, b), shift), arith.RoundShift(max(a, b), shift)}
 }
 
 // plus is the range of sums.
 func (s span) plus(o span) span { return span{s.lo + o.lo, s.hi + o.hi} }
-
-// roundShift is (v + half) >> s. It is arith.RoundShift on bounds: this package imports
-// nothing of the runtime, so that everything may import it.
-func roundShift(v int64, s int) int64 {
-	if s == 0 {
-		return v
-	}
-	return (v + 1<<(s-1)) >> s
-}
 
 // fits62 tells whether a sum of products of absolute values stays below 2^62,
 // the precondition of every rescaling.

@@ -94,6 +94,9 @@ func (c *checker) declarations() error {
 	if p.Left < 0 || p.Left > p.Length || p.Right < 0 || p.Right > p.Length {
 		return fmt.Errorf("receptive field left %d, right %d: not in 0..%d", p.Left, p.Right, p.Length)
 	}
+	if err := within("number of ids beside the sequence", int64(p.Sides), 0, MaxCols); err != nil {
+		return err
+	}
 	c.budget = freeWork
 	for i := range p.Tensors {
 		t := &p.Tensors[i]
@@ -151,6 +154,7 @@ var rules = map[string]rule{
 	OpRegroup:    {1, 1, nil, (*checker).regroup},
 	OpGather:     {1, 1, func(s *Step) bool { return s.Gather != nil }, (*checker).gather},
 	OpSoftmax:    {1, 1, func(s *Step) bool { return s.Softmax != nil }, (*checker).softmax},
+	OpSide:       {0, 0, func(s *Step) bool { return s.Side != nil }, (*checker).side},
 	OpConstant:   {0, 0, func(s *Step) bool { return s.Constant != nil }, (*checker).constant},
 }
 

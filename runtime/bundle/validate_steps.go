@@ -505,3 +505,30 @@ func (c *checker) softmax(s *Step) error {
 	c.field(s, 0, 0)
 	return firstOf(c.exp("exp", k.Exp, k.Mult, k.Shift), c.shape(s, I16, in.Rows, in.Cols))
 }
+
+func (c *checker) side(s *Step) error {
+	k, out := s.Side, c.out(s)
+	if k.At < 0 || k.At > c.p.Sides-out.Cols {
+		return fmt.Errorf("reads ids %d to %d beside the sequence, of which there are %d", k.At, k.At+out.Cols-1, c.p.Sides)
+	}
+	if out.DType == I32 {
+		return fmt.Errorf("output %q is i32, expected i8 or i16", out.Name)
+	}
+	zero, err := c.tensor("zero", k.Zero, []int{out.Cols}, I32)
+	if err != nil {
+		return err
+	}
+	mult, err := c.tensor("mult", k.Mult, []int{out.Cols}, I32)
+	if err != nil {
+		return err
+	}
+	const far = 1 << 30 // so that a difference from any id fits 32 bits
+	if err := firstOf(entriesWithin("zero", zero, span{-far, far}), entriesWithin("mult", mult, span{0, math.MaxInt32}), within("shift", int64(k.Shift), 1, 62)); err != nil {
+		return err
+	}
+	c.values[s.Out].span = c.perChannel(out.Cols, func(i int) span {
+		z := int64(zero.At(i))
+		return span{-z, SideIDs - 1 - z}.scale(int64(mult.At(i)), k.Shift).clamp(typeSpan(out.DType))
+	})
+	return c.shape(s, "", 1, out.Cols)
+}

@@ -184,7 +184,7 @@ func Contract(b *bundle.Bundle) (traffic.Contract, error) {
 	if h := c.Hash(); h != b.Manifest.Contract.Hash {
 		return c, fmt.Errorf("the bundle's traffic contract has hash %.12s, its manifest says %.12s: compile the model again", h, b.Manifest.Contract.Hash)
 	}
-	return c, c.MatchModel(b.Program.Length, b.Program.Vocab)
+	return c, c.MatchModel(b.Program.Length, b.Program.Vocab, b.Program.Sides)
 }
 
 // ScopeOf is what tells flows apart in a view.

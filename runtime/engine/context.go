@@ -25,8 +25,9 @@ type Context struct {
 
 	e      *Engine
 	tokens []int32
-	need   []int // rows wanted of each value; see Engine.require
-	done   []int // rows that exist already: 0, except in streams
+	sides  []int32 // ids beside the sequence
+	need   []int   // rows wanted of each value; see Engine.require
+	done   []int   // rows that exist already: 0, except in streams
 
 	// The values, each in its forms and type; nil elsewhere.
 	planes []plane.Plane
@@ -126,7 +127,7 @@ func (c *Context) Set(v, at int, data []int32) {
 }
 
 // Run executes the program for tokens, of the program's full length, of which
-// the first valid are the flow's own. out has a slice per output of the
+// the first valid are the flow's own. Ids beside the sequence stand behind them. out has a slice per output of the
 // program, as long as that output.
 func (c *Context) Run(tokens []int32, valid int, out [][]int32) error {
 	if err := c.e.p.CheckInput(tokens, valid); err != nil {
@@ -142,6 +143,7 @@ func (c *Context) Run(tokens []int32, valid int, out [][]int32) error {
 		c.trace = make([][]int32, len(c.e.p.Values))
 	}
 	c.e.require(c.need, valid)
+	tokens, c.sides = tokens[:c.e.p.Length], tokens[c.e.p.Length:]
 	if c.tiles != nil {
 		c.tiles.Begin()
 		c.finish(c.tiles, tokens, out)
@@ -155,6 +157,7 @@ func (c *Context) Run(tokens []int32, valid int, out [][]int32) error {
 		c.tokens = nil
 		c.results(out)
 	}
+	c.sides = nil
 	if c.Trace != nil {
 		c.traced()
 	}

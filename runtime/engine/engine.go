@@ -216,6 +216,7 @@ func init() {
 		bundle.OpGather:     bindGather,
 		bundle.OpConstant:   bindReshaped,
 		bundle.OpSoftmax:    bindSoftmax,
+		bundle.OpSide:       bindSide,
 	}
 }
 

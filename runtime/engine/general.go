@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"nepcoc/runtime/arith"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/cpu"
 	"nepcoc/runtime/internal/kernels/conv"
@@ -300,5 +301,19 @@ func bindGather(e *Engine, s *bundle.Step) (func(*Context), error) {
 		default:
 			gather(c.i32[out], c.i32[in], index, pad)
 		}
+	}), nil
+}
+
+// bindSide reads a few numbers per flow: not worth vector code.
+func bindSide(e *Engine, s *bundle.Step) (func(*Context), error) {
+	k, out := s.Side, s.Out
+	zero, mult := words(&e.p.Tensors[k.Zero]), words(&e.p.Tensors[k.Mult])
+	lo, hi := e.p.Values[out].DType.Range()
+	return alsoPlane(e, out, func(c *Context) {
+		ids, row := c.sides[k.At:][:len(zero)], c.a[:len(zero)]
+		for i, id := range ids {
+			row[i] = arith.Side(id, zero[i], mult[i], k.Shift, lo, hi)
+		}
+		c.store(out, 0, 0, row)
 	}), nil
 }

@@ -15,7 +15,7 @@ func needOf(p *bundle.Program, s *bundle.Step) func(rows int, need []int) {
 		return func(rows int, need []int) { raise(need, 0, (rows-1)*stride-padLeft+reach) }
 	}
 	switch s.Op {
-	case bundle.OpTokenTable, bundle.OpConstant:
+	case bundle.OpTokenTable, bundle.OpConstant, bundle.OpSide:
 		return func(int, []int) {}
 	case bundle.OpGatedConv:
 		return func(rows int, need []int) {

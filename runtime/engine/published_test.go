@@ -117,6 +117,9 @@ func flow(p *bundle.Program, r *rand.Rand) []int32 {
 	for i := range tokens {
 		tokens[i] = int32(r.IntN(p.Vocab))
 	}
+	for range p.Sides {
+		tokens = append(tokens, int32(r.IntN(bundle.SideIDs)))
+	}
 	return tokens
 }
 
@@ -162,7 +165,7 @@ func TestNoAllocations(t *testing.T) {
 		s := e.NewStream()
 		if n := testing.AllocsPerRun(10, func() {
 			s.Begin()
-			if c.Append(s, tokens[:50]) != nil || c.Append(s, tokens[50:90]) != nil || c.Finish(s, 0, out) != nil {
+			if c.Append(s, tokens[:50]) != nil || c.Append(s, tokens[50:90]) != nil || c.Finish(s, 0, nil, out) != nil {
 				t.Fatal("stream failed")
 			}
 		}); n != 0 {

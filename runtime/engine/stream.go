@@ -113,7 +113,7 @@ func (e *Engine) Streams() bool { return e.stream != nil }
 
 // StateBytes is the memory that a Stream takes per flow.
 func (e *Engine) StateBytes() int {
-	n := 4 * e.p.Length
+	n := 4 * e.p.Inputs()
 	if e.stream == nil {
 		return n
 	}
@@ -137,6 +137,7 @@ func (e *Engine) accBytes(v int) int { return gated.NewAcc(e.p.Values[v].Cols, e
 // worker's context can continue it, one at a time.
 type Stream struct {
 	e       *Engine
+	all     []int32 // the tokens, and behind them the ids beside the sequence
 	tokens  []int32
 	n       int // tokens so far
 	done    int // of them, those that the region has been run for
@@ -147,7 +148,8 @@ type Stream struct {
 
 // NewStream makes the state of a flow; Begin reuses it for the next.
 func (e *Engine) NewStream() *Stream {
-	s := &Stream{e: e, tokens: make([]int32, e.p.Length)}
+	all := make([]int32, e.p.Inputs())
+	s := &Stream{e: e, all: all, tokens: all[:e.p.Length]}
 	if e.stream == nil {
 		return s
 	}
@@ -218,11 +220,20 @@ func (c *Context) advance(s *Stream, tokens []int32, to int) {
 }
 
 // Finish computes the outputs of the flow, whose valid tokens are those
-// appended; pad is the token of the positions after them. out is as for Run.
-func (c *Context) Finish(s *Stream, pad int32, out [][]int32) error {
+// appended; pad is the token of the positions after them, sides are the ids beside the sequence, nil where the program takes none. out is as for Run.
+func (c *Context) Finish(s *Stream, pad int32, sides []int32, out [][]int32) error {
 	if s.e != c.e {
 		return fmt.Errorf("the stream belongs to another engine")
 	}
+	if len(sides) != c.e.p.Sides {
+		return fmt.Errorf("%d numbers beside the sequence, the program takes %d", len(sides), c.e.p.Sides)
+	}
+	for i, id := range sides {
+		if uint32(id) >= bundle.SideIDs {
+			return fmt.Errorf("number %d beside the sequence is %d, ids are 0 to %d", i, id, bundle.SideIDs-1)
+		}
+	}
+	copy(s.all[c.e.p.Length:], sides)
 	if uint32(pad) >= uint32(c.e.p.Vocab) {
 		return fmt.Errorf("padding token %d, the vocabulary has ids 0 to %d", pad, c.e.p.Vocab-1)
 	}
@@ -230,7 +241,7 @@ func (c *Context) Finish(s *Stream, pad int32, out [][]int32) error {
 		s.tokens[i] = pad
 	}
 	if c.e.stream == nil {
-		return c.Run(s.tokens, s.n, out)
+		return c.Run(s.all, s.n, out)
 	}
 	if s.n == 0 {
 		return fmt.Errorf("no tokens: a flow has at least one")
@@ -239,7 +250,9 @@ func (c *Context) Finish(s *Stream, pad int32, out [][]int32) error {
 		return err
 	}
 	c.e.require(c.need, s.n)
+	c.sides = sides
 	c.finish(s, s.tokens, out)
+	c.sides = nil
 	return nil
 }
 

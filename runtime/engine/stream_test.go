@@ -12,7 +12,7 @@ import (
 )
 
 // inChunks runs a flow through a stream, cut at random.
-func inChunks(t testing.TB, c *engine.Context, s *engine.Stream, tokens []int32, valid int, pad int32, r *rand.Rand, out [][]int32) {
+func inChunks(t testing.TB, c *engine.Context, s *engine.Stream, tokens, sides []int32, valid int, pad int32, r *rand.Rand, out [][]int32) {
 	t.Helper()
 	s.Begin()
 	longest := 1 + r.IntN(valid)
@@ -23,7 +23,7 @@ func inChunks(t testing.TB, c *engine.Context, s *engine.Stream, tokens []int32,
 		}
 		at += n
 	}
-	if err := c.Finish(s, pad, out); err != nil {
+	if err := c.Finish(s, pad, sides, out); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -51,14 +51,14 @@ func streamed(t *testing.T, p *bundle.Program, path string, rounds int, seed uin
 			}
 			at = half
 		}
-		inChunks(t, c, one, tokens, valid, pad, r, out)
+		inChunks(t, c, one, tokens, tokens[p.Length:], valid, pad, r, out)
 		if !equal(out, want) {
 			t.Fatalf("seed %d, %s, %d valid: streamed %v, at once %v", seed, path, valid, out, want)
 		}
 		if err := c.Append(two, tokens[at:valid]); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Finish(two, pad, out); err != nil {
+		if err := c.Finish(two, pad, tokens[p.Length:], out); err != nil {
 			t.Fatal(err)
 		}
 		if !equal(out, want) {
@@ -108,7 +108,7 @@ func TestStreamErrors(t *testing.T) {
 		err  error
 	}{
 		{"too many tokens", c.Append(s, make([]int32, 41))}, {"unknown token", c.Append(s, []int32{50})},
-		{"nothing appended", c.Finish(s, 0, out)}, {"unknown padding", c.Finish(s, -1, out)},
+		{"nothing appended", c.Finish(s, 0, nil, out)}, {"unknown padding", c.Finish(s, -1, nil, out)},
 		{"another engine", c.Append(bind(t, p, paths()[0]).NewStream(), nil)},
 	} {
 		if f.err == nil {
@@ -130,7 +130,7 @@ func BenchmarkLastChunk(b *testing.B) {
 				s.Begin()
 				first := c.Append(s, tokens[:96])
 				b.StartTimer()
-				if err := slices.Max([]int{errs(first), errs(c.Append(s, tokens[96:])), errs(c.Finish(s, 0, out))}); err != 0 {
+				if err := slices.Max([]int{errs(first), errs(c.Append(s, tokens[96:])), errs(c.Finish(s, 0, nil, out))}); err != 0 {
 					b.Fatal("stream failed")
 				}
 			}

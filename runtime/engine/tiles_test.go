@@ -41,7 +41,7 @@ func TestTiles(t *testing.T) {
 					if err := c.Run(tokens, valid, out); err != nil || !equal(out, want) {
 						t.Fatalf("%v, %s, tile %d, %d valid: engine %v, refexec %v: %v", k, path, tile, valid, out, want, err)
 					}
-					if inChunks(t, c, s, tokens, valid, 0, r, out); !equal(out, want) {
+					if inChunks(t, c, s, tokens, tokens[p.Length:], valid, 0, r, out); !equal(out, want) {
 						t.Fatalf("%v, %s, tile %d, %d valid, in chunks: engine %v, refexec %v", k, path, tile, valid, out, want)
 					}
 				}

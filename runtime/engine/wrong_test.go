@@ -36,6 +36,9 @@ func TestWrongStepsShow(t *testing.T) {
 			s.LayerNorm.RMS = !s.LayerNorm.RMS
 			return true
 		}},
+		"side: the rounding of one number": {bundle.OpSide, func(p *bundle.Program, s *bundle.Step) bool {
+			return p.Tensors[s.Side.Mult].At(0) > 0 && altered(&p.Tensors[s.Side.Zero], 0, func(x int32) int32 { return x + 1<<(s.Side.Shift-1)/p.Tensors[s.Side.Mult].At(0) })
+		}},
 		"regroup for transpose": {bundle.OpTranspose, func(p *bundle.Program, s *bundle.Step) bool {
 			v := p.Values[s.In[0]]
 			s.Op = bundle.OpRegroup

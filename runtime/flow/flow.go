@@ -61,8 +61,8 @@ type Flow struct {
 
 	// Built is how long it took to make the tokens; 0 to Closed.
 	Built time.Duration
-	// Tokens is the sequence of the contract's length and Valid how many of
-	// them are before the padding; nil and 0 to Closed.
+	// Tokens is the sequence of the contract's length, behind it the numbers that stand beside it, and Valid how many of
+	// the sequence are before the padding; nil and 0 to Closed.
 	Tokens []int32
 	Valid  int
 

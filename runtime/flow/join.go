@@ -249,6 +249,9 @@ func (t *Table) append(i int32, p *capture.Packet, seg *segment, dir int) {
 	if t.sized {
 		t.more(&at, p, seg)
 	}
+	if t.timed {
+		at.Time = t.clock.at
+	}
 	t.count.Taken++
 	if t.opt.Took != nil {
 		at.MAC = p.MAC

@@ -123,6 +123,7 @@ type Table struct {
 	// Packets whose hop limit is small don't count, nor do those without payload.
 	dropFar, skipEmpty bool
 	ethernet, sized    bool // tokens hold link-layer addresses; they depend on the payload's size
+	timed              bool // numbers beside the tokens depend on times
 	clock              clock
 	loss               uint32 // how often packets were lost on the way here
 	lossAt             int64  // clock of the latest time
@@ -170,7 +171,7 @@ func New(opt Options) (*Table, error) {
 	idle := c.Idle.Nanoseconds()
 	t.hosts, t.stream = c.Accept == traffic.AcceptHosts, c.View == traffic.ViewStream
 	t.dropFar, t.skipEmpty = c.FarTTL == traffic.FarTTLDrop, c.Empty == traffic.EmptySkip
-	t.sized = opt.Encoder.Sized()
+	t.sized, t.timed = opt.Encoder.Sized(), opt.Encoder.Timed()
 	t.ethernet = c.FirstLayer == traffic.LayerEthernet && !c.Blanks(traffic.BlankMAC)
 	t.timeout = [numLists]int64{listCollecting: idle, listQuiet: c.Quiet.Nanoseconds(), listClosing: c.CloseLinger.Nanoseconds(), listDecided: idle}
 	t.clock.horizon, t.clock.told = idle+1, opt.Told
@@ -198,7 +199,7 @@ func New(opt Options) (*Table, error) {
 		t.unseen.idle += late
 	}
 	t.sources.seed = NewSeed()
-	t.tokens = make([]int32, c.Length)
+	t.tokens = make([]int32, c.Length+c.NumberCount())
 	return t, nil
 }
 
@@ -403,6 +404,10 @@ func (t *Table) decide(i int32, why Reason) {
 	t.out.Tokens = t.tokens
 	start := capture.Now() // one clock's reading, where time.Now takes two
 	t.out.Valid = t.enc.Tokens(t.tokens, e.state, t.out.buf)
+	if t.timed {
+		c := t.enc.Contract()
+		t.enc.Numbers(t.tokens[c.Length:], e.state, t.out.buf)
+	}
 	t.out.Built = time.Duration(capture.Now() - start)
 	t.opt.Ready(&t.out)
 	e.tag = t.out.Tag

@@ -176,3 +176,14 @@ func softmax(p program, s *bundle.Step) step {
 		}
 	}
 }
+
+func side(p program, s *bundle.Step) step {
+	k, o := s.Side, p.out(s)
+	zero, mult := p.ints(k.Zero), p.ints(k.Mult)
+	lo, hi := o.DType.Range()
+	return func(r *state, out []int32) {
+		for i := range out {
+			out[i] = arith.Side(r.tokens[p.Length+k.At+i], zero[i], mult[i], k.Shift, lo, hi)
+		}
+	}
+}

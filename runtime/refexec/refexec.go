@@ -52,7 +52,7 @@ func New(p *bundle.Program) (*Executor, error) {
 }
 
 // Run executes the program. tokens has the program's full length; the first
-// valid of them are the flow's own, the rest padding. The result has one slice
+// valid of them are the flow's own, the rest padding. Ids beside the sequence stand behind them. The result has one slice
 // per output of the program.
 func (x *Executor) Run(tokens []int32, valid int) ([][]int32, error) {
 	if err := x.p.CheckInput(tokens, valid); err != nil {
@@ -94,6 +94,7 @@ var builders = map[string]func(program, *bundle.Step) step{
 	bundle.OpGather:     gather,
 	bundle.OpConstant:   constant,
 	bundle.OpSoftmax:    softmax,
+	bundle.OpSide:       side,
 }
 
 // program adds typed access to a program's values and tensors.

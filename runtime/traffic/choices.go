@@ -42,6 +42,7 @@ var docs = map[string]string{
 	"empty_packets":    "accept hosts, packets view: whether packets without payload enter: keep or skip",
 	"header_bytes":     "of bytes_per_packet, how many are for headers at most; the others are for payload, however long the headers are. 0: bytes as they come",
 	"packet_tokens":    "facts that stand as tokens in front of each packet's bytes, in this order: direction (client or server), length (of its payload, as the number of bits of that)",
+	"numbers":          "packets view: numbers of each packet that stand beside the sequence, for models with an input of their own: length (bytes of its payload), direction (1 from the client, 2 from the server), gap (the time since the packet before, as the number of bits of its microseconds); 0 where no packet came. A flow then waits for all its packets",
 	"byte_ids":         "the ids of the 256 byte values, in place of value_offset + value, or none",
 }
 

@@ -56,6 +56,18 @@ const (
 
 var packetTokens = []PacketToken{TokenDirection, TokenLength}
 
+// Number is a fact of a packet that stands as a number beside the sequence.
+type Number string
+
+// The numbers. Of a packet that has not come they are 0.
+const (
+	NumberLength    Number = "length"    // bytes of its payload
+	NumberDirection Number = "direction" // 1 from the client, 2 from the server
+	NumberGap       Number = "gap"       // the time since the packet before it, as the number of bits of its microseconds
+)
+
+var numbers = []Number{NumberLength, NumberDirection, NumberGap}
+
 // View is what a sequence is made of.
 type View int
 
@@ -148,6 +160,9 @@ type Contract struct {
 	PacketTokens []PacketToken
 	// ByteIDs, where it is not nil, are the ids of the 256 byte values, in place of ValueOffset + value.
 	ByteIDs []int
+	// Numbers, in the packets view, are the facts of each of the Packets that stand beside the sequence: all packets' first one, all packets' second one,
+	// and so on. A flow with such waits for its packets, also where its tokens are full.
+	Numbers []Number
 	// In the stream view: how many bytes of each side enter; how many of one side's are
 	// enough, so that the other's are no longer waited for; and how long the flow is
 	// quiet before it is ready, once both sides have spoken. Packets, BytesPerPacket and Blank
@@ -440,6 +455,16 @@ func (c *Contract) checkIDs() error {
 			return bad("packet_tokens", "ids of facts are no bytes: write [], or encoding: token")
 		}
 	}
+	for i, n := range c.Numbers {
+		switch {
+		case !slices.Contains(numbers, n):
+			return bad("numbers", "no such number: %q (%s, %s, %s)", n, NumberLength, NumberDirection, NumberGap)
+		case slices.Contains(c.Numbers[:i], n):
+			return bad("numbers", "%s is listed twice", n)
+		case c.View == ViewStream:
+			return bad("numbers", "has no meaning in the stream view, which has no packets: write []")
+		}
+	}
 	switch {
 	case c.ByteIDs == nil:
 		return nil
@@ -502,10 +527,13 @@ func (c *Contract) PayloadTokens() int {
 	return c.Length
 }
 
-// MatchModel says why a model whose input takes length tokens out of vocab ids
+// NumberCount is how many numbers stand beside a sequence.
+func (c *Contract) NumberCount() int { return len(c.Numbers) * c.Packets }
+
+// MatchModel says why a model whose input takes length tokens out of vocab ids, and so many numbers beside them,
 // cannot be fed by this contract; nil if it can. A vocabulary larger than the
 // contract's is fine (models reserve ids), a smaller one is not.
-func (c *Contract) MatchModel(length, vocab int) error {
+func (c *Contract) MatchModel(length, vocab, beside int) error {
 	if length != c.Length {
 		return fmt.Errorf("the model takes %d tokens, traffic contract %s gives %d: use the contract the model was trained with (built-in: %s)",
 			length, c.title(), c.Length, strings.Join(Names(), ", "))
@@ -513,6 +541,15 @@ func (c *Contract) MatchModel(length, vocab int) error {
 	if vocab < c.Vocab() {
 		return fmt.Errorf("the model knows %d token ids, traffic contract %s gives ids up to %d: use the contract the model was trained with (built-in: %s)",
 			vocab, c.title(), c.Vocab()-1, strings.Join(Names(), ", "))
+	}
+	switch n := c.NumberCount(); {
+	case n == beside:
+	case beside == 0:
+		return fmt.Errorf("the model reads no numbers beside its tokens, traffic contract %s gives %d: write numbers: [] (nepcoc contract init)", c.title(), n)
+	case n == 0:
+		return fmt.Errorf("the model reads %d numbers beside its tokens, traffic contract %s gives none: write which facts of how many packets they are (nepcoc contract init; numbers: [length, direction, gap]), or compile for arrays only, without a contract", beside, c.title())
+	default:
+		return fmt.Errorf("the model reads %d numbers beside its tokens, traffic contract %s gives %d, %d of each of %d packets: write other numbers or packets", beside, c.title(), n, len(c.Numbers), c.Packets)
 	}
 	return nil
 }

@@ -16,6 +16,8 @@ type Encoder struct {
 	plain bool
 	link  int // bytes in front of the IP header
 	facts int // tokens in front of a packet's bytes
+	// numbers is where a flow's buffer has the time of its last packet, in 8 bytes, and then 4 bytes of each packet; 0: it has none.
+	numbers int
 }
 
 // State is how far one flow's sequence has come. The zero value is a flow
@@ -36,6 +38,9 @@ func NewEncoder(c Contract) (*Encoder, error) {
 	}
 	e := &Encoder{c: c, payload: c.PayloadTokens() * c.TokenBytes, blank: newBlankSet(&c), fact: int32(c.firstFact()), link: c.linkBytes(), facts: len(c.PacketTokens)}
 	e.plain = c.FirstLayer == LayerIP && c.HeaderBytes == 0 && e.facts == 0
+	if len(c.Numbers) > 0 {
+		e.numbers = e.payload + 2*c.Packets
+	}
 	if c.ByteIDs != nil {
 		e.ids = new([256]int32)
 		for i, id := range c.ByteIDs {
@@ -54,6 +59,9 @@ func (e *Encoder) BufferSize() int {
 	if e.isStream() {
 		return e.c.streamBuffer()
 	}
+	if e.numbers > 0 {
+		return e.numbers + 8 + 4*e.c.Packets
+	}
 	return e.payload + 2*e.c.Packets
 }
 
@@ -61,12 +69,12 @@ func (e *Encoder) isStream() bool { return e.c.View == ViewStream }
 
 // Full reports whether further packets cannot change the sequence.
 func (e *Encoder) Full(st State) bool {
-	return int(st.Bytes) >= e.payload || int(st.Packets) >= e.c.Packets
+	return int(st.Bytes) >= e.payload && e.numbers == 0 || int(st.Packets) >= e.c.Packets
 }
 
-// TokensFull reports whether the sequence has no room left; Full without
+// TokensFull reports whether the sequence has no room left, and nothing beside it is waited for; Full without
 // TokensFull means that the packet budget was reached.
-func (e *Encoder) TokensFull(st State) bool { return int(st.Bytes) >= e.payload }
+func (e *Encoder) TokensFull(st State) bool { return int(st.Bytes) >= e.payload && e.numbers == 0 }
 
 // Protocol numbers of the transport headers whose fields can be blanked.
 const (
@@ -86,10 +94,12 @@ type Packet struct {
 	Side        uint8    // Client or Server, the sender
 	MAC         [12]byte // Ethernet destination and source, 0 where the packet came without
 	Size        int      // bytes of payload on the wire; see Sized
+	Time        int64    // nanoseconds since whenever; see Timed
 }
 
-// Sized tells that the encoder looks at Packet.Size.
-func (e *Encoder) Sized() bool { return !e.plain && !e.isStream() }
+// Sized tells that the encoder looks at Packet.Size, Timed that it looks at Packet.Time.
+func (e *Encoder) Sized() bool { return (!e.plain || e.numbers > 0) && !e.isStream() }
+func (e *Encoder) Timed() bool { return e.numbers > 0 }
 
 // header is how many bytes of IP are headers: all where it can't be told.
 func (p *Packet) header() int {
@@ -120,6 +130,9 @@ func (e *Encoder) Append(st *State, buf []byte, p *Packet) (taken, payload int) 
 		e.end(buf, st, end)
 	} else {
 		taken, payload, end = e.parts(buf, st, p)
+	}
+	if e.numbers > 0 {
+		e.note(buf[e.numbers:], int(st.Packets), p)
 	}
 	st.Packets++
 	if e.c.TokenBytes == 2 && end&1 == 1 {

@@ -91,7 +91,7 @@ func TestOpenContract(t *testing.T) {
 	if v := c.Vocab(); v != 3+16+numFacts {
 		t.Errorf("vocabulary %d", v)
 	}
-	if err := c.MatchModel(256, c.Vocab()-1); err == nil {
+	if err := c.MatchModel(256, c.Vocab()-1, 0); err == nil {
 		t.Error("a model that lacks the last id is taken")
 	}
 	for _, tc := range []struct {

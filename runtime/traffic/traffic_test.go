@@ -139,13 +139,13 @@ func TestLoad(t *testing.T) {
 
 func TestMatchModel(t *testing.T) {
 	c := Default()
-	if err := c.MatchModel(128, 65541); err != nil {
+	if err := c.MatchModel(128, 65541, 0); err != nil {
 		t.Error(err)
 	}
-	if err := c.MatchModel(256, 65541); err == nil || !strings.Contains(err.Error(), "256 tokens") {
+	if err := c.MatchModel(256, 65541, 0); err == nil || !strings.Contains(err.Error(), "256 tokens") {
 		t.Error(err)
 	}
-	if err := c.MatchModel(128, 261); err == nil || !strings.Contains(err.Error(), "261 token ids") {
+	if err := c.MatchModel(128, 261, 0); err == nil || !strings.Contains(err.Error(), "261 token ids") {
 		t.Error(err)
 	}
 }

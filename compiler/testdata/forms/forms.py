@@ -185,6 +185,80 @@ class Flax(nn.Module):
         return self.o(self.n2(h))
 
 
+def draw_sides(n, seed):
+    """Two classes of each motif, told apart by six lengths and six times beside the sequence."""
+    x, y = draw(n, seed)
+    rng = np.random.default_rng(seed + 1)
+    kind = rng.integers(0, 2, n)
+    lengths = np.where(kind[:, None] == 0, rng.integers(0, 300, (n, 6)), rng.integers(40, 1460, (n, 6)))
+    times = (rng.normal(0, 1, (n, 6)) + np.where(kind == 0, -0.7, 0.7)[:, None]) * [1e-3, 1e-3, 0.1, 0.1, 20, 20]
+    return (x, lengths, times.astype(np.float32)), (y % (CLASSES // 2)) * 2 + kind
+
+
+class Side(Plain):
+    """Numbers beside the sequence: scaled, through a layer of their own, joined behind the maximum."""
+
+    def __init__(self):
+        super().__init__()
+        (_, lengths, times), _ = draw_sides(2000, 77)
+        self.register_buffer("mean", torch.tensor(np.r_[lengths.mean(0), times.mean(0)]).float())
+        self.register_buffer("std", torch.tensor(np.r_[lengths.std(0), times.std(0)]).float())
+        self.s, self.h, self.o = nn.Linear(12, 12), nn.Linear(36, 20), nn.Linear(20, CLASSES)
+
+    def pooled(self, x):
+        h = self.embed(x).transpose(1, 2)
+        return torch.relu(self.c2(torch.relu(self.c1(h)))).max(2).values
+
+    def forward(self, x, numbers):
+        s = torch.relu(self.s((numbers - self.mean) / self.std))
+        return self.o(torch.relu(self.h(torch.cat([self.pooled(x), s], 1))))
+
+
+class Sides(Side):
+    """Two inputs beside the sequence, one of integers, one normalised over its numbers; one joins without a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.n, self.h = nn.LayerNorm(6), nn.Linear(36, 20)
+
+    def forward(self, x, lengths, times):
+        s = (lengths.float() + 1) / 400 - 1
+        t = self.n(times / self.std[6:])
+        return self.o(torch.relu(self.h(torch.cat([s, self.pooled(x), t], 1))))
+
+
+def export_sides(model, **inputs):
+    f = io.BytesIO()
+    names = ["bytes"] + list(inputs)
+    torch.onnx.export(model, (torch.zeros(1, LENGTH, dtype=torch.int64),) + tuple(inputs.values()), f, input_names=names, output_names=["logits"],
+                      dynamic_axes={n: {0: "batch"} for n in names + ["logits"]}, opset_version=17)
+    return onnx.load_from_string(f.getvalue())
+
+
+def train_sides(model, arrays, steps=400):
+    torch.manual_seed(1)
+    opt = torch.optim.Adam(model.parameters(), lr=0.01)
+    for step in range(steps):
+        (x, *rest), y = draw_sides(64, 1000 + 2 * step)
+        loss = F.cross_entropy(model(torch.tensor(x), *arrays(*rest)), torch.tensor(y))
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+    model.eval()
+    (x, *rest), y = draw_sides(500, 7)
+    print("%s: accuracy %.3f" % (type(model).__name__, (model(torch.tensor(x), *arrays(*rest)).argmax(1).numpy() == y).mean()))
+    return model
+
+
+def write_sides(name, cls, names, arrays):
+    torch.manual_seed(1)
+    model = train_sides(cls(), arrays)
+    (x, *rest), _ = draw_sides(SAMPLES, 3)
+    feeds = dict(zip(names, (a.numpy() for a in arrays(*rest))))
+    m = export_sides(model, **{n: torch.tensor(a[:1]) for n, a in feeds.items()})
+    write(name, m, x=x, **feeds)
+
+
 def export(model, dtype=torch.int64, **options):
     f = io.BytesIO()
     axes = {"bytes": {0: "batch"}, "logits": {0: "batch"}}
@@ -365,9 +439,13 @@ const ort = require('onnxruntime-node'), fs = require('fs');
 (async () => {
   const job = JSON.parse(fs.readFileSync(0)), s = await ort.InferenceSession.create(job.model, {intraOpNumThreads: 1});
   const kinds = {int64: BigInt64Array, int32: Int32Array, float32: Float32Array}, rows = [];
-  for (const x of job.rows) {
-    const a = kinds[job.dtype], data = job.dtype === 'int64' ? BigInt64Array.from(x, BigInt) : a.from(x);
-    const out = await s.run({bytes: new ort.Tensor(job.dtype, data, [1, x.length])});
+  for (const feeds of job.rows) {
+    const row = {};
+    for (const [name, x] of Object.entries(feeds)) {
+      const t = job.dtypes[name], data = t === 'int64' ? BigInt64Array.from(x, BigInt) : kinds[t].from(x);
+      row[name] = new ort.Tensor(t, data, [1, x.length]);
+    }
+    const out = await s.run(row);
     rows.push(Object.fromEntries(Object.entries(out).map(([k, v]) => [k, Array.from(v.data, Number)])));
   }
   console.log(JSON.stringify(rows));
@@ -375,21 +453,25 @@ const ort = require('onnxruntime-node'), fs = require('fs');
 """
 
 
-def runtime(model, x):
+def runtime(model, x, **beside):
     """ONNX Runtime's outputs, by name."""
     with tempfile.TemporaryDirectory() as d:
         path = os.path.join(d, "m.onnx")
         onnx.save(model, path)
-        dtype = {TensorProto.INT64: "int64", TensorProto.INT32: "int32", TensorProto.FLOAT: "float32"}[model.graph.input[0].type.tensor_type.elem_type]
-        job = json.dumps({"model": path, "dtype": dtype, "rows": x.tolist()})
+        kinds = {TensorProto.INT64: "int64", TensorProto.INT32: "int32", TensorProto.FLOAT: "float32"}
+        dtypes = {i.name: kinds[i.type.tensor_type.elem_type] for i in model.graph.input}
+        rows = [{"bytes": row.tolist(), **{n: a[i].tolist() for n, a in beside.items()}} for i, row in enumerate(x)]
+        job = json.dumps({"model": path, "dtypes": dtypes, "rows": rows})
         env = dict(os.environ, NODE_PATH=os.environ.get("NODE_PATH", PEER))
         rows = json.loads(subprocess.run(["node", "-e", NODE], input=job, env=env, capture_output=True, text=True, check=True).stdout)
     return {k: np.array([r[k] for r in rows], np.float32) for k in rows[0]}
 
 
-def write(name, model, oracle=None, external=False, **data):
-    x, _ = draw(SAMPLES, 3, **data)
-    expect = runtime(oracle or model, x)["logits"]
+def write(name, model, oracle=None, external=False, x=None, lengths=None, times=None, numbers=None, **data):
+    if x is None:
+        x, _ = draw(SAMPLES, 3, **data)
+    beside = {n: a for n, a in (("lengths", lengths), ("times", times), ("numbers", numbers)) if a is not None}
+    expect = runtime(oracle or model, x, **beside)["logits"]
     del model.graph.value_info[:]
     path = os.path.join(HERE, name + ".onnx")
     if external:
@@ -398,7 +480,7 @@ def write(name, model, oracle=None, external=False, **data):
         onnx.save(model, path, save_as_external_data=True, location=name + ".onnx.data", size_threshold=0)
     else:
         onnx.save(model, path)
-    np.savez_compressed(os.path.join(HERE, name + ".npz"), bytes=x.astype(np.uint16), **{"expect.logits": expect})
+    np.savez_compressed(os.path.join(HERE, name + ".npz"), bytes=x.astype(np.uint16), **beside, **{"expect.logits": expect})
     print("%s: %d bytes" % (name, os.path.getsize(path)))
 
 
@@ -438,6 +520,8 @@ def main(wanted):
         "functions": lambda n: write(n, export(trained(Functions), opset_version=16, export_modules_as_functions={nn.LayerNorm})),
         "space_to_depth": lambda n: write(n, export(trained(SpaceToDepth, align=4)), align=4),
         "keras": lambda n: write(n, keras(trained(Keras))),
+        "side": lambda n: write_sides(n, Side, ["numbers"], lambda l, t: (torch.tensor(np.concatenate([l, t], 1)).float(),)),
+        "sides": lambda n: write_sides(n, Sides, ["lengths", "times"], lambda l, t: (torch.tensor(l), torch.tensor(t))),
         "flax": lambda n: write(n, flax(trained(Flax))),
     }
     for name in wanted or forms:
