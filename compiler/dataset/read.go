@@ -280,7 +280,13 @@ func readCapture(path string, opt *Options, tokens *arena) ([]Flow, []string, er
 		return nil, nil, err
 	}
 	flows, n, err := flow.CollectAs(whileKept{src, tokens}, fo, func(f *flow.Flow) Flow {
-		return Flow{Key: f.Key, First: f.First, Packets: f.Packets, Bytes: f.Bytes, Marks: f.Marks, Payload: f.Payload, Tokens: tokens.keep(f.Tokens[:f.Valid]), Numbers: tokens.keep(f.Tokens[opt.Contract.Length:])}
+		out := Flow{Key: f.Key, First: f.First, Packets: f.Packets, Bytes: f.Bytes, Marks: f.Marks, Payload: f.Payload}
+		if beside := f.Tokens[opt.Contract.Length:]; len(beside) == 0 {
+			out.Tokens = tokens.keep(f.Tokens[:f.Valid])
+		} else if kept := tokens.keep(slices.Concat(f.Tokens[:f.Valid], beside)); kept != nil { // one call per flow
+			out.Tokens, out.Numbers = kept[:f.Valid:f.Valid], kept[f.Valid:]
+		}
+		return out
 	})
 	if err = cmp.Or(tokens.err, err); err != nil {
 		return nil, nil, err

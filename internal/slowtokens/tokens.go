@@ -18,6 +18,8 @@ type Packet struct {
 	Proto byte
 	// Size is how many bytes of payload count, where some were left out of IP; -1 where the headers say it.
 	Size int
+	// Time in nanoseconds, in the order of the packets.
+	Time int64
 }
 
 func be(b []byte) (v int) {
@@ -348,6 +350,36 @@ func Of(c *traffic.Contract, packets []Packet) (tokens []int32, valid int) {
 		}
 	}
 	return end(c, tokens)
+}
+
+// Numbers are what stands beside a flow's tokens in the packets view.
+func Numbers(c *traffic.Contract, packets []Packet) (list []int32) {
+	for _, what := range c.Numbers {
+		for i := range c.Packets {
+			if i >= len(packets) {
+				list = append(list, 0)
+				continue
+			}
+			p, n := packets[i], 0
+			switch what {
+			case "length":
+				if n = p.Size; n < 0 {
+					r := parse(p)
+					n = r.payload
+				}
+			case "direction":
+				n = p.Side + 1
+			case "gap":
+				if i > 0 {
+					for t := (p.Time - packets[i-1].Time) / 1000; t > 0; t /= 2 {
+						n++
+					}
+				}
+			}
+			list = append(list, int32(min(n, 65535)))
+		}
+	}
+	return list
 }
 
 // enters are the bytes of a packet that enter.

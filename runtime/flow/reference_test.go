@@ -51,7 +51,13 @@ func openContracts(t testing.TB) map[string]traffic.Contract {
 	stream.Blank = payloadBlanks
 	stream.ClientBytes, stream.ServerBytes, stream.Length = 600, 200, 900
 	stream.ValueOffset, stream.ByteIDs = 0, payload.ByteIDs
-	return map[string]traffic.Contract{"ip": ip, "ethernet": ethernet, "payload": payload, "stream": stream}
+
+	numbers := named("nepco")
+	numbers.Length, numbers.Packets, numbers.Numbers = 64, 14, []traffic.Number{traffic.NumberGap, traffic.NumberLength, traffic.NumberDirection}
+
+	hosts := payload
+	hosts.Packets, hosts.Length, hosts.Numbers = 9, 300, []traffic.Number{traffic.NumberLength, traffic.NumberGap}
+	return map[string]traffic.Contract{"ip": ip, "ethernet": ethernet, "payload": payload, "stream": stream, "numbers": numbers, "numbers of hosts": hosts}
 }
 
 // slow collects what flows' tokens are made of, for the reference.
@@ -70,7 +76,7 @@ func (s *slow) took(t flow.Taken) {
 	if s.hosts {
 		size = p.Size
 	}
-	s.packets[seq] = append(s.packets[seq], slowtokens.Packet{Link: slices.Clone(p.MAC[:]), IP: ip, Side: int(p.Side), Proto: p.Proto, Size: size})
+	s.packets[seq] = append(s.packets[seq], slowtokens.Packet{Link: slices.Clone(p.MAC[:]), IP: ip, Side: int(p.Side), Proto: p.Proto, Size: size, Time: p.Time})
 	s.segments[seq] = append(s.segments[seq], slowtokens.Segment{Side: int(p.Side), At: int(at), Payload: ip[min(len(ip), p.Payload):min(len(ip), p.Payload+p.Size)]})
 	// A fragment whose header says no length had that of its frame, of which the bytes kept don't tell.
 	v4 := ip[0]>>4 == 4
@@ -83,7 +89,8 @@ func (s *slow) tokens(c *traffic.Contract, seq uint64) ([]int32, int) {
 	if c.View == traffic.ViewStream {
 		return slowtokens.OfStream(c, s.udp[seq], s.segments[seq])
 	}
-	return slowtokens.Of(c, s.packets[seq])
+	tokens, valid := slowtokens.Of(c, s.packets[seq])
+	return append(tokens, slowtokens.Numbers(c, s.packets[seq])...), valid
 }
 
 // checkReference runs frames through a table, whose tokens must be the reference's.
@@ -144,7 +151,7 @@ func TestReference(t *testing.T) {
 func FuzzReference(f *testing.F) {
 	hello := clientHello("example.org")
 	for kind := range byte(6) {
-		in := []byte{kind, 0xff, 0xff, 40, 60, 3 + kind&1<<4}
+		in := []byte{kind, 0xff, 0xff, 40, 60, 3 + kind&1<<4 + kind&2<<4}
 		for i, p := range randomTraffic(uint64(kind), 8) {
 			if i%3 == 0 && p.pkt.proto == 6 {
 				p.pkt.payload = hello
@@ -198,13 +205,16 @@ func FuzzReference(f *testing.F) {
 		if in[5]&8 != 0 {
 			c.Accept = traffic.AcceptHosts
 		}
+		if in[5]&32 != 0 {
+			c.Numbers = []traffic.Number{traffic.NumberDirection, traffic.NumberGap, traffic.NumberLength}
+		}
 		if in[5]&16 != 0 { // room that ends anywhere
 			c.Length = 8 + int(in[3])
 		}
 		var mem capture.Memory
 		for b := in[6:]; len(b) > 0; {
 			n := min(int(b[0]), len(b)-1)
-			mem.Add(&capture.Frame{Data: b[1 : 1+n], Length: n, Link: capture.LinkEthernet, Time: int64(mem.Len()) * 1e6})
+			mem.Add(&capture.Frame{Data: b[1 : 1+n], Length: n, Link: capture.LinkEthernet, Time: int64(mem.Len()*mem.Len()) * 1e5})
 			b = b[1+n:]
 		}
 		checkReference(t, c, 8, &mem)

@@ -103,9 +103,10 @@ func segmentOf(p *capture.Packet) (s segment) {
 	s.seq, s.ack = binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[8:])
 	s.window, s.flags, s.shift = 0xffff, b[13], noScale
 	head := int(p.Payload) - p.L4
-	if len(b) < 20 {
-		head = int(b[12]>>4) * 4
-	} else {
+	if n := int(b[12]>>4) * 4; len(b) < 20 || n > len(b) && n <= p.Length-p.L4 { // the capture ends within the header
+		head = n
+	}
+	if len(b) >= 20 {
 		s.window = uint32(binary.BigEndian.Uint16(b[14:]))
 	}
 	s.size = uint32(max(0, p.Length-p.L4-head))

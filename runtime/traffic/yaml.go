@@ -74,7 +74,6 @@ var fields = []field{
 	later(3, choiceField("empty_packets", emptyNames, func(c *Contract) *Empty { return &c.Empty })),
 	later(3, intField("header_bytes", func(c *Contract) *int { return &c.HeaderBytes })),
 	later(3, listField("packet_tokens", "[direction, length]", false, func(c *Contract) *[]PacketToken { return &c.PacketTokens })),
-	later(4, listField("numbers", "[length, direction, gap]", false, func(c *Contract) *[]Number { return &c.Numbers })),
 	later(3, field{
 		name: "byte_ids",
 		get: func(c *Contract) string {
@@ -105,6 +104,7 @@ var fields = []field{
 			return nil
 		},
 	}),
+	later(4, listField("numbers", "[length, direction, gap]", false, func(c *Contract) *[]Number { return &c.Numbers })),
 }
 
 // words makes f a field of which some words came with a newer version of the file: used gives the first of them that a
