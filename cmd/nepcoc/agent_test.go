@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/traffic"
 )
 
 // buildAgent builds nepcod, once for all tests.
@@ -113,4 +114,33 @@ func exitOf(t *testing.T, name string, args ...string) (output string, code int)
 		code = exit.ExitCode()
 	}
 	return string(out), code
+}
+
+// The agent gives a model the numbers beside its tokens that nepcoc run does, and proves itself on a bundle that reads some.
+func TestRunIsTheAgentBesideNumbers(t *testing.T) {
+	nepcod, err := buildAgent()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, dir := testfiles.Root(t), t.TempDir()
+	c, err := traffic.Named("byte")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Encoding, c.Pad, c.Length = traffic.EncodingToken, 256, 48
+	c.Packets, c.Numbers = 6, []traffic.Number{traffic.NumberLength, traffic.NumberGap}
+	contract, file := filepath.Join(dir, "beside.yaml"), filepath.Join(dir, "beside.nepco")
+	if err := os.WriteFile(contract, c.YAML(), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	calib := filepath.Join(root, "examples", "testbed", "calib.pcap")
+	runs(t, "nepcoc", "compile", filepath.Join(root, "compiler", "testdata", "forms", "sides.onnx"), "--calib", calib, "--contract", contract, "--max-disagreement", "0.05", "-o", file)
+	want, _ := runs(t, "nepcoc", "run", file, calib, "--json")
+	got, _ := runs(t, nepcod, "run", "--bundle", file, "--pcap", calib, "--format", "json")
+	if got != want || strings.Count(want, "\n") != 210 {
+		t.Errorf("the agent prints\n%.400s\nnepcoc run\n%.400s", got, want)
+	}
+	if out, _ := runs(t, nepcod, "selftest", file); !strings.Contains(out, "golden") {
+		t.Errorf("selftest says %s", out)
+	}
 }

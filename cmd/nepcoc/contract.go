@@ -146,13 +146,21 @@ func newContractShow() *cobra.Command {
 	return cmd
 }
 
+// besideText says how many numbers stand beside tokens.
+func besideText(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d numbers beside them", n)
+}
+
 func showContract(w io.Writer, c *traffic.Contract) {
 	l := lineOf(c)
 	cli.Table(w, [][]string{
 		{"contract", cli.Name(l.Name)},
 		{"hash", l.Hash},
 		{"sees", l.Summary},
-		{"gives", fmt.Sprintf("%d tokens of %d ids", l.Length, l.Vocab)},
+		{"gives", fmt.Sprintf("%d tokens of %d ids", l.Length, l.Vocab) + besideText(c.NumberCount())},
 		{"needs", fmt.Sprintf("%d bytes of each packet, from its IP header on", c.PacketBytes())},
 	})
 	fmt.Fprintln(w)

@@ -117,6 +117,15 @@ func printFlow(w io.Writer, f *explain.Flow, c *traffic.Contract, colour bool) {
 		fmt.Fprintf(w, ", mark=%s", m)
 	}
 	fmt.Fprintln(w)
+	for i, n := range f.Numbers {
+		fmt.Fprintf(w, "%s%s", []string{"numbers: ", "; "}[min(i, 1)], n.Fact)
+		for k, x := range n.Values {
+			fmt.Fprintf(w, "%s%d", []string{" ", ", "}[min(k, 1)], x)
+		}
+	}
+	if len(f.Numbers) > 0 {
+		fmt.Fprintln(w)
+	}
 	for i, p := range f.Packets {
 		facts := ""
 		if p.Facts > 0 {

@@ -77,6 +77,7 @@ type inspection struct {
 	Manifest bundle.Manifest     `json:"manifest"`
 	Length   int                 `json:"length"`
 	Vocab    int                 `json:"vocab"`
+	Sides    int                 `json:"sides,omitempty"`
 	Left     int                 `json:"left"`
 	Right    int                 `json:"right"`
 	Target   string              `json:"target"`
@@ -98,7 +99,7 @@ func newInspection(b *bundle.Bundle, t *backends.Target, n int) (*inspection, er
 		return nil, err
 	}
 	r := &inspection{
-		Name: b.Name(), Digest: b.Digest.String(), Manifest: b.Manifest, Length: p.Length, Vocab: p.Vocab, Left: p.Left, Right: p.Right,
+		Name: b.Name(), Digest: b.Digest.String(), Manifest: b.Manifest, Length: p.Length, Vocab: p.Vocab, Sides: p.Sides, Left: p.Left, Right: p.Right,
 		Target: t.Name, Tokens: n, Steps: backends.Estimate(p, t, n), Runs: runs, Golden: len(b.Golden),
 	}
 	if b.Signature != nil {
@@ -122,7 +123,7 @@ func (r *inspection) print(w io.Writer) {
 		{"digest", r.Digest},
 		{"model", fmt.Sprintf("%s%s (sha256 %.12s, %s, opset %d)", cli.Name(m.Model.File), cli.Name(versionText(m.Model.Version)), m.Model.SHA256, cli.Name(m.Model.Producer), m.Model.Opset)},
 		{"compiled by", fmt.Sprintf("%s, format %d, for %s", m.Tool, m.Format, m.Target.Name)},
-		{"contract", fmt.Sprintf("%s, %d tokens of %d ids", contractText(m.Contract.Hash), r.Length, r.Vocab)},
+		{"contract", fmt.Sprintf("%s, %d tokens of %d ids", contractText(m.Contract.Hash), r.Length, r.Vocab) + besideText(r.Sides)},
 		{"local region", r.regionText()},
 		{"calibration", calibrationText(&m.Calibration)},
 	}

@@ -25,7 +25,7 @@ func Ranges(path string, f *npz.File, name string, n int) ([]bundle.Range, error
 	ranges := make([]bundle.Range, n)
 	for i, row := range rows {
 		for p, x := range row {
-			if err := finite(path, name, i, p, x); err != nil {
+			if err := finite(path, name, "a feature", i, p, x); err != nil {
 				return nil, err
 			}
 			r := &ranges[p]
@@ -43,9 +43,9 @@ func Ranges(path string, f *npz.File, name string, n int) ([]bundle.Range, error
 	return ranges, nil
 }
 
-func finite(path, name string, sample, position int, x float64) error {
+func finite(path, name, what string, sample, position int, x float64) error {
 	if f := float64(float32(x)); math.IsNaN(f) || math.IsInf(f, 0) {
-		return fmt.Errorf("%s: %s[%d,%d] is %g: a feature is a number; replace what is missing as in training", path, name, sample, position, x)
+		return fmt.Errorf("%s: %s[%d,%d] is %g: %s is a number; replace what is missing as in training", path, name, sample, position, x, what)
 	}
 	return nil
 }
@@ -57,7 +57,7 @@ func (s *Set) features(rows [][]float64, local passes.Local) error {
 	for i, row := range rows {
 		in := Input{Tokens: make([]int32, len(row)), Valid: len(row), Features: make([]float32, len(row))}
 		for p, x := range row {
-			if err := finite(s.Name, local.TokenInput, i, p, x); err != nil {
+			if err := finite(s.Name, local.TokenInput, "a feature", i, p, x); err != nil {
 				return err
 			}
 			id, ok := local.Features[p].ID(x)

@@ -36,7 +36,7 @@ func sideRows(path string, f *npz.File, name string, n int) ([][]float64, error)
 	}
 	for i, row := range rows {
 		for p, x := range row {
-			if err := finite(path, name, i, p, x); err != nil {
+			if err := finite(path, name, "what stands beside the sequence", i, p, x); err != nil {
 				return nil, err
 			}
 		}

@@ -98,8 +98,23 @@ func TestModelsTokens(t *testing.T) {
 
 // What is written is what is read, by us and by NumPy; and the same set gives the same bytes.
 func TestStored(t *testing.T) {
-	for _, contract := range []string{"nepco", "nepco-stream"} { // wide ids and narrow ones
+	beside := filepath.Join(t.TempDir(), "beside.yaml")
+	c, err := traffic.Named("nepco")
+	c.Packets, c.Numbers = 8, []traffic.Number{traffic.NumberLength, traffic.NumberGap}
+	if err == nil {
+		err = os.WriteFile(beside, c.YAML(), 0o666)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, contract := range []string{"nepco", "nepco-stream", beside} { // wide ids and narrow ones, and numbers beside them
 		set := testbed(t, contract, "calib")
+		for i := range set.Flows {
+			f := &set.Flows[i]
+			if n := set.Contract.NumberCount(); len(f.Numbers) != n || len(set.Padded(f)) != set.Contract.Length+n || n > 0 && slices.Max(f.Numbers) == 0 && f.Payload > 0 {
+				t.Fatalf("flow %d: numbers %v, want %d", i, f.Numbers, n)
+			}
+		}
 		if err := set.Split(dataset.Shares{Names: []string{"train", "test"}, Parts: []float64{0.7, 0.3}}, dataset.ByHost); err != nil {
 			t.Fatal(err)
 		}

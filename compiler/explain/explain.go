@@ -50,6 +50,14 @@ type Flow struct {
 	Tokens  int      `json:"tokens"`
 	Packets []Packet `json:"packets,omitempty"` // in the packets view
 	Sides   []Packet `json:"sides,omitempty"`   // in the stream view
+	// Numbers are what stands beside the tokens, one row per fact.
+	Numbers []Numbers `json:"numbers,omitempty"`
+}
+
+// Numbers are one fact of each of the contract's packets, 0 where none came.
+type Numbers struct {
+	Fact   string  `json:"fact"`
+	Values []int32 `json:"values"`
 }
 
 // Packet is a packet of a flow, or a side of its stream.
@@ -267,6 +275,10 @@ func split(f explain.Field, state func(i int) string) (list []Field) {
 func (t *tracer) flow(f *flow.Flow) *Flow {
 	out := &Flow{Number: int(f.Seq) + 1, Key: f.Key.String(), Reason: f.Reason.String(), Marks: f.Marks.Names(), Tokens: f.Valid, Packets: t.packets}
 	if t.c.View != traffic.ViewStream {
+		values := slices.Clone(f.Tokens[t.c.Length:])
+		for k, fact := range t.c.Numbers {
+			out.Numbers = append(out.Numbers, Numbers{string(fact), values[k*t.c.Packets:][:t.c.Packets]})
+		}
 		return out
 	}
 	tokens, raw := make([]int32, t.c.Length), make([]int32, t.c.Length)

@@ -46,7 +46,7 @@ func (q *quantizer) side(n *ir.Node) error {
 			half = max(half, math.Abs(lo[i])/1024)
 		}
 		scale[i], offset[i] = half/top, float64(lo[i]/2)+float64(hi[i]/2)
-		const far = 1 << 30
+		const far = arith.MaxGridLow
 		z := min(max(math.RoundToEven(offset[i]/step)-float64(low[i]), -far), far)
 		zero[i], unit[i] = int32(z), step/scale[i]
 		if !need.uniform {
@@ -80,5 +80,3 @@ func (q *quantizer) besides(x *ir.Value, v *ir.Value, scale, shift []float32) bo
 	q.set(v, from.val, s, b)
 	return true
 }
-
-var _ arith.Grid

@@ -21,7 +21,7 @@ type Grid struct {
 
 // Bounds of a grid. Low + id fits 32 bits, and what ids stand for is a float32 of full precision.
 const (
-	MaxGridLow = 1 << 30
+	MaxGridLow = 1<<30 + GridIDs
 	MaxGridExp = 96
 )
 

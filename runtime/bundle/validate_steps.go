@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+
+	"nepcoc/runtime/arith"
 )
 
 var errSameShape = errors.New("input and output must have the same element type")
@@ -522,7 +524,7 @@ func (c *checker) side(s *Step) error {
 	if err != nil {
 		return err
 	}
-	const far = 1 << 30 // so that a difference from any id fits 32 bits
+	const far = arith.MaxGridLow // so that a difference from any id fits 32 bits
 	if err := firstOf(entriesWithin("zero", zero, span{-far, far}), entriesWithin("mult", mult, span{0, math.MaxInt32}), within("shift", int64(k.Shift), 1, 62)); err != nil {
 		return err
 	}
