@@ -9,6 +9,9 @@ func apply(op string, a attrs) func(*m.Model, string) string {
 	return func(g *m.Model, x string) string { return g.Op(op, a, x) }
 }
 
+// beside is the input of n numbers beside the sequence.
+func beside(g *m.Model, n int) string { return g.Input("beside", m.F32, -1, n) }
+
 // then chains steps.
 func then(steps ...func(*m.Model, string) string) func(*m.Model, string) string {
 	return func(g *m.Model, x string) string {
@@ -640,6 +643,26 @@ var opCases = []opCase{
 	}},
 
 	// Ends.
+	{name: "numbers beside, a layer of their own", at: inHead, beside: 6, channels: 16, build: func(g *m.Model, x string) string {
+		return g.Op("Concat", attrs{"axis": 1}, x, g.Op("Relu", nil, linear(8, 6)(g, beside(g, 6))))
+	}},
+	{name: "numbers beside, joined as they are scaled", at: inHead, beside: 6, channels: 14, build: func(g *m.Model, x string) string {
+		s := g.Op("Div", nil, g.Op("Sub", nil, beside(g, 6), g.Uniform(-1, 1, 1, 6)), g.Const(m.Tensor{Dims: []int{1, 6}, Data: []float32{0.1, 1, 10, 100, 0.1, 1}}))
+		return g.Op("Concat", attrs{"axis": 1}, x, s)
+	}},
+	{name: "numbers beside, normalised", at: inHead, beside: 8, channels: 16, build: func(g *m.Model, x string) string {
+		s := g.Op("Mul", nil, beside(g, 8), g.Const(m.Tensor{Dims: []int{1, 8}, Data: []float32{10, 1, 0.1, 0.01, 10, 1, 0.1, 0.01}}))
+		return g.Op("Concat", attrs{"axis": 1}, g.Op("LayerNormalization", nil, s, g.RandomScaled(1, 1, 8), g.RandomScaled(0.1, 0, 8)), x)
+	}},
+	{name: "numbers beside, one, added behind a layer", at: inHead, beside: 1, build: func(g *m.Model, x string) string {
+		return g.Op("Add", nil, x, g.Op("Tanh", nil, linear(8, 1)(g, beside(g, 1))))
+	}},
+	{name: "numbers beside, as a gate", at: inHead, beside: 5, build: func(g *m.Model, x string) string {
+		return g.Op("Mul", nil, x, g.Op("Sigmoid", nil, linear(8, 5)(g, beside(g, 5))))
+	}},
+	{name: "numbers beside, added as they are", at: inHead, beside: 8, refused: []string{`both "tokens" and "beside" are data`, "go through a layer of their own, or join what was made of it by Concat"}, build: func(g *m.Model, x string) string {
+		return g.Op("Add", nil, x, beside(g, 8))
+	}},
 	{name: "Softmax at the end", at: atEnd, build: apply("Softmax", attrs{"axis": -1})},
 	{name: "LogSoftmax at the end", at: atEnd, build: apply("LogSoftmax", attrs{"axis": 1})},
 	{name: "ArgMax at the end", at: atEnd, dtype: m.I64, build: apply("ArgMax", attrs{"axis": 1, "keepdims": 0})},

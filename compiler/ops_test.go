@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -46,6 +47,8 @@ type opCase struct {
 	at       place
 	channels int // of the result; 0: 8
 	build    func(g *m.Model, x string) string
+	// beside is how many numbers an input of that name has, which build reads; 0: there is none.
+	beside int
 	// mean pools by the mean: the maximum of a function that is bounded above says nothing.
 	mean bool
 	// dtype of the output; 0: float.
@@ -142,7 +145,7 @@ func TestOperators(t *testing.T) {
 					refuses(t, path, c.refused)
 					return
 				}
-				compiles(t, path, tokenArrays(opLength, opVocab), c.agree, c.loose, c.apart)
+				compiles(t, path, besideArrays(c.beside, tokenArrays(opLength, opVocab)), c.agree, c.loose, c.apart)
 			})
 		}
 	}
@@ -189,6 +192,22 @@ func tokenArrays(length, vocab int) arrays {
 			ids[i] = int64(rng.IntN(vocab))
 		}
 		return map[string]array{"tokens": {[]int{n, length}, ids}}
+	}
+}
+
+// besideArrays adds numbers of several magnitudes for an input "beside".
+func besideArrays(width int, of arrays) arrays {
+	if width == 0 {
+		return of
+	}
+	return func(rng *rand.Rand, n int) map[string]array {
+		in := of(rng, n)
+		numbers := make([]float32, n*width)
+		for i := range numbers {
+			numbers[i] = float32((rng.NormFloat64() + float64(i%width)) * math.Pow(10, float64(i%width%4-1)))
+		}
+		in["beside"] = array{[]int{n, width}, numbers}
+		return in
 	}
 }
 

@@ -49,6 +49,7 @@ func TestGolden(t *testing.T) {
 		{Name: "shape_arithmetic", Has: []string{"embed", "pool"}, Not: []string{"reshape"}},
 		{Name: "linear", Has: []string{"linear"}, Not: []string{"add"}},
 		{Name: "select", Has: []string{"pool", "concat", "log_softmax"}},
+		{Name: "side", Has: []string{"sub", "div", "linear", "concat"}, Not: []string{"flatten", "reshape", "cast"}},
 		{Name: "mask", Has: []string{"Equal", "Where"}},
 		{Name: "split", Has: []string{"slice"}},
 	})

@@ -248,7 +248,7 @@ func (r *region) findInputs(ctx *passes.Context) error {
 	case len(data) == 0:
 		return bad("no input is used as tokens or bytes", "feed token ids to an embedding, or bytes as numbers")
 	case len(data) > 1:
-		return bad(fmt.Sprintf("both %q and %q are data", data[0].Name, data[1].Name), "use one sequence of tokens or bytes")
+		return bad(fmt.Sprintf("both %q and %q are data", data[0].Name, data[1].Name), "use one sequence of tokens or bytes; numbers beside it go through a layer of their own, or join what was made of it by Concat")
 	case len(other) > 1:
 		return bad(fmt.Sprintf("both %q and %q look like masks", other[0].Name, other[1].Name), "use one mask")
 	}

@@ -53,5 +53,6 @@ func TestGolden(t *testing.T) {
 		{Name: "features_of_another_model", Refused: true, Options: features(4)},
 		{Name: "squeeze_excite", Has: []string{"mul"}},
 		{Name: "two_inputs", Refused: true},
+		{Name: "side", Has: []string{"side", "embed", "concat"}},
 	})
 }

@@ -72,6 +72,13 @@ func Adapt(t testing.TB, g *ir.Graph, sample map[string]*ir.Tensor, l passes.Loc
 		switch {
 		case sample[v.Name] != nil:
 			in[v.Name] = &ir.Tensor{Type: v.Type, Data: sample[v.Name].Data}
+			if ints, ok := sample[v.Name].Ints(); ok && v.Type.DType == ir.F32 { // whole numbers beside the sequence
+				f := make([]float32, len(ints))
+				for i, x := range ints {
+					f[i] = float32(x)
+				}
+				in[v.Name].Data = f
+			}
 		case v.Name == "tokens":
 			x, ok := sample[l.TokenInput].Floats()
 			if !ok {
@@ -92,6 +99,16 @@ func Adapt(t testing.TB, g *ir.Graph, sample map[string]*ir.Tensor, l passes.Loc
 				tokens[i] = int64(math.Round(x[i]))
 			}
 			in[v.Name] = ir.Int64s(tokens, len(tokens))
+		case v.Name == ir.SidesInput: // the sample becomes what its ids stand for
+			var ids []int64
+			for _, side := range l.Sides {
+				d := sample[side.Name].Data.([]float32)
+				for i, g := range side.Grids {
+					id, _ := g.ID(d[i])
+					ids, d[i] = append(ids, int64(id)), float32(g.Value(id))
+				}
+			}
+			in[v.Name] = ir.Int64s(ids, len(ids))
 		case v.Name == "valid":
 			valid := int64(0)
 			if l.MaskInput != "" {
