@@ -8,7 +8,8 @@ import (
 )
 
 // side quantizes numbers beside the sequence. Their ids are integers already, of many more bits than layers read: what calibration saw of each, and a margin,
-// becomes the 8 or 16 bits' range, and what lies outside is taken to its ends.
+// becomes the range of 16 bits, and what lies outside is taken to its ends. They are few, so that 16 bits cost next to nothing, and have tails
+// that 8 bits would leave no levels for the rest.
 func (q *quantizer) side(n *ir.Node) error {
 	v, need := n.Out(), q.needs(n.Out())
 	c := channels(v)
@@ -31,10 +32,7 @@ func (q *quantizer) side(n *ir.Node) error {
 		}
 		lo, hi = fill(c, l), fill(c, h)
 	}
-	d, top := ir.I8, 127.0
-	if q.wide(v) {
-		d, top = ir.I16, q.wideMax(v)
-	}
+	top := q.wideMax(v)
 	low, exp := n.Ints("low"), n.Ints("exp")
 	zero, unit := make([]int32, c), make([]float64, c)
 	scale, offset := make([]float64, c), make([]float64, c)
@@ -54,13 +52,14 @@ func (q *quantizer) side(n *ir.Node) error {
 		}
 	}
 	mult, shift := multipliers(unit, 1)
-	q.set(v, q.emit("int_side", n, v, d, []*ir.Value{q.input(n.Inputs[0]), constant(v.Name+".zero", ir.I32, zero, c), constant(v.Name+".mult", ir.I32, mult, c)},
+	q.set(v, q.emit("int_side", n, v, ir.I16, []*ir.Value{q.input(n.Inputs[0]), constant(v.Name+".zero", ir.I32, zero, c), constant(v.Name+".mult", ir.I32, mult, c)},
 		ir.Attrs{"at": n.Int("at", 0), "shift": shift}), scale, offset)
 	return nil
 }
 
-// sideMargin is how far the range of a number beside the sequence goes beyond what was observed, as a part of that, on either side.
-const sideMargin = 1. / 16
+// sideMargin is how far the range of a number beside the sequence goes beyond what was observed, as a part of that, on either side: a few
+// observations say little of tails, and 16 bits have levels to spare.
+const sideMargin = 1.5
 
 // besides says that x is numbers beside the sequence, so that a factor above 0 and a summand per channel are theirs: what the integers stand for.
 func (q *quantizer) besides(x *ir.Value, v *ir.Value, scale, shift []float32) bool {
