@@ -58,6 +58,9 @@ func Emit(b *bundle.Bundle, o Options) ([]backends.File, error) {
 	if o.MaxTable == 0 {
 		o.MaxTable = MaxTable
 	}
+	if n := b.Program.Sides; n > 0 {
+		return nil, fmt.Errorf("the model reads %d numbers beside the sequence, which the functions of a C library have no argument for yet: run the bundle (nepcoc run, nepcod), or train the model on the sequence alone", n)
+	}
 	u := &unit{b: b, p: widened(b.Program), name: identifier(o.Name)}
 	if u.name == "" {
 		return nil, fmt.Errorf("name %q has no letter or digit that a C symbol can have: choose another", o.Name)
