@@ -45,7 +45,8 @@ func render() string {
 	p("  time, as in shape arithmetic: it is computed then, and nothing of it is left;")
 	p("- what it becomes has an integer step ([below](#from-canonical-operators-to-integer-steps)).")
 	p("")
-	p("Shapes are static: the batch is 1 (or symbolic), the length fixed, by the file or by option (--length, --set-dim). Weights may lie in files beside the model; float16 and bfloat16 are read as float32; the model's own functions are written out. A model reads one sequence of token ids, bytes (int64, int32, uint8, or float) or features of a flow (float, from arrays only)")
+	p("Shapes are static: the batch is 1 (or symbolic), the length fixed, by the file or by option (--length, --set-dim). Weights may lie in files beside the model; float16 and bfloat16 are read as float32; the model's own functions are written out. A model reads one sequence of token ids, bytes (int64, int32, uint8, or float) or features of a flow (float, from arrays only),")
+	p("numbers beside it (inputs [1, K] of float or whole numbers, which are scaled, normalised or go through dense layers by themselves, and join what was made of the sequence by Concat, or behind a layer by a sum or product; from arrays, or from packets where the [traffic contract](contract.md) gives them),")
 	p("and at most one mask of valid positions, or makes the mask of the tokens; it has one or several outputs, each one vector per flow.")
 	p("")
 	p("## Operators")
@@ -97,7 +98,7 @@ func render() string {
 	}
 	p("")
 	p("Also refused: operators of other domains but the model's own functions, files of weights outside the model's folder, element types uint32, uint64 and strings, a")
-	p("symbolic length that no option fixes, NaN and infinite weights, inputs beside the sequence and its mask, and products of two computed matrices (attention). What looks at the whole sequence (norms and matrices over positions,")
+	p("symbolic length that no option fixes, NaN and infinite weights, a second sequence, and products of two computed matrices (attention). What looks at the whole sequence (norms and matrices over positions,")
 	p("squeeze-and-excitation) is compiled; it begins when a flow's last token is there. Of layers that look at the tokens near each position, gated ones run as tokens come (`nepcoc inspect` says whether).")
 	p("")
 	p("## From canonical operators to integer steps")

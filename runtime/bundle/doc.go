@@ -47,7 +47,8 @@
 //	  compiler ever set, are gone; so are the plan's arena and offsets, which no engine followed, while
 //	  it now follows the tile; model.features, the ranges of a model that reads no bytes, came;
 //	  accuracy is called measured; transpose, regroup, gather, constant and softmax are new steps,
-//	  rms is a new field of layer_norm
+//	  rms is a new field of layer_norm; program.sides, model.sides and the step side are numbers beside the sequence, whose
+//	  ids stand behind the tokens of golden vectors
 //
 // # Trust
 //
@@ -57,6 +58,6 @@
 // decoder allocate is bounded by a multiple of the file's size. The executors
 // then trust what they are handed.
 //
-// Of the runtime the package imports traffic only, for the bounds of an input. A zstd codec
+// Of the runtime the package imports traffic, for the bounds of an input, and arith, for grids and roundings. A zstd codec
 // is all that comes from elsewhere.
 package bundle
