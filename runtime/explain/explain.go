@@ -49,6 +49,9 @@ type pooled struct {
 
 // New prepares a bundle, whose contract enc is made from.
 func New(b *bundle.Bundle, enc *traffic.Encoder) (*Explainer, error) {
+	if n := b.Program.Sides; n > 0 {
+		return nil, fmt.Errorf("the model reads %d numbers beside its tokens, whose part in a verdict can't be told from the bytes' yet: there are no explanations of it", n)
+	}
 	x := &Explainer{p: b.Program, enc: enc, zero: enc.Blank()}
 	for i := range b.Manifest.Outputs {
 		x.kinds = append(x.kinds, b.Manifest.Outputs[i].EffectiveKind())
