@@ -36,7 +36,7 @@ var Artifact = backends.Artifact{
 
 func build(b *bundle.Bundle, o backends.ArtifactOptions) ([]backends.File, error) {
 	if o.Key != nil {
-		return nil, errors.New("C source can't be signed: sign the bundle, and emit c of it; the code then names the bundle's digest")
+		return nil, errors.New("source code can't be signed: sign the bundle, and emit c of it; the code then names the bundle's digest")
 	}
 	if b.Digest == (bundle.Digest{}) { // it was not read from a file; the code names that which it would be in
 		data, err := bundle.Encode(b, bundle.Options{})
@@ -57,9 +57,6 @@ func Emit(b *bundle.Bundle, o Options) ([]backends.File, error) {
 	}
 	if o.MaxTable == 0 {
 		o.MaxTable = MaxTable
-	}
-	if n := b.Program.Sides; n > 0 {
-		return nil, fmt.Errorf("the model reads %d numbers beside the sequence, which the functions of a C library have no argument for yet: run the bundle (nepcoc run, nepcod), or train the model on the sequence alone", n)
 	}
 	u := &unit{b: b, p: widened(b.Program), name: identifier(o.Name)}
 	if u.name == "" {

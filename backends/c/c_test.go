@@ -46,27 +46,6 @@ func withGolden(t *testing.T, p *bundle.Program, vectors int) *bundle.Bundle {
 	return b
 }
 
-// program is a random program that reads nothing beside the sequence.
-func program(random func(uint64) *bundle.Program, seed uint64) *bundle.Program {
-	p := random(seed)
-	for s := seed; p.Sides > 0; {
-		s += 1001
-		p = random(s)
-	}
-	return p
-}
-
-// Numbers beside the sequence are refused, not left out.
-func TestBesideRefused(t *testing.T) {
-	p := randprog.New(3)
-	if p.Sides == 0 {
-		t.Fatal("a program without")
-	}
-	if _, err := emit.Emit(withGolden(t, p, 1), emit.Options{}); err == nil || !strings.Contains(err.Error(), "numbers beside the sequence, which the functions of a C library have no argument for yet: run the bundle") {
-		t.Error(err)
-	}
-}
-
 // build compiles the emitted self-test and gives the command's output.
 func build(t *testing.T, b *bundle.Bundle, o emit.Options, cc string, flags ...string) (dir, exe string) {
 	t.Helper()
@@ -144,9 +123,9 @@ func TestRandomPrograms(t *testing.T) {
 		n = len(toolchains)
 	}
 	for seed := range uint64(n) {
-		p := program(randprog.New, seed)
+		p := randprog.New(seed)
 		if seed/uint64(len(toolchains)) == 1 {
-			p = program(randprog.NewPublished, seed)
+			p = randprog.NewPublished(seed)
 		}
 		c := &toolchains[seed%uint64(len(toolchains))]
 		t.Run(fmt.Sprintf("%d-%s", seed, c.name), func(t *testing.T) {
@@ -262,7 +241,7 @@ func TestWords(t *testing.T) {
 // The self-test can fail: one wrong weight, and it does.
 func TestWrongWeight(t *testing.T) {
 	testfiles.Tool(t, "gcc")
-	b := withGolden(t, program(randprog.New, 1), 8)
+	b := withGolden(t, randprog.New(1), 8)
 	for i := range b.Program.Tensors {
 		for j := range b.Program.Tensors[i].Data {
 			b.Program.Tensors[i].Data[j] ^= 1
@@ -280,7 +259,7 @@ func TestWrongWeight(t *testing.T) {
 func TestAnalyzer(t *testing.T) {
 	testfiles.Tool(t, "clang")
 	for _, seed := range []uint64{4, 5} {
-		dir, _ := build(t, withGolden(t, program(randprog.New, seed), 1), emit.Options{Name: "it"}, "clang", "-O0")
+		dir, _ := build(t, withGolden(t, randprog.New(seed), 1), emit.Options{Name: "it"}, "clang", "-O0")
 		cmd := exec.Command("clang", "--analyze", "-Xclang", "-analyzer-werror", "-std=c99", "nepco_it.c", "selftest.c")
 		cmd.Dir = dir
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -294,7 +273,7 @@ func TestSymbols(t *testing.T) {
 	testfiles.Tool(t, "gcc")
 	testfiles.Tool(t, "nm")
 	for _, seed := range []uint64{0, 1, 2, 3} {
-		dir, _ := build(t, withGolden(t, program(randprog.New, seed), 1), emit.Options{Name: "it"}, "gcc", "-O2")
+		dir, _ := build(t, withGolden(t, randprog.New(seed), 1), emit.Options{Name: "it"}, "gcc", "-O2")
 		cmd := exec.Command("sh", "-c", "gcc -O2 -c nepco_it.c && nm nepco_it.o")
 		cmd.Dir = dir
 		out, err := cmd.CombinedOutput()

@@ -100,10 +100,10 @@ func (e *emitter) step(i int) {
 	for _, v := range s.In {
 		shapes = append(shapes, shape(&e.p.Values[v]))
 	}
-	if len(shapes) == 0 {
+	if s.Op == bundle.OpTokenTable {
 		shapes = []string{"tokens"}
 	}
-	e.line("\n/* %s: %s %s -> %s */", comment(s.Name), s.Op, strings.Join(shapes, ", "), shape(out))
+	e.line("\n/* %s: %s -> %s */", comment(s.Name), strings.TrimSuffix(s.Op+" "+strings.Join(shapes, ", "), " "), shape(out))
 	in = append(in, fmt.Sprintf("%s *restrict out", cTypes[out.DType]))
 	switch s.Op {
 	case bundle.OpTokenTable:
@@ -111,6 +111,8 @@ func (e *emitter) step(i int) {
 		if _, ok := e.lookups[i]; ok {
 			in = append(in, "const uint8_t *tables")
 		}
+	case bundle.OpSide:
+		in = append(in, "const int32_t *numbers")
 	case bundle.OpGatedConv:
 		if s.GatedConv.Norm != nil {
 			in = append(in, "int16_t *restrict y")
@@ -170,6 +172,7 @@ var emitters = map[string]func(*emitter, *bundle.Step){
 	bundle.OpGather:     (*emitter).gather,
 	bundle.OpConstant:   (*emitter).constant,
 	bundle.OpSoftmax:    (*emitter).softmax,
+	bundle.OpSide:       (*emitter).side,
 }
 
 // each writes the loops over the elements of a step's output, in the order in which it lies.
@@ -566,4 +569,13 @@ func (e *emitter) softmax(s *bundle.Step) {
 	e.line("\t\tfor (c = 0; c < %d; c++) {", out.Cols)
 	e.store(e.at("out", s.Out, "t", "c"), fmt.Sprintf("%s((int64_t)%s * 32768, sum)", e.use("div_round"), p), out.DType, 0, 1<<15-1)
 	e.line("\t\t}\n\t}")
+}
+
+func (e *emitter) side(s *bundle.Step) {
+	k, out := s.Side, &e.p.Values[s.Out]
+	lo, hi := out.DType.Range()
+	zero, mult := e.tensor(k.Zero), e.tensor(k.Mult)
+	e.each(s, func() {
+		e.store(e.at("out", s.Out, "t", "c"), e.requant(fmt.Sprintf("(int64_t)numbers[%d + c] - %s[c]", k.At, zero), mult+"[c]", k.Shift), out.DType, lo, hi)
+	})
 }

@@ -75,7 +75,7 @@ typedef struct {`, p, p)
 /* errors: 0 is none */
 enum {
 	%s_EVALID = 1, /* the number of tokens is not 1 to LENGTH */
-	%s_ETOKEN, /* a token is not below VOCAB */
+	%s_ETOKEN, /* a token is not below VOCAB, or a number beside the sequence not below 2^24 */
 	%s_ECONTEXT, /* the context is too small, or not aligned */
 	%s_ETABLES /* these are not the tables of this model */
 };
@@ -84,16 +84,16 @@ enum {
  * stay as long as the context is used, and may be shared. A context is for one thread at a time. */
 int %s_init(void *ctx, size_t bytes, const void *tables, size_t table_bytes);
 
-/* run computes the result of n tokens, 1 to LENGTH: the flow's own; the rest of the model's input is padding. */
-int %s_run(void *ctx, const int32_t *tokens, int n, %s_result *result);
+/* run computes the result of n tokens, 1 to LENGTH: the flow's own; the rest of the model's input is padding.%s */
+int %s_run(void *ctx, const int32_t *tokens, int n, %s%s_result *result);
 
 /* run_padded is run of LENGTH tokens, the first n of them the flow's own. */
-int %s_run_padded(void *ctx, const int32_t *tokens, int n, %s_result *result);
+int %s_run_padded(void *ctx, const int32_t *tokens, int n, %s%s_result *result);
 %s
 #ifdef __cplusplus
 }
 #endif
-#endif`, p, m, m, m, m, p, p, p, p, p, p, words)
+#endif`, p, m, m, m, m, p, p, u.aboutNumbers(), p, u.numbers("const int32_t *numbers, "), p, p, u.numbers("const int32_t *numbers, "), p, words)
 	return w.String()
 }
 
@@ -175,7 +175,7 @@ int %s_init(void *ctx, size_t bytes, const void *tables, size_t table_bytes)
 	return 0;
 }
 
-int %s_run(void *ctx, const int32_t *tokens, int n, %s_result *result)
+int %s_run(void *ctx, const int32_t *tokens, int n, %s%s_result *result)
 {
 	int32_t *all;
 	int i;
@@ -190,14 +190,14 @@ int %s_run(void *ctx, const int32_t *tokens, int n, %s_result *result)
 	for (i = n; i < %s_LENGTH; i++) {
 		all[i] = %d;
 	}
-	return %s_run_padded(ctx, all, n, result);
+	return %s_run_padded(ctx, all, n, %sresult);
 }
 
-int %s_run_padded(void *ctx, const int32_t *tokens, int valid, %s_result *result)
+int %s_run_padded(void *ctx, const int32_t *tokens, int valid, %s%s_result *result)
 {
 	context head;
 	uint8_t *mem = (uint8_t *)ctx + %d;
-	int i;`, p, p, m, m, m, m, align, m, u.pad(), p, p, p, u.contextHeader())
+	int i;`, p, u.numbers("const int32_t *numbers, "), p, m, m, m, m, align, m, u.pad(), p, u.numbers("numbers, "), p, u.numbers("const int32_t *numbers, "), p, u.contextHeader())
 	for v := range u.p.Values {
 		if u.produced(v) {
 			f("\tint r%d = 0;", v)
@@ -218,8 +218,8 @@ int %s_run_padded(void *ctx, const int32_t *tokens, int valid, %s_result *result
 			return %s_ETOKEN;
 		}
 	}
-
-	/* how many rows of each value the result of this flow depends on */`, m, m, m, m, m, m, m, m)
+%s
+	/* how many rows of each value the result of this flow depends on */`, m, m, m, m, m, m, m, m, u.checkNumbers())
 	for _, o := range u.p.Outputs {
 		f("\tr%d = 1;", o.Value)
 	}
@@ -246,6 +246,40 @@ int %s_run_padded(void *ctx, const int32_t *tokens, int valid, %s_result *result
 	f("\treturn 0;\n}")
 	w.WriteString(words)
 	return w.String()
+}
+
+// numbers is text that stands only where a model reads numbers beside the sequence.
+func (u *unit) numbers(text string) string {
+	if u.p.Sides == 0 {
+		return ""
+	}
+	return text
+}
+
+// aboutNumbers says in the header what they are.
+func (u *unit) aboutNumbers() string {
+	if u.p.Sides == 0 {
+		return ""
+	}
+	w := fmt.Sprintf("\n * numbers are the %d ids beside the sequence, each 0 to 2^24-1:", u.p.Sides)
+	at := 0
+	for _, in := range u.b.Manifest.Model.Sides {
+		for k, g := range in.Grids {
+			w += fmt.Sprintf("\n *   numbers[%d], %s[%d] of the model: x is round(x / 2^%d) - (%d)", at, comment(in.Name), k, g.Exp, g.Low)
+			at++
+		}
+	}
+	return w
+}
+
+func (u *unit) checkNumbers() string {
+	return u.numbers(fmt.Sprintf(`
+	for (i = 0; i < %d; i++) {
+		if (numbers[i] < 0 || numbers[i] >= 1 << 24) {
+			return %s_ETOKEN;
+		}
+	}
+`, u.p.Sides, u.macro()))
 }
 
 // produced tells whether a step computes value v: those that a widened table made needless stay in the list.
@@ -283,6 +317,8 @@ func (u *unit) call(i int) string {
 		if _, ok := u.lookups[i]; ok {
 			args = append(args, "head.tables")
 		}
+	case s.Op == bundle.OpSide:
+		args = append(args, "numbers")
 	case s.GatedConv != nil && s.GatedConv.Norm != nil:
 		args = append(args, fmt.Sprintf("(int16_t *)(mem + %d)", u.l.scratch))
 	case s.Pool != nil && s.Pool.Over == "prefix" && s.Pool.Kind != "select":
@@ -322,7 +358,7 @@ enum { VECTORS = %d };
 	}
 	if len(valid) > 0 {
 		f("static const int valid[VECTORS] = {%s};", strings.Join(valid, ", "))
-		f("static const int32_t tokens[VECTORS][%s_LENGTH] = {\n%s\n};", m, strings.Join(tokens, "\n"))
+		f("static const int32_t tokens[VECTORS][%d] = {\n%s\n};", u.p.Inputs(), strings.Join(tokens, "\n"))
 		for i, l := range logits {
 			f("static const int32_t want%d[VECTORS][%d] = {\n%s\n};", i, u.p.Values[u.p.Outputs[i].Value].Cols, strings.Join(l, "\n"))
 		}
@@ -362,7 +398,7 @@ int main(int argc, char **argv)
 	}
 	for (i = 0; i < VECTORS; i++) {`, p, m, m)
 	if len(valid) > 0 {
-		f("\t\trc = %s_run_padded(ctx, tokens[i], valid[i], &r);\n\t\tif (rc != 0) {\n\t\t\tfprintf(stderr, \"selftest: vector %%d: error %%d\\n\", i, rc);\n\t\t\treturn 1;\n\t\t}", p)
+		f("\t\trc = %s_run_padded(ctx, tokens[i], valid[i], %s&r);\n\t\tif (rc != 0) {\n\t\t\tfprintf(stderr, \"selftest: vector %%d: error %%d\\n\", i, rc);\n\t\t\treturn 1;\n\t\t}", p, u.numbers(fmt.Sprintf("tokens[i] + %d, ", u.p.Length)))
 		for i, n := range u.outputs() {
 			f("\t\tfor (j = 0; j < %d; j++) {\n\t\t\twrong += r.%s[j] != want%d[i][j];\n\t\t}", u.p.Values[u.p.Outputs[i].Value].Cols, n, i)
 		}
@@ -432,7 +468,7 @@ func (u *unit) readme() string {
 	}
 	return fmt.Sprintf("# %[1]s\n\nThe model `%[2]s` as C99. It computes the bits that `nepcoc run` and `nepcod` compute with the bundle %[3]s.\n\n"+
 		"    make check    # builds the library and runs the golden vectors\n\n"+
-		"```c\n#include \"%[1]s.h\"\n\n%[1]s_result r;\nvoid *ctx = aligned_alloc(%[4]s_CTX_ALIGN, %[4]s_CTX_BYTES);\n%[1]s_init(ctx, %[4]s_CTX_BYTES, %[5]s);\nint error = %[1]s_run(ctx, tokens, n, &r); /* 0, or one of %[4]s_E... */\n```\n\n"+
+		"```c\n#include \"%[1]s.h\"\n\n%[1]s_result r;\nvoid *ctx = aligned_alloc(%[4]s_CTX_ALIGN, %[4]s_CTX_BYTES);\n%[1]s_init(ctx, %[4]s_CTX_BYTES, %[5]s);\nint error = %[1]s_run(ctx, tokens, n, %[8]s&r); /* 0, or one of %[4]s_E... */\n```\n\n"+
 		"A context (%[6]d bytes) is for one thread at a time; make one per thread. No function takes memory, writes a global or uses floating point. %[7]s\n",
-		p, comment(u.b.Manifest.Model.File), u.b.Digest.Short(), m, arg, u.contextBytes(), tables)
+		p, comment(u.b.Manifest.Model.File), u.b.Digest.Short(), m, arg, u.contextBytes(), tables, u.numbers("numbers, "))
 }
