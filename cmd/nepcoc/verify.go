@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"nepcoc/compiler/verify"
 	"nepcoc/internal/cli"
@@ -37,11 +38,17 @@ Fewer than half of the flows labelled is a failure unless --partial-labels is gi
 
 With --explain it measures how faithful explanations are (nepcoc explain, run --explain): what blanking the bytes that
 they name takes off the margin, against as many bytes drawn at random, medians over the capture's flows.
+
+--robust changes inputs and counts the verdicts that become others: when the 1 to 5 % most
+decisive bytes of a flow, or as many others, are replaced by random ones, and when
+packets are padded, lost, doubled or swapped (docs/report.md says how). --seed draws
+other changes. They are no attack: whoever looks for the worst change finds more.
 ` + exitCodes,
 		Example: `  nepcoc verify model.nepco
   nepcoc verify model.nepco --model model.onnx --pcap test.pcap --labels test.csv
   nepcoc verify model.nepco --pcap test.pcap --explain
-  nepcoc verify model.nepco --model model.onnx --tensors eval.npz --min-agreement 0.97 --json`,
+  nepcoc verify model.nepco --model model.onnx --tensors eval.npz --min-agreement 0.97 --json
+  nepcoc verify model.nepco --pcap test.pcap --labels test.csv --robust`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(pcaps) > 0 {
@@ -77,6 +84,17 @@ they name takes off the margin, against as many bytes drawn at random, medians o
 			}
 			if !(o.MinFaithful >= 0) {
 				return cli.UsageError("--min-faithful %g is below 0", o.MinFaithful)
+			}
+			if o.Robust && o.Pcap == "" && o.Tensors == "" {
+				return cli.UsageError("--robust needs inputs to change: give --pcap or --tensors")
+			}
+			if !o.Robust {
+				if err := meaningless(cmd, "goes with --robust", "seed", "robust-flows"); err != nil {
+					return err
+				}
+			}
+			if o.RobustFlows < 0 {
+				return cli.UsageError("--robust-flows %d is below 0", o.RobustFlows)
 			}
 			o.Bundle = args[0]
 			progress := cli.NewProgress(cmd.ErrOrStderr())
@@ -116,9 +134,17 @@ they name takes off the margin, against as many bytes drawn at random, medians o
 	fl.IntVar(&o.Random, "random", 256, "random inputs for reference = engine")
 	fl.BoolVar(&o.Explain, "explain", false, "with --pcap: measure explanations, by blanking what they name")
 	fl.Float64Var(&o.MinFaithful, "min-faithful", verify.DefaultFaithful, "with --explain: how many times as much as random bytes those named must count")
+	fl.BoolVar(&o.Robust, "robust", false, "change bytes and packets of the inputs, and count the verdicts that become others")
+	robustFlags(fl, &o, 0)
 	fl.BoolVar(&asJSON, "json", false, "print the report as JSON")
 	cmd.MarkFlagsMutuallyExclusive("pcap", "tensors")
 	return cmd
+}
+
+// robustFlags are those of whoever changes inputs.
+func robustFlags(fl *pflag.FlagSet, o *verify.Options, flows int) {
+	fl.Uint64Var(&o.Seed, "seed", 1, "what the changes are drawn by: the same seed makes the same ones")
+	fl.IntVar(&o.RobustFlows, "robust-flows", flows, "change so many flows at most, spread evenly; 0: all")
 }
 
 func printVerify(w io.Writer, r *verify.Report) {
@@ -191,6 +217,9 @@ func printVerify(w io.Writer, r *verify.Report) {
 			}
 		}
 		cli.Table(w, rows)
+	}
+	if r.Robust != nil {
+		r.Robust.Text(w)
 	}
 	for _, n := range r.NotCompared {
 		fmt.Fprintf(w, "not compared  %s\n", n)

@@ -20,7 +20,7 @@ func Integers(e *engine.Engine, p *bundle.Program, inputs []Input) ([][][]int32,
 			res[o][i] = make([]int32, p.Values[p.Outputs[o].Value].Cols)
 		}
 	}
-	err := parallel(len(inputs), func() (func(i int) error, error) {
+	err := Parallel(len(inputs), func() (func(i int) error, error) {
 		ctx := e.NewContext()
 		out := make([][]int32, len(res))
 		return func(i int) error {

@@ -54,7 +54,7 @@ func runFloat(machine func(*ir.Graph) (*eval.Machine, error), g *ir.Graph, input
 	}
 	var mu sync.Mutex
 	done := 0
-	err := parallel(len(inputs), func() (func(i int) error, error) {
+	err := Parallel(len(inputs), func() (func(i int) error, error) {
 		m, err := machine(g)
 		if err != nil {
 			return nil, err
@@ -83,8 +83,8 @@ func runFloat(machine func(*ir.Graph) (*eval.Machine, error), g *ir.Graph, input
 	return res, err
 }
 
-// parallel runs f(0..n-1) on workers that each set up their own f.
-func parallel(n int, setup func() (func(i int) error, error)) error {
+// Parallel calls f(i) for each i below n, on all processors: each worker has the f that its own setup made. The first error ends it.
+func Parallel(n int, setup func() (func(i int) error, error)) error {
 	workers := min(runtime.GOMAXPROCS(0), n)
 	errs := make([]error, workers)
 	var wg sync.WaitGroup

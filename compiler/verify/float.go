@@ -33,6 +33,9 @@ func (v *verifier) compare(front *floatModel) error {
 	} else {
 		v.missing("float = integer", "no model given")
 	}
+	if v.report.Evidence.Integer = ints; front != nil {
+		v.report.Evidence.Float = float
+	}
 	for o := range p.Outputs {
 		if err := v.output(o, ints[o], float[o]); err != nil {
 			return err
@@ -122,6 +125,7 @@ func (v *verifier) steps(front *floatModel) error {
 	fits := make([]*fit, len(p.Values))
 	ref := *v.ref
 	inputs := v.set.Spread(stepInputs)
+	v.report.StepInputs = len(inputs)
 	for _, in := range inputs {
 		float := make([][]float32, len(p.Values))
 		err := calibrate.Observe(front.g, []calibrate.Input{in}, func(val *ir.Value, t *ir.Tensor) {

@@ -19,6 +19,7 @@ import (
 	"nepcoc/compiler"
 	"nepcoc/compiler/calibrate"
 	"nepcoc/compiler/onnx"
+	"nepcoc/compiler/robust"
 	"nepcoc/internal/files"
 	"nepcoc/passes"
 	"nepcoc/runtime/bundle"
@@ -54,6 +55,11 @@ type Options struct {
 	// as much as random ones.
 	Explain     bool
 	MinFaithful float64
+	// Robust measures how many verdicts change when bytes and packets of the inputs do, on at most RobustFlows of them
+	// (0: all), drawn by Seed.
+	Robust      bool
+	RobustFlows int
+	Seed        uint64
 	Progress    func(stage string, done, total int)
 }
 
@@ -65,14 +71,31 @@ type Report struct {
 	Checks []Check       `json:"checks"`
 	Output []OutputStats `json:"outputs,omitempty"`
 	Steps  []StepError   `json:"steps,omitempty"`
+	// StepInputs is how many of the inputs the steps' errors stand on.
+	StepInputs int `json:"step_inputs,omitempty"`
 	// Worst names the step at which most of the quantization error enters.
 	Worst string `json:"worst_step,omitempty"`
 	Flows int    `json:"flows,omitempty"`
 	// Explained is by output; only where asked for.
 	Explained []Explained `json:"explained,omitempty"`
+	// Robust is how many verdicts change with their inputs, where that was asked for.
+	Robust *robust.Report `json:"robust,omitempty"`
 	// NotCompared lists the links of the chain that nothing was given for.
 	NotCompared []string `json:"not_compared,omitempty"`
 	Notes       []string `json:"notes,omitempty"`
+
+	// Evidence is what the figures were made of, for those who show more of it.
+	Evidence Evidence `json:"-"`
+}
+
+// Evidence is what was run and what came out.
+type Evidence struct {
+	Bundle *bundle.Bundle
+	Engine *engine.Engine
+	Set    *calibrate.Set // nil without inputs
+	// Integer and Float are rows of logits and of the model's values: [output][input]. Float is nil without a model.
+	Integer [][][]int32
+	Float   [][][]float32
 }
 
 // Check is one thing that was asked for, and whether it held.
@@ -149,7 +172,31 @@ func Run(o Options) (*Report, error) {
 			return nil, err
 		}
 	}
+	if v.Robust {
+		if err := v.robust(); err != nil {
+			return nil, err
+		}
+	}
 	return &v.report, nil
+}
+
+// robust changes the inputs, and the packets of captures that can be read once more.
+func (v *verifier) robust() (err error) {
+	o := robust.Options{Seed: v.Seed, Flows: v.RobustFlows, Progress: func(done, total int) { v.progress("changing flows", done, total) }}
+	var once string
+	if v.Pcap != "" {
+		o.Captures = append([]string{v.Pcap}, v.PcapMore...)
+		for _, path := range o.Captures {
+			if !files.Again(path) {
+				once, o.Captures = path, nil
+				break
+			}
+		}
+	}
+	if v.report.Robust, err = robust.Measure(v.b, v.eng, v.set, o); err == nil && once != "" {
+		v.report.Robust.NotMeasured = []string{fmt.Sprintf("changed packets: %s comes by once", files.Show(once))}
+	}
+	return err
 }
 
 func (v *verifier) progress(stage string, done, total int) {
@@ -177,6 +224,7 @@ func (v *verifier) open() error {
 		return fmt.Errorf("%s: %w", v.Bundle, err)
 	}
 	v.report = Report{Bundle: v.Bundle, Digest: v.b.Digest.String(), Kernel: v.eng.KernelPath()}
+	v.report.Evidence.Bundle, v.report.Evidence.Engine = v.b, v.eng
 	return nil
 }
 
@@ -269,6 +317,7 @@ func (v *verifier) load() error {
 	}
 	v.report.Notes = append(v.report.Notes, v.set.Notes...)
 	v.report.Flows = len(v.set.Inputs)
+	v.report.Evidence.Set = v.set
 	return nil
 }
 

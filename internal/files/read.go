@@ -30,6 +30,15 @@ var (
 func IsStdin(name string) bool  { return slices.Contains(stdinNames, name) }
 func IsStdout(name string) bool { return slices.Contains(stdoutNames, name) }
 
+// Again tells that a file can be read a second time: it is a regular one.
+func Again(name string) bool {
+	if IsStdin(name) {
+		return false
+	}
+	info, err := os.Stat(name)
+	return err == nil && info.Mode().IsRegular()
+}
+
 // Show is name as messages have it.
 func Show(name string) string {
 	if name == "-" {

@@ -1,0 +1,311 @@
+package report_test
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"nepcoc/compiler"
+	"nepcoc/compiler/report"
+	"nepcoc/compiler/verify"
+	"nepcoc/internal/cli"
+	"nepcoc/internal/golden"
+	"nepcoc/internal/testbundle"
+	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/traffic"
+)
+
+func examples(t *testing.T, elem ...string) string {
+	return filepath.Join(append([]string{testfiles.Root(t), "examples"}, elem...)...)
+}
+
+// figures are those of the demo's report.
+var figures = []string{"confusion-0", "classes-0", "reliability-0", "coverage-0", "trade-0", "robust-bytes-0", "robust-packets-0", "robust-classes-0", "leaks-table", "steps", "cost-steps", "checks"}
+
+// demo is the report on the repository's own model, made once.
+var demo struct {
+	sync.Once
+	r   *report.Report
+	err error
+}
+
+func demoReport(t *testing.T) *report.Report {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("compiles the example and runs it on 441 flows")
+	}
+	demo.Do(func() {
+		demo.r, demo.err = makeDemo(t)
+	})
+	if demo.err != nil {
+		t.Fatal(demo.err)
+	}
+	return demo.r
+}
+
+func makeDemo(t *testing.T) (*report.Report, error) {
+	model := examples(t, "model", "demo.onnx")
+	names, err := os.ReadFile(examples(t, "model", "demo.labels.txt"))
+	if err != nil {
+		return nil, err
+	}
+	contract, err := os.ReadFile(examples(t, "model", "demo.contract.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	c, err := traffic.Parse("demo.contract.yaml", contract)
+	if err != nil {
+		return nil, err
+	}
+	res, err := compiler.Compile(t.Context(), compiler.Options{
+		Model: model, Calib: examples(t, "testbed", "calib.pcap"), Contract: &c, Labels: [][]string{strings.Fields(string(names))},
+		MaxDisagreement: compiler.DefaultMaxDisagreement, Method: "minmax",
+	})
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(t.TempDir(), "demo.nepco")
+	data, err := bundle.Encode(res.Bundle, bundle.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(file, data, 0o666); err != nil {
+		return nil, err
+	}
+	return report.Make(report.Options{Verify: verify.Options{
+		Bundle: file, Model: model, Pcap: examples(t, "testbed", "test.pcap"), Labels: examples(t, "testbed", "test.csv"),
+		MinAgreement: 0.99, Random: 16, Robust: true, RobustFlows: 48, Seed: 1,
+	}})
+}
+
+// writeHTML is the report as a file.
+func writeHTML(t *testing.T) string {
+	t.Helper()
+	if file := os.Getenv("NEPCOC_REPORT"); file != "" { // look at another one
+		return file
+	}
+	var b bytes.Buffer
+	if err := demoReport(t).HTML(&b); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "report.html")
+	if err := os.WriteFile(file, b.Bytes(), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// stable is the demo's report without what depends on where it is made.
+func stable(t *testing.T) report.Report {
+	r := *demoReport(t)
+	r.Bundle.File, r.Bundle.Kernel, r.Bundle.Tool, r.Tool = "demo.nepco", "any", "nepcoc", "nepcoc"
+	r.Captures, r.Labels = []string{"test.pcap"}, "test.csv"
+	return r
+}
+
+// clone makes r one that can be changed.
+func clone(t *testing.T, r *report.Report) {
+	t.Helper()
+	data, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	*r = report.Report{}
+	if err := json.Unmarshal(data, r); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The report of the example, in words and for programs.
+func TestGolden(t *testing.T) {
+	r := stable(t)
+	var text bytes.Buffer
+	r.Text(&text)
+	golden.File(t, filepath.Join("testdata", "demo.txt"), text.Bytes())
+	// Of lists, some rows: all are in the text.
+	clone(t, &r)
+	o := &r.Outputs[0]
+	o.Wrong, o.PerClass, o.Confusion, o.Coverage = o.Wrong[:3], o.PerClass[:3], o.Confusion[:2], o.Coverage[:3]
+	r.Lint.Findings, r.Sees.Choices, r.Cost.Steps, r.Steps, r.Robust.Outputs[0].Rows = r.Lint.Findings[:2], r.Sees.Choices[:3], r.Cost.Steps[:2], r.Steps[:2], r.Robust.Outputs[0].Rows[:1]
+	var b bytes.Buffer
+	if err := cli.JSON(&b, r); err != nil {
+		t.Fatal(err)
+	}
+	golden.File(t, filepath.Join("testdata", "demo.json"), b.Bytes())
+	golden.Orphans(t, "testdata", "demo.txt", "demo.json")
+}
+
+// Figures are those that a second reading of the same verdicts gives, and add up.
+func TestFigures(t *testing.T) {
+	r := demoReport(t)
+	o := &r.Outputs[0]
+	labelled, right, unknown := 0, 0, 0
+	for k, row := range o.Confusion {
+		n := 0
+		for j, x := range row {
+			n += x
+			if j == k {
+				right += x
+			}
+		}
+		unknown += row[len(o.Classes)]
+		if labelled += n; n != o.PerClass[k].Support || o.PerClass[k].Right > n {
+			t.Errorf("%s: %d flows in the matrix, support %d, right %d", o.Classes[k], n, o.PerClass[k].Support, o.PerClass[k].Right)
+		}
+	}
+	if labelled != o.Integer.Labelled || unknown != o.UnknownLabelled || unknown == 0 && float64(right) != math.Round(o.Integer.Accuracy*float64(labelled)) {
+		t.Errorf("the matrix has %d flows, %d right, %d unknown; the score %+v", labelled, right, unknown, *o.Integer)
+	}
+	if n := labelled - int(math.Round(o.Integer.Accuracy*float64(labelled))); len(o.Wrong) != n {
+		t.Errorf("%d wrong flows, %d expected", len(o.Wrong), n)
+	}
+	if !slices.IsSortedFunc(o.Wrong, func(a, b report.Flow) int { return cmp.Compare(b.Score, a.Score) }) {
+		t.Error("wrong flows are not ordered by score")
+	}
+	macro, present := 0.0, 0
+	for _, c := range o.PerClass {
+		if c.Support > 0 {
+			present++
+			macro += *c.F1
+		}
+	}
+	if macro /= float64(present); math.Abs(macro-o.Integer.MacroF1) > 1e-5 {
+		t.Errorf("the classes' F1 have a mean of %g, macro-F1 is %g", macro, o.Integer.MacroF1)
+	}
+	flows, ece := 0, 0.0
+	for _, b := range o.Reliability {
+		if b.Flows == 0 {
+			continue
+		}
+		flows += b.Flows
+		ece += float64(b.Flows) * math.Abs(b.Accuracy-b.Score) / float64(labelled)
+		if !(b.From <= b.Score && b.Score <= b.To && b.Low <= b.Accuracy && b.Accuracy <= b.High) {
+			t.Errorf("bin %+v", b)
+		}
+	}
+	if flows != labelled || math.Abs(ece-*o.ECE) > 1e-5 {
+		t.Errorf("bins of %d flows, error %g; ECE %g", flows, ece, *o.ECE)
+	}
+	if c := o.Coverage; c[0].Flows != labelled || c[0].Coverage != 1 || math.Abs(c[0].Accuracy-o.Integer.Accuracy) > 1e-5 {
+		t.Errorf("with no threshold: %+v", c[0])
+	}
+	for k := 1; k < len(o.Coverage); k++ {
+		if o.Coverage[k].Flows > o.Coverage[k-1].Flows {
+			t.Errorf("a higher threshold keeps more: %+v", o.Coverage[k])
+		}
+	}
+}
+
+// strangers puts a text into every name and word of a report.
+func strangers(v reflect.Value, text string) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			strangers(v.Elem(), text)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				strangers(v.Field(i), text)
+			}
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			strangers(v.Index(i), text)
+		}
+	case reflect.String:
+		if v.Len() > 0 {
+			v.SetString(text)
+		}
+	}
+}
+
+// Whatever names say, they are text: in elements, attributes, styles and figures.
+func TestNamesAreText(t *testing.T) {
+	r := *demoReport(t)
+	clone(t, &r)
+	kind := r.Outputs[0].Kind
+	rows := slices.Clone(r.Robust.Outputs[0].Rows)
+	strangers(reflect.ValueOf(&r), `"'></svg></style><script src="https://example.org/x.js">alert(1)</script><img src=x onerror=alert(2)>&`)
+	r.Outputs[0].Kind = kind
+	for i := range rows {
+		r.Robust.Outputs[0].Rows[i].Kind = rows[i].Kind
+	}
+	var b bytes.Buffer
+	if err := r.HTML(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{"<script", "<img", "</svg></style>", `"'>`} {
+		if at := bytes.Index(b.Bytes(), []byte(bad)); at >= 0 {
+			t.Errorf("%q stands in the page: ...%s...", bad, b.Bytes()[max(0, at-80):at+40])
+		}
+	}
+}
+
+// The page is one file of bearable size that names nothing outside of itself.
+func TestOneFile(t *testing.T) {
+	var b bytes.Buffer
+	if err := demoReport(t).HTML(&b); err != nil {
+		t.Fatal(err)
+	}
+	if b.Len() > 2<<20 {
+		t.Errorf("%d bytes", b.Len())
+	}
+	for _, bad := range regexp.MustCompile(`(?i)(src|href|url|@import)\s*[=(]\s*["']?(https?:|//|file:|[a-z]+\.)`).FindAllString(b.String(), 5) {
+		t.Errorf("the page names %q", bad)
+	}
+	if again := new(bytes.Buffer); demoReport(t).HTML(again) != nil || !bytes.Equal(again.Bytes(), b.Bytes()) {
+		t.Error("the same report gave another page")
+	}
+}
+
+// Outputs of every kind, captures without labels and bundles without a model's file have reports, which say what they have nothing on.
+func TestKinds(t *testing.T) {
+	b, err := testbundle.EveryKind(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "kinds.nepco")
+	if err := testbundle.Write(file, b, bundle.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := report.Make(report.Options{Verify: verify.Options{Bundle: file, Pcap: examples(t, "testbed", "calib.pcap"), Robust: true, RobustFlows: 8}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var page, text bytes.Buffer
+	if err := r.HTML(&page); err != nil {
+		t.Fatal(err)
+	}
+	r.Text(&text)
+	if len(r.Outputs) != len(b.Manifest.Outputs) {
+		t.Errorf("%d outputs of %d", len(r.Outputs), len(b.Manifest.Outputs))
+	}
+	var missing []string
+	for _, m := range r.Missing {
+		missing = append(missing, m.What)
+	}
+	for _, want := range []string{"accuracy", "float against integer"} {
+		if !strings.Contains(strings.Join(missing, " "), want) {
+			t.Errorf("nothing says that %s is missing: %v", want, missing)
+		}
+		for name, s := range map[string]string{"page": page.String(), "text": text.String()} {
+			if !strings.Contains(s, want) {
+				t.Errorf("the %s does not say that %s is missing", name, want)
+			}
+		}
+	}
+	if r.Lint != nil || r.Outputs[0].Integer != nil || r.Outputs[0].ECE != nil || r.Outputs[0].Confusion != nil {
+		t.Error("figures without labels")
+	}
+}

@@ -1,0 +1,44 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+
+	"nepcoc/runtime/traffic"
+)
+
+// words says in sentences which bytes of a flow a contract takes.
+func words(c *traffic.Contract) (list []string) {
+	say := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
+	unit := "one byte"
+	if c.TokenBytes == 2 {
+		unit = "two bytes"
+	}
+	if c.View == traffic.ViewStream {
+		say("The first %d bytes that the client sent and the first %d of the server, as an application reads them: however they were cut, ordered or repeated.", c.ClientBytes, c.ServerBytes)
+		say("A token is %s; the sequence has %d tokens.", unit, c.Length)
+		say("The verdict comes when both sides are complete, when %d bytes of one side have come, after %v of silence once both have spoken, or at the flow's end.", c.EnoughBytes, c.Quiet)
+	} else {
+		from := map[string]string{traffic.LayerEthernet: "the Ethernet header", traffic.LayerIP: "the IP header", traffic.LayerPayload: "the payload of TCP or UDP"}[c.FirstLayer]
+		say("The first %d packets of a flow, both directions together, %d bytes of each at most, from %s on.", c.Packets, c.BytesPerPacket, from)
+		if c.HeaderBytes > 0 {
+			say("%d of a packet's bytes are for headers at most.", c.HeaderBytes)
+		}
+		say("A token is %s; the sequence has %d tokens, and what comes behind them is not seen.", unit, c.Length)
+	}
+	if len(c.Blank) > 0 {
+		var names []string
+		for _, b := range c.Blank {
+			names = append(names, strings.ReplaceAll(string(b), "_", " "))
+		}
+		say("Set to zero, so that nothing can be learnt from them: %s.", strings.Join(names, ", "))
+	} else {
+		say("Nothing is set to zero.")
+	}
+	if c.Accept == traffic.AcceptHosts {
+		say("Only packets count that their receiver takes.")
+	} else {
+		say("Every packet counts, as it comes.")
+	}
+	return list
+}

@@ -1,0 +1,400 @@
+// Package robust measures how many verdicts of a bundle change when its inputs do: bytes of flows, the most decisive ones or any, and
+// packets that are padded, lost, doubled or swapped. It works on the compiled integers, as the agent does.
+//
+// The changes are random, from a seed: what is measured is no bound on what someone finds who looks for the worst change.
+package robust
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"nepcoc/compiler/calibrate"
+	"nepcoc/internal/evasion"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/classify"
+	"nepcoc/runtime/engine"
+	"nepcoc/runtime/flow"
+)
+
+// Options say what is measured.
+type Options struct {
+	Seed uint64
+	// Flows bounds the flows that are changed, spread evenly over the set; 0: all.
+	Flows int
+	// Captures are the files that the set was read from; where there are none, no packets are changed.
+	Captures []string
+	Progress func(done, total int)
+}
+
+// Report is what was measured.
+type Report struct {
+	Seed    uint64   `json:"seed"`
+	Outputs []Output `json:"outputs"`
+	// NotMeasured says what was asked for and could not be.
+	NotMeasured []string `json:"not_measured,omitempty"`
+}
+
+// Output has the figures of one output that gives verdicts.
+type Output struct {
+	Name string `json:"name"`
+	// By says what a flow's class is in Row.Classes: its "label", or the "verdict" where flows have none.
+	By   string `json:"classes_by"`
+	Rows []Row  `json:"rows"`
+}
+
+// Kinds of rows.
+const (
+	KindDecisive = "most decisive bytes" // those whose blanking takes most off the margin
+	KindRandom   = "random bytes"        // as many others
+	KindPackets  = "packets"
+)
+
+// Row is one change: of how many flows the verdict became another.
+type Row struct {
+	Kind   string `json:"kind"`
+	Change string `json:"change"`
+	// Share is the part of a flow's bytes that was changed, at least one token; 0 for packets.
+	Share float64 `json:"share,omitempty"`
+	// Tokens is the mean number of tokens changed in a flow.
+	Tokens  float64 `json:"tokens,omitempty"`
+	Flows   int     `json:"flows"`
+	Flipped int     `json:"flipped"`
+	// Unknown are those of Flipped whose new verdict is below the output's threshold.
+	Unknown int     `json:"flipped_unknown"`
+	Classes []Class `json:"classes"` // those that flows have, in the output's order
+}
+
+// Class is a row's part for the flows of one class.
+type Class struct {
+	Class   string `json:"class"`
+	Flows   int    `json:"flows"`
+	Flipped int    `json:"flipped"`
+}
+
+// Rate is the share of verdicts that became others.
+func (r *Row) Rate() float64 { return float64(r.Flipped) / float64(max(1, r.Flows)) }
+
+// Shares are the parts of a flow's bytes that are changed.
+var Shares = []float64{0.01, 0.02, 0.03, 0.04, 0.05}
+
+// packets is how many packets of a flow are changed: more than any contract waits for.
+const packets = 12
+
+// Measure changes the inputs of a set, which was read for the bundle.
+func Measure(b *bundle.Bundle, e *engine.Engine, set *calibrate.Set, o Options) (*Report, error) {
+	m := &meter{Options: o, b: b, engine: e, set: set}
+	for i := range b.Manifest.Outputs {
+		info := &b.Manifest.Outputs[i]
+		if info.EffectiveKind() == bundle.KindValues {
+			continue
+		}
+		m.outputs = append(m.outputs, i)
+		m.labels = append(m.labels, set.LabelsOf(info.Name, i == 0))
+	}
+	r := &Report{Seed: o.Seed}
+	if m.outputs == nil {
+		r.NotMeasured = append(r.NotMeasured, "the model gives values and no verdict")
+		return r, nil
+	}
+	if err := m.bytes(); err != nil {
+		return nil, err
+	}
+	reason, err := m.changedPackets()
+	if err != nil {
+		return nil, err
+	}
+	if reason != "" {
+		r.NotMeasured = append(r.NotMeasured, reason)
+	}
+	heads := classify.Heads(b)
+	for k, i := range m.outputs {
+		out := Output{Name: heads[i].Name, By: "verdict"}
+		if m.labelled(k) {
+			out.By = "label"
+		}
+		for _, row := range m.rows {
+			out.Rows = append(out.Rows, row.of(k, heads[i].Labels))
+		}
+		r.Outputs = append(r.Outputs, out)
+	}
+	return r, nil
+}
+
+// meter measures.
+type meter struct {
+	Options
+	b       *bundle.Bundle
+	engine  *engine.Engine
+	set     *calibrate.Set
+	outputs []int     // that give verdicts
+	labels  [][][]int // of them, by input
+	rows    []*tally
+}
+
+func (m *meter) labelled(k int) bool {
+	return slices.ContainsFunc(m.labels[k], func(l []int) bool { return l != nil })
+}
+
+// tally is a row for all outputs, with what became of each flow.
+type tally struct {
+	kind, change string
+	share        float64
+	flows        [][]result // by flow, then by output; nil: not changed
+	tokens       []int      // changed, by flow
+}
+
+// result is one verdict before and after.
+type result struct {
+	classes          []int // of the flow, by label or verdict
+	flipped, unknown bool
+}
+
+func newTally(kind, change string, share float64, n int) *tally {
+	return &tally{kind, change, share, make([][]result, n), make([]int, n)}
+}
+
+// of is the row of one output.
+func (t *tally) of(k int, names []string) Row {
+	r := Row{Kind: t.kind, Change: t.change, Share: t.share}
+	flows, flipped := make([]int, len(names)), make([]int, len(names))
+	for i, f := range t.flows {
+		if f == nil {
+			continue
+		}
+		r.Flows++
+		r.Tokens += float64(t.tokens[i])
+		if f[k].flipped {
+			r.Flipped++
+			if f[k].unknown {
+				r.Unknown++
+			}
+		}
+		for _, c := range f[k].classes {
+			flows[c]++
+			if f[k].flipped {
+				flipped[c]++
+			}
+		}
+	}
+	r.Tokens /= float64(max(1, r.Flows))
+	for c, n := range flows {
+		if n > 0 {
+			r.Classes = append(r.Classes, Class{names[c], n, flipped[c]})
+		}
+	}
+	return r
+}
+
+// runner runs inputs and decides, for one goroutine.
+type runner struct {
+	m      *meter
+	ctx    *engine.Context
+	heads  []classify.Head
+	logits [][]int32
+	res    classify.Result
+}
+
+// verdict is what one output says: the classes or labels that it names.
+type verdict struct {
+	classes []int
+	unknown bool
+}
+
+func (m *meter) newRunner() *runner {
+	return &runner{m: m, ctx: m.engine.NewContext(), heads: classify.Heads(m.b), logits: m.engine.NewOutput()}
+}
+
+// run gives the verdicts of all outputs that make some.
+func (r *runner) run(tokens []int32, valid int) ([]verdict, error) {
+	if err := r.ctx.Run(tokens, valid, r.logits); err != nil {
+		return nil, err
+	}
+	var list []verdict
+	for _, i := range r.m.outputs {
+		h := &r.heads[i]
+		h.Decide(r.logits[i], &r.res)
+		v := verdict{unknown: r.res.Unknown}
+		if h.Kind == bundle.KindLabels {
+			for _, l := range r.res.Given {
+				v.classes = append(v.classes, l.Index)
+			}
+		} else {
+			v.classes = []int{r.res.Class}
+		}
+		list = append(list, v)
+	}
+	return list, nil
+}
+
+// compare is what changes made of verdicts; after is nil where no flow was left. flow is an index of the set, -1 where it isn't known.
+func (m *meter) compare(before, after []verdict, flow int) []result {
+	list := make([]result, len(before))
+	for k := range before {
+		r := &list[k]
+		if r.classes = before[k].classes; m.labelled(k) {
+			r.classes = nil
+			if flow >= 0 {
+				r.classes = m.labels[k][flow]
+			}
+		}
+		r.flipped, r.unknown = true, true
+		if after != nil {
+			r.flipped = !slices.Equal(before[k].classes, after[k].classes)
+			r.unknown = after[k].unknown
+		}
+	}
+	return list
+}
+
+// chosen are indices of the set, evenly spread.
+func chosen(n, most int) []int {
+	if most == 0 || most > n {
+		most = n
+	}
+	list := make([]int, most)
+	for i := range list {
+		list[i] = i * n / most
+	}
+	return list
+}
+
+// rng draws for one flow: the same for the same seed, whatever else is measured.
+func (m *meter) rng(flow int) *rand.Rand { return rand.New(rand.NewPCG(m.Seed, uint64(flow))) }
+
+// bytes changes tokens of flows. With several outputs, decisive is what is so for the first that gives verdicts.
+func (m *meter) bytes() error {
+	v, err := newValues(m.b)
+	if err != nil {
+		return err
+	}
+	at := chosen(len(m.set.Inputs), m.Flows)
+	first := len(m.rows)
+	for _, kind := range []string{KindDecisive, KindRandom} {
+		for _, s := range Shares {
+			m.rows = append(m.rows, newTally(kind, fmt.Sprintf("%.0f %% %s", 100*s, kind), s, len(at)))
+		}
+	}
+	rows := m.rows[first:]
+	var done counter
+	return calibrate.Parallel(len(at), func() (func(i int) error, error) {
+		r := m.newRunner()
+		o := newOcclusion(r, v)
+		changed := make([]int32, m.b.Program.Length)
+		return func(i int) error {
+			in := &m.set.Inputs[at[i]]
+			before, err := r.run(in.Tokens, in.Valid)
+			if err != nil {
+				return err
+			}
+			open := v.open(in) // positions that hold bytes
+			if len(open) == 0 {
+				return nil
+			}
+			weights, err := o.weights(in, open)
+			if err != nil {
+				return err
+			}
+			ranked := slices.Clone(open)
+			slices.SortStableFunc(ranked, func(a, b int) int { return cmp.Compare(weights[b], weights[a]) })
+			rng := m.rng(at[i])
+			shuffled := slices.Clone(open)
+			rng.Shuffle(len(shuffled), func(a, b int) { shuffled[a], shuffled[b] = shuffled[b], shuffled[a] })
+			other := make([]int32, len(in.Tokens)) // what each position becomes: the same in all rows
+			for _, p := range open {
+				other[p] = v.other(in.Tokens[p], rng)
+			}
+			for k, row := range rows {
+				list := ranked
+				if row.kind == KindRandom {
+					list = shuffled
+				}
+				n := max(1, int(Shares[k%len(Shares)]*float64(len(open))+0.5))
+				copy(changed, in.Tokens)
+				for _, p := range list[:n] {
+					changed[p] = other[p]
+				}
+				after, err := r.run(changed, in.Valid)
+				if err != nil {
+					return err
+				}
+				row.flows[i], row.tokens[i] = m.compare(before, after, at[i]), n
+			}
+			done.tell(m.Progress, len(at))
+			return nil
+		}, nil
+	})
+}
+
+// changedPackets changes the packets of flows whose beginning was captured. The reason says why none were.
+func (m *meter) changedPackets() (reason string, err error) {
+	if m.Captures == nil {
+		return "changed packets: the inputs are arrays", nil
+	}
+	contract, err := classify.Contract(m.b)
+	if err != nil {
+		return "", err
+	}
+	type id struct {
+		key  flow.Key
+		time int64
+	}
+	known := map[id]int{}
+	for i := range m.set.Flows {
+		key, _ := m.set.Flows[i].Key.Canonical()
+		known[id{key, m.set.Flows[i].First}] = i
+	}
+	var flows []evasion.Flow
+	var of []int // index of the set
+	for _, path := range m.Captures {
+		all, err := evasion.Load(path, packets)
+		if err != nil {
+			return "", err
+		}
+		for i := range all {
+			key, _ := all[i].Key.Canonical()
+			if k, ok := known[id{key, all[i].First}]; ok && all[i].Whole() {
+				flows, of = append(flows, all[i]), append(of, k)
+			}
+		}
+	}
+	if len(flows) == 0 {
+		return "changed packets: no flow whose beginning was captured", nil
+	}
+	at := chosen(len(flows), m.Flows)
+	first := len(m.rows)
+	for _, t := range evasion.Disturbances {
+		m.rows = append(m.rows, newTally(KindPackets, t.Name, 0, len(at)))
+	}
+	rows := m.rows[first:]
+	return "", calibrate.Parallel(len(at), func() (func(i int) error, error) {
+		r := m.newRunner()
+		return func(i int) error {
+			f := &flows[at[i]]
+			base, err := evasion.See(contract, f.Packets, f.First)
+			if err != nil || base.Flows == 0 {
+				return err
+			}
+			before, err := r.run(base.Tokens, base.Valid)
+			if err != nil {
+				return err
+			}
+			for k := range rows {
+				t := &evasion.Disturbances[k]
+				seen, err := evasion.See(contract, t.Run(f, f, m.Seed+uint64(of[at[i]])), f.First)
+				if err != nil {
+					return err
+				}
+				var after []verdict
+				if seen.Flows > 0 {
+					if after, err = r.run(seen.Tokens, seen.Valid); err != nil {
+						return err
+					}
+				}
+				rows[k].flows[i] = m.compare(before, after, of[at[i]])
+			}
+			return nil
+		}, nil
+	})
+}
