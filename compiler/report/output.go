@@ -246,7 +246,7 @@ func (f *figures) reliability() {
 		b.Score = round(b.Score / float64(b.Flows))
 		b.Accuracy = round(float64(right[k]) / float64(b.Flows))
 		b.Low, b.High = wilson(right[k], b.Flows)
-		ece += float64(float64(b.Flows)/float64(n)) * math.Abs(b.Accuracy-b.Score)
+		ece += float64(float64(b.Flows) / float64(n) * math.Abs(b.Accuracy-b.Score))
 	}
 	ece = round(ece)
 	f.o.Reliability, f.o.ECE = list, &ece
@@ -296,6 +296,6 @@ func wilson(k, n int) (low, high float64) {
 	p, m := float64(k)/float64(n), float64(n)
 	// Each product is rounded before it is added: the same bits on every CPU.
 	mid := (p + z*z/(2*m)) / (1 + z*z/m)
-	half := z / (1 + z*z/m) * math.Sqrt(float64(p*(1-p))/m+z*z/(4*m*m))
+	half := float64(z / (1 + z*z/m) * math.Sqrt(float64(p*(1-p))/m+z*z/(4*m*m)))
 	return round(max(0, mid-half)), round(min(1, mid+half))
 }

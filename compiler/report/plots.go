@@ -27,10 +27,9 @@ var (
 	inkGrid   = ink(3)
 	inkFirst  = ink(4)
 	inkSecond = ink(5)
-	inkThird  = ink(6)
 )
 
-var inks = []string{"text", "muted", "grid", "first", "second", "third"}
+var inks = []string{"text", "muted", "grid", "first", "second"}
 
 // ink is the k-th: far from its neighbours, since the canvas may be off by one where a colour is thin.
 func ink(k uint8) color.NRGBA { return color.NRGBA{0, inkStep * k, 0, 255} }
@@ -223,7 +222,7 @@ func tradePlot(o *Output) (*plot.Plot, error) {
 	p.X.Tick.Marker = percent(left, 1, 0.2)
 	step := 0.2
 	for _, s := range []float64{0.01, 0.02, 0.05, 0.1} {
-		if 1-low <= 5*s+1e-9 {
+		if 1-low <= float64(5*s)+1e-9 {
 			step = s
 			break
 		}

@@ -7,6 +7,7 @@ package robust
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 
@@ -310,7 +311,7 @@ func (m *meter) bytes() error {
 				if row.kind == KindRandom {
 					list = shuffled
 				}
-				n := max(1, int(Shares[k%len(Shares)]*float64(len(open))+0.5))
+				n := max(1, int(math.Round(Shares[k%len(Shares)]*float64(len(open)))))
 				copy(changed, in.Tokens)
 				for _, p := range list[:n] {
 					changed[p] = other[p]
