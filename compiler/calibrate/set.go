@@ -43,6 +43,8 @@ type Set struct {
 	Inputs []Input
 	// Flows has, for a capture, what is known of input i besides its tokens.
 	Flows []verdict.Record
+	// Numbers has, for a capture, the number of flow i in the order of first packets, from 1.
+	Numbers []int
 	// Labels has, where the source knows it, the right verdict of input i (see Judge), nil where it
 	// has no label, by output name; "" stands for the first output.
 	Labels map[string][][]int
@@ -101,7 +103,7 @@ func FromCapture(paths []string, c traffic.Contract, view bundle.View) (*Set, er
 		s.Inputs = append(s.Inputs, Input{Tokens: append([]int32(nil), f.Tokens...), Valid: f.Valid})
 		var r verdict.Record
 		r.FromFlow(f)
-		s.Flows = append(s.Flows, r)
+		s.Flows, s.Numbers = append(s.Flows, r), append(s.Numbers, int(f.Seq)+1)
 	}
 	in, err := flow.NewInput(opt)
 	if err != nil {

@@ -41,6 +41,8 @@ type Why struct {
 	Ranges []explain.Range `json:"ranges"`
 	// Fields are the protocol fields that they lie in, the largest share first.
 	Fields []FieldShare `json:"fields"`
+	// Weights are those of all tokens; see explain.Runner.Exact.
+	Weights []float64 `json:"-"`
 }
 
 // FieldShare is a field's part of what a verdict stands on.
@@ -80,6 +82,8 @@ func byField(ranges []explain.Range, packets []explain.Packet) (list []FieldShar
 type Select struct {
 	Flow int   // a number; 0: all
 	Key  *Ends // only these hosts and ports, in either direction; nil: all
+	// Some, where it is set, says by their numbers which are.
+	Some func(number int) bool
 }
 
 // Ends are the two ends of flows.
@@ -118,7 +122,9 @@ func Verdicts(b *bundle.Bundle, src capture.Source, which Select, emit func(*Ver
 		return nil, err
 	}
 	r, out, heads, trail := x.NewRunner(), x.Engine().NewOutput(), classify.Heads(b), explain.NewTrail(opt.Encoder, true)
-	wanted := func(seq uint64) bool { return which.Flow == 0 || seq+1 == uint64(which.Flow) }
+	wanted := func(seq uint64) bool {
+		return (which.Flow == 0 || seq+1 == uint64(which.Flow)) && (which.Some == nil || which.Some(int(seq)+1))
+	}
 	opt.Took = func(p flow.Taken) {
 		if wanted(p.Seq) {
 			trail.Took(p)
@@ -169,7 +175,7 @@ func verdict(b *bundle.Bundle, f *flow.Flow, r *explain.Runner, heads []classify
 			return nil, err
 		}
 		h := &heads[i]
-		w := Why{Output: h.Name, Margin: float64(what.Margin(logits)) * h.Scale, Ranges: trail.Ranges(f, weights, explain.Threshold)}
+		w := Why{Output: h.Name, Weights: slices.Clone(weights), Margin: float64(what.Margin(logits)) * h.Scale, Ranges: trail.Ranges(f, weights, explain.Threshold)}
 		explain.Name(w.Ranges, packets)
 		w.Fields = byField(w.Ranges, packets)
 		w.Label, w.Against = names(h, what)

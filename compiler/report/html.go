@@ -51,6 +51,13 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"tradePlot": func(o Output) (template.HTML, error) {
 		return drawn(tradePlot(&o))("Accuracy against coverage, output " + o.Name)
 	},
+	"evidencePlot": func(o Output) (template.HTML, error) {
+		p, high, err := evidencePlot(&o)
+		if err != nil {
+			return "", err
+		}
+		return svg(p, wideWidth, high, "Positions that decide each class, output "+o.Name)
+	},
 	"robustPlot": func(o robust.Output) (template.HTML, error) {
 		return drawn(robustPlot(&o))("Verdicts that become others by changed bytes, output " + o.Name)
 	},

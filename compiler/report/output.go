@@ -37,6 +37,9 @@ type Output struct {
 	ECE         *float64 `json:"ece,omitempty"`
 	// Coverage is what becomes of accuracy where verdicts below a threshold are left out.
 	Coverage []Point `json:"coverage,omitempty"`
+	// Evidence is what the verdicts of each class stand on, of Explained flows; only of models that read packets.
+	Explained int        `json:"explained,omitempty"`
+	Evidence  []Evidence `json:"evidence,omitempty"`
 	// Wrong are the flows with a wrong verdict, the surest first; Differing those where float and integer differ.
 	Wrong     []Flow `json:"wrong,omitempty"`
 	Differing []Flow `json:"differing,omitempty"`
@@ -77,7 +80,7 @@ type Point struct {
 
 // Flow is one flow that is shown by itself.
 type Flow struct {
-	Number  int      `json:"number"` // in the order of verdicts, from 1
+	Number  int      `json:"number"` // in the order of first packets, from 1: nepcoc explain --flow shows it
 	Time    string   `json:"time"`   // of its first packet
 	Tuple   string   `json:"flow"`
 	Label   []string `json:"label,omitempty"`
@@ -117,7 +120,7 @@ func newOutput(v *verify.Report, i int) Output {
 	}
 	shown := func(k int) Flow {
 		r := &e.Set.Flows[k]
-		fl := Flow{Number: k + 1, Time: clock(r.First), Tuple: r.Key.String(), Verdict: o.named(f.verdicts[k]), Unknown: f.res[k].Unknown,
+		fl := Flow{Number: e.Set.Numbers[k], Time: clock(r.First), Tuple: r.Key.String(), Verdict: o.named(f.verdicts[k]), Unknown: f.res[k].Unknown,
 			Score: probability(f.res[k].Score), Margin: probability(f.res[k].Margin), Marks: r.Marks.Names()}
 		if f.labels != nil {
 			fl.Label = o.named(f.labels[k])

@@ -7,6 +7,7 @@ import (
 	"image/color"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,6 +47,7 @@ func thin(c color.NRGBA, share float64) color.NRGBA {
 const (
 	plotWidth  = 400
 	plotHeight = 270
+	wideWidth  = 860
 	plotFont   = 12
 	// plotMargin is for letters: the reader's font is another than the one that the plot measures.
 	plotMargin = 9
@@ -274,4 +276,59 @@ func robustPlot(o *robust.Output) (*plot.Plot, error) {
 	p.Y.Tick.Marker, p.Y.Max = percentFor(most)
 	p.Legend.Top, p.Legend.Left = true, true
 	return p, nil
+}
+
+// heat draws rows of shares as cells, darker where there is more; each row by its own largest.
+type heat struct{ rows [][]float64 }
+
+// Plot implements plot.Plotter.
+func (h heat) Plot(c draw.Canvas, p *plot.Plot) {
+	x, y := p.Transforms(&c)
+	for k, row := range h.rows {
+		most := slices.Max(row)
+		for i, share := range row {
+			if share < most/25 || share == 0 {
+				continue
+			}
+			from, to := x(float64(i)), x(float64(i+1))
+			low, high := y(float64(len(h.rows)-1-k)+0.08), y(float64(len(h.rows)-k)-0.08)
+			c.FillPolygon(thin(inkFirst, 0.15+float64(0.85*share/most)), []vg.Point{{X: from, Y: low}, {X: to, Y: low}, {X: to, Y: high}, {X: from, Y: high}})
+		}
+	}
+}
+
+// evidencePlot draws at which positions of the sequence the classes' evidence lies.
+func evidencePlot(o *Output) (*plot.Plot, vg.Length, error) {
+	p := newPlot("position in the sequence, in tokens", "")
+	var h heat
+	var names plot.ConstantTicks
+	n := len(o.Evidence)
+	end := 1
+	for k, e := range o.Evidence {
+		h.rows = append(h.rows, e.Positions)
+		names = append(names, plot.Tick{Value: float64(n-1-k) + 0.5, Label: e.Class})
+		for i, x := range e.Positions {
+			if x > 0 {
+				end = max(end, i+1)
+			}
+		}
+	}
+	for k := range h.rows {
+		h.rows[k] = h.rows[k][:end]
+	}
+	step := 1
+	for _, s := range []int{2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000} {
+		if end/step > 10 {
+			step = s
+		}
+	}
+	var ticks plot.ConstantTicks
+	for x := 0; x <= end; x += step {
+		ticks = append(ticks, plot.Tick{Value: float64(x), Label: strconv.Itoa(x)})
+	}
+	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, float64(end), 0, float64(n)
+	p.X.Tick.Marker, p.Y.Tick.Marker = ticks, names
+	p.Y.Tick.Length, p.Y.Padding = 0, 10
+	p.Add(h)
+	return p, vg.Length(70 + 17*n), nil
 }

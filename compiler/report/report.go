@@ -148,6 +148,9 @@ func Make(o Options) (*Report, error) {
 	if r.Cost, err = cost(b, e, o.Target); err != nil {
 		return nil, err
 	}
+	if err := r.explain(v, o.Verify); err != nil {
+		return nil, err
+	}
 	if r.Sees, err = sees(b, paths, o.Verify.View); err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ func examples(t *testing.T, elem ...string) string {
 }
 
 // figures are those of the demo's report.
-var figures = []string{"confusion-0", "classes-0", "reliability-0", "coverage-0", "trade-0", "robust-bytes-0", "robust-packets-0", "robust-classes-0", "leaks-table", "steps", "cost-steps", "checks"}
+var figures = []string{"confusion-0", "classes-0", "reliability-0", "coverage-0", "trade-0", "evidence-0", "fields-0", "robust-bytes-0", "robust-packets-0", "robust-classes-0", "leaks-table", "steps", "cost-steps", "checks"}
 
 // demo is the report on the repository's own model, made once.
 var demo struct {
@@ -136,6 +136,7 @@ func TestGolden(t *testing.T) {
 	clone(t, &r)
 	o := &r.Outputs[0]
 	o.Wrong, o.PerClass, o.Confusion, o.Coverage = o.Wrong[:3], o.PerClass[:3], o.Confusion[:2], o.Coverage[:3]
+	o.Evidence = o.Evidence[:1]
 	r.Lint.Findings, r.Sees.Choices, r.Cost.Steps, r.Steps, r.Robust.Outputs[0].Rows = r.Lint.Findings[:2], r.Sees.Choices[:3], r.Cost.Steps[:2], r.Steps[:2], r.Robust.Outputs[0].Rows[:1]
 	var b bytes.Buffer
 	if err := cli.JSON(&b, r); err != nil {

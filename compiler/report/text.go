@@ -129,6 +129,17 @@ func (o *Output) text(w io.Writer, named bool) {
 		}
 		cli.Table(w, rows)
 	}
+	if len(o.Evidence) > 0 {
+		rows := [][]string{{"verdict", "flows", fmt.Sprintf("fields that decide, of %s", count(o.Explained, "flow"))}}
+		for _, e := range o.Evidence {
+			var names []string
+			for _, f := range e.Fields[:min(4, len(e.Fields))] {
+				names = append(names, f.Name+" "+percentText(f.Share))
+			}
+			rows = append(rows, []string{e.Class, fmt.Sprint(e.Flows), strings.Join(names, ", ")})
+		}
+		cli.Table(w, rows)
+	}
 	list := func(what string, flows []Flow) {
 		if len(flows) == 0 {
 			return

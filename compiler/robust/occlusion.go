@@ -5,21 +5,53 @@ import (
 
 	"nepcoc/compiler/calibrate"
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/classify"
+	"nepcoc/runtime/explain"
 )
 
-// occlusion weighs tokens by what blanking each takes off the margin of the first output that gives verdicts.
+// explainer is what nepcoc explain asks, of a bundle with a contract.
+func (m *meter) explainer() error {
+	if m.b.Manifest.Contract.YAML == "" {
+		return nil
+	}
+	opt, err := classify.FlowOptions(m.b)
+	if err != nil {
+		return err
+	}
+	m.explain, err = explain.New(m.b, opt.Encoder)
+	return err
+}
+
+// weigher says how much each position of an input counts for the verdict of the first output that gives one: as nepcoc explain does
+// or, where no contract says what a blank byte is, by occlusion.
+func (m *meter) weigher(r *runner, v *values) (func(in *calibrate.Input, open []int) ([]float64, error), error) {
+	if m.explain == nil {
+		return newOcclusion(r, v).weights, nil
+	}
+	x, out, o := m.explain.NewRunner(), m.explain.Engine().NewOutput(), m.outputs[0]
+	return func(in *calibrate.Input, _ []int) ([]float64, error) {
+		if err := x.Run(in.Tokens, in.Valid, out); err != nil {
+			return nil, err
+		}
+		logits := slices.Clone(out[o])
+		what, _ := x.Of(o, logits)
+		return x.Exact(o, what, logits)
+	}, nil
+}
+
+// occlusion weighs tokens by what another value in their place takes off the margin.
 type occlusion struct {
 	r      *runner
 	v      *values
 	output int
-	binary bool
+	kind   bundle.OutputKind
 	tokens []int32
 	w      []float64
 }
 
 func newOcclusion(r *runner, v *values) *occlusion {
 	n, o := r.m.b.Program.Length, r.m.outputs[0]
-	return &occlusion{r, v, o, r.heads[o].Kind != bundle.KindClasses, make([]int32, n), make([]float64, n)}
+	return &occlusion{r, v, o, r.heads[o].Kind, make([]int32, n), make([]float64, n)}
 }
 
 // weights runs the model once per position that is open.
@@ -29,20 +61,20 @@ func (o *occlusion) weights(in *calibrate.Input, open []int) ([]float64, error) 
 	}
 	logits := slices.Clone(o.r.logits[o.output])
 	top := calibrate.ArgMax(logits)
-	margin := func(q []int32) float64 {
-		if o.binary { // how sure it is of its side, or of its strongest label
-			if len(q) == 1 && logits[0] < 0 {
-				return -float64(q[0])
-			}
-			return float64(q[top])
+	margin := func(q []int32) (m int64) {
+		switch {
+		case o.kind == bundle.KindBinary && logits[0] < 0:
+			return -int64(q[0])
+		case o.kind != bundle.KindClasses: // how sure it is of its strongest label
+			return int64(q[top])
 		}
-		m := int64(1) << 62
+		m = 1 << 62
 		for k, x := range q {
 			if k != top {
 				m = min(m, int64(q[top])-int64(x))
 			}
 		}
-		return float64(m)
+		return m
 	}
 	base := margin(logits)
 	clear(o.w)
@@ -52,7 +84,7 @@ func (o *occlusion) weights(in *calibrate.Input, open []int) ([]float64, error) 
 		if err := o.r.ctx.Run(o.tokens, in.Valid, o.r.logits); err != nil {
 			return nil, err
 		}
-		o.w[p] = base - margin(o.r.logits[o.output])
+		o.w[p] = float64(base - margin(o.r.logits[o.output]))
 	}
 	return o.w, nil
 }

@@ -16,6 +16,7 @@ import (
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/engine"
+	"nepcoc/runtime/explain"
 	"nepcoc/runtime/flow"
 )
 
@@ -132,6 +133,7 @@ type meter struct {
 	outputs []int     // that give verdicts
 	labels  [][][]int // of them, by input
 	rows    []*tally
+	explain *explain.Explainer // nil without a contract
 }
 
 func (m *meter) labelled(k int) bool {
@@ -278,10 +280,16 @@ func (m *meter) bytes() error {
 		}
 	}
 	rows := m.rows[first:]
+	if err := m.explainer(); err != nil {
+		return err
+	}
 	var done counter
 	return calibrate.Parallel(len(at), func() (func(i int) error, error) {
 		r := m.newRunner()
-		o := newOcclusion(r, v)
+		weigh, err := m.weigher(r, v)
+		if err != nil {
+			return nil, err
+		}
 		changed := make([]int32, m.b.Program.Length)
 		return func(i int) error {
 			in := &m.set.Inputs[at[i]]
@@ -293,7 +301,7 @@ func (m *meter) bytes() error {
 			if len(open) == 0 {
 				return nil
 			}
-			weights, err := o.weights(in, open)
+			weights, err := weigh(in, open)
 			if err != nil {
 				return err
 			}
