@@ -7,6 +7,8 @@ import (
 	"nepcoc/compiler/explain"
 	"nepcoc/compiler/verify"
 	"nepcoc/runtime/capture"
+	"nepcoc/runtime/classify"
+	why "nepcoc/runtime/explain"
 )
 
 // Evidence is what the verdicts of one class stand on.
@@ -30,6 +32,14 @@ func (r *Report) explain(v *verify.Report, o verify.Options) error {
 	e := &v.Evidence
 	b := *e.Bundle
 	b.Manifest.View, _ = o.View.Of(b.Manifest.View)
+	opt, err := classify.FlowOptions(&b)
+	if err != nil {
+		return err
+	}
+	if _, err := why.New(&b, opt.Encoder); err != nil {
+		r.missing("which bytes decide", err.Error())
+		return nil
+	}
 	src, err := capture.OpenAll(r.Captures)
 	if err != nil {
 		return err

@@ -26,6 +26,13 @@ func words(c *traffic.Contract) (list []string) {
 		}
 		say("A token is %s; the sequence has %d tokens, and what comes behind them is not seen.", unit, c.Length)
 	}
+	if len(c.Numbers) > 0 {
+		var names []string
+		for _, n := range c.Numbers {
+			names = append(names, string(n))
+		}
+		say("Beside the tokens, numbers of each packet: %s.", strings.Join(names, ", "))
+	}
 	if len(c.Blank) > 0 {
 		var names []string
 		for _, b := range c.Blank {

@@ -9,9 +9,9 @@ import (
 	"nepcoc/runtime/explain"
 )
 
-// explainer is what nepcoc explain asks, of a bundle with a contract.
+// explainer is what nepcoc explain asks, of a bundle with a contract. It knows nothing of numbers beside the sequence.
 func (m *meter) explainer() error {
-	if m.b.Manifest.Contract.YAML == "" {
+	if m.b.Manifest.Contract.YAML == "" || m.b.Program.Sides > 0 {
 		return nil
 	}
 	opt, err := classify.FlowOptions(m.b)
@@ -23,7 +23,7 @@ func (m *meter) explainer() error {
 }
 
 // weigher says how much each position of an input counts for the verdict of the first output that gives one: as nepcoc explain does
-// or, where no contract says what a blank byte is, by occlusion.
+// or, where that can't tell, by occlusion.
 func (m *meter) weigher(r *runner, v *values) (func(in *calibrate.Input, open []int) ([]float64, error), error) {
 	if m.explain == nil {
 		return newOcclusion(r, v).weights, nil
@@ -50,8 +50,8 @@ type occlusion struct {
 }
 
 func newOcclusion(r *runner, v *values) *occlusion {
-	n, o := r.m.b.Program.Length, r.m.outputs[0]
-	return &occlusion{r, v, o, r.heads[o].Kind, make([]int32, n), make([]float64, n)}
+	o := r.m.outputs[0]
+	return &occlusion{r, v, o, r.heads[o].Kind, nil, make([]float64, r.m.b.Program.Length)}
 }
 
 // weights runs the model once per position that is open.
@@ -79,7 +79,7 @@ func (o *occlusion) weights(in *calibrate.Input, open []int) ([]float64, error) 
 	base := margin(logits)
 	clear(o.w)
 	for _, p := range open {
-		copy(o.tokens, in.Tokens)
+		o.tokens = append(o.tokens[:0], in.Tokens...)
 		o.tokens[p] = o.v.blank(in.Tokens[p])
 		if err := o.r.ctx.Run(o.tokens, in.Valid, o.r.logits); err != nil {
 			return nil, err

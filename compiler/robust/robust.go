@@ -290,7 +290,7 @@ func (m *meter) bytes() error {
 		if err != nil {
 			return nil, err
 		}
-		changed := make([]int32, m.b.Program.Length)
+		var changed []int32
 		return func(i int) error {
 			in := &m.set.Inputs[at[i]]
 			before, err := r.run(in.Tokens, in.Valid)
@@ -320,7 +320,7 @@ func (m *meter) bytes() error {
 					list = shuffled
 				}
 				n := max(1, int(math.Round(Shares[k%len(Shares)]*float64(len(open)))))
-				copy(changed, in.Tokens)
+				changed = append(changed[:0], in.Tokens...)
 				for _, p := range list[:n] {
 					changed[p] = other[p]
 				}
