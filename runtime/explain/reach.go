@@ -60,7 +60,7 @@ func join(a, b reach) reach {
 		out.paths = make([]float64, out.hi-out.lo+1)
 		for _, r := range []reach{a, b} {
 			for i, x := range r.paths {
-				out.paths[r.lo-out.lo+i] += x / 2
+				out.paths[r.lo-out.lo+i] += float64(x / 2)
 			}
 		}
 	}
