@@ -148,10 +148,9 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	}
 	o.Unknown, o.Outputs, o.Features = unknown, f.outputs, f.features
 	beside := strings.TrimSuffix(model, filepath.Ext(model)) // what Find takes
-	for _, input := range slices.Concat([]string{model, f.contract, f.calibLabels, f.sign, beside + ".contract.yaml", beside + ".labels.txt"}, f.calib, f.labels) {
-		if f.file == input && !files.IsStdin(input) || files.Same(f.file, input) {
-			return cli.UsageError("--output %s would overwrite an input", f.file)
-		}
+	read := slices.Concat([]string{model, f.contract, f.calibLabels, f.sign, beside + ".contract.yaml", beside + ".labels.txt"}, f.calib, f.labels)
+	if err := notOver(f.file, read...); err != nil {
+		return err
 	}
 	if f.dumpIR != "" && !files.IsStdout(f.file) && files.Within(f.dumpIR, f.file) {
 		return cli.UsageError("--dump-ir %s would make a folder of --output %s: name two places", f.dumpIR, f.file)
@@ -183,8 +182,8 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 		return err
 	}
 	for _, part := range res.Info.Data { // what the model itself names
-		if files.Same(f.file, filepath.Join(filepath.Dir(model), part)) {
-			return cli.UsageError("--output %s would overwrite an input", f.file)
+		if err := notOver(f.file, filepath.Join(filepath.Dir(model), part)); err != nil {
+			return err
 		}
 	}
 	built, err := artifact.Build(res.Bundle, opts)

@@ -202,6 +202,15 @@ func newContractInit() *cobra.Command {
   nepcoc contract init --from model.nepco -o my.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if out == "" {
+				out = "-"
+			}
+			if err := notOver(out, from); err != nil {
+				return err
+			}
+			if err := files.Writable(out); err != nil {
+				return err
+			}
 			c, err := contractOf(from)
 			if err != nil {
 				return err
@@ -210,17 +219,11 @@ func newContractInit() *cobra.Command {
 			if back, err := traffic.Parse("contract", text); err != nil || !bytes.Equal(back.Canonical(), c.Canonical()) {
 				panic(fmt.Sprintf("BUG: a commented contract reads as another: %v", err))
 			}
-			if out != "" && files.Same(out, from) {
-				return fmt.Errorf("%s would be written over: it is what is read", files.Show(out))
-			}
-			if out == "" {
-				out = "-"
-			}
 			return files.Output(out, text, cmd.OutOrStdout())
 		},
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&from, "from", "nepco", "contract to begin with: a file, a bundle, or "+strings.Join(traffic.Names(), ", "))
-	fl.StringVarP(&out, "output", "o", "", "file to write (default: standard output)")
+	fl.StringVarP(&out, cli.OutputFlag, "o", "", "file to write (default: standard output)")
 	return cmd
 }

@@ -62,6 +62,9 @@ quantize needs calibration data and runs only within compile.
 
 func runOpt(w io.Writer, path string, in onnx.Options, names []string, out string) error {
 	if out != "" {
+		if err := notOver(out, path); err != nil {
+			return err
+		}
 		if err := files.Writable(out); err != nil {
 			return fmt.Errorf("--output %w", err)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nepcoc/compiler/calibrate"
 	"nepcoc/compiler/dataset"
 	"nepcoc/internal/cli"
 	"nepcoc/internal/files"
@@ -48,8 +49,14 @@ The same flows give the same bundle on every CPU.
 			if !slices.Contains([]teach.Mode{teach.Softmax, teach.Prototype}, teach.Mode(mode)) {
 				return cli.UsageError("--mode %q: want softmax or prototype", mode)
 			}
+			if err := teach.CheckName(task); err != nil {
+				return cli.UsageError("--task: %w", err)
+			}
 			if len(pcaps) == 0 {
 				return cli.UsageError("no flows to learn from: give --pcap CAPTURE, FOLDER or SET.npz")
+			}
+			if err := notOver(out, append(o.inputs(pcaps), args[0])...); err != nil {
+				return err
 			}
 			if err := files.Writable(out); err != nil {
 				return err
@@ -70,13 +77,19 @@ The same flows give the same bundle on every CPU.
 			if err := set.Fits(files.Show(pcaps[0]), dataset.ForBundle(args[0], contract, b.Manifest.View)); err != nil {
 				return err
 			}
-			learn, without := taskOf(set, task)
+			learn, without, err := taskOf(set, task)
+			if err != nil {
+				return fmt.Errorf("%s: %w", files.Show(pcaps[0]), err)
+			}
 			remarks := set.Remarks()
 			if without != nil {
 				remarks = append(remarks, "classes without a flow to learn from are left out: "+strings.Join(without, ", "))
 			}
 			for _, note := range remarks {
 				fmt.Fprintf(cmd.ErrOrStderr(), "nepcoc: note: %s\n", note)
+			}
+			if err := learn.Check(); err != nil {
+				return fmt.Errorf("%s: %w", calibrate.Name(pcaps), err)
 			}
 			progress := cli.NewProgress(cmd.ErrOrStderr())
 			made, report, err := teach.Teach(b, learn, teach.Options{Mode: teach.Mode(mode), Add: add, Unknown: unknown, Progress: progress.Update})
@@ -98,7 +111,7 @@ The same flows give the same bundle on every CPU.
 			if asJSON {
 				return cli.JSON(w, report)
 			}
-			printTaught(w, files.Show(out), len(data), learn.Labels, report)
+			printTaught(w, files.Show(out), len(data), report)
 			return nil
 		},
 	}
@@ -109,17 +122,22 @@ The same flows give the same bundle on every CPU.
 	fl.StringVar(&mode, "mode", string(teach.Softmax), "softmax, or prototype for one to five flows a class")
 	cli.UnknownFlag(fl, &unknown, "default: below which cross-validation is more often wrong than right; 0: none is")
 	fl.BoolVar(&add, "add", false, "keep the tasks that the bundle has")
-	fl.StringVarP(&out, "output", "o", "", "bundle to write")
+	fl.StringVarP(&out, cli.OutputFlag, "o", "", "bundle to write")
 	fl.BoolVar(&asJSON, "json", false, "the report as JSON")
-	cmd.MarkFlagRequired("output")
+	cmd.MarkFlagRequired(cli.OutputFlag)
 	return cmd
 }
 
 // taskOf is what a set's flows of the training part teach; without parts, all. Classes that none of them has are left out
 // and returned: nothing can be learnt of them.
-func taskOf(set *dataset.Set, name string) (t *teach.Task, without []string) {
+func taskOf(set *dataset.Set, name string) (t *teach.Task, without []string, err error) {
 	t = &teach.Task{Name: name}
-	train := max(0, slices.Index(set.Splits, "train"))
+	train := 0
+	if len(set.Splits) > 1 {
+		if train = slices.Index(set.Splits, "train"); train < 0 {
+			return nil, nil, fmt.Errorf("its parts are %s: the one to learn from must be called train", strings.Join(set.Splits, ", "))
+		}
+	}
 	learnt := func(f *dataset.Flow) bool { return f.Label >= 0 && f.Split == train }
 	has := make([]bool, len(set.Labels))
 	for i := range set.Flows {
@@ -140,12 +158,12 @@ func taskOf(set *dataset.Set, name string) (t *teach.Task, without []string) {
 			t.Examples = append(t.Examples, teach.Example{Tokens: set.Padded(f), Valid: len(f.Tokens), Label: class[f.Label], Group: f.Group})
 		}
 	}
-	return t, without
+	return t, without, nil
 }
 
-func printTaught(w io.Writer, name string, size int, labels []string, r *teach.Report) {
+func printTaught(w io.Writer, name string, size int, r *teach.Report) {
 	rows := [][]string{{"class", "flows", "recall", "precision"}}
-	for k, l := range labels {
+	for k, l := range r.Labels {
 		rows = append(rows, []string{l, fmt.Sprint(r.Count[k]), fmt.Sprintf("%.3f", r.Recall[k]), fmt.Sprintf("%.3f", r.Precision[k])})
 	}
 	cli.Table(w, rows)
@@ -161,5 +179,5 @@ func printTaught(w io.Writer, name string, size int, labels []string, r *teach.R
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "note: %s\n", n)
 	}
-	fmt.Fprintf(w, "%s: task %s of %d classes on %d features, %s\n", name, r.Task, len(labels), r.Width, cli.Bytes(int64(size)))
+	fmt.Fprintf(w, "%s: task %s of %d classes on %d features, %s\n", name, r.Task, len(r.Labels), r.Width, cli.Bytes(int64(size)))
 }

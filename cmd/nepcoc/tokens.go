@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
+	"os"
 	"slices"
 	"strings"
 
@@ -13,6 +15,7 @@ import (
 	"nepcoc/compiler/labels"
 	"nepcoc/internal/cli"
 	"nepcoc/internal/files"
+	"nepcoc/internal/interrupt"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/traffic"
@@ -47,8 +50,20 @@ func (o *setFlags) add(cmd *cobra.Command) {
 	cli.ViewFlags(fl, &o.view, cli.AsContract)
 }
 
+// inputs are the files that read will read.
+func (o *setFlags) inputs(args []string) []string {
+	captures, err := dataset.Captures(args)
+	if err != nil { // which read says
+		captures = args
+	}
+	return slices.Concat(captures, o.labels, []string{o.contract})
+}
+
 // read reads captures, or opens a stored set.
 func (o *setFlags) read(cmd *cobra.Command, args []string) (*dataset.Set, error) {
+	if o.split == "" && (cmd.Flags().Changed("by") || o.keep) {
+		return nil, cli.UsageError("--by and --keep-duplicates go with --split")
+	}
 	if o.split != "" { // before captures are read, which may take long
 		if _, err := dataset.ParseShares(o.split); err != nil {
 			return nil, cli.UsageError("--split: %v", err)
@@ -63,7 +78,7 @@ func (o *setFlags) read(cmd *cobra.Command, args []string) (*dataset.Set, error)
 		stored = false
 	}
 	if stored {
-		err := meaningless(cmd, "for captures only; a stored set has its own", "contract", "labels", "label-from", "tunnels", "vlans", "interfaces", "active-timeout")
+		err := meaningless(cmd, "for captures only; a stored set has its own", "contract", "labels", "label-from", "unlabelled", "tunnels", "vlans", "interfaces", "active-timeout")
 		if err != nil {
 			return nil, err
 		}
@@ -94,6 +109,9 @@ func (o *setFlags) read(cmd *cobra.Command, args []string) (*dataset.Set, error)
 		l, err := labels.ReadSome(path)
 		if err != nil {
 			return nil, err
+		}
+		if len(l.Outputs) > 1 {
+			return nil, fmt.Errorf("%s: has labels of several outputs (columns %s), and a flow of a set has one: leave one of the columns", files.Show(path), strings.Join(l.Columns(), ", "))
 		}
 		opt.Labels = append(opt.Labels, l)
 	}
@@ -150,12 +168,14 @@ of an earlier part's flow are left out and counted.
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
-			case o.split == "" && (cmd.Flags().Changed("by") || o.keep):
-				return cli.UsageError("--by and --keep-duplicates go with --split")
 			case shard < 0:
 				return cli.UsageError("--shard %d: want a number of flows", shard)
 			case shard > 0 && files.IsStdout(out):
 				return cli.UsageError("--shard writes several files: give --output a name")
+			}
+			inputs := o.inputs(args)
+			if err := notOver(out, inputs...); err != nil {
+				return err
 			}
 			if err := files.Writable(out); err != nil {
 				return err
@@ -164,15 +184,20 @@ of an earlier part's flow are left out and counted.
 			if err != nil {
 				return err
 			}
-			written, err := writeSet(set, out, shard, cmd.OutOrStdout())
-			if err != nil {
+			names := shardNames(out, len(set.Flows), shard)
+			for _, name := range names {
+				if err := notOver(name, inputs...); err != nil {
+					return err
+				}
+			}
+			if err := writeSet(set, names, shard, cmd.OutOrStdout()); err != nil {
 				return err
 			}
 			w := cmd.OutOrStdout()
 			if files.IsStdout(out) {
 				w = cmd.ErrOrStderr()
 			}
-			sum := summarise(set, written)
+			sum := summarise(set, names)
 			if asJSON {
 				return cli.JSON(w, sum)
 			}
@@ -184,33 +209,50 @@ of an earlier part's flow are left out and counted.
 	fl := cmd.Flags()
 	fl.BoolVar(&o.unlabelled, "unlabelled", false, "keep flows without a label")
 	fl.IntVar(&shard, "shard", 0, "flows in one file; more go into SET-00002.npz and so on (0: all in one)")
-	fl.StringVarP(&out, "output", "o", "", "file to write")
+	fl.StringVarP(&out, cli.OutputFlag, "o", "", "file to write")
 	fl.BoolVar(&asJSON, "json", false, "the summary as JSON")
-	cmd.MarkFlagRequired("output")
+	cmd.MarkFlagRequired(cli.OutputFlag)
 	return cmd
 }
 
-// writeSet writes a set into one file, or into shards whose names are numbered, and returns their names.
-func writeSet(set *dataset.Set, out string, shard int, stdout io.Writer) (names []string, err error) {
-	n := 1
-	if shard > 0 {
-		n = max(1, (len(set.Flows)+shard-1)/shard)
+// shardNames are the files of a set of n flows, with shard flows in each; 0: with all in one.
+func shardNames(out string, n, shard int) []string {
+	if shard == 0 || n <= shard {
+		return []string{out}
 	}
-	for k := range n {
-		part, name := *set, out
-		if shard > 0 {
-			part.Flows = set.Flows[k*shard : min(len(set.Flows), (k+1)*shard)]
-			if n > 1 {
-				name = fmt.Sprintf("%s-%05d.npz", strings.TrimSuffix(out, ".npz"), k+1)
+	var names []string
+	for k := range (n + shard - 1) / shard {
+		names = append(names, fmt.Sprintf("%s-%05d.npz", strings.TrimSuffix(out, ".npz"), k+1))
+	}
+	return names
+}
+
+// writeSet writes a set into files of shard flows each, or into one: all of them, or none.
+func writeSet(set *dataset.Set, names []string, shard int, stdout io.Writer) (err error) {
+	var undo []func()
+	defer func() {
+		if err != nil {
+			for _, f := range undo {
+				f()
 			}
 		}
-		fill := func(w io.Writer) error { return part.Write(w, dataset.Meta{Shard: k + 1, Shards: n}) }
-		if err := files.OutputFrom(name, fill, stdout); err != nil {
-			return nil, err
+	}()
+	for k, name := range names {
+		part := *set
+		if len(names) > 1 {
+			part.Flows = set.Flows[k*shard : min(len(set.Flows), (k+1)*shard)]
 		}
-		names = append(names, name)
+		fill := func(w io.Writer) error { return part.Write(w, dataset.Meta{Shard: k + 1, Shards: len(names)}) }
+		if err := files.OutputFrom(name, fill, stdout); err != nil {
+			return err
+		}
+		if len(names) > 1 {
+			remove := func() { os.Remove(name) }
+			undo = append(undo, remove)
+			defer interrupt.Undo(remove)()
+		}
 	}
-	return names, nil
+	return nil
 }
 
 // setSummary is what tokens says of a set.
@@ -230,7 +272,8 @@ type setSummary struct {
 
 func summarise(set *dataset.Set, written []string) *setSummary {
 	s := &setSummary{Files: written, Flows: len(set.Flows), Groups: len(set.Groups), Contract: set.Contract.Name, Hash: set.Contract.Hash(),
-		Parts: set.Splits, Classes: map[string][]int{}, LeftOut: set.Left, Notes: set.Notes, order: set.Labels, remarks: set.Remarks()}
+		Parts: set.Splits, Classes: map[string][]int{}, LeftOut: map[string]int{}, Notes: set.Notes, order: set.Labels, remarks: set.Remarks()}
+	maps.Copy(s.LeftOut, set.Left)
 	for i := range set.Flows {
 		f := &set.Flows[i]
 		name := ""

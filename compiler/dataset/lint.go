@@ -65,12 +65,14 @@ var DefaultBounds = Bounds{Recording: 0.5, Header: 0.5, Payload: 0.97, Doubles: 
 // shown is the gain from which on something is listed, though it is no leak.
 const shown = 0.3
 
-const folds = 5
+// fewFolds is how many folds flows are put into where they have no parts.
+const fewFolds = 5
 
 // linter guesses labels from one thing at a time.
 type linter struct {
 	label    []int
-	fold     []int
+	fold     []int // of folds
+	folds    int
 	classes  int
 	majority float64
 }
@@ -100,8 +102,8 @@ func (s *Set) Lint(bounds Bounds) (*Lint, error) {
 		l.label = append(l.label, s.Flows[i].Label)
 		groups[s.Flows[i].Group]++
 	}
-	out := &Lint{Flows: len(at), Classes: used, Groups: len(groups), Majority: l.majority}
-	l.folds(s, at, groups, out)
+	out := &Lint{Flows: len(at), Classes: used, Groups: len(groups), Majority: l.majority, Findings: []Finding{}}
+	l.hold(s, at, groups, out)
 
 	add := func(name, kind string, bound float64, index []int, values []uint64, near, seen bool, remedy string) {
 		acc, base := l.guess(index, values, near)
@@ -195,22 +197,23 @@ func (s *Set) Lint(bounds Bounds) (*Lint, error) {
 	return out, nil
 }
 
-// folds gives each flow its fold: its part, where the set has parts, since what gives labels away is then what one part
+// hold gives each flow its fold: its part, where the set has parts, since what gives labels away is then what one part
 // tells of another; else whole groups where there are enough, else flow by flow.
-func (l *linter) folds(s *Set, at []int, groups map[int]int, out *Lint) {
-	l.fold = make([]int, len(at))
+func (l *linter) hold(s *Set, at []int, groups map[int]int, out *Lint) {
+	l.fold, l.folds = make([]int, len(at)), fewFolds
 	if len(s.Splits) > 1 {
+		l.folds = len(s.Splits)
 		for k, i := range at {
 			l.fold[k] = s.Flows[i].Split
 		}
 		out.Notes = append(out.Notes, "guesses are those that the set's parts allow of one another")
 		return
 	}
-	if len(groups) < folds {
-		out.Notes = append(out.Notes, fmt.Sprintf("the flows are of %d recording(s): cross-validated flow by flow; what a recording gives away needs %d at least", len(groups), folds))
+	if len(groups) < fewFolds {
+		out.Notes = append(out.Notes, fmt.Sprintf("the flows are of %d recording(s): cross-validated flow by flow; what a recording gives away needs %d at least", len(groups), fewFolds))
 		for k, i := range at {
 			f := &s.Flows[i]
-			l.fold[k] = int(mix(fmt.Sprint(f.Key, f.First)) >> 20 % folds)
+			l.fold[k] = int(mix(fmt.Sprint(f.Key, f.First)) >> 20 % fewFolds)
 		}
 		return
 	}
@@ -221,7 +224,7 @@ func (l *linter) folds(s *Set, at []int, groups map[int]int, out *Lint) {
 	slices.SortFunc(ids, func(a, b int) int {
 		return cmp.Or(-cmp.Compare(groups[a], groups[b]), cmp.Compare(mix(s.Groups[a]), mix(s.Groups[b])), cmp.Compare(a, b))
 	})
-	var size [folds]int
+	var size [fewFolds]int
 	of := map[int]int{}
 	for _, g := range ids {
 		least := 0
@@ -248,21 +251,21 @@ func (l *linter) guess(index []int, values []uint64, near bool) (accuracy, major
 	}
 	order := make([]int, n)
 	total := make([]int, l.classes)
-	inFold := make([]int, folds*l.classes)
+	inFold := make([]int, l.folds*l.classes)
 	for k := range order {
 		order[k] = k
 		total[l.label[index[k]]]++
 		inFold[l.fold[index[k]]*l.classes+l.label[index[k]]]++
 	}
 	// A value that no other fold has: the class that the other folds mostly have.
-	var otherwise [folds]int
+	otherwise := make([]int, l.folds)
 	for f := range otherwise {
 		otherwise[f] = most(l.classes, func(c int) int { return total[c] - inFold[f*l.classes+c] })
 	}
 	majority = float64(slices.Max(total)) / float64(n)
 	slices.SortFunc(order, func(a, b int) int { return cmp.Or(cmp.Compare(values[a], values[b]), cmp.Compare(index[a], index[b])) })
 	right := 0
-	sums, part := make([]int, l.classes), make([]int, folds*l.classes)
+	sums, part := make([]int, l.classes), make([]int, l.folds*l.classes)
 	for lo := 0; lo < n; {
 		hi := lo
 		for ; hi < n && values[order[hi]] == values[order[lo]]; hi++ {
@@ -270,7 +273,7 @@ func (l *linter) guess(index []int, values []uint64, near bool) (accuracy, major
 			sums[l.label[k]]++
 			part[l.fold[k]*l.classes+l.label[k]]++
 		}
-		for f := range folds {
+		for f := range l.folds {
 			of := part[f*l.classes : (f+1)*l.classes]
 			best := most(l.classes, func(c int) int { return sums[c] - of[c] })
 			if best < 0 {
@@ -298,7 +301,7 @@ func (l *linter) nearest(index []int, values []uint64, order []int) (right int) 
 	n := len(order)
 	before := make([]int, n) // the place in order of the last one of another fold
 	scan := func(place func(k int) int, to []int) {
-		var last [folds]int
+		last := make([]int, l.folds)
 		for f := range last {
 			last[f] = -1
 		}

@@ -47,11 +47,14 @@ func (s *Set) join(part *Set, path, first string) error {
 	if err := part.Fits(path, &Reader{Source: s.Source, Name: first, Args: Args(s.Contract.Name, s.View)}); err != nil {
 		return err
 	}
+	if part.shards != s.shards {
+		return fmt.Errorf("%s: is one of %d shards, and %s of %d: they are of two sets", path, part.shards, first, s.shards)
+	}
 	for _, lists := range []struct {
 		what string
 		a, b []string
 	}{{"classes", part.Labels, s.Labels}, {"parts", part.Splits, s.Splits}, {"groups", part.Groups, s.Groups}} {
-		if !slices.Equal(lists.a, lists.b) || part.shards != s.shards {
+		if !slices.Equal(lists.a, lists.b) {
 			return fmt.Errorf("%s: is no shard of the set of %s: its %s differ; of several captures make one set (nepcoc tokens CAPTURE CAPTURE)", path, first, lists.what)
 		}
 	}
@@ -162,10 +165,14 @@ func open(path string) (*Set, error) {
 	contract := source.Contract
 	s := &Set{Source: source, Labels: r.names("labels"), Groups: r.names("groups"), Splits: r.names("splits"), Left: meta.Left, shard: meta.Shard, shards: meta.Shards}
 	for k, name := range s.Labels {
-		if name == "" || slices.Contains(s.Labels[:k], name) {
+		if err := bundle.CheckName(name); err != nil {
+			r.fail("the name of its class %d, %v", k, err)
+		} else if name == "" || slices.Contains(s.Labels[:k], name) {
 			r.fail("its class %d is called %q, as no other may be", k, name)
-			return nil, r.err
 		}
+	}
+	if r.err != nil {
+		return nil, r.err
 	}
 	length := contract.Length
 	var ids []int32
@@ -195,12 +202,13 @@ func open(path string) (*Set, error) {
 	s.Flows = make([]Flow, r.n)
 	for i := range s.Flows {
 		f := &s.Flows[i]
+		row := mask[i*length : (i+1)*length]
 		valid := 0
-		for valid < length && mask[i*length+valid] == 1 {
+		for valid < length && row[valid] == 1 {
 			valid++
 		}
-		if slices.Contains(mask[i*length+valid:(i+1)*length], 1) {
-			r.fail("row %d: the mask has a gap at position %d", i, valid)
+		if valid == 0 || slices.ContainsFunc(row[valid:], func(b uint8) bool { return b != 0 }) {
+			r.fail("row %d: the mask is not 1 of the first tokens, one at least, and 0 of the others: it departs at position %d", i, valid)
 			return nil, r.err
 		}
 		f.Tokens = ids[i*length : i*length+valid]

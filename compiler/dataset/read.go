@@ -12,6 +12,7 @@ import (
 
 	"nepcoc/compiler/labels"
 	"nepcoc/internal/files"
+	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/flow"
@@ -92,6 +93,11 @@ func Read(paths []string, opt Options) (*Set, error) {
 			}
 			f.Label = -1
 			if name != "" {
+				if _, ok := classes[name]; !ok {
+					if err := bundle.CheckName(name); err != nil {
+						errs = append(errs, fmt.Errorf("%s: the name of a class, %w: change the label file, or the name that the label is taken from", files.Show(path), err))
+					}
+				}
 				f.Label = index(&s.Labels, classes, name)
 			}
 			f.Group = index(&s.Groups, groups, group)

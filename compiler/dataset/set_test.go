@@ -349,6 +349,25 @@ func TestFolders(t *testing.T) {
 	}
 }
 
+// A class has a name that a bundle can have, and that says which file it is from.
+func TestUnprintableClass(t *testing.T) {
+	data, err := os.ReadFile("../../examples/testbed/calib.pcap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "a\x1b[31m")
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "odd.pcap"), data, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, err = dataset.Read([]string{dir}, dataset.Options{Source: dataset.Source{Contract: traffic.Default()}, From: dataset.FromFolder})
+	if err == nil || strings.Count(err.Error(), "odd.pcap: the name of a class") != 1 {
+		t.Error(err)
+	}
+}
+
 // silent is a capture of datagrams without payload, of which a contract without headers and facts has nothing.
 func silent(t *testing.T) string {
 	t.Helper()

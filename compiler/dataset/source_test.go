@@ -107,3 +107,30 @@ func TestVersion1(t *testing.T) {
 		t.Errorf("shards of two sets: %v", err)
 	}
 }
+
+// What a set holds is held to what teaching and training need, by row or name.
+func TestDamaged(t *testing.T) {
+	for _, c := range []struct {
+		damage func(s *dataset.Set)
+		want   string
+	}{
+		{func(s *dataset.Set) { s.Flows[1].Tokens = nil }, "row 1: the mask is not 1 of the first tokens"},
+		{func(s *dataset.Set) { s.Labels[1] = "a\x1b[31m" }, "class 1"},
+		{func(s *dataset.Set) { s.Labels[1] = s.Labels[0] }, "as no other may be"},
+	} {
+		set := testbed(t, "nepco-stream", "calib")
+		c.damage(set)
+		if _, err := dataset.Open(stored(t, set, dataset.Meta{})); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: want %q", err, c.want)
+		}
+	}
+}
+
+// Shards of a longer set that was there before are not taken for this one's.
+func TestOtherShards(t *testing.T) {
+	set := testbed(t, "nepco-stream", "calib")
+	a, b := stored(t, set, dataset.Meta{Shard: 1, Shards: 2}), stored(t, set, dataset.Meta{Shard: 3, Shards: 3})
+	if _, err := dataset.Open(a, b); err == nil || !strings.Contains(err.Error(), "one of 3 shards, and "+a+" of 2") {
+		t.Error(err)
+	}
+}

@@ -53,6 +53,19 @@ type Labels struct {
 	byKey map[flow.Key][]int // by canonical key, the rows in order of time
 }
 
+// Columns are the names of the columns of labels.
+func (l *Labels) Columns() []string {
+	var names []string
+	for _, o := range l.Outputs {
+		if o == "" {
+			names = append(names, "label")
+		} else {
+			names = append(names, labelPrefix+o)
+		}
+	}
+	return names
+}
+
 // timeTolerance is the least by which a label's time may be off the packet's: label
 // files have microseconds, captures may have nanoseconds, cut or rounded.
 const timeTolerance = 1000

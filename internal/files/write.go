@@ -131,6 +131,9 @@ type target struct {
 
 // resolve follows name's links; the last may point to nothing yet.
 func resolve(name string) (*target, error) {
+	if name == "" {
+		return nil, errors.New("the file to write has no name")
+	}
 	t := &target{name: name, path: name, mode: 0o666}
 	info, err := os.Stat(name)
 	switch {

@@ -71,7 +71,8 @@ type Report struct {
 	// Accuracy and MacroF1 are cross-validated: of flows that the head was not taught with.
 	Accuracy float64 `json:"accuracy"`
 	MacroF1  float64 `json:"macro_f1"`
-	// Recall, Precision and Count are those of each class.
+	// Labels are the names of the classes; Recall, Precision and Count are theirs, in this order.
+	Labels    []string  `json:"labels"`
 	Recall    []float64 `json:"recall"`
 	Precision []float64 `json:"precision"`
 	Count     []int     `json:"count"`
@@ -91,7 +92,7 @@ func Teach(b *bundle.Bundle, t *Task, opt Options) (*bundle.Bundle, *Report, err
 	if opt.Progress == nil {
 		opt.Progress = func(string, int, int) {}
 	}
-	if err := t.check(b); err != nil {
+	if err := t.Check(); err != nil {
 		return nil, nil, err
 	}
 	feed, err := feature(b.Program)
@@ -102,7 +103,7 @@ func Teach(b *bundle.Bundle, t *Task, opt Options) (*bundle.Bundle, *Report, err
 	if err != nil {
 		return nil, nil, err
 	}
-	r := &Report{Task: t.Name, Mode: opt.Mode, Flows: len(t.Examples), Width: x.width}
+	r := &Report{Task: t.Name, Mode: opt.Mode, Labels: t.Labels, Flows: len(t.Examples), Width: x.width}
 	h := x.learn(t, r, opt)
 	p, err := attach(b.Program, feed, h, t, opt.Add)
 	if err != nil {
@@ -112,9 +113,18 @@ func Teach(b *bundle.Bundle, t *Task, opt Options) (*bundle.Bundle, *Report, err
 	return out, r, err
 }
 
-func (t *Task) check(b *bundle.Bundle) error {
-	if err := bundle.CheckName(t.Name); err != nil || t.Name == "" {
-		return fmt.Errorf("task name %q: %v", t.Name, err)
+// CheckName says what is wrong with a task's name.
+func CheckName(name string) error {
+	if name == "" {
+		return errors.New("a task has a name, that of its output")
+	}
+	return bundle.CheckName(name)
+}
+
+// Check says why nothing can be learnt of a task's flows.
+func (t *Task) Check() error {
+	if err := CheckName(t.Name); err != nil {
+		return fmt.Errorf("task name: %w", err)
 	}
 	count := make([]int, len(t.Labels))
 	for i := range t.Examples {
@@ -292,7 +302,8 @@ func (m *matrix) standardise() {
 	}
 }
 
-// head is a linear layer on standardised features: weights [width, classes], feature by feature.
+// head is a linear layer: weights [width, classes], feature by feature. It reads standardised features while it is
+// learnt, and the integers themselves when it is done: see learn.
 type head struct {
 	classes     int
 	weights     []float64
@@ -315,9 +326,7 @@ func attach(p *bundle.Program, feed int, h *head, t *Task, add bool) (*bundle.Pr
 	if replaced >= 0 {
 		base, feed = without(base, replaced, feed)
 	}
-	width := len(h.weights) / h.classes
-	// Real weights on the integers themselves: standardising goes into them.
-	return base, h.quantise(base, feed, width, t.Name)
+	return base, h.quantise(base, feed, t.Name)
 }
 
 // without is a program without one of its outputs and what only that needs, and the number of the value that all
@@ -415,7 +424,8 @@ func largest[T int32 | float64](l []T) int {
 func rounded(x float64) float64 { return math.Round(x*1e4) / 1e4 }
 
 // quantise adds the layer: weights of 16 bits, in units that the validator's proof of 32-bit sums allows.
-func (h *head) quantise(p *bundle.Program, feed, width int, name string) error {
+func (h *head) quantise(p *bundle.Program, feed int, name string) error {
+	width := len(h.weights) / h.classes
 	top := 0.0
 	for _, w := range h.weights {
 		top = max(top, math.Abs(w))

@@ -265,7 +265,7 @@ func TestRefused(t *testing.T) {
 		task *teach.Task
 		want string
 	}{
-		{one, "two classes"}, {empty, `"nobody" has no flow`}, {same, "look the same"}, {task(b, "a\nname", 2, 10), "task name"},
+		{one, "two classes"}, {empty, `"nobody" has no flow`}, {same, "look the same"}, {task(b, "a\nname", 2, 10), "task name"}, {task(b, "", 2, 10), "task name: a task has a name"},
 	} {
 		if _, _, err := teach.Teach(b, c.task, teach.Options{Mode: teach.Softmax}); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v: want %q", err, c.want)
