@@ -10,7 +10,9 @@ import (
 
 	"nepcoc/internal/version"
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/drift"
 	"nepcoc/runtime/refexec"
+	"nepcoc/runtime/verdict"
 )
 
 // assemble makes the bundle around a program: golden vectors and manifest.
@@ -72,7 +74,23 @@ func (c *compilation) assemble(p *bundle.Program) error {
 		m.Notes = append(m.Notes, bundle.StepNote{Step: v, Note: "kept at 16 bits"})
 	}
 	c.res.Bundle = &bundle.Bundle{Manifest: m, Program: p, Golden: golden}
+	if c.meter != nil && !c.noContract {
+		return c.describe(c.res.Bundle)
+	}
 	return nil
+}
+
+// describe stores what calibration's flows look like to the finished bundle, for the agent to compare with.
+func (c *compilation) describe(b *bundle.Bundle) (err error) {
+	b.Manifest.Traffic, err = drift.Calibration(b, len(c.calib.Inputs), func(i int, r *verdict.Record) ([]int32, int) {
+		if c.calib.Flows != nil {
+			verdicts := r.Verdicts
+			*r = c.calib.Flows[i]
+			r.Verdicts = verdicts
+		}
+		return c.calib.Inputs[i].Tokens, c.calib.Inputs[i].Valid
+	})
+	return err
 }
 
 // rounded keeps the digits that every CPU agrees on.

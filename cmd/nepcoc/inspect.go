@@ -126,6 +126,7 @@ func (r *inspection) print(w io.Writer) {
 		{"contract", fmt.Sprintf("%s, %d tokens of %d ids", contractText(m.Contract.Hash), r.Length, r.Vocab) + besideText(r.Sides)},
 		{"local region", r.regionText()},
 		{"calibration", calibrationText(&m.Calibration)},
+		{"its traffic", trafficText(m.Traffic)},
 	}
 	unit := "distinct inputs"
 	if m.Calibration.Distinct == 0 { // version 1 did not count them
@@ -186,6 +187,14 @@ func versionText(v string) string {
 		return ""
 	}
 	return ", version " + v
+}
+
+// trafficText says how far drift can be told.
+func trafficText(t *bundle.Traffic) string {
+	if t == nil {
+		return "not described: no drift can be told"
+	}
+	return fmt.Sprintf("described by %d features of %d flows", len(t.Histograms), t.Flows)
 }
 
 func calibrationText(c *bundle.Calibration) string {

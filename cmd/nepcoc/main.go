@@ -39,7 +39,7 @@ integer arithmetic that gives the same verdicts on every CPU, to the bit.
 		commands  []*cobra.Command
 	}{
 		{"models", "Models:", []*cobra.Command{newCompile(), newCheck(), newVerify(), newReport(), newInspect(), newBench(), newEmit(), newOpt()}},
-		{"data", "Traffic and data:", []*cobra.Command{newRun(), newExplain(), newContract(), newTokens(), newLint(), newTeach()}},
+		{"data", "Traffic and data:", []*cobra.Command{newRun(), newExplain(), newDrift(), newContract(), newTokens(), newLint(), newTeach()}},
 		{"cards", "Cards:", []*cobra.Command{newShip()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})

@@ -36,6 +36,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("TESTBED", filepath.Join(root, "examples", "testbed"))
 			e.Setenv("FOUNDATION", filepath.Join(root, "examples", "foundation"))
 			e.Setenv("FORMS", filepath.Join(root, "compiler", "testdata", "forms"))
+			e.Setenv("FORMAT1", filepath.Join(root, "runtime", "bundle", "testdata", "format1", "demo.nepco"))
 			e.Setenv("DATA", data)
 			return nil
 		},

@@ -14,7 +14,9 @@ import (
 	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/classify"
+	"nepcoc/runtime/drift"
 	"nepcoc/runtime/teach"
+	"nepcoc/runtime/verdict"
 )
 
 func newTeach() *cobra.Command {
@@ -97,6 +99,9 @@ The same flows give the same bundle on every CPU.
 			if err != nil {
 				return fmt.Errorf("%s: %w", files.Show(args[0]), err)
 			}
+			if made.Manifest.Traffic, err = trafficOf(made, set); err != nil {
+				return err
+			}
 			data, err := bundle.Encode(made, bundle.Options{})
 			if err != nil {
 				return err
@@ -159,6 +164,22 @@ func taskOf(set *dataset.Set, name string) (t *teach.Task, without []string, err
 		}
 	}
 	return t, without, nil
+}
+
+// trafficOf is what the flows that a bundle was taught with look like to it.
+func trafficOf(b *bundle.Bundle, set *dataset.Set) (*bundle.Traffic, error) {
+	train := max(0, slices.Index(set.Splits, "train"))
+	var flows []*dataset.Flow
+	for i := range set.Flows {
+		if f := &set.Flows[i]; f.Label >= 0 && f.Split == train {
+			flows = append(flows, f)
+		}
+	}
+	return drift.Calibration(b, len(flows), func(i int, r *verdict.Record) ([]int32, int) {
+		f := flows[i]
+		r.Packets, r.Bytes, r.Marks, r.Payload, r.Largest, r.Repeats = f.Packets, f.Bytes, f.Marks, f.Payload, int(f.Largest), int(f.Repeats)
+		return set.Padded(f), len(f.Tokens)
+	})
 }
 
 func printTaught(w io.Writer, name string, size int, r *teach.Report) {

@@ -196,6 +196,11 @@ func open(path string) (*Set, error) {
 	if count > 0 {
 		numbers = rows[uint16](r, "numbers", count)
 	}
+	var largest []uint16
+	var repeats []uint8
+	if f.Has("largest") { // sets that were made before have neither
+		largest, repeats = rows[uint16](r, "largest", 1), rows[uint8](r, "repeats", 1)
+	}
 	if r.err != nil {
 		return nil, r.err
 	}
@@ -237,6 +242,9 @@ func open(path string) (*Set, error) {
 		f.First, f.Payload, f.Marks = time[i], int(payload[i]), flow.Marks(marks[i])
 		f.Packets = [2]uint64{uint64(packets[2*i]), uint64(packets[2*i+1])}
 		f.Bytes = [2]uint64{uint64(bytes[2*i]), uint64(bytes[2*i+1])}
+		if largest != nil {
+			f.Largest, f.Repeats = largest[i], repeats[i]
+		}
 	}
 	return s, nil
 }

@@ -286,7 +286,7 @@ func readCapture(path string, opt *Options, tokens *arena) ([]Flow, []string, er
 		return nil, nil, err
 	}
 	flows, n, err := flow.CollectAs(whileKept{src, tokens}, fo, func(f *flow.Flow) Flow {
-		out := Flow{Key: f.Key, First: f.First, Packets: f.Packets, Bytes: f.Bytes, Marks: f.Marks, Payload: f.Payload}
+		out := Flow{Key: f.Key, First: f.First, Packets: f.Packets, Bytes: f.Bytes, Marks: f.Marks, Payload: f.Payload, Largest: uint16(f.Largest), Repeats: uint8(f.Repeats)}
 		if beside := f.Tokens[opt.Contract.Length:]; len(beside) == 0 {
 			out.Tokens = tokens.keep(f.Tokens[:f.Valid])
 		} else if kept := tokens.keep(slices.Concat(f.Tokens[:f.Valid], beside)); kept != nil { // one call per flow

@@ -29,6 +29,9 @@ type Flow struct {
 	Marks          flow.Marks
 	// Payload is how many bytes of payload the tokens hold.
 	Payload int
+	// Largest and Repeats are flow.Flow's, 0 in stored sets that were made before there were any.
+	Largest uint16
+	Repeats uint8
 	// Label, Group and Split index the lists of the set; Label is -1 where the flow has none.
 	Label, Group, Split int
 }

@@ -132,6 +132,8 @@ func (s *Set) Write(w io.Writer, m Meta) error {
 	})
 	each("payload", "<u2", nil, func(b []byte, f *Flow) []byte { return le.AppendUint16(b, uint16(f.Payload)) })
 	each("marks", "<u2", nil, func(b []byte, f *Flow) []byte { return le.AppendUint16(b, uint16(f.Marks)) })
+	each("largest", "<u2", nil, func(b []byte, f *Flow) []byte { return le.AppendUint16(b, f.Largest) })
+	each("repeats", "|u1", nil, func(b []byte, f *Flow) []byte { return append(b, f.Repeats) })
 	z.text("labels", s.Labels)
 	z.text("groups", s.Groups)
 	z.text("splits", s.Splits)

@@ -30,6 +30,8 @@ type Manifest struct {
 	Measured    Measured     `json:"measured"`
 	Sizes       Sizes        `json:"sizes"`
 	Notes       []StepNote   `json:"notes,omitempty"`
+	// Traffic is what calibration's flows looked like; nil: not known, as in files of version 1.
+	Traffic *Traffic `json:"traffic,omitempty"`
 }
 
 // Model is the file that was compiled: its name without folders, its SHA-256
@@ -154,6 +156,11 @@ func (m *Manifest) validate(p *Program) error {
 	}
 	if err := m.sides(p); err != nil {
 		return fmt.Errorf("sides: %w", err)
+	}
+	if m.Traffic != nil {
+		if err := m.Traffic.validate(); err != nil {
+			return fmt.Errorf("traffic: %w", err)
+		}
 	}
 	if err := m.View.Validate(); err != nil {
 		return fmt.Errorf("view: %w", err)

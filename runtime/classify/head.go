@@ -160,3 +160,12 @@ func CheckPackets(b *bundle.Bundle) error {
 	return fmt.Errorf("the bundle gives values (output %s) and no verdict, so it takes no packets: give it arrays (.npz), or compile %s again with --output NAME=classes:NAMES, binary:NAMES or labels:NAMES",
 		strings.Join(names, ", "), b.Manifest.Model.File)
 }
+
+// Labels are the names of each output's labels.
+func Labels(b *bundle.Bundle) (list [][]string) {
+	heads := Heads(b)
+	for i := range heads {
+		list = append(list, heads[i].Labels)
+	}
+	return list
+}

@@ -54,6 +54,9 @@ type Flow struct {
 	// FIN or RST; for Closed.
 	Ended    Reason
 	Finished bool
+	// Largest is the IP length of its largest packet, in bytes, and Repeats how many packets carried nothing new, 255
+	// where there were more; both up to the verdict.
+	Largest, Repeats int
 	// Marks say what the verdict stands on; Payload is how many bytes of payload the
 	// tokens hold. Both are for Ready.
 	Marks   Marks

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"encoding/binary"
+	"math"
 
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/traffic"
@@ -125,6 +126,7 @@ func (t *Table) Add(p *capture.Packet) {
 		}
 		return
 	}
+	e.largest = max(e.largest, uint16(min(p.Length, math.MaxUint16)))
 	if !tcp && what == segNew && t.repeats(e, p) {
 		what = segRepeat
 	}
@@ -135,6 +137,9 @@ func (t *Table) Add(p *capture.Packet) {
 		return
 	case segRepeat:
 		t.count.Repeats++
+		if e.repeats < math.MaxUint8 {
+			e.repeats++
+		}
 	case segOutside:
 		t.count.Outside++
 		e.marks |= MarkOutside

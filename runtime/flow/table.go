@@ -96,6 +96,8 @@ type entry struct {
 	tag            uint32
 	vlan           [2]uint16 // of the first packet
 	level          uint8
+	repeats        uint8  // packets that carried nothing new, up to 255
+	largest        uint16 // IP length of the largest packet
 	state          traffic.State
 	chain          int32 // next of the bucket, or of the free list
 	prev, next     int32 // in its list
@@ -459,6 +461,7 @@ func (t *Table) fill(e *entry) {
 	o.Seq, o.Tag, o.First, o.Last = e.seq, e.tag, e.first, e.last
 	o.VLAN, o.Level = e.vlan, e.level
 	o.Packets, o.Bytes, o.Reason, o.Payload = e.packets, e.bytes, e.reason, int(e.payload)
+	o.Largest, o.Repeats = int(e.largest), int(e.repeats)
 }
 
 // move puts an entry at the tail of a list, touched now.

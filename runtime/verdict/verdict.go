@@ -30,6 +30,8 @@ type Record struct {
 	// verdict stands on.
 	Payload int
 	Marks   flow.Marks
+	// Largest and Repeats are the flow's; they are not written. See flow.Flow.
+	Largest, Repeats int
 	// VLAN and Level are the first packet's; see flow.Flow.
 	VLAN  [2]uint16
 	Level uint8
@@ -156,6 +158,7 @@ func (r *Record) FromFlow(f *flow.Flow) {
 	r.Reason, r.Valid = f.Reason, f.Valid
 	r.VLAN, r.Level = f.VLAN, f.Level
 	r.UsedPackets, r.UsedBytes, r.Payload, r.Marks = f.UsedPackets(), f.BytesUsed(), f.Payload, f.Marks
+	r.Largest, r.Repeats = f.Largest, f.Repeats
 }
 
 // AppendJSON appends the record as one JSON object, without a newline. Fields
