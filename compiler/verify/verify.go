@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 
 	"nepcoc/compiler"
 	"nepcoc/compiler/calibrate"
@@ -349,14 +350,31 @@ func (v *verifier) labels() error {
 // exact compares engine and reference on the inputs and on random tokens of
 // every length.
 func (v *verifier) exact() {
-	ctx := v.eng.NewContext()
 	check := func(name string, n int, input func(i int) ([]int32, int)) {
+		type one struct {
+			tokens []int32
+			valid  int
+		}
+		list, errs := make([]one, n), make([]error, n)
+		for i := range list {
+			list[i].tokens, list[i].valid = input(i)
+		}
+		var mu sync.Mutex
+		done := 0
+		calibrate.Parallel(n, func() (func(i int) error, error) {
+			ctx := v.eng.NewContext()
+			return func(i int) error {
+				_, errs[i] = v.both(ctx, list[i].tokens, list[i].valid)
+				mu.Lock()
+				defer mu.Unlock()
+				done++
+				v.progress("reference = engine: "+name, done, n)
+				return nil
+			}, nil
+		})
 		c := Check{Name: name, Cases: n, Unit: "cases", OK: true}
-		for i := range n {
-			v.progress("reference = engine: "+name, i, n)
-			tokens, valid := input(i)
-			_, err := v.both(ctx, tokens, valid)
-			c.add(err, "input %d (%d tokens)", i, valid)
+		for i, err := range errs {
+			c.add(err, "input %d (%d tokens)", i, list[i].valid)
 		}
 		v.check(c)
 	}
