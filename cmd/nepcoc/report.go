@@ -49,6 +49,14 @@ for programs. Labels make the half of it that speaks of right and wrong, the mod
 			if !(v.MinAgreement >= 0 && v.MinAgreement <= 1) {
 				return cli.UsageError("--min-agreement %g is not within 0..1", v.MinAgreement)
 			}
+			if out != "" {
+				if err := notOver(out, append([]string{args[0], v.Labels, v.Model}, pcaps...)...); err != nil {
+					return err
+				}
+				if err := files.Writable(out); err != nil {
+					return err
+				}
+			}
 			v.Bundle, v.Pcap, v.PcapMore = args[0], pcaps[0], pcaps[1:]
 			progress := cli.NewProgress(cmd.ErrOrStderr())
 			v.Progress = progress.Update

@@ -48,8 +48,10 @@ const (
 	plotWidth  = 400
 	plotHeight = 270
 	wideWidth  = 860
-	plotFont   = 12
-	// plotMargin is for letters: the reader's font is another than the one that the plot measures.
+	// Letters are measured larger than they are drawn: the reader's font may be wider than the one that the plot knows.
+	plotFont      = 13
+	plotFontDrawn = 12
+	// plotMargin is for letters, too.
 	plotMargin = 9
 )
 
@@ -73,6 +75,13 @@ func newPlot(x, y string) *plot.Plot {
 	grid.Vertical.Color, grid.Horizontal.Color = inkGrid, inkGrid
 	p.Add(grid)
 	return p
+}
+
+// legendAbove makes room for a legend of n lines above the plot, where it can't lie on what is drawn.
+func legendAbove(p *plot.Plot, n int) {
+	high := vg.Length(16 * n)
+	p.Title.Text, p.Title.TextStyle.Font.Size, p.Title.TextStyle.Color, p.Title.Padding = " ", 1, inkText, high
+	p.Legend.Top, p.Legend.Left, p.Legend.YOffs = true, true, high
 }
 
 // percent ticks an axis of shares.
@@ -116,6 +125,7 @@ func svg(p *plot.Plot, w, h vg.Length, title string) (template.HTML, error) {
 	}
 	text = svgHead.ReplaceAllString(text, "")
 	text = svgFont.ReplaceAllString(text, "")
+	text = strings.ReplaceAll(text, fmt.Sprintf("font-size:%dpx", plotFont), fmt.Sprintf("font-size:%dpx", plotFontDrawn))
 	text = svgColor.ReplaceAllStringFunc(text, func(s string) string {
 		g, _ := strconv.ParseUint(s[3:5], 16, 8)
 		return "var(--" + inks[min(len(inks), max(1, (int(g)+inkStep/2)/inkStep))-1] + ")"
@@ -146,7 +156,7 @@ func reliabilityPlot(o *Output) (*plot.Plot, error) {
 	p := newPlot("score", "right verdicts")
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, 1, 0, 1
 	p.X.Tick.Marker, p.Y.Tick.Marker = percent(0, 1, 0.2), percent(0, 1, 0.2)
-	if err := line(p, "score = share of right verdicts", inkMuted, true, plotter.XYs{{X: 0, Y: 0}, {X: 1, Y: 1}}); err != nil {
+	if err := line(p, "", inkMuted, true, plotter.XYs{{X: 0, Y: 0}, {X: 1, Y: 1}}); err != nil {
 		return nil, err
 	}
 	var pts plotter.XYs
@@ -168,8 +178,6 @@ func reliabilityPlot(o *Output) (*plot.Plot, error) {
 	}
 	dots.Color, dots.Shape, dots.Radius = inkFirst, draw.CircleGlyph{}, 4
 	p.Add(dots)
-	p.Legend.Add("verdicts, with 95 % interval", dots)
-	p.Legend.Top, p.Legend.Left = true, true
 	return p, nil
 }
 
@@ -199,12 +207,13 @@ func coveragePlot(o *Output) (*plot.Plot, error) {
 	if err := line(p, "coverage: what is left", inkSecond, false, cov); err != nil {
 		return nil, err
 	}
+	legendAbove(p, 2)
 	if t := o.Threshold; t > 0 {
+		legendAbove(p, 3)
 		if err := line(p, "the bundle's threshold", inkMuted, true, plotter.XYs{{X: t, Y: low}, {X: t, Y: 1}}); err != nil {
 			return nil, err
 		}
 	}
-	p.Legend.Left = true
 	return p, nil
 }
 
@@ -241,7 +250,7 @@ func tradePlot(o *Output) (*plot.Plot, error) {
 		dot.Color, dot.Shape, dot.Radius = inkSecond, draw.CircleGlyph{}, 5
 		p.Add(dot)
 		p.Legend.Add("the bundle's threshold", dot)
-		p.Legend.Left = true
+		legendAbove(p, 1)
 	}
 	return p, nil
 }
@@ -274,7 +283,7 @@ func robustPlot(o *robust.Output) (*plot.Plot, error) {
 	p.X.Min, p.X.Max, p.Y.Min = 0, 0.05, 0
 	p.X.Tick.Marker = percent(0, 0.05, 0.01)
 	p.Y.Tick.Marker, p.Y.Max = percentFor(most)
-	p.Legend.Top, p.Legend.Left = true, true
+	legendAbove(p, 2)
 	return p, nil
 }
 
