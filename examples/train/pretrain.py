@@ -7,7 +7,8 @@ Three objectives, summed by their weights: --spans, hidden spans of bytes are to
 sample of it where that is large); --ports, the server's port, which no token holds, is told from the pooled features;
 --pairs, two views of a flow with other bytes hidden find each other among those of a batch (InfoNCE).
 
-Writes the encoder after every epoch, so that --resume goes on where a run was cut off.
+Writes the encoder after every epoch, so that --resume goes on where a run was cut off, with the same arguments: each epoch
+has its own seed, so that on the CPU, with --epochs, what comes out is what one run would have made.
 """
 import argparse
 import contextlib
@@ -109,9 +110,14 @@ def main():
     begin, spent = 0, 0.0
     if args.resume and os.path.exists(args.out):
         saved = torch.load(args.out, map_location=args.device)
+        if saved["contract_hash"] != data.meta["contract_hash"] or saved["kind"] != args.kind or saved["config"] != encoder.config:
+            raise SystemExit(f"{args.out}: is of another contract or size of encoder than this run: give the arguments that it was begun with, {' '.join(saved['arguments'])}, or another --out")
         net.load_state_dict(saved["net"])
         optimiser.load_state_dict(saved["optimiser"])
         begin, spent = saved["epoch"], saved["spent"]
+        if spent >= args.seconds if args.seconds else begin >= args.epochs:
+            print(f"{args.out}: was done already, {begin} epochs, {spent:.0f} s")
+            return
     print(f"{len(data)} flows, {classes} classes of ports, {sum(p.numel() for p in encoder.parameters())} weights in the encoder, {args.device}", flush=True)
     values_of = net.values
     if args.device == "cuda":
@@ -122,6 +128,7 @@ def main():
     steps = (len(data) + args.batch - 1) // args.batch
     for epoch in range(begin, 10**9 if args.seconds else args.epochs):
         net.train()
+        torch.manual_seed(args.seed * 100003 + epoch)
         generator = torch.Generator().manual_seed(args.seed * 100003 + epoch)
         sums = torch.zeros(3, device=args.device)
         for step, pick in enumerate(torch.randperm(len(data), generator=generator).split(args.batch)):

@@ -1,4 +1,4 @@
-"""Runs the kit's evaluation on a few made-up flows: python3 -m unittest test_kit (some seconds).
+"""Runs the kit on a few made-up flows: python3 -m unittest test_kit (some seconds).
 
 With NEPCOC set to the command, nepcoc teach is run on them, too.
 """
@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -15,8 +16,11 @@ import numpy as np
 import torch
 
 import evaluate
+import export_features
+import finetune
 import join
 import model
+import pretrain
 import sets
 import tables
 
@@ -108,6 +112,40 @@ class Kit(unittest.TestCase):
         self.assertFalse(set(rest.rows["group"]) & set(held.rows["group"]))
         rows = self.evaluate("--merge", self.at("types.tsv"), "--ways", "address", "--shares", "1", parts=("train", "test"))
         self.assertEqual((rows[0]["flows"], rows[0]["accuracy"]), (36, 1))
+
+    def test_pretraining_goes_on(self):
+        args = [self.at("train.npz"), "--embed", 8, "--hidden", 8, "--batch", 16, "--epochs", 2, "--device", "cpu", "--out"]
+        run(pretrain.main, *args, self.at("whole.pt"))
+        replace = os.replace
+
+        def cut_off(a, b):
+            replace(a, b)
+            raise KeyboardInterrupt
+
+        with mock.patch.object(os, "replace", cut_off), self.assertRaises(KeyboardInterrupt):
+            run(pretrain.main, *args, self.at("part.pt"))
+        run(pretrain.main, *args, self.at("part.pt"), "--resume")
+        whole, part = (torch.load(self.at(name)) for name in ("whole.pt", "part.pt"))
+        self.assertEqual((whole["epoch"], part["epoch"]), (2, 2))
+        for name, weights in whole["net"].items():
+            self.assertTrue(torch.equal(weights, part["net"][name]), name)
+        self.assertIn("was done already, 2 epochs", run(pretrain.main, *args, self.at("part.pt"), "--resume"))
+        with self.assertRaisesRegex(SystemExit, "another contract or size"):
+            run(pretrain.main, *args, self.at("part.pt"), "--resume", "--hidden", 16)
+
+    def test_exports(self):
+        run(pretrain.main, self.at("train.npz"), "--embed", 8, "--hidden", 8, "--batch", 16, "--epochs", 1, "--device", "cpu", "--out", self.at("encoder.pt"))
+        self.assertIn("48 features of 256 tokens", run(export_features.main, self.at("encoder.pt"), self.at("encoder.onnx")))
+        args = ["--encoder", self.at("encoder.pt"), "--epochs", 1, "--device", "cpu", "--out", self.at("model.onnx")]
+        run(finetune.main, "--task", "one", self.at("train.npz"), *args)
+        run(finetune.main, "--task", "a", self.at("train.npz"), "--task", "b", self.at("valid.npz"), "--test", "a", self.at("test.npz"), *args[:-1], self.at("two.onnx"))
+        for name in ("model.labels.txt", "two.a.labels.txt", "two.b.labels.txt"):
+            with open(self.at(name)) as f:
+                self.assertEqual(f.read().splitlines(), [f"class {c}" for c in range(4)])
+        if os.environ.get("NEPCOC"):
+            for name in ("model.onnx", "two.onnx", "encoder.onnx"):
+                got = subprocess.run([os.environ["NEPCOC"], "check", self.at(name), "--contract", "nepco-stream"], capture_output=True, text=True)
+                self.assertEqual(got.returncode, 0, got.stdout + got.stderr)
 
     def test_sides_of_a_stream(self):
         data = sets.Set(self.at("test.npz"))
