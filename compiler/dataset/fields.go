@@ -31,15 +31,22 @@ func fields(c *traffic.Contract, tokens []int32, emit func(field)) {
 		streamFields(c, tokens, emit)
 		return
 	}
-	if c.HeaderBytes > 0 || len(c.PacketTokens) > 0 || len(c.ByteIDs) > 0 || c.FirstLayer == traffic.LayerPayload {
-		// Where fields lie in such a sequence depends on what came before: by position then.
+	link := 0
+	if c.FirstLayer == traffic.LayerEthernet {
+		link = traffic.EthernetBytes
+	}
+	if c.HeaderBytes > 0 || len(c.PacketTokens) > 0 || len(c.ByteIDs) > 0 || c.FirstLayer == traffic.LayerPayload || c.BytesPerPacket < link+leastHeader {
+		// Where fields lie in such a sequence depends on what came before, or can't be told: by position then.
 		positions(tokens, emit)
 		return
 	}
 	b := tokenBytes(c, tokens)
 	for packet := 1; packet <= reachPackets && len(b) > 0; packet++ {
-		n := linkFields(c, b, packet, emit)
-		n += packetFields(c, b[min(n, len(b)):], n, packet, emit)
+		if link > 0 {
+			linkFields(b, packet, emit)
+		}
+		b = b[min(link, len(b)):]
+		n := packetFields(c, b, link, packet, emit)
 		if n == 0 {
 			return
 		}
@@ -53,15 +60,13 @@ func positions(tokens []int32, emit func(field)) {
 	}
 }
 
-// linkFields emits the fields of an Ethernet header, where the contract begins with one, and returns how many
-// bytes it takes: tags are left out there.
-func linkFields(c *traffic.Contract, b []byte, packet int, emit func(field)) int {
-	if c.FirstLayer != traffic.LayerEthernet || len(b) < 14 {
-		return 0
+// linkFields emits the fields of the Ethernet header at the beginning of b.
+func linkFields(b []byte, packet int, emit func(field)) {
+	if len(b) < traffic.EthernetBytes {
+		return
 	}
 	emit(field{name: fmt.Sprintf("eth.dst of packet %d", packet), part: "mac", value: number(b[:6])})
 	emit(field{name: fmt.Sprintf("eth.src of packet %d", packet), part: "mac", value: number(b[6:12])})
-	return 14
 }
 
 // tokenBytes are the bytes that a sequence of the packets view holds.
@@ -87,9 +92,13 @@ func number(b []byte) (v uint64) {
 	return v
 }
 
+// leastHeader is how many bytes of an IP header tell where its packet ends and what it carries.
+const leastHeader = 10
+
 // packetFields emits the fields of the packet at the beginning of b, behind so many bytes of the link layer, and returns how many
 // bytes it takes there, 0 if that can't be told.
 func packetFields(c *traffic.Contract, b []byte, link, packet int, emit func(field)) int {
+	b = b[:min(len(b), c.BytesPerPacket-link)]
 	at := func(from, to int, name, part string) {
 		if to <= len(b) {
 			emit(field{name: fmt.Sprintf("%s of packet %d", name, packet), part: part, value: number(b[from:to]), nature: part == nature})
@@ -98,7 +107,7 @@ func packetFields(c *traffic.Contract, b []byte, link, packet int, emit func(fie
 	var total, header int
 	var proto byte
 	switch {
-	case len(b) >= 20 && b[0]>>4 == 4 && b[0]&15 >= 5:
+	case len(b) >= leastHeader && b[0]>>4 == 4 && b[0]&15 >= 5:
 		total, header, proto = int(binary.BigEndian.Uint16(b[2:])), int(b[0]&15)*4, b[9]
 		at(1, 2, "ip.dsfield", "tos")
 		at(2, 4, "ip.len", nature)
@@ -107,7 +116,7 @@ func packetFields(c *traffic.Contract, b []byte, link, packet int, emit func(fie
 		at(8, 9, "ip.ttl", "ttl")
 		at(12, 16, "ip.src", "addresses")
 		at(16, 20, "ip.dst", "addresses")
-	case len(b) >= 40 && b[0]>>4 == 6:
+	case len(b) >= leastHeader && b[0]>>4 == 6:
 		total, header, proto = 40+int(binary.BigEndian.Uint16(b[4:])), 40, b[6]
 		emit(field{name: fmt.Sprintf("ipv6.flow of packet %d", packet), part: "flow_label", value: number(b[1:4]) & 0xfffff})
 		at(4, 6, "ipv6.plen", nature)
@@ -117,7 +126,7 @@ func packetFields(c *traffic.Contract, b []byte, link, packet int, emit func(fie
 	default:
 		return 0
 	}
-	n := min(total, c.BytesPerPacket-link)
+	n := min(total, c.BytesPerPacket-link) // as long as the contract lets it be, though the sequence may end before
 	if c.TokenBytes == 2 {
 		n += (n + link) & 1
 	}

@@ -300,3 +300,57 @@ func TestLintManyParts(t *testing.T) {
 		t.Errorf("leaks %q", got)
 	}
 }
+
+// A contract may cut packets within any header: fields are looked for in the bytes of the packet that has them alone.
+func TestLintShortPackets(t *testing.T) {
+	truth, err := labels.ReadSome("../../examples/testbed/calib.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		layer string
+		bytes int
+		want  string
+	}{
+		{traffic.LayerEthernet, 10, "position 16"}, {traffic.LayerEthernet, 23, "position 16"},
+		{traffic.LayerEthernet, 24, "ip.dsfield of packet 1"}, {traffic.LayerIP, 16, "ip.dsfield of packet 1"}, {traffic.LayerIP, 9, "position 2"},
+	} {
+		contract, err := traffic.Load("nepco-bytes")
+		if err != nil {
+			t.Fatal(err)
+		}
+		contract.FirstLayer, contract.BytesPerPacket = c.layer, c.bytes
+		set, err := dataset.Read([]string{"../../examples/testbed/calib.pcap"}, dataset.Options{Source: dataset.Source{Contract: contract}, Labels: []*labels.Labels{truth}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Of an IPv4 header, whatever the contract has there, and of what follows.
+		at, two := 1, 1+c.bytes
+		if c.layer == traffic.LayerEthernet {
+			at, two = at+14, two+14
+		}
+		for i := range set.Flows {
+			f := &set.Flows[i]
+			for len(f.Tokens) < two+4 {
+				f.Tokens = append(f.Tokens, 5)
+			}
+			f.Tokens[at], f.Tokens[at+1] = 5+0x45, int32(5+f.Label)
+			f.Tokens[two] = int32(5 + f.Label) // no part of the first packet
+		}
+		for _, f := range lint(t, set).Findings {
+			if strings.HasPrefix(f.Name, "ip.dst") || strings.HasPrefix(f.Name, "tcp") {
+				t.Errorf("%s, %d bytes: %s is not there", c.layer, c.bytes, f.Name)
+			}
+		}
+		if got := names(lint(t, set)); !slices.Contains(got, c.want) {
+			t.Errorf("%s, %d bytes: no %s among %q", c.layer, c.bytes, c.want, got)
+		}
+	}
+}
+
+func names(l *dataset.Lint) (list []string) {
+	for _, f := range l.Findings {
+		list = append(list, f.Name)
+	}
+	return list
+}

@@ -1,12 +1,14 @@
 // Command measure says what nepcoc teach reaches on a labelled set: with so many flows a class, drawn several times; and
 // what a class costs and brings that is added with few flows.
 //
-//	go run ./examples/foundation/measure ENCODER.nepco TRAIN.npz TEST.npz [--counts 5,20,100] [--draws 5] [--add CLASS --flows 20]
+//	go run ./examples/foundation/measure [-counts 5,20,100] [-draws 5] ENCODER.nepco TRAIN.npz TEST.npz
+//	go run ./examples/foundation/measure -add CLASS [-flows 20] [-most 60] [-draws 5] ENCODER.nepco TRAIN.npz TEST.npz
 //
-// It prints rows of a Markdown table, for docs/EVALUATION.md.
+// All flows of a set count, whatever its parts. It prints rows of a Markdown table, for docs/EVALUATION.md.
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"math"
@@ -17,7 +19,9 @@ import (
 	"strings"
 
 	"nepcoc/compiler/dataset"
+	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/classify"
 	"nepcoc/runtime/engine"
 	"nepcoc/runtime/teach"
 )
@@ -36,16 +40,16 @@ func run() error {
 	few := flag.Int("flows", 20, "flows of that class")
 	most := flag.Int("most", 1<<30, "flows of each other class at most")
 	flag.Parse()
-	if flag.NArg() != 3 {
-		return fmt.Errorf("want ENCODER.nepco TRAIN.npz TEST.npz")
+	if flag.NArg() != 3 || *draws < 1 {
+		return errors.New("want [FLAGS] ENCODER.nepco TRAIN.npz TEST.npz, and one draw at least")
 	}
-	data, err := os.ReadFile(flag.Arg(0))
+	b, err := files.Read(flag.Arg(0), bundle.Read)
 	if err != nil {
 		return err
 	}
-	b, err := bundle.Decode(data)
+	contract, err := classify.Contract(b)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", flag.Arg(0), err)
 	}
 	train, err := dataset.Open(flag.Arg(1))
 	if err != nil {
@@ -55,13 +59,21 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	for i, set := range []*dataset.Set{train, test} {
+		if err := set.Fits(flag.Arg(1+i), dataset.ForBundle(flag.Arg(0), contract, b.Manifest.View)); err != nil {
+			return err
+		}
+		if *add != "" && !slices.Contains(set.Labels, *add) {
+			return fmt.Errorf("%s: has no class %q", flag.Arg(1+i), *add)
+		}
+	}
 	if *add != "" {
 		return added(b, train, test, *add, *few, *most, *draws)
 	}
 	for _, text := range strings.Split(*counts, ",") {
 		n, err := strconv.Atoi(text)
-		if err != nil {
-			return err
+		if err != nil || n < 1 {
+			return fmt.Errorf("-counts %s: want numbers of flows, such as 5,20,100", *counts)
 		}
 		for _, mode := range []teach.Mode{teach.Softmax, teach.Prototype} {
 			var acc, f1 []float64
