@@ -72,10 +72,9 @@ func (o *setFlags) read(cmd *cobra.Command, args []string) (*dataset.Set, error)
 			return nil, cli.UsageError("--by %q: want capture, time, host or flow", o.by)
 		}
 	}
-	stored, err := calibrate.IsArrays(args[0])
+	stored, err := storedSet(args)
 	if err != nil {
-		// A folder has no first bytes; what is wrong with a capture is said when it is opened.
-		stored = false
+		return nil, err
 	}
 	if stored {
 		err := meaningless(cmd, "for captures only; a stored set has its own", "contract", "labels", "label-from", "unlabelled", "tunnels", "vlans", "interfaces", "active-timeout")
@@ -123,6 +122,23 @@ func (o *setFlags) read(cmd *cobra.Command, args []string) (*dataset.Set, error)
 		return nil, err
 	}
 	return set, o.part(set)
+}
+
+// storedSet says whether files are those of a stored set, rather than captures and folders.
+func storedSet(paths []string) (bool, error) {
+	var sets, others []string
+	for _, path := range paths {
+		// A folder has no first bytes; what is wrong with a capture is said when it is opened.
+		if stored, err := calibrate.IsArrays(path); err == nil && stored {
+			sets = append(sets, path)
+		} else {
+			others = append(others, path)
+		}
+	}
+	if sets != nil && others != nil {
+		return false, cli.UsageError("%s is a token set, and %s none: give sets or captures", files.Show(sets[0]), files.Show(others[0]))
+	}
+	return sets != nil, nil
 }
 
 // part splits a set as the flags say.

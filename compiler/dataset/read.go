@@ -70,6 +70,10 @@ func Read(paths []string, opt Options) (*Set, error) {
 	var errs []error
 	tokens := arena{most: maxFlows}
 	for n, path := range captures {
+		if opt.From != FromNothing && files.IsStdin(path) {
+			errs = append(errs, errors.New("standard input has no name and no folder to take labels from: name a file, or give the labels of its flows"))
+			continue
+		}
 		if opt.Progress != nil {
 			opt.Progress(path, n, len(captures))
 		}
@@ -78,9 +82,7 @@ func Read(paths []string, opt Options) (*Set, error) {
 			errs = append(errs, err)
 			continue
 		}
-		for _, note := range notes {
-			s.Notes = append(s.Notes, files.Show(path)+": "+note)
-		}
+		s.Notes = append(s.Notes, notes...)
 		for _, f := range flows {
 			name, group := opt.label(path, &f)
 			switch {
@@ -229,7 +231,11 @@ func Captures(paths []string) ([]string, error) {
 				return err
 			}
 			plain, _ := cutEnding(p, packed)
-			if _, ok := cutEnding(plain, endings); ok && !d.IsDir() {
+			if _, ok := cutEnding(plain, endings); !ok || d.IsDir() {
+				return nil
+			}
+			// A pipe would be waited for. Of a link that points nowhere opening it says so.
+			if info, err := os.Stat(p); err != nil || info.Mode().IsRegular() {
 				all = append(all, p)
 			}
 			return nil
@@ -297,5 +303,9 @@ func readCapture(path string, opt *Options, tokens *arena) ([]Flow, []string, er
 	if err = cmp.Or(tokens.err, err); err != nil {
 		return nil, nil, err
 	}
-	return flows, append(n.Notes(&fo), src.Notes()...), nil
+	notes := n.Notes(&fo)
+	for i := range notes {
+		notes[i] = files.Show(path) + ": " + notes[i]
+	}
+	return flows, append(notes, src.Notes()...), nil
 }

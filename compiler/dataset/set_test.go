@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -333,6 +334,9 @@ func TestFolders(t *testing.T) {
 		}
 	}
 	os.WriteFile(filepath.Join(dir, "README.txt"), []byte("no capture"), 0o666)
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe.pcap"), 0o666); err != nil { // which would be waited for
+		t.Fatal(err)
+	}
 	c := traffic.Default()
 	for from, want := range map[dataset.LabelFrom][]string{dataset.FromFolder: {"deep", "mail", "web"}, dataset.FromFile: {"a", "b", "c"}} {
 		set, err := dataset.Read([]string{dir}, dataset.Options{Source: dataset.Source{Contract: c}, From: from})

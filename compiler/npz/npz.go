@@ -72,6 +72,9 @@ func Parse(path string, data []byte) (*File, error) {
 	head := data[:min(len(data), filekind.Head)]
 	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
+		if Is(head) {
+			return nil, fmt.Errorf("npz %s: an .npz file that is cut off or damaged (%v): write it anew", path, err)
+		}
 		return nil, fmt.Errorf("npz %s: not an .npz or .npy file (%v)%s; write it with numpy.savez", path, err, filekind.Hint(path, head))
 	}
 	if len(z.File) > maxEntries {

@@ -159,6 +159,7 @@ func TestArchiveErrors(t *testing.T) {
 		name, want string
 		file       []byte
 	}{
+		{"cut", "cut off or damaged", []byte("PK\x03\x04 and no more")},
 		{"empty", "numpy.savez", nil},
 		{"text", "numpy.savez", []byte("a,b\n1,2\n")},
 		{"other entry", "no .npy array", archive(t, zip.Store, map[string][]byte{"readme.txt": []byte("x")})},

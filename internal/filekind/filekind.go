@@ -45,7 +45,7 @@ const rewrite = "write it anew with Wireshark: editcap -F pcapng FILE FILE.pcapn
 // kinds are in the order in which they are tried: the surest first.
 var kinds = []Kind{
 	{Bundle, "a bundle, made by nepcoc compile", "give it to run, verify, inspect or the agent; the model is the .onnx that it was compiled from", magic("\x89NEPCO")},
-	{Capture, "a packet capture", "it goes to --calib of compile, to --pcap of verify, or behind the bundle of run",
+	{Capture, "a packet capture", "it goes to --calib of compile, to --pcap of verify and teach, behind the bundle of run, or to tokens and lint without arrays beside it",
 		magic("\xa1\xb2\xc3\xd4", "\xd4\xc3\xb2\xa1", "\xa1\xb2\x3c\x4d", "\x4d\x3c\xb2\xa1", "\xa1\xb2\xcd\x34", "\x34\xcd\xb2\xa1", "\n\r\r\n")},
 	{"snoop", "a capture of Solaris' snoop", rewrite, magic("snoop\x00\x00\x00")},
 	{"btsnoop", "a Bluetooth capture", "it holds no IP packets", magic("btsnoop\x00")},
@@ -55,7 +55,7 @@ var kinds = []Kind{
 	{"ixia", "a capture of Ixia's lcap", rewrite, magic("\xac\x01\x00\x1c", "\xab\x01\x00\x1c", "\x1c\x00\x01\xac", "\x1c\x00\x01\xab")},
 	{"visual", "a capture of Visual Networks", rewrite, magic("\x05VNF")},
 	{"erf", "a capture of Endace cards (ERF)", rewrite, erf},
-	{Arrays, "a file of NumPy arrays", "it goes to --calib of compile, to --tensors of verify, or behind the bundle of run", arrays},
+	{Arrays, "a file of NumPy arrays", "it goes to --calib of compile, to --tensors of verify, or behind the bundle of run; a token set to teach and lint, too, without captures beside it", arrays},
 	{"pytorch", "a PyTorch file (.pt, .pth)", export, entry("/data.pkl", "/version", "/byteorder", "/.format_version")},
 	{"keras", "a Keras model (.keras)", `export it as ONNX: model.export("model.onnx", format="onnx")`, entry("config.json", "model.weights.h5", "metadata.json")},
 	{"hdf5", "an HDF5 file (.h5: a Keras model or data)", `export the model as ONNX: model.export("model.onnx", format="onnx")`, magic("\x89HDF\r\n\x1a\n")},
@@ -75,7 +75,7 @@ var kinds = []Kind{
 	{"tensorflow", "a TensorFlow graph (.pb)", "convert it: python -m tf2onnx.convert --saved-model FOLDER --output model.onnx (--graphdef for a frozen graph)", graphdef},
 	{ONNX, "an ONNX model", "compile it first: nepcoc compile MODEL.onnx --calib CAPTURE -o MODEL.nepco", onnx},
 	{Contract, "a traffic contract", "it goes to --contract", line("nepco_traffic:")},
-	{Labels, "a label file of flows", "it goes to --labels of verify or --calib-labels of compile", labels},
+	{Labels, "a label file of flows", "it goes to --labels of verify, tokens, lint and teach, or --calib-labels of compile", labels},
 	{Text, "text", "", text},
 }
 
