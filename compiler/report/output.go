@@ -97,7 +97,8 @@ const (
 	points = 101 // thresholds, 0 to 1
 )
 
-func newOutput(v *verify.Report, i int) Output {
+// newOutput makes output i's figures; res is what a classifier says of each input.
+func newOutput(v *verify.Report, i int, res [][]classify.Result) Output {
 	s, e := &v.Output[i], &v.Evidence
 	p, info := e.Bundle.Program, &e.Bundle.Manifest.Outputs[i]
 	o := Output{Name: s.Name, Kind: s.Kind, Integer: s.Integer, Float: s.Float, Compared: s.Samples}
@@ -109,12 +110,10 @@ func newOutput(v *verify.Report, i int) Output {
 		return o
 	}
 	o.Classes = judge.Labels()
-	f := &figures{o: &o, labels: e.Set.LabelsOf(s.Name, i == 0), res: make([]classify.Result, len(e.Integer[i]))}
+	f := &figures{o: &o, labels: e.Set.LabelsOf(s.Name, i == 0), res: make([]classify.Result, len(res))}
 	f.verdicts = calibrate.Verdicts(e.Integer[i], judge.Integer)
-	for k, logits := range e.Integer[i] {
-		head.Decide(logits, &f.res[k])
-		f.res[k].Given = nil // reused by the next
-		if f.res[k].Unknown {
+	for k := range res {
+		if f.res[k] = res[k][i]; f.res[k].Unknown {
 			o.Unknown++
 		}
 	}

@@ -144,7 +144,9 @@ func Make(o Options) (*Report, error) {
 	if len(v.Steps) > 0 {
 		r.StepInputs = v.StepInputs
 	}
-	r.sections(v, o)
+	if err := r.sections(v, o); err != nil {
+		return nil, err
+	}
 	if r.Cost, err = cost(b, e, o.Target); err != nil {
 		return nil, err
 	}
@@ -158,9 +160,13 @@ func Make(o Options) (*Report, error) {
 }
 
 // sections fills in the outputs, and what is missing.
-func (r *Report) sections(v *verify.Report, o Options) {
+func (r *Report) sections(v *verify.Report, o Options) error {
+	res, err := results(&v.Evidence)
+	if err != nil {
+		return err
+	}
 	for i := range v.Output {
-		r.Outputs = append(r.Outputs, newOutput(v, i))
+		r.Outputs = append(r.Outputs, newOutput(v, i, res))
 	}
 	if o.Verify.Model == "" {
 		r.missing("float against integer, error per step", "no model given (--model)")
@@ -171,6 +177,24 @@ func (r *Report) sections(v *verify.Report, o Options) {
 	if r.Robust == nil {
 		r.missing("robustness", "not asked for")
 	}
+	return nil
+}
+
+// results are a classifier's of each input: what the agent would say.
+func results(e *verify.Evidence) ([][]classify.Result, error) {
+	cls := classify.New(e.Bundle, e.Engine.NewContext())
+	all := make([][]classify.Result, len(e.Set.Inputs))
+	for i := range e.Set.Inputs {
+		res, err := cls.Run(e.Set.Inputs[i].Tokens, e.Set.Inputs[i].Valid)
+		if err != nil {
+			return nil, err
+		}
+		all[i] = slices.Clone(res)
+		for k := range all[i] {
+			all[i][k].Given = nil // the next run writes there
+		}
+	}
+	return all, nil
 }
 
 func (r *Report) missing(what, why string) { r.Missing = append(r.Missing, Missing{what, why}) }

@@ -51,15 +51,15 @@ type occlusion struct {
 
 func newOcclusion(r *runner, v *values) *occlusion {
 	o := r.m.outputs[0]
-	return &occlusion{r, v, o, r.heads[o].Kind, nil, make([]float64, r.m.b.Program.Length)}
+	return &occlusion{r, v, o, r.cls.Heads[o].Kind, nil, make([]float64, r.m.b.Program.Length)}
 }
 
 // weights runs the model once per position that is open.
 func (o *occlusion) weights(in *calibrate.Input, open []int) ([]float64, error) {
-	if err := o.r.ctx.Run(in.Tokens, in.Valid, o.r.logits); err != nil {
+	if _, err := o.r.cls.Run(in.Tokens, in.Valid); err != nil {
 		return nil, err
 	}
-	logits := slices.Clone(o.r.logits[o.output])
+	logits := slices.Clone(o.r.cls.Logits()[o.output])
 	top := calibrate.ArgMax(logits)
 	margin := func(q []int32) (m int64) {
 		switch {
@@ -81,10 +81,10 @@ func (o *occlusion) weights(in *calibrate.Input, open []int) ([]float64, error) 
 	for _, p := range open {
 		o.tokens = append(o.tokens[:0], in.Tokens...)
 		o.tokens[p] = o.v.blank(in.Tokens[p])
-		if err := o.r.ctx.Run(o.tokens, in.Valid, o.r.logits); err != nil {
+		if _, err := o.r.cls.Run(o.tokens, in.Valid); err != nil {
 			return nil, err
 		}
-		o.w[p] = float64(base - margin(o.r.logits[o.output]))
+		o.w[p] = float64(base - margin(o.r.cls.Logits()[o.output]))
 	}
 	return o.w, nil
 }

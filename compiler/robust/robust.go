@@ -192,11 +192,8 @@ func (t *tally) of(k int, names []string) Row {
 
 // runner runs inputs and decides, for one goroutine.
 type runner struct {
-	m      *meter
-	ctx    *engine.Context
-	heads  []classify.Head
-	logits [][]int32
-	res    classify.Result
+	m   *meter
+	cls *classify.Classifier
 }
 
 // verdict is what one output says: the classes or labels that it names.
@@ -206,25 +203,24 @@ type verdict struct {
 }
 
 func (m *meter) newRunner() *runner {
-	return &runner{m: m, ctx: m.engine.NewContext(), heads: classify.Heads(m.b), logits: m.engine.NewOutput()}
+	return &runner{m, classify.New(m.b, m.engine.NewContext())}
 }
 
 // run gives the verdicts of all outputs that make some.
 func (r *runner) run(tokens []int32, valid int) ([]verdict, error) {
-	if err := r.ctx.Run(tokens, valid, r.logits); err != nil {
+	res, err := r.cls.Run(tokens, valid)
+	if err != nil {
 		return nil, err
 	}
 	var list []verdict
 	for _, i := range r.m.outputs {
-		h := &r.heads[i]
-		h.Decide(r.logits[i], &r.res)
-		v := verdict{unknown: r.res.Unknown}
-		if h.Kind == bundle.KindLabels {
-			for _, l := range r.res.Given {
+		v := verdict{unknown: res[i].Unknown}
+		if r.cls.Heads[i].Kind == bundle.KindLabels {
+			for _, l := range res[i].Given {
 				v.classes = append(v.classes, l.Index)
 			}
 		} else {
-			v.classes = []int{r.res.Class}
+			v.classes = []int{res[i].Class}
 		}
 		list = append(list, v)
 	}
