@@ -92,7 +92,9 @@ func newContractList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the built-in contracts",
-		Args:  cobra.NoArgs,
+		Example: `  nepcoc contract list
+  nepcoc contract list --json | jq -r '.[].name'`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var lines []contractLine
 			rows := [][]string{{"contract", "view", "tokens", "ids", "what enters"}}

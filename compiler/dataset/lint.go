@@ -132,7 +132,7 @@ func (s *Set) Lint(bounds Bounds) (*Lint, error) {
 	}
 	add("time of the first packet", "recording", bounds.Recording, all, of(func(f *Flow) uint64 { return uint64(f.First) }), true, false,
 		"record classes in turns, or keep recordings together: nepcoc tokens --split 70:10:20 --by time")
-	addresses := "blank: [addresses]; and keep hosts together: nepcoc tokens --split 70:10:20 --by host"
+	addresses := blankLine(c, "addresses") + "; and keep hosts together: nepcoc tokens --split 70:10:20 --by host"
 	if blanked("addresses") {
 		addresses = "the contract blanks them; keep hosts together: nepcoc tokens --split 70:10:20 --by host"
 	}
@@ -141,7 +141,7 @@ func (s *Set) Lint(bounds Bounds) (*Lint, error) {
 	add("server address", "address", bounds.Recording, all, of(func(f *Flow) uint64 { return hash(f.Key.Dst) }), false, !blanked("addresses"), addresses)
 	add("addresses of both", "address", bounds.Recording, all, of(func(f *Flow) uint64 { return hash(f.Key.Src)*31 + hash(f.Key.Dst) }), false, !blanked("addresses"), addresses)
 	if !blanked("ports") {
-		add("server port", "header", bounds.Header, all, of(func(f *Flow) uint64 { return uint64(f.Key.DstPort) }), false, true, "blank: [ports]")
+		add("server port", "header", bounds.Header, all, of(func(f *Flow) uint64 { return uint64(f.Key.DstPort) }), false, true, blankLine(c, "ports"))
 	}
 
 	// Fields of the sequence, by name.
@@ -177,7 +177,7 @@ func (s *Set) Lint(bounds Bounds) (*Lint, error) {
 		}
 		remedy := "payload only: view: stream"
 		if col.field.part != "" {
-			remedy = "blank: [" + col.field.part + "]"
+			remedy = blankLine(c, traffic.Blank(col.field.part))
 		}
 		add(name, "header", bounds.Header, col.index, col.values, true, true, remedy)
 	}
@@ -195,6 +195,15 @@ func (s *Set) Lint(bounds Bounds) (*Lint, error) {
 	})
 	out.Constant = s.constant()
 	return out, nil
+}
+
+// blankLine is the contract's line with one more part: it stands in place of the one that the contract has.
+func blankLine(c *traffic.Contract, part traffic.Blank) string {
+	words := make([]string, 0, len(c.Blank)+1)
+	for _, b := range append(slices.Clone(c.Blank), part) {
+		words = append(words, string(b))
+	}
+	return "blank: [" + strings.Join(words, ", ") + "]"
 }
 
 // hold gives each flow its fold: its part, where the set has parts, since what gives labels away is then what one part

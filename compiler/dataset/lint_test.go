@@ -123,15 +123,15 @@ func TestLintPlanted(t *testing.T) {
 		// walk does what the remedy says, where it is no line of the contract (see TestRemedy).
 		walk func(s *dataset.Set) error
 	}{
-		"TTL by class": {func(s *dataset.Set, f *dataset.Flow) { put(f, ttl, 40+f.Label) }, "ip.ttl of packet 1", "blank: [ttl]", nil},
+		"TTL by class": {func(s *dataset.Set, f *dataset.Flow) { put(f, ttl, 40+f.Label) }, "ip.ttl of packet 1", "blank: [addresses, checksums, ports, ttl]", nil},
 		"ranges of IP ID": {func(s *dataset.Set, f *dataset.Flow) {
 			v := f.Label*2900 + r.IntN(2900)
 			put(f, id, v>>8, v)
-		}, "ip.id of packet 1", "blank: [ip_id]", nil},
+		}, "ip.id of packet 1", "blank: [addresses, checksums, ports, ip_id]", nil},
 		"ranges of sequence numbers": {func(s *dataset.Set, f *dataset.Flow) {
 			v := f.Label*190_000_000 + r.IntN(190_000_000)
 			put(f, seq, v>>24, v>>16, v>>8, v)
-		}, "tcp.seq of packet 1", "blank: [tcp_seq]", nil},
+		}, "tcp.seq of packet 1", "blank: [addresses, checksums, ports, tcp_seq]", nil},
 		"order of recording": {func(s *dataset.Set, f *dataset.Flow) { f.First = int64(f.Label)*1e12 + int64(r.IntN(1e9)) }, "time of the first packet", "--by time", by(dataset.ByTime)},
 		"an address for each class": {func(s *dataset.Set, f *dataset.Flow) {
 			f.Key.Src = [16]byte{9, byte(f.Label)}

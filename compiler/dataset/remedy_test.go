@@ -89,13 +89,20 @@ func TestRemedy(t *testing.T) {
 				t.Fatal(err)
 			}
 			remedy, ok := found(c)
-			word, isBlank := strings.CutPrefix(remedy, "blank: [")
-			if !ok || !isBlank {
+			if !ok || !strings.HasPrefix(remedy, "blank: [") {
 				t.Fatalf("found: %v, way out %q", ok, remedy)
 			}
-			c.Blank = append(c.Blank, traffic.Blank(strings.TrimSuffix(word, "]")))
-			if remedy, ok := found(c); ok {
-				t.Errorf("with %s it is found still: %s", word, remedy)
+			lines := strings.Split(string(c.Commented()), "\n")
+			lines[slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "blank:") })] = remedy
+			mended, err := traffic.Parse("mended.yaml", []byte(strings.Join(lines, "\n")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(mended.Blank) != len(c.Blank)+1 {
+				t.Errorf("%s takes other parts out of %v", remedy, c.Blank)
+			}
+			if left, ok := found(mended); ok {
+				t.Errorf("with %s it is found still: %s", remedy, left)
 			}
 		})
 	}
