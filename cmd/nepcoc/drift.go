@@ -1,11 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
-	"math"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -114,11 +111,8 @@ func driftOf(cmd *cobra.Command, b *bundle.Bundle, args []string, o drift.Option
 	flows := 0
 	counters, err := c.Flows(b, src, false, func(rec *verdict.Record) error {
 		if e := m.Add(rec); e != nil {
-			state := "end"
-			if e.Begin {
-				state, r.Drift = "begin", true
-			}
-			r.Events = append(r.Events, driftEvent{state, time.Unix(0, e.Time).UTC().Format(time.RFC3339), e.State})
+			r.Drift = r.Drift || e.Begin
+			r.Events = append(r.Events, driftEvent{e.Name(), time.Unix(0, e.Time).UTC().Format(time.RFC3339), e.State})
 		}
 		if flows++; flows%1000 == 0 {
 			progress.Update("classifying flows", flows, 0)
@@ -144,58 +138,38 @@ func driftOf(cmd *cobra.Command, b *bundle.Bundle, args []string, o drift.Option
 	return r, nil
 }
 
-// shiftsShown is how many labels are listed for people, those that have moved most first.
-const shiftsShown = 12
-
 func printDrift(w io.Writer, r *driftReport) {
 	rows := [][]string{{"feature", "distance", "bound", "flows", ""}}
 	for _, d := range r.Whole.Distances {
-		name, over := d.Feature, ""
-		if d.Output != "" {
-			name += " of " + d.Output
-		}
+		over := ""
 		if d.Over() {
 			over = "drift"
 		}
-		rows = append(rows, []string{name, fmt.Sprintf("%.4f", d.Bits), fmt.Sprintf("%.4f", d.Bound), fmt.Sprint(d.Flows), over})
+		rows = append(rows, []string{d.Name(), fmt.Sprintf("%.4f", d.Bits), fmt.Sprintf("%.4f", d.Bound), fmt.Sprint(d.Flows), over})
 	}
 	cli.Table(w, rows)
 	fmt.Fprintln(w)
 	rows = [][]string{{"label", "then", "now"}}
-	shifts := slices.Clone(r.Whole.Labels)
-	slices.SortStableFunc(shifts, func(a, b drift.LabelShift) int { return cmp.Compare(math.Abs(b.Now-b.Then), math.Abs(a.Now-a.Then)) })
-	for _, l := range shifts[:min(len(shifts), shiftsShown)] {
+	for _, l := range r.Whole.Moved(drift.Shown) {
 		rows = append(rows, []string{l.Output + "=" + l.Label, cli.Percent(l.Then), cli.Percent(l.Now)})
 	}
 	cli.Table(w, rows)
-	if n := len(shifts) - shiftsShown; n > 0 {
+	if n := len(r.Whole.Labels) - drift.Shown; n > 0 {
 		fmt.Fprintf(w, "  and %d that have moved less\n", n)
 	}
 	fmt.Fprintln(w)
 	for _, e := range r.Events {
-		fmt.Fprintf(w, "%s: drift %ss:%s\n", e.Time, e.State, overText(&e.Is))
+		fmt.Fprintf(w, "%s: drift %ss %s\n", e.Time, e.State, e.Is.String())
 	}
 	for _, c := range r.Whole.Causes {
 		fmt.Fprintf(w, "cause: %s\n", drift.Cause(c))
 	}
 	answer := "no drift"
 	if r.Drift {
-		answer = "drift:" + overText(&r.Whole)
+		answer = "drift: " + r.Whole.String()
 		if len(r.Whole.Over()) == 0 {
 			answer = "drift in windows, not in all flows together"
 		}
 	}
 	fmt.Fprintf(w, "%s: %d flows, %d windows of %d: %s\n", r.Capture, r.Whole.Flows, r.Looks, r.Window, answer)
-}
-
-// overText lists what is above its bound.
-func overText(s *drift.State) (text string) {
-	for _, d := range s.Over() {
-		name := d.Feature
-		if d.Output != "" {
-			name += " of " + d.Output
-		}
-		text += fmt.Sprintf(" %s %.3f (%.3f)", name, d.Bits, d.Bound)
-	}
-	return text
 }

@@ -33,6 +33,7 @@ import (
 
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
+	"nepcoc/runtime/drift"
 	"nepcoc/runtime/flow"
 	"nepcoc/runtime/traffic"
 )
@@ -70,6 +71,10 @@ type Options struct {
 	Chunks int
 	// Drain bounds what happens between the end of intake and Run's return.
 	Drain time.Duration // 0: DefaultDrain
+	// Drift says how flows are compared with those of calibration (see runtime/drift), nil: not at all. DriftEvents writes what
+	// it finds to the sink, too, in EVE's form.
+	Drift       *drift.Options
+	DriftEvents bool
 	// Health is when losses are a problem, nil: DefaultHealth.
 	Health *HealthConfig
 	Log    *slog.Logger // nil: none
@@ -99,6 +104,7 @@ type Agent struct {
 	swaps     atomic.Uint64
 	refused   atomic.Uint64
 	losses    losses
+	drift     atomic.Pointer[watched]
 
 	emergencies atomic.Int64 // tables that are in one
 	shedBefore  atomic.Uint64
@@ -190,6 +196,7 @@ func (a *Agent) setModel(m *Model) {
 	// changes, and end by their timeout.
 	a.tunnels.Store(a.view(m).Tunnels)
 	a.hosts.Store(m.encoder.Contract().Accept == traffic.AcceptHosts)
+	a.watch(m) // before workers take it
 	a.model.Store(m)
 }
 

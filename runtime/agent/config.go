@@ -41,6 +41,7 @@ type Config struct {
 	Output  OutputConfig  `yaml:"output"`
 	Metrics MetricsConfig `yaml:"metrics"`
 	Health  HealthConfig  `yaml:"health"`
+	Drift   DriftConfig   `yaml:"drift"`
 	// Watch is how often the bundle's file is looked at for a change; 0: never,
 	// only on SIGHUP.
 	Watch time.Duration `yaml:"watch"`
@@ -91,7 +92,7 @@ func DefaultConfig() Config {
 		},
 		Workers: 1, Flows: flow.DefaultCapacity, Queue: DefaultQueue,
 		Output: OutputConfig{To: "-", Format: "eve"},
-		Watch:  2 * time.Second, Drain: DefaultDrain, Health: DefaultHealth,
+		Watch:  2 * time.Second, Drain: DefaultDrain, Health: DefaultHealth, Drift: DefaultDrift,
 	}
 }
 
@@ -207,6 +208,11 @@ func (c *Config) Validate() error {
 	if d := c.Health.Drops; !(d >= 0 && d <= 1) {
 		bad("health.drops", "%g is not within 0..1", d)
 	}
+	if o := c.Drift.options(); o != nil {
+		if err := o.Validate(); err != nil {
+			bad("drift", "%w", err)
+		}
+	}
 	if Formats[c.Output.Format] == nil {
 		bad("output.format", "%q is none of eve, json, text", c.Output.Format)
 	}
@@ -303,6 +309,6 @@ func (c *Config) Options() Options {
 	return Options{
 		Workers: c.Workers, FlowsPerWorker: (c.Flows + c.Workers - 1) / c.Workers, Queue: c.Queue,
 		View: c.View(), Unknown: c.UnknownThreshold, CommunityIDSeed: c.Output.CommunityIDSeed, Alerts: c.Alerts, Totals: c.Output.Totals, Explain: c.Output.Explain,
-		Format: Formats[c.Output.Format], Drain: c.Drain, Health: &c.Health,
+		Format: Formats[c.Output.Format], Drain: c.Drain, Health: &c.Health, Drift: c.Drift.options(), DriftEvents: c.Output.Format == "eve",
 	}
 }

@@ -117,7 +117,7 @@ type loss struct {
 
 func (a *Agent) lossNow() loss {
 	r := a.Report()
-	l := loss{packets: r.Read, kernel: r.Kernel.Dropped, queue: r.QueueDropped, records: r.Records + r.Ends, output: r.OutputDropped + r.OutputFailed + r.OutputTooLarge}
+	l := loss{packets: r.Read, kernel: r.Kernel.Dropped, queue: r.QueueDropped, records: r.Records + r.Ends + r.Events, output: r.OutputDropped + r.OutputFailed + r.OutputTooLarge}
 	if r.Live {
 		l.packets = r.Kernel.Received
 	}

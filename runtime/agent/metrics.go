@@ -59,6 +59,10 @@ var (
 	descBuild    = desc("build_info", "The agent.", "version", "revision", "goversion")
 	descMerged   = desc("packets_merged_total", "Frames that the system had merged of several packets (GRO, LRO, TSO), by what the agent did: split them again, or read them as one packet each.", "how")
 	descProblem  = desc("problem", "1 where something is wrong now, of which /healthz says what: a thread is stalled, an interface is down, the output fails, packets or verdicts are dropped.", "kind")
+	descDrift    = desc("drift", "1 while the traffic is not what the bundle was calibrated with: from a drift event's begin to its end.")
+	descDistance = desc("drift_distance_bits", "Distance of the latest window's flows from calibration's, by feature and output (docs/drift.md): 0 is the same, 1 has nothing in common.", "feature", "output")
+	descBound    = desc("drift_bound_bits", "What that distance must be above to count.", "feature", "output")
+	descLooks    = desc("drift_windows_total", "Windows that were compared, a quarter of one apart.")
 	descModels   = desc("models_in_use", "Models in use in the worker that has most: the current one, and those that undecided flows hold.")
 
 	descHists = []struct {
@@ -180,6 +184,15 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	problems := c.a.problems()
 	for kind := range numProblems {
 		gauge(descProblem, min(len(problems[kind]), 1), kind.String())
+	}
+	if by := c.a.monitor(m); by != nil {
+		state, looks, drifted := by.State()
+		gauge(descDrift, map[bool]int{true: 1}[drifted])
+		count(descLooks, uint64(looks))
+		for _, d := range state.Distances {
+			ch <- prometheus.MustNewConstMetric(descDistance, prometheus.GaugeValue, d.Bits, d.Feature, d.Output)
+			ch <- prometheus.MustNewConstMetric(descBound, prometheus.GaugeValue, d.Bound, d.Feature, d.Output)
+		}
 	}
 	gauge(descModels, r.Models)
 	gauge(descModel, 1, m.Digest(), m.Bundle.Name(), m.Bundle.Manifest.Model.Version, m.Bundle.Manifest.Model.File, m.Kernels())

@@ -15,6 +15,7 @@ import (
 	"nepcoc/internal/testfiles"
 	"nepcoc/runtime/agent"
 	"nepcoc/runtime/capture"
+	"nepcoc/runtime/drift"
 )
 
 // openLabels are those whose values come from bundles, builds and configurations.
@@ -23,7 +24,10 @@ var openLabels = []string{"output", "label", "worker", "digest", "bundle", "mode
 // docs/metrics.md is what an agent exports: `go test ./runtime/agent -run TestMetricsReference -update` writes it. An agent on
 // an interface, with every kind of output, exports each metric that there is.
 func TestMetricsReference(t *testing.T) {
-	m, err := agent.NewModel(must(testbundle.EveryKind(0)))
+	b := must(testbundle.EveryKind(0))
+	calib, _ := load(filepath.Join(testfiles.Root(t), "examples", "testbed", "calib.pcap"))
+	describe(t, b, calib)
+	m, err := agent.NewModel(b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +43,7 @@ func TestMetricsReference(t *testing.T) {
 		}
 		return nil
 	})
-	a, err := agent.New(agent.Options{Sources: []capture.Source{src}, Model: m, Sink: io.Discard})
+	a, err := agent.New(agent.Options{Sources: []capture.Source{src}, Model: m, Sink: io.Discard, Drift: &drift.Options{Flows: 64, Windows: 1, Bound: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}

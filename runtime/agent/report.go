@@ -43,7 +43,9 @@ type Report struct {
 	// Ends are the flows whose end is to be written, too (Options.Totals), NoEnds those that left the table without a
 	// verdict, or when time was over.
 	Ends, NoEnds uint64
-	OutputError  error // why the sink last refused some
+	// Events are of no flow: drift.
+	Events      uint64
+	OutputError error // why the sink last refused some
 	// Swaps counts changes of the model, SwapsRefused those that were not made.
 	Swaps, SwapsRefused uint64
 	// Emergencies are the tables that are in one now; see flow.Options.
@@ -126,6 +128,7 @@ func (a *Agent) Report() *Report {
 		r.Records += c.records
 		r.Ends += c.ends
 		r.NoEnds += c.noEnds
+		r.Events += c.events
 		r.OutputDropped += c.lost
 		if c.cur != model {
 			c.models++
@@ -145,7 +148,7 @@ func (a *Agent) Report() *Report {
 //	flows decided    = records + abandoned + failed
 //	verdicts         = named + unknown + without a label
 //	flows that left  = ends + without one, where ends are written
-//	records + ends   = written + dropped + refused by the sink + too large + waiting
+//	records + ends + events = written + dropped + refused by the sink + too large + waiting
 func (r *Report) Check() error {
 	var errs []error
 	law := func(what string, whole uint64, parts string, args ...uint64) {
@@ -170,7 +173,7 @@ func (r *Report) Check() error {
 	if r.Ends+r.NoEnds > 0 {
 		law("flows that left", r.Flow.Closed, "%d ends + %d without one", r.Ends, r.NoEnds)
 	}
-	law("records and ends", r.Records+r.Ends, "%d written + %d dropped + %d refused by the output + %d too large + %d waiting",
+	law("records, ends and events", r.Records+r.Ends+r.Events, "%d written + %d dropped + %d refused by the output + %d too large + %d waiting",
 		r.Written, r.OutputDropped, r.OutputFailed, r.OutputTooLarge, r.Waiting)
 	return errors.Join(errs...)
 }
@@ -221,7 +224,7 @@ func (r *Report) String() string {
 	}
 	s += fmt.Sprintf("; %d flows = %d verdicts (%d evicted, %d unknown, %d abandoned) + %d shed + %d active; %d records = %d written + %d dropped",
 		r.Flow.Flows, r.Flow.Decided(), r.Flow.Verdicts[flow.ReasonEvicted], r.Unknown, r.Abandoned, r.Flow.Shed, r.Undecided,
-		r.Records+r.Ends, r.Written, r.OutputDropped+r.OutputFailed+r.OutputTooLarge+r.Waiting)
+		r.Records+r.Ends+r.Events, r.Written, r.OutputDropped+r.OutputFailed+r.OutputTooLarge+r.Waiting)
 	if r.Flow.Emergencies > 0 {
 		s += fmt.Sprintf("; %d emergencies of full tables", r.Flow.Emergencies)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/classify"
+	"nepcoc/runtime/drift"
 	"nepcoc/runtime/explain"
 	"nepcoc/runtime/flow"
 	"nepcoc/runtime/verdict"
@@ -62,6 +63,7 @@ type generation struct {
 	cls       *classify.Classifier
 	table     *flow.Table
 	heads     []headUse // by output
+	drift     *drift.Monitor
 	undecided int
 }
 
@@ -93,6 +95,7 @@ type workerCounts struct {
 	marks     [16]uint64 // flows by mark, in the order of bits
 	records   uint64     // flows whose verdicts are to be written
 	ends      uint64     // flows whose ends are
+	events    uint64     // that are of no flow
 	noEnds    uint64     // flows that ended without a verdict, or when time was over
 	lost      uint64     // lines dropped because the output was behind
 }
@@ -189,7 +192,7 @@ func (w *worker) adopt(m *Model) error {
 	} else {
 		g.cls = classify.New(m.Bundle, m.engine.NewContext())
 	}
-	g.cls.Seed = w.a.opt.CommunityIDSeed
+	g.cls.Seed, g.drift = w.a.opt.CommunityIDSeed, w.a.monitor(m)
 	if t := w.a.opt.Unknown; t != nil {
 		g.cls.SetUnknown(*t)
 	}
@@ -423,6 +426,9 @@ func (w *worker) ready(f *flow.Flow) {
 	}
 	f.Tag = endTag(place, w.rec.Alerts() > 0)
 	w.emit()
+	if g.drift != nil && g == w.cur() {
+		w.compare(g.model, g.drift)
+	}
 }
 
 // A decided flow's tag is what its end wants to know of the verdict: the place of its label, where it has one label,

@@ -60,6 +60,18 @@ type Distance struct {
 	Flows uint64  `json:"flows"`
 }
 
+// Name is the feature's, with its output's.
+func (d *Distance) Name() string {
+	if d.Output == "" {
+		return d.Feature
+	}
+	return d.Feature + " of " + d.Output
+}
+
+func (d *Distance) String() string {
+	return fmt.Sprintf("%s %.3f (%.3f)", d.Name(), d.Bits, d.Bound)
+}
+
 // Over tells that the distance is above its bound.
 func (d *Distance) Over() bool { return d.Bits > d.Bound }
 
@@ -81,7 +93,8 @@ type State struct {
 }
 
 // Over are the distances that are above their bounds.
-func (s *State) Over() (list []Distance) {
+func (s *State) Over() []Distance {
+	list := []Distance{}
 	for i := range s.Distances {
 		if s.Distances[i].Over() {
 			list = append(list, s.Distances[i])
