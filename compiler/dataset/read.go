@@ -228,7 +228,7 @@ func Captures(paths []string) ([]string, error) {
 		n := len(all)
 		err = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
 			if err != nil {
-				return err
+				return fmt.Errorf("%s: %w", files.Show(p), files.Reason(err))
 			}
 			plain, _ := cutEnding(p, packed)
 			if _, ok := cutEnding(plain, endings); !ok || d.IsDir() {
@@ -242,7 +242,7 @@ func Captures(paths []string) ([]string, error) {
 		})
 		switch {
 		case err != nil:
-			errs = append(errs, fmt.Errorf("%s: %w", files.Show(path), files.Reason(err)))
+			errs = append(errs, err)
 		case len(all) == n:
 			errs = append(errs, fmt.Errorf("%s: no captures in this folder (names that end in %s, packed or not)", files.Show(path), strings.Join(endings, ", ")))
 		}

@@ -13,6 +13,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 
 	"nepcoc/internal/version"
@@ -104,6 +105,9 @@ func Teach(b *bundle.Bundle, t *Task, opt Options) (*bundle.Bundle, *Report, err
 		return nil, nil, err
 	}
 	r := &Report{Task: t.Name, Mode: opt.Mode, Labels: t.Labels, Flows: len(t.Examples), Width: x.width}
+	if gone := forgotten(b, t); gone != nil {
+		r.Notes = append(r.Notes, fmt.Sprintf("%d classes that task %s had are gone, since none of the flows is of them: %s; a task is taught anew, with the flows of all its classes", len(gone), t.Name, strings.Join(gone, ", ")))
+	}
 	h := x.learn(t, r, opt)
 	p, err := attach(b.Program, feed, h, t, opt.Add)
 	if err != nil {
@@ -145,6 +149,18 @@ func (t *Task) Check() error {
 		}
 	}
 	return nil
+}
+
+// forgotten are the classes of the bundle's output of a task's name that the task has not.
+func forgotten(b *bundle.Bundle, t *Task) (names []string) {
+	for _, o := range b.Manifest.Outputs {
+		for _, l := range o.Labels {
+			if o.Name == t.Name && !slices.Contains(t.Labels, l) {
+				names = append(names, l)
+			}
+		}
+	}
+	return names
 }
 
 // feature is the vector that every output of a program is a linear layer of: what a new head can read.

@@ -244,6 +244,18 @@ func TestAdd(t *testing.T) {
 	if len(again.Program.Outputs) != 2 || len(again.Program.Steps) != len(two.Program.Steps) || len(again.Program.Tensors) != len(two.Program.Tensors) {
 		t.Errorf("taught anew: %d outputs, %d steps, %d tensors", len(again.Program.Outputs), len(again.Program.Steps), len(again.Program.Tensors))
 	}
+	// With flows of some of its classes alone, the others are gone, and it is said.
+	fewer := task(b, "second", 3, 12)
+	_, r, err := teach.Teach(again, fewer, teach.Options{Mode: teach.Prototype, Add: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := slices.DeleteFunc(slices.Clone(task(b, "second", 4, 1).Labels), func(l string) bool { return slices.Contains(fewer.Labels, l) })
+	if len(gone) != 1 || !slices.ContainsFunc(r.Notes, func(n string) bool {
+		return strings.Contains(n, "1 classes that task second had are gone") && strings.Contains(n, gone[0])
+	}) {
+		t.Errorf("gone: %q; notes %q", gone, r.Notes)
+	}
 	if _, _, err := teach.Teach(two, task(b, "third", 2, 9), teach.Options{Mode: teach.Softmax}); err == nil || !strings.Contains(err.Error(), "--add") {
 		t.Errorf("without --add: %v", err)
 	}
