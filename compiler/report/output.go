@@ -106,7 +106,7 @@ func newOutput(v *verify.Report, i int, res [][]classify.Result) Output {
 		o.Agreement, o.Cosine, o.RelError = s.Agreement, round(s.Cosine), round(s.RelError)
 	}
 	head, judge := classify.NewHead(p, i, info), calibrate.NewJudge(p, i, info)
-	if o.Threshold = float64(head.Unknown) / bundle.ProbabilityOne; o.Kind == bundle.KindValues {
+	if o.Threshold = probability(head.Unknown); o.Kind == bundle.KindValues {
 		return o
 	}
 	o.Classes = judge.Labels()

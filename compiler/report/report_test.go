@@ -16,6 +16,7 @@ import (
 
 	"nepcoc/compiler"
 	"nepcoc/compiler/report"
+	"nepcoc/compiler/robust"
 	"nepcoc/compiler/verify"
 	"nepcoc/internal/cli"
 	"nepcoc/internal/golden"
@@ -75,6 +76,8 @@ func makeDemo(t *testing.T) (*report.Report, error) {
 		return nil, err
 	}
 	file := filepath.Join(t.TempDir(), "demo.nepco")
+	unknown := 0.4
+	res.Bundle.Manifest.Outputs[0].UnknownThreshold = &unknown
 	data, err := bundle.Encode(res.Bundle, bundle.Options{})
 	if err != nil {
 		return nil, err
@@ -167,6 +170,16 @@ func TestFigures(t *testing.T) {
 	}
 	if labelled != o.Integer.Labelled || unknown != o.UnknownLabelled || unknown == 0 && float64(right) != math.Round(o.Integer.Accuracy*float64(labelled)) {
 		t.Errorf("the matrix has %d flows, %d right, %d unknown; the score %+v", labelled, right, unknown, *o.Integer)
+	}
+	if unknown == 0 {
+		t.Error("no verdict is unknown, with a threshold of 0.4")
+	}
+	flips := map[string]int{}
+	for _, row := range r.Robust.Outputs[0].Rows {
+		flips[row.Kind] += row.Flipped
+	}
+	if flips[robust.KindDecisive] < 3*flips[robust.KindRandom] {
+		t.Errorf("the most decisive bytes flip %d verdicts, random ones %d", flips[robust.KindDecisive], flips[robust.KindRandom])
 	}
 	if n := labelled - int(math.Round(o.Integer.Accuracy*float64(labelled))); len(o.Wrong) != n {
 		t.Errorf("%d wrong flows, %d expected", len(o.Wrong), n)

@@ -79,8 +79,8 @@ func TestDisturbances(t *testing.T) {
 				if base.Marks&(flow.MarkLost|flow.MarkOneSided) != 0 {
 					continue
 				}
-				if seen.Marks&flow.MarkLost != 0 {
-					t.Errorf("flow %d, %s: a gap", i, f.Key)
+				if more := seen.Marks &^ base.Marks & (flow.MarkLost | flow.MarkOverlap | flow.MarkOutside); more != 0 {
+					t.Errorf("flow %d, %s: %v", i, f.Key, more.Names())
 				}
 				if d.Name == "duplicated" && !slices.Equal(base.Tokens, seen.Tokens) {
 					t.Errorf("flow %d, %s: copies change the stream", i, f.Key)
