@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/capture"
 	"nepcoc/runtime/flow"
 	"nepcoc/runtime/traffic"
 )
@@ -52,6 +53,7 @@ func TestDisturbances(t *testing.T) {
 							changed++
 						}
 					}
+					follow(t, f.Packets, got)
 				case "dropped":
 					changed += len(f.Packets) - len(got)
 				case "duplicated":
@@ -90,5 +92,27 @@ func TestDisturbances(t *testing.T) {
 				t.Errorf("%d of %d packets changed", changed, packets)
 			}
 		})
+	}
+}
+
+// follow fails where a segment followed its side's last one, and no longer does.
+func follow(t *testing.T, before, after []Packet) {
+	t.Helper()
+	var last [2]int
+	for i := range before {
+		b, a := &before[i], &after[i]
+		if k := last[b.Dir] - 1; k >= 0 && b.Proto == capture.ProtoTCP {
+			next := func(p *Packet) uint32 {
+				n := p.Seq + uint32(len(p.Payload))
+				if p.Flags&(capture.FlagSYN|capture.FlagFIN) != 0 {
+					n++
+				}
+				return n
+			}
+			if b.Seq == next(&before[k]) && a.Seq != next(&after[k]) {
+				t.Fatalf("%v > %v, packet %d: sequence number %d behind %d", b.Src, b.Dst, i, a.Seq, next(&after[k]))
+			}
+		}
+		last[b.Dir] = i + 1
 	}
 }
