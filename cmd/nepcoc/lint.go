@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nepcoc/compiler/calibrate"
 	"nepcoc/compiler/dataset"
 	"nepcoc/internal/cli"
 )
@@ -47,7 +48,7 @@ Each finding comes with the line that removes it.
 			}
 			lint, err := set.Lint(bounds)
 			if err != nil {
-				return err
+				return fmt.Errorf("%s: %w", calibrate.Name(args), err)
 			}
 			w := cmd.OutOrStdout()
 			if asJSON {

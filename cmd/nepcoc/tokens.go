@@ -243,7 +243,7 @@ func shardNames(out string, n, shard int) []string {
 	return names
 }
 
-// writeSet writes a set into files of shard flows each, or into one: all of them, or none.
+// writeSet writes a set into files of shard flows each, or into one: all of them, or none. A signal may leave the one that it met.
 func writeSet(set *dataset.Set, names []string, shard int, stdout io.Writer) (err error) {
 	var undo []func()
 	defer func() {
@@ -325,5 +325,9 @@ func (s *setSummary) text(w io.Writer) {
 	for _, note := range s.remarks {
 		fmt.Fprintf(w, "note: %s\n", note)
 	}
-	fmt.Fprintf(w, "%s: %d flows of %d groups by the contract %s\n", strings.Join(s.Files, ", "), s.Flows, s.Groups, s.Contract)
+	names := s.Files[0]
+	if n := len(s.Files); n > 1 {
+		names += " to " + s.Files[n-1]
+	}
+	fmt.Fprintf(w, "%s: %d flows of %d groups by the contract %s\n", names, s.Flows, s.Groups, s.Contract)
 }
