@@ -188,6 +188,8 @@ func minimise(o *objective, h *head, steps int) {
 	}
 	var pairs []pair
 	f := o.eval(x, g)
+	const window = 4 // steps that together must gain a thousandth of what is left each
+	before := []float64{f}
 	for range steps {
 		copy(dir, g)
 		alpha := make([]float64, len(pairs))
@@ -236,9 +238,9 @@ func minimise(o *objective, h *head, steps int) {
 			}
 			pairs = append(pairs, pair{s, y, 1 / sy})
 		}
-		done := f-nf < 1e-3*nf // a thousandth of what is left
 		x, next, g, ng, f = next, x, ng, g, nf
-		if done {
+		// Of several steps, for one may be short where the memory of the ones before misleads it.
+		if before = append(before, f); len(before) > window && before[len(before)-1-window]-f < window*1e-3*f {
 			break
 		}
 	}

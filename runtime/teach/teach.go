@@ -393,7 +393,11 @@ func finish(b *bundle.Bundle, p *bundle.Program, t *Task, h *head, r *Report, x 
 	return out, r.agreement(p, t, h, x)
 }
 
+// mostBehind is by how much the accuracy on flows that were taught may be below that on flows that were held back.
+const mostBehind = 0.05
+
 // agreement runs the finished program on every example and compares its class with that of the real numbers.
+// A head that is right for fewer of them than for those that were held back is refused.
 func (r *Report) agreement(p *bundle.Program, t *Task, h *head, x *matrix) error {
 	at := slices.IndexFunc(p.Outputs, func(o bundle.Output) bool { return o.Name == t.Name })
 	e, err := engine.Bind(p, engine.Options{})
@@ -401,6 +405,7 @@ func (r *Report) agreement(p *bundle.Program, t *Task, h *head, x *matrix) error
 		return err
 	}
 	same := make([]int, max(1, runtime.GOMAXPROCS(0)))
+	right := make([]int, len(same))
 	err = parallel(len(t.Examples), func(lo, hi, worker int) error {
 		ctx, out, logits := e.NewContext(), e.NewOutput(), make([]float64, h.classes)
 		for i := lo; i < hi; i++ {
@@ -416,6 +421,9 @@ func (r *Report) agreement(p *bundle.Program, t *Task, h *head, x *matrix) error
 			if largest(out[at]) == largest(logits) {
 				same[worker]++
 			}
+			if largest(out[at]) == t.Examples[i].Label {
+				right[worker]++
+			}
 		}
 		return nil
 	})
@@ -424,6 +432,15 @@ func (r *Report) agreement(p *bundle.Program, t *Task, h *head, x *matrix) error
 		n += s
 	}
 	r.Agreement = rounded(float64(n) / float64(len(t.Examples)))
+	n = 0
+	for _, k := range right {
+		n += k
+	}
+	// Flows that it was taught on are no harder than those that were held back: else the last of the heads is not what was measured.
+	if taught := float64(n) / float64(len(t.Examples)); err == nil && taught < r.Accuracy-mostBehind {
+		return fmt.Errorf("output %s: the integers give %.1f %% of the flows that they were taught on the right class, cross-validation %.1f %% of flows that were held back: this head is not as good as what was measured, so it is not written; teach it with flows of more recordings, or with --mode prototype, and please report this",
+			t.Name, 100*taught, 100*r.Accuracy)
+	}
 	return err
 }
 
