@@ -85,7 +85,11 @@ func tokenBytes(c *traffic.Contract, tokens []int32) []byte {
 	return b
 }
 
+// number is a field's value, big endian; of an IPv6 address, which has too many bytes, a hash.
 func number(b []byte) (v uint64) {
+	if len(b) > 8 {
+		return mix(string(b))
+	}
 	for _, x := range b {
 		v = v<<8 | uint64(x)
 	}

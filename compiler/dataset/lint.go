@@ -144,30 +144,8 @@ func (s *Set) Lint(bounds Bounds) (*Lint, error) {
 		add("server port", "header", bounds.Header, all, of(func(f *Flow) uint64 { return uint64(f.Key.DstPort) }), false, true, blankLine(c, "ports"))
 	}
 
-	// Fields of the sequence, by name.
-	type column struct {
-		field  field
-		index  []int
-		values []uint64
-	}
-	columns := map[string]*column{}
-	var order []string
-	for k, i := range at {
-		fields(c, s.Flows[i].Tokens, func(f field) {
-			col := columns[f.name]
-			if col == nil {
-				col = &column{field: f}
-				columns[f.name] = col
-				order = append(order, f.name)
-			}
-			if n := len(col.index); n > 0 && col.index[n-1] == k {
-				return // an option that is there twice
-			}
-			col.index, col.values = append(col.index, k), append(col.values, f.value)
-		})
-	}
-	for _, name := range order {
-		col := columns[name]
+	for _, col := range s.columns(at) {
+		name := col.field.name
 		if col.field.part != "" && c.Blanks(traffic.Blank(col.field.part)) {
 			continue
 		}
@@ -195,6 +173,33 @@ func (s *Set) Lint(bounds Bounds) (*Lint, error) {
 	})
 	out.Constant = s.constant()
 	return out, nil
+}
+
+// column is a field of the sequences, by its name: which flows have it, as places in a list of flows, and what values.
+type column struct {
+	field  field
+	index  []int
+	values []uint64
+}
+
+// columns are the fields that the sequences of some flows hold, in the order in which they are met.
+func (s *Set) columns(at []int) (list []*column) {
+	known := map[string]*column{}
+	for k, i := range at {
+		fields(&s.Contract, s.Flows[i].Tokens, func(f field) {
+			col := known[f.name]
+			if col == nil {
+				col = &column{field: f}
+				known[f.name] = col
+				list = append(list, col)
+			}
+			if n := len(col.index); n > 0 && col.index[n-1] == k {
+				return // an option that is there twice
+			}
+			col.index, col.values = append(col.index, k), append(col.values, f.value)
+		})
+	}
+	return list
 }
 
 // blankLine is the contract's line with one more part: it stands in place of the one that the contract has.

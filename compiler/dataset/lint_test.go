@@ -354,3 +354,31 @@ func names(l *dataset.Lint) (list []string) {
 	}
 	return list
 }
+
+// Addresses that differ in their prefix alone are told apart.
+func TestLintPrefix(t *testing.T) {
+	contract, err := traffic.Load("nepco-bytes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	contract.Blank = nil
+	truth, err := labels.ReadSome("../../examples/testbed/calib.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := dataset.Read([]string{"../../examples/testbed/calib.pcap"}, dataset.Options{Source: dataset.Source{Contract: contract}, Labels: []*labels.Labels{truth}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range set.Flows {
+		if f := &set.Flows[i]; f.Key.V6 {
+			for k := 8; k < 24; k++ { // of the source's address, behind CLS
+				f.Tokens[1+k] = 5
+			}
+			f.Tokens[1+8] = int32(5 + f.Label)
+		}
+	}
+	if got := leaks(lint(t, set)); !slices.Contains(got, "ipv6.src of packet 1") {
+		t.Errorf("leaks %q", got)
+	}
+}
