@@ -75,6 +75,8 @@ type Options struct {
 	// it finds to the sink, too, in EVE's form.
 	Drift       *drift.Options
 	DriftEvents bool
+	// Keep is where the packets of flows go whose verdict is unknown, nil: nowhere.
+	Keep *KeepConfig
 	// Health is when losses are a problem, nil: DefaultHealth.
 	Health *HealthConfig
 	Log    *slog.Logger // nil: none
@@ -94,6 +96,7 @@ type Agent struct {
 	receivers []*receiver
 	workers   []*worker
 	out       *output
+	kept      *keepFile // nil: flows are not kept
 
 	model     atomic.Pointer[Model]
 	copyBytes atomic.Int64
@@ -149,6 +152,12 @@ func New(o Options) (*Agent, error) {
 	}
 	a.setModel(o.Model)
 	a.out = newOutput(o.Sink, o.Chunks, a.hurry, a.complain, a.now)
+	if o.Keep != nil && o.Keep.To != "" {
+		var err error
+		if a.kept, err = newKeepFile(*o.Keep, a.complain); err != nil {
+			return nil, err
+		}
+	}
 	for range o.Workers {
 		w, err := newWorker(a, o.Queue)
 		if err != nil {
@@ -265,6 +274,9 @@ func (a *Agent) Run(ctx context.Context) (*Report, error) {
 	var receivers, workers sync.WaitGroup
 	errs, worked := make(chan error, len(a.receivers)), make(chan bool)
 	go a.out.run()
+	if a.kept != nil {
+		go a.kept.run()
+	}
 	ended := make(chan struct{})
 	defer close(ended)
 	go a.watchHealth(ended)
@@ -285,6 +297,10 @@ func (a *Agent) Run(ctx context.Context) (*Report, error) {
 		}
 		workers.Wait()
 		close(worked)
+		if a.kept != nil {
+			close(a.kept.queue)
+			<-a.kept.done
+		}
 		close(a.out.queue)
 	}()
 

@@ -42,6 +42,7 @@ type Config struct {
 	Metrics MetricsConfig `yaml:"metrics"`
 	Health  HealthConfig  `yaml:"health"`
 	Drift   DriftConfig   `yaml:"drift"`
+	Keep    KeepConfig    `yaml:"keep_unknown"`
 	// Watch is how often the bundle's file is looked at for a change; 0: never,
 	// only on SIGHUP.
 	Watch time.Duration `yaml:"watch"`
@@ -92,7 +93,7 @@ func DefaultConfig() Config {
 		},
 		Workers: 1, Flows: flow.DefaultCapacity, Queue: DefaultQueue,
 		Output: OutputConfig{To: "-", Format: "eve"},
-		Watch:  2 * time.Second, Drain: DefaultDrain, Health: DefaultHealth, Drift: DefaultDrift,
+		Watch:  2 * time.Second, Drain: DefaultDrain, Health: DefaultHealth, Drift: DefaultDrift, Keep: DefaultKeep,
 	}
 }
 
@@ -199,7 +200,7 @@ func (c *Config) Validate() error {
 		bad("unknown_threshold", "%g is not within 0..1", *t)
 	}
 	for _, f := range []struct{ field, v string }{
-		{"bundle", c.Bundle}, {"interface", c.Interface}, {"output.to", c.Output.To}, {"metrics.listen", c.Metrics.Listen}, {"trusted_keys", strings.Join(c.TrustedKeys, "")},
+		{"bundle", c.Bundle}, {"interface", c.Interface}, {"output.to", c.Output.To}, {"metrics.listen", c.Metrics.Listen}, {"keep_unknown.to", c.Keep.To}, {"trusted_keys", strings.Join(c.TrustedKeys, "")},
 	} {
 		if strings.ContainsFunc(f.v, unicode.IsControl) {
 			bad(f.field, "%q holds a control character", f.v)
@@ -207,6 +208,9 @@ func (c *Config) Validate() error {
 	}
 	if d := c.Health.Drops; !(d >= 0 && d <= 1) {
 		bad("health.drops", "%g is not within 0..1", d)
+	}
+	if err := c.Keep.Validate(); err != nil {
+		bad("keep_unknown", "%w", err)
 	}
 	if o := c.Drift.options(); o != nil {
 		if err := o.Validate(); err != nil {
@@ -309,6 +313,6 @@ func (c *Config) Options() Options {
 	return Options{
 		Workers: c.Workers, FlowsPerWorker: (c.Flows + c.Workers - 1) / c.Workers, Queue: c.Queue,
 		View: c.View(), Unknown: c.UnknownThreshold, CommunityIDSeed: c.Output.CommunityIDSeed, Alerts: c.Alerts, Totals: c.Output.Totals, Explain: c.Output.Explain,
-		Format: Formats[c.Output.Format], Drain: c.Drain, Health: &c.Health, Drift: c.Drift.options(), DriftEvents: c.Output.Format == "eve",
+		Format: Formats[c.Output.Format], Drain: c.Drain, Health: &c.Health, Drift: c.Drift.options(), DriftEvents: c.Output.Format == "eve", Keep: &c.Keep,
 	}
 }

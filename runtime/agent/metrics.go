@@ -63,6 +63,7 @@ var (
 	descDistance = desc("drift_distance_bits", "Distance of the latest window's flows from calibration's, by feature and output (docs/drift.md): 0 is the same, 1 has nothing in common.", "feature", "output")
 	descBound    = desc("drift_bound_bits", "What that distance must be above to count.", "feature", "output")
 	descLooks    = desc("drift_windows_total", "Windows that were compared, a quarter of one apart.")
+	descKept     = desc("unknown_flows_kept_total", "Flows of unknown verdict whose packets were to be kept (keep_unknown), by fate: written, or dropped because the disk was behind or full.", "fate")
 	descModels   = desc("models_in_use", "Models in use in the worker that has most: the current one, and those that undecided flows hold.")
 
 	descHists = []struct {
@@ -193,6 +194,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(descDistance, prometheus.GaugeValue, d.Bits, d.Feature, d.Output)
 			ch <- prometheus.MustNewConstMetric(descBound, prometheus.GaugeValue, d.Bound, d.Feature, d.Output)
 		}
+	}
+	if k := c.a.kept; k != nil {
+		count(descKept, k.written.Load(), "written")
+		count(descKept, k.dropped.Load(), "dropped")
 	}
 	gauge(descModels, r.Models)
 	gauge(descModel, 1, m.Digest(), m.Bundle.Name(), m.Bundle.Manifest.Model.Version, m.Bundle.Manifest.Model.File, m.Kernels())

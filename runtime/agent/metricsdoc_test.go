@@ -43,7 +43,8 @@ func TestMetricsReference(t *testing.T) {
 		}
 		return nil
 	})
-	a, err := agent.New(agent.Options{Sources: []capture.Source{src}, Model: m, Sink: io.Discard, Drift: &drift.Options{Flows: 64, Windows: 1, Bound: 1}})
+	a, err := agent.New(agent.Options{Sources: []capture.Source{src}, Model: m, Sink: io.Discard, Drift: &drift.Options{Flows: 64, Windows: 1, Bound: 1},
+		Keep: &agent.KeepConfig{To: filepath.Join(t.TempDir(), "unknown.pcap"), Size: 1 << 20, Files: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}

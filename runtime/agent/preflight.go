@@ -50,6 +50,9 @@ func (c *Config) Preflight() (m *Model, notes []string, err error) {
 	if note != "" {
 		notes = append(notes, note)
 	}
+	if err := c.Keep.check(); err != nil {
+		errs = append(errs, err)
+	}
 	if c.Metrics.Listen != "" && c.Metrics.valid() {
 		note, err := c.checkMetrics()
 		add("metrics", err)
@@ -163,7 +166,13 @@ func (c *Config) checkFit(m *Model) error {
 // Overwrites tells that verdicts would be written into one of the files that are read: the bundle, the keys, and
 // others, under whatever name.
 func (c *Config) Overwrites(others ...string) error {
+	if c.Keep.To != "" && (c.Keep.To == c.Output.To || files.Same(c.Keep.To, c.Output.To)) {
+		return fmt.Errorf("verdicts and unknown flows would be written into one file, %s", c.Keep.To)
+	}
 	for _, input := range append(append(others, c.Bundle), c.TrustedKeys...) {
+		if input != "" && c.Keep.To != "" && files.Same(c.Keep.To, input) {
+			return fmt.Errorf("unknown flows would be written into %s, which is read", input)
+		}
 		if input != "" && files.Same(c.Output.To, input) {
 			return fmt.Errorf("output %s would be written into %s, which is read", c.Output.To, input)
 		}

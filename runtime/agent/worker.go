@@ -29,7 +29,10 @@ type worker struct {
 	gens   []*generation // by tag, the last one is that of new flows; see generationOf
 	done   flow.Counters // of tables that are gone
 
-	trail *explain.Trail // of the table whose flow is ready; nil unless verdicts are explained
+	trail   *explain.Trail // of the table whose flow is ready; nil unless verdicts are explained
+	kept    int            // bytes of packets that wait for a verdict; see keeper
+	unknown bool           // the flow that is ready is
+
 	rec   verdict.Record
 	lines *chunk
 	now   int64 // when the batch in work was received; see Agent.now
@@ -167,6 +170,9 @@ func (w *worker) adopt(m *Model) error {
 		}
 		if w.a.opt.Explain {
 			w.follow(&opt)
+		}
+		if w.a.kept != nil {
+			w.keep(&opt)
 		}
 		t, err := flow.New(opt)
 		if err != nil {
@@ -478,6 +484,7 @@ func (w *worker) count(v *verdict.Verdict, use *headUse) (place int) {
 	w.own.verdicts++
 	switch {
 	case v.Unknown:
+		w.unknown = true
 		add(use.unknown)
 	case v.Multi && len(v.Given) == 0:
 		add(use.none)

@@ -126,6 +126,9 @@ func (t *Table) Add(p *capture.Packet) {
 		}
 		return
 	}
+	if t.opt.Joined != nil {
+		t.opt.Joined(e.seq, e.packets[0]+e.packets[1] == 1, p)
+	}
 	e.largest = max(e.largest, uint16(min(p.Length, math.MaxUint16)))
 	if !tcp && what == segNew && t.repeats(e, p) {
 		what = segRepeat

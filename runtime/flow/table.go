@@ -36,6 +36,9 @@ type Options struct {
 	// Took, which may be nil, is called with each packet that a flow's tokens are made of, in that order. It is for those who
 	// explain.
 	Took func(Taken)
+	// Joined, which may be nil, is called with each packet of a flow that has no verdict yet, whether its tokens are made of it or not;
+	// first tells that it is the flow's first one.
+	Joined func(seq uint64, first bool, p *capture.Packet)
 	// Ready is called once per flow, when it is ready for its verdict.
 	Ready func(*Flow)
 	// Closed, which may be nil, is called when a flow leaves the table, always
