@@ -2,7 +2,9 @@ package agent
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -248,10 +250,15 @@ func (k *keepFile) open() error {
 // write appends whole records, or nothing.
 func (k *keepFile) write(b []byte) error {
 	if _, err := k.f.Write(b); err != nil {
-		if back := k.f.Truncate(k.size); back == nil {
-			_, back = k.f.Seek(k.size, 0)
+		back := k.f.Truncate(k.size)
+		if back == nil {
+			_, back = k.f.Seek(k.size, io.SeekStart)
 		}
-		return fmt.Errorf("keep_unknown: %w", err)
+		if back != nil { // the next flow begins another file
+			k.f.Close()
+			k.f = nil
+		}
+		return fmt.Errorf("keep_unknown: %w", errors.Join(err, back))
 	}
 	k.size += int64(len(b))
 	return nil
