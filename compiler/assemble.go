@@ -47,7 +47,7 @@ func (c *compilation) assemble(p *bundle.Program) error {
 	if !c.noContract {
 		m.Contract = bundle.Contract{YAML: string(c.contract.YAML()), Hash: c.contract.Hash()}
 	}
-	m.View = c.View
+	m.View, m.MinPayload = c.View, c.MinPayload
 	m.Outputs = c.outputs
 	if c.CalibLabels != "" {
 		if err := c.readLabels(); err != nil {
@@ -74,6 +74,11 @@ func (c *compilation) assemble(p *bundle.Program) error {
 		m.Notes = append(m.Notes, bundle.StepNote{Step: v, Note: "kept at 16 bits"})
 	}
 	c.res.Bundle = &bundle.Bundle{Manifest: m, Program: p, Golden: golden}
+	if c.KnownPass > 0 && !c.checking {
+		if err := c.know(c.res.Bundle); err != nil {
+			return err
+		}
+	}
 	if c.meter != nil && !c.noContract {
 		return c.describe(c.res.Bundle)
 	}

@@ -28,6 +28,7 @@ import (
 	"nepcoc/passes/quantize"
 	"nepcoc/passes/tile"
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/teach"
 	"nepcoc/runtime/traffic"
 )
 
@@ -61,6 +62,10 @@ type Options struct {
 	// unknown, by output; "" stands for all outputs that aren't named.
 	CalibLabels string
 	Unknown     map[string]float64
+	// MinPayload is the manifest's: see bundle.Manifest.
+	MinPayload int
+	// KnownPass is the share of known traffic that is to belong to the classes: see known.go. 0: bundles tell nothing of that.
+	KnownPass float64
 	// ByteEncoding, Method, TableStep, MaxDisagreement: see passes.Options;
 	// DefaultMaxDisagreement is what the command line uses.
 	// TableStep 0 leaves the choice to the quantize pass.
@@ -103,9 +108,11 @@ type Result struct {
 	Report  passes.Report
 	Target  *backends.Target
 	Cost    []backends.StepCost // of a full input
-	Notes   []string            // remarks; what the figures do not show stands with them in the manifest
-	Unit    string              // what one input of the calibration data is called: flows, samples
-	Time    time.Duration
+	// Known says of each output what it knows, where that was asked for.
+	Known []*teach.KnownReport
+	Notes []string // remarks; what the figures do not show stands with them in the manifest
+	Unit  string   // what one input of the calibration data is called: flows, samples
+	Time  time.Duration
 }
 
 // frontTable is the float half of the compiler. The order: canonical comes

@@ -22,7 +22,7 @@ func init() {
 	compile("dup.txt", 1, []string{`dup.txt, line 22: "TLS" stands on line 3 already`}, nothingLeft)
 	compile("empty-line.txt", 1, []string{`empty-line.txt, line 3: empty`}, nothingLeft)
 	compile("tabs.txt", 1, []string{`tabs.txt, line 3: "a\\tb\\x01c\\x7f" holds characters that can't be printed`}, nothingLeft)
-	compile("unknown.txt", 1, []string{`unknown.txt, line 3: .*"unknown" is what the agent calls a verdict below its threshold: name the class otherwise`}, nothingLeft)
+	compile("unknown.txt", 1, []string{`unknown.txt, line 3: .*"unknown" is what the agent says where it names no class: name the class otherwise`}, nothingLeft)
 	compile("quote.txt", 0, nil, says(`a"b\c{x="1"}`))
 	compile("utf16.txt", 0, nil, says("HTTP"))
 	caseRows = append(caseRows, caseRow{file: "10-prometheus-labels/c2.yaml", after: says("für uns"),

@@ -18,6 +18,7 @@ import (
 	"nepcoc/internal/files"
 	"nepcoc/passes/quantize"
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/teach"
 	"nepcoc/runtime/traffic"
 )
 
@@ -31,6 +32,8 @@ type compileFlags struct {
 	maxDisagreement float64
 	tableStep       int
 	json, features  bool
+	minPayload      int
+	knownPass       float64
 	view            bundle.ViewOverride
 }
 
@@ -80,6 +83,8 @@ on; several sigmoids are labels, any number of them. --output NAME=KIND says oth
 	f.sizeFlags.add(fl)
 	fl.StringVar(&f.calibLabels, "calib-labels", "", "CSV of the calibration capture's labels: gives accuracy, checks the order of the class names, calibrates the scores (temperature)")
 	fl.StringArrayVar(&f.unknown, "unknown-threshold", nil, "score below which verdicts are unknown; NAME=SCORE for one output of several")
+	minPayloadFlag(fl, &f.minPayload)
+	knownPassFlag(fl, &f.knownPass)
 	fl.StringVar(&f.method, "method", "", "force a calibration method ("+strings.Join(quantize.Methods(), ", ")+") instead of the one that measures best")
 	fl.Float64Var(&f.maxDisagreement, "max-disagreement", compiler.DefaultMaxDisagreement, "share of measured inputs whose verdict may change: values are kept at 16 bits until it holds, and a compile that can't keep it fails")
 	fl.IntVar(&f.tableStep, "table-step", 0, "make elements of the token table multiples of this, 1 to 64: a coarser table makes a smaller bundle (default: 1; of a table over 1 MiB the narrow rows that it is a product of, else 5)")
@@ -92,6 +97,45 @@ on; several sigmoids are labels, any number of them. --output NAME=KIND says oth
 	cmd.MarkFlagRequired(cli.OutputFlag)
 	cmd.RegisterFlagCompletionFunc("target", cobra.FixedCompletions(strings.Split(targetNames(), ", "), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// minPayloadFlag adds the flag that says how much payload a verdict takes.
+func minPayloadFlag(fl *pflag.FlagSet, n *int) {
+	fl.IntVar(n, "min-payload", bundle.DefaultMinPayload, "bytes of payload that a flow's tokens must hold for a verdict: flows with fewer are insufficient; 0: none is")
+}
+
+// knownPassFlag adds the flag that makes far flows unknown.
+func knownPassFlag(fl *pflag.FlagSet, share *float64) {
+	fl.Float64Var(share, "known-pass", 0, "share of known traffic, say 0.99, that is to belong to the classes: flows that lie farther from all of them are unknown (default: no such bound)")
+}
+
+func checkKnownPass(cmd *cobra.Command, share float64) error {
+	if cmd.Flags().Changed("known-pass") && !(share > 0 && share <= 1) {
+		return cli.UsageError("--known-pass %g is not above 0 and at most 1", share)
+	}
+	return nil
+}
+
+// knownText is a report on what an output knows.
+func knownText(r *teach.KnownReport) string {
+	of := "labelled flows"
+	if !r.Labelled {
+		of = "flows, by the model's own verdicts,"
+	}
+	s := fmt.Sprintf("known to %s: %d classes (%d prototypes) of %d %s in %d dimensions of %d features; %s of %d that were held back pass (asked: %s)",
+		r.Output, r.Classes, r.Prototypes, r.Flows, of, r.Dimensions, r.Features, cli.Percent(r.Passed), r.Held, cli.Percent(r.Pass))
+	for _, n := range r.Notes {
+		s += "; " + n
+	}
+	return s
+}
+
+// minPayloadOf is the manifest's field for the flag's value.
+func minPayloadOf(n int) (int, error) {
+	if n < 0 || n > bundle.MaxMinPayload {
+		return 0, cli.UsageError("--min-payload %d is not within 0..%d", n, bundle.MaxMinPayload)
+	}
+	return bundle.MinPayloadOf(n), nil
 }
 
 // inputFlags are the files that belong to a model, see compiler.Options.Find, or what stands for one.
@@ -146,6 +190,13 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 	if o.Import, err = f.sizeFlags.options(cmd.Flags().Changed); err != nil {
 		return err
 	}
+	if o.MinPayload, err = minPayloadOf(f.minPayload); err != nil {
+		return err
+	}
+	if err := checkKnownPass(cmd, f.knownPass); err != nil {
+		return err
+	}
+	o.KnownPass = f.knownPass
 	o.Unknown, o.Outputs, o.Features = unknown, f.outputs, f.features
 	beside := strings.TrimSuffix(model, filepath.Ext(model)) // what Find takes
 	read := slices.Concat([]string{model, f.contract, f.calibLabels, f.sign, beside + ".contract.yaml", beside + ".labels.txt"}, f.calib, f.labels)
@@ -209,23 +260,24 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 
 // compileReport is what compile says it did.
 type compileReport struct {
-	Output      string              `json:"output"`
-	Bytes       int                 `json:"bytes"`
-	Model       bundle.Model        `json:"model"`
-	Target      string              `json:"target"`
-	Contract    string              `json:"contract"`
-	Inputs      []compiler.Input    `json:"inputs"`
-	Outputs     []bundle.OutputInfo `json:"outputs"`
-	Region      region              `json:"region"`
-	Calibration bundle.Calibration  `json:"calibration"`
-	Measured    bundle.Measured     `json:"measured"`
-	Wide        []string            `json:"wide,omitempty"`
-	Tried       []tried             `json:"tried"`
-	Passes      []passTime          `json:"passes"`
-	Estimate    float64             `json:"estimated_us"`
-	Steps       []backends.StepCost `json:"steps"`
-	Notes       []string            `json:"notes,omitempty"`
-	Seconds     float64             `json:"seconds"`
+	Output      string               `json:"output"`
+	Bytes       int                  `json:"bytes"`
+	Model       bundle.Model         `json:"model"`
+	Target      string               `json:"target"`
+	Contract    string               `json:"contract"`
+	Inputs      []compiler.Input     `json:"inputs"`
+	Outputs     []bundle.OutputInfo  `json:"outputs"`
+	Region      region               `json:"region"`
+	Calibration bundle.Calibration   `json:"calibration"`
+	Measured    bundle.Measured      `json:"measured"`
+	Wide        []string             `json:"wide,omitempty"`
+	Tried       []tried              `json:"tried"`
+	Passes      []passTime           `json:"passes"`
+	Estimate    float64              `json:"estimated_us"`
+	Steps       []backends.StepCost  `json:"steps"`
+	Known       []*teach.KnownReport `json:"known,omitempty"`
+	Notes       []string             `json:"notes,omitempty"`
+	Seconds     float64              `json:"seconds"`
 	targetDescr string
 	unit        string // what one input is called
 }
@@ -254,7 +306,7 @@ func newCompileReport(res *compiler.Result, out string, size int) *compileReport
 	r := &compileReport{
 		Output: out, Bytes: size, Model: m.Model, Target: res.Target.Name, Contract: contractText(m.Contract.Hash), Inputs: res.Inputs, Outputs: m.Outputs,
 		Region: region{l.Left, l.Right, l.Whole}, Calibration: m.Calibration, Measured: m.Measured, Wide: q.Wide,
-		Steps: res.Cost, Notes: append(res.Notes, res.Report.Notes...), Seconds: res.Time.Seconds(), targetDescr: res.Target.Doc, unit: res.Unit,
+		Known: res.Known, Steps: res.Cost, Notes: append(res.Notes, res.Report.Notes...), Seconds: res.Time.Seconds(), targetDescr: res.Target.Doc, unit: res.Unit,
 	}
 	for _, t := range q.Tried {
 		r.Tried = append(r.Tried, tried{t.Method, t.Wide, t.Fidelity.Agreement(), t.Fidelity.RelError})
@@ -285,6 +337,9 @@ func (r *compileReport) print(w io.Writer) {
 	fmt.Fprintf(w, "  calibration     %s, the best of %d plans; ranges of %d of %d %s (%d distinct)\n", c.Method, len(r.Tried), c.Observed, c.Samples, r.unit, c.Distinct)
 	for _, row := range measuredRows(m, "distinct "+r.unit) {
 		fmt.Fprintf(w, "  %-15s %s\n", row[0], row[1])
+	}
+	for _, k := range r.Known {
+		fmt.Fprintf(w, "  known           %s\n", knownText(k))
 	}
 	if len(r.Wide) > 0 {
 		fmt.Fprintf(w, "  16 bits kept    %s\n", strings.Join(r.Wide, ", "))

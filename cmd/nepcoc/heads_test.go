@@ -188,7 +188,7 @@ func TestTrainedHeads(t *testing.T) {
 				add(g, output, sigmoid)
 			}
 			model, file := write(tc.name, g), filepath.Join(dir, tc.name+".nepco")
-			args := append([]string{"compile", model, "--contract", contract, "--calib", filepath.Join(testbed, "calib.pcap"), "-o", file}, tc.flags...)
+			args := append([]string{"compile", model, "--min-payload", "0", "--contract", contract, "--calib", filepath.Join(testbed, "calib.pcap"), "-o", file}, tc.flags...)
 			if out, err := exec.Command("nepcoc", args...).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}

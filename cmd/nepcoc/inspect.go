@@ -145,6 +145,9 @@ func (r *inspection) print(w io.Writer) {
 	if r.Signer != "" {
 		rows = append(rows, []string{"signed by", r.Signer})
 	}
+	if n := m.LeastPayload(); n > 0 {
+		rows = append(rows, []string{"insufficient", fmt.Sprintf("flows whose tokens hold less than %d bytes of payload", n)})
+	}
 	for _, o := range m.Outputs {
 		rows = append(rows, []string{"output", outputText(&o)})
 		if t := o.Taught; t != nil {

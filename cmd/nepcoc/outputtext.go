@@ -41,6 +41,9 @@ func outputText(o *bundle.OutputInfo) string {
 	if o.UnknownThreshold != nil {
 		text += fmt.Sprintf(", unknown below %g", *o.UnknownThreshold)
 	}
+	if k := o.Known; k != nil {
+		text += fmt.Sprintf(", %g of known traffic belongs", k.Pass)
+	}
 	if o.Temperature != 0 {
 		text += fmt.Sprintf(", temperature %g", o.Temperature)
 	}

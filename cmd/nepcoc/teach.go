@@ -25,6 +25,8 @@ func newTeach() *cobra.Command {
 	var pcaps []string
 	var add, asJSON bool
 	var unknown *float64
+	var minPayload int
+	var knownPass float64
 	cmd := &cobra.Command{
 		Use:   "teach ENCODER.nepco --pcap CAPTURE --labels LABELS.csv -o NEW.nepco",
 		Short: "Teach an encoder's bundle a new task, without PyTorch",
@@ -35,6 +37,8 @@ well it does is cross-validated: of flows, and of whole recordings where there a
 
 Scores are calibrated on the flows that were held back, and verdicts below a score under which those were more often wrong than right are
 unknown; --unknown-threshold says otherwise.
+
+With --known-pass flows that lie far from all classes are unknown, too, whatever their score: docs/unknown.md.
 
 ENCODER.nepco is a bundle whose output is features (examples/foundation), or one that teach has made: with --add that one
 keeps its tasks, which then share the encoder, and gains one; a task of the same name is taught anew, for which all its
@@ -94,7 +98,17 @@ The same flows give the same bundle on every CPU.
 				return fmt.Errorf("%s: %w", calibrate.Name(pcaps), err)
 			}
 			progress := cli.NewProgress(cmd.ErrOrStderr())
-			made, report, err := teach.Teach(b, learn, teach.Options{Mode: teach.Mode(mode), Add: add, Unknown: unknown, Progress: progress.Update})
+			opt := teach.Options{Mode: teach.Mode(mode), Add: add, Unknown: unknown, MinPayload: b.Manifest.MinPayload, Progress: progress.Update}
+			if err := checkKnownPass(cmd, knownPass); err != nil {
+				return err
+			}
+			opt.KnownPass = knownPass
+			if cmd.Flags().Changed("min-payload") {
+				if opt.MinPayload, err = minPayloadOf(minPayload); err != nil {
+					return err
+				}
+			}
+			made, report, err := teach.Teach(b, learn, opt)
 			progress.Done()
 			if err != nil {
 				return fmt.Errorf("%s: %w", files.Show(args[0]), err)
@@ -126,6 +140,8 @@ The same flows give the same bundle on every CPU.
 	fl.StringVar(&task, "task", "class", "name of the new output")
 	fl.StringVar(&mode, "mode", string(teach.Softmax), "softmax, or prototype for one to five flows a class")
 	cli.UnknownFlag(fl, &unknown, "default: below which cross-validation is more often wrong than right; 0: none is")
+	minPayloadFlag(fl, &minPayload)
+	knownPassFlag(fl, &knownPass)
 	fl.BoolVar(&add, "add", false, "keep the tasks that the bundle has")
 	fl.StringVarP(&out, cli.OutputFlag, "o", "", "bundle to write")
 	fl.BoolVar(&asJSON, "json", false, "the report as JSON")
@@ -160,7 +176,7 @@ func taskOf(set *dataset.Set, name string) (t *teach.Task, without []string, err
 	}
 	for i := range set.Flows {
 		if f := &set.Flows[i]; learnt(f) {
-			t.Examples = append(t.Examples, teach.Example{Tokens: set.Padded(f), Valid: len(f.Tokens), Label: class[f.Label], Group: f.Group})
+			t.Examples = append(t.Examples, teach.Example{Tokens: set.Padded(f), Valid: len(f.Tokens), Label: class[f.Label], Group: f.Group, Payload: f.Payload})
 		}
 	}
 	return t, without, nil
@@ -195,6 +211,9 @@ func printTaught(w io.Writer, name string, size int, r *teach.Report) {
 	fmt.Fprintf(w, "cross-validated (%d folds, %s): accuracy %.4f, macro-F1 %.4f\n", r.Folds, how, r.Accuracy, r.MacroF1)
 	if r.Threshold > 0 {
 		fmt.Fprintf(w, "unknown below a score of %g: %d of %d flows that were held back; accuracy of the others %.4f\n", r.Threshold, r.Unknown, r.Flows, r.KnownAccuracy)
+	}
+	if r.Known != nil {
+		fmt.Fprintln(w, knownText(r.Known))
 	}
 	fmt.Fprintf(w, "integers = real numbers: %s of the flows' classes\n", cli.Percent(r.Agreement))
 	for _, n := range r.Notes {

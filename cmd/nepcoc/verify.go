@@ -34,6 +34,10 @@ A label file is CSV with a line of column names: proto, src, sport, dst, dport, 
 (of the flow's first packet), and label, the name of the class (label.OUTPUT for
 an output that is not the first). Times are seconds, milli-, micro- or
 nanoseconds since 1970, or dates (2023-11-14T22:13:20.25Z; without a zone: UTC).
+Of a capture it says how many flows are unknown or insufficient; with --foreign CAPTURE, how well
+score and belonging tell that other traffic apart; with labels, and a bundle that tells what it knows
+(--known-pass), each class's flows from the others' without its prototype. docs/unknown.md has what that means.
+
 Fewer than half of the flows labelled is a failure unless --partial-labels is given.
 
 With --explain it measures how faithful explanations are (nepcoc explain, run --explain): what blanking the bytes that
@@ -61,6 +65,9 @@ other changes. They are no attack: whoever looks for the worst change finds more
 				if err := meaningless(cmd, "goes with --pcap", "explain", "tunnels", "vlans", "interfaces", "active-timeout"); err != nil {
 					return err
 				}
+			}
+			if len(o.Foreign) > 0 && o.Pcap == "" {
+				return cli.UsageError("--foreign goes with --pcap, the known traffic")
 			}
 			if o.PartialLabels && o.Labels == "" {
 				return cli.UsageError("--partial-labels goes with --labels")
@@ -128,6 +135,7 @@ other changes. They are no attack: whoever looks for the worst change finds more
 	cli.ViewFlags(fl, &o.View, cli.AsBundle)
 	fl.StringVar(&o.Labels, "labels", "", "CSV of the capture's labels (proto,src,sport,dst,dport,time,label)")
 	fl.BoolVar(&o.PartialLabels, "partial-labels", false, "be satisfied with labels of fewer than half of the flows")
+	fl.StringArrayVar(&o.Foreign, "foreign", nil, "capture of other traffic than the model was made for, to say how well that is told apart from --pcap's; several are read as one")
 	fl.StringVar(&o.Tensors, "tensors", "", ".npz of arrays to compare on, instead of a capture")
 	fl.Float64Var(&o.Tolerance, "tolerance", verify.DefaultTolerance, "largest difference of the float model to outputs stored in the .npz, relative to their range")
 	fl.Float64Var(&o.MinAgreement, "min-agreement", 0.99, "least share of equal verdicts between float and integer")
@@ -186,6 +194,9 @@ func printVerify(w io.Writer, r *verify.Report) {
 		rows = append(rows, []string{"integer", fmt.Sprintf("%.4f", o.Integer.Accuracy), fmt.Sprintf("%.4f", o.Integer.MacroF1), fmt.Sprint(o.Integer.Labelled)})
 		cli.Table(w, rows)
 	}
+	for i := range r.Known {
+		printKnown(w, &r.Known[i], len(r.Known) > 1)
+	}
 	if r.Worst != "" {
 		rows = [][]string{{"step", "operator", "error", "added here"}}
 		for _, s := range r.Steps {
@@ -234,4 +245,46 @@ func mark(ok bool) string {
 		return "ok"
 	}
 	return "FAILED"
+}
+
+// printKnown prints what gets no label, and how well foreign flows are told apart.
+func printKnown(w io.Writer, k *verify.KnownStats, several bool) {
+	of := ""
+	if several {
+		of = "of " + k.Output
+	}
+	rows := [][]string{{of, "flows", "insufficient", "unknown", "AUROC", "passes at 95 %"}}
+	add := func(what string, s *verify.Share, a *verify.Apart) {
+		row := []string{what, "", "", "", "", ""}
+		if s != nil {
+			row[1], row[2], row[3] = fmt.Sprint(s.Flows), part(s.Insufficient, s.Flows), part(s.Unknown, s.Flows)
+		}
+		if a != nil {
+			row[4], row[5] = fmt.Sprintf("%.4f", a.AUROC), cli.Percent(a.FPR95)
+		}
+		rows = append(rows, row)
+	}
+	add("capture", &k.Share, nil)
+	if k.Foreign != nil {
+		add("foreign", k.Foreign, nil)
+		add("  by score", nil, k.Score)
+		if k.Belonging != nil {
+			add("  by belonging", nil, k.Belonging)
+		}
+	}
+	for i := range k.LeftOut {
+		l := &k.LeftOut[i]
+		add("without "+l.Class, &verify.Share{Flows: l.Flows}, &l.Apart)
+		rows[len(rows)-1][2], rows[len(rows)-1][3] = "", ""
+	}
+	if n := len(k.LeftOut); n > 0 {
+		mean := verify.Mean(k.LeftOut)
+		add(fmt.Sprintf("mean of %d classes", n), nil, &mean)
+	}
+	cli.Table(w, rows)
+}
+
+// part is a number and its share.
+func part(n, of int) string {
+	return fmt.Sprintf("%d (%s)", n, cli.Percent(float64(n)/float64(max(1, of))))
 }

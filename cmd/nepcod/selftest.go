@@ -98,7 +98,7 @@ var executors = []struct {
 		return x, "", err
 	}},
 	{"engine", func(b *bundle.Bundle) (classify.Executor, string, error) {
-		e, err := engine.Bind(b.Program, engine.Options{})
+		e, err := engine.Bind(b.Program.Judged(), engine.Options{})
 		if err != nil {
 			return nil, "", err
 		}

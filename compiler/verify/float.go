@@ -19,7 +19,7 @@ func (v *verifier) compare(front *floatModel) error {
 	if err := v.checkNames(); err != nil {
 		return err
 	}
-	ints, err := calibrate.Integers(v.eng, p, v.set.Inputs)
+	ints, err := calibrate.Integers(v.eng, p.Judged(), v.set.Inputs)
 	if err != nil {
 		return err
 	}

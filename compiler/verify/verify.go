@@ -40,7 +40,9 @@ type Options struct {
 	PcapMore []string
 	View     bundle.ViewOverride
 	Labels   string // CSV of the capture's labels
-	Tensors  string // .npz of arrays, instead of a capture
+	// Foreign are captures of other traffic than the model was made for: how well is it told apart?
+	Foreign []string
+	Tensors string // .npz of arrays, instead of a capture
 	// MinAgreement is the least share of equal verdicts of float (or stored outputs,
 	// where there is no model) and integer.
 	MinAgreement float64
@@ -81,6 +83,8 @@ type Report struct {
 	Explained []Explained `json:"explained,omitempty"`
 	// Robust is how many verdicts change with their inputs, where that was asked for.
 	Robust *robust.Report `json:"robust,omitempty"`
+	// Known says, of a capture, what gets no label, by output.
+	Known []KnownStats `json:"known,omitempty"`
 	// NotCompared lists the links of the chain that nothing was given for.
 	NotCompared []string `json:"not_compared,omitempty"`
 	Notes       []string `json:"notes,omitempty"`
@@ -161,6 +165,9 @@ func Run(o Options) (*Report, error) {
 		return nil, err
 	}
 	v.exact()
+	if err := v.known(); err != nil {
+		return nil, err
+	}
 	if v.set == nil {
 		v.missing("float = integer", "no model and no inputs given")
 		return &v.report, nil
@@ -218,10 +225,10 @@ func (v *verifier) open() error {
 	if v.b, err = files.Read(v.Bundle, bundle.Read); err != nil {
 		return err
 	}
-	if v.ref, err = refexec.New(v.b.Program); err != nil {
+	if v.ref, err = refexec.New(v.b.Program.Judged()); err != nil {
 		return fmt.Errorf("%s: %w", v.Bundle, err)
 	}
-	if v.eng, err = engine.Bind(v.b.Program, engine.Options{}); err != nil {
+	if v.eng, err = engine.Bind(v.b.Program.Judged(), engine.Options{}); err != nil {
 		return fmt.Errorf("%s: %w", v.Bundle, err)
 	}
 	v.report = Report{Bundle: v.Bundle, Digest: v.b.Digest.String(), Kernel: v.eng.KernelPath()}

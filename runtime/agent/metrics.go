@@ -26,45 +26,46 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // The metrics. Names are an interface: dashboards depend on them.
 var (
-	descReceived = desc("kernel_packets_total", "Packets that the kernel received for the capture.")
-	descDropped  = desc("packets_dropped_total", "Packets lost, by where: in the kernel's ring, or before a worker that was behind.", "where")
-	descStalls   = desc("kernel_stalls_total", "Times that the kernel found the ring full.")
-	descPackets  = desc("packets_total", "Packets read, by what they were: ok, or why they were ignored, refused (no host takes them) or malformed.", "kind")
-	descBytes    = desc("bytes_total", "Bytes of the packets read, on the wire.")
-	descTunnels  = desc("packets_tunnelled_total", "Packets that carry another one in a tunnel which is left closed, by the tunnel's kind.", "tunnel")
-	descHeld     = desc("fragments_held", "Fragments that wait for others of their packet, and count as no kind yet.")
-	descFlows    = desc("flows_total", "Flows begun.")
-	descReasons  = desc("flows_decided_total", "Flows decided, by why they were decided when they were.", "reason")
-	descLabels   = desc("verdicts_total", "Verdicts by output of the model and label, each label of several by itself; unknown ones are counted apart.", "output", "label")
-	descUnknown  = desc("verdicts_unknown_total", "Verdicts whose score was below the threshold.", "output")
-	descNone     = desc("verdicts_without_label_total", "Verdicts of an output that gives any number of labels, and gave none.", "output")
-	descMarks    = desc("marks_total", "Flows with a verdict that has a mark, by mark.", "mark")
-	descAlerts   = desc("alerts_total", "Alert events raised.")
-	descLost     = desc("flows_without_verdict_total", "Flows left without a verdict: shed in an emergency, abandoned at the end of a drain, or failed.", "why")
-	descRecords  = desc("records_total", "Records for the output, by what became of them.", "fate")
-	descEnds     = desc("flow_ends_total", "Records among them of flows that ended (output.totals).")
-	descOutBytes = desc("output_bytes_total", "Bytes written to the output.")
-	descOpen     = desc("table_flows", "Flows in the tables.")
-	descCapacity = desc("table_capacity_flows", "Flows that the tables have room for.")
-	descEvicted  = desc("flows_evicted_total", "Flows that had to make room in a full table, those that had had their verdict included, by how much they had shown: one_packet, one_sided or both_ways.", "class")
-	descUrgent   = desc("emergency_tables", "Tables that are in an emergency: flows have to make room faster than the table is made for.")
-	descUrgents  = desc("emergencies_total", "Emergencies of tables that have begun.")
-	descSources  = desc("source_share", "Share of lately begun flows, and of lately evicted ones, that came from one source prefix (/24, /48 of IPv6), at least: of the prefix with most flows (rank 1) to the fifth.", "of", "rank")
-	descActive   = desc("flows_undecided", "Flows in the tables without a verdict yet.")
-	descQueue    = desc("queue_batches", "Batches of packets waiting before each worker.", "worker")
-	descQueueCap = desc("queue_capacity_batches", "Batches that each worker's queue has room for.")
-	descOutQueue = desc("output_queue_chunks", "Chunks of lines waiting for the output.")
-	descSwaps    = desc("model_changes_total", "Changes of the model, by result.", "result")
-	descModel    = desc("model_info", "The model of new flows.", "digest", "bundle", "model_version", "file", "kernels")
-	descBuild    = desc("build_info", "The agent.", "version", "revision", "goversion")
-	descMerged   = desc("packets_merged_total", "Frames that the system had merged of several packets (GRO, LRO, TSO), by what the agent did: split them again, or read them as one packet each.", "how")
-	descProblem  = desc("problem", "1 where something is wrong now, of which /healthz says what: a thread is stalled, an interface is down, the output fails, packets or verdicts are dropped.", "kind")
-	descDrift    = desc("drift", "1 while the traffic is not what the bundle was calibrated with: from a drift event's begin to its end.")
-	descDistance = desc("drift_distance_bits", "Distance of the latest window's flows from calibration's, by feature and output (docs/drift.md): 0 is the same, 1 has nothing in common.", "feature", "output")
-	descBound    = desc("drift_bound_bits", "What that distance must be above to count.", "feature", "output")
-	descLooks    = desc("drift_windows_total", "Windows that were compared, a quarter of one apart.")
-	descKept     = desc("unknown_flows_kept_total", "Flows of unknown verdict whose packets were to be kept (keep_unknown), by fate: written, or dropped because the disk was behind or full.", "fate")
-	descModels   = desc("models_in_use", "Models in use in the worker that has most: the current one, and those that undecided flows hold.")
+	descReceived     = desc("kernel_packets_total", "Packets that the kernel received for the capture.")
+	descDropped      = desc("packets_dropped_total", "Packets lost, by where: in the kernel's ring, or before a worker that was behind.", "where")
+	descStalls       = desc("kernel_stalls_total", "Times that the kernel found the ring full.")
+	descPackets      = desc("packets_total", "Packets read, by what they were: ok, or why they were ignored, refused (no host takes them) or malformed.", "kind")
+	descBytes        = desc("bytes_total", "Bytes of the packets read, on the wire.")
+	descTunnels      = desc("packets_tunnelled_total", "Packets that carry another one in a tunnel which is left closed, by the tunnel's kind.", "tunnel")
+	descHeld         = desc("fragments_held", "Fragments that wait for others of their packet, and count as no kind yet.")
+	descFlows        = desc("flows_total", "Flows begun.")
+	descReasons      = desc("flows_decided_total", "Flows decided, by why they were decided when they were.", "reason")
+	descLabels       = desc("verdicts_total", "Verdicts by output of the model and label, each label of several by itself; unknown and insufficient ones are counted apart.", "output", "label")
+	descInsufficient = desc("verdicts_insufficient_total", "Verdicts withheld because the flow held too little payload.", "output")
+	descUnknown      = desc("verdicts_unknown_total", "Verdicts whose score was below the threshold, or whose flow does not belong to the classes.", "output")
+	descNone         = desc("verdicts_without_label_total", "Verdicts of an output that gives any number of labels, and gave none.", "output")
+	descMarks        = desc("marks_total", "Flows with a verdict that has a mark, by mark.", "mark")
+	descAlerts       = desc("alerts_total", "Alert events raised.")
+	descLost         = desc("flows_without_verdict_total", "Flows left without a verdict: shed in an emergency, abandoned at the end of a drain, or failed.", "why")
+	descRecords      = desc("records_total", "Records for the output, by what became of them.", "fate")
+	descEnds         = desc("flow_ends_total", "Records among them of flows that ended (output.totals).")
+	descOutBytes     = desc("output_bytes_total", "Bytes written to the output.")
+	descOpen         = desc("table_flows", "Flows in the tables.")
+	descCapacity     = desc("table_capacity_flows", "Flows that the tables have room for.")
+	descEvicted      = desc("flows_evicted_total", "Flows that had to make room in a full table, those that had had their verdict included, by how much they had shown: one_packet, one_sided or both_ways.", "class")
+	descUrgent       = desc("emergency_tables", "Tables that are in an emergency: flows have to make room faster than the table is made for.")
+	descUrgents      = desc("emergencies_total", "Emergencies of tables that have begun.")
+	descSources      = desc("source_share", "Share of lately begun flows, and of lately evicted ones, that came from one source prefix (/24, /48 of IPv6), at least: of the prefix with most flows (rank 1) to the fifth.", "of", "rank")
+	descActive       = desc("flows_undecided", "Flows in the tables without a verdict yet.")
+	descQueue        = desc("queue_batches", "Batches of packets waiting before each worker.", "worker")
+	descQueueCap     = desc("queue_capacity_batches", "Batches that each worker's queue has room for.")
+	descOutQueue     = desc("output_queue_chunks", "Chunks of lines waiting for the output.")
+	descSwaps        = desc("model_changes_total", "Changes of the model, by result.", "result")
+	descModel        = desc("model_info", "The model of new flows.", "digest", "bundle", "model_version", "file", "kernels")
+	descBuild        = desc("build_info", "The agent.", "version", "revision", "goversion")
+	descMerged       = desc("packets_merged_total", "Frames that the system had merged of several packets (GRO, LRO, TSO), by what the agent did: split them again, or read them as one packet each.", "how")
+	descProblem      = desc("problem", "1 where something is wrong now, of which /healthz says what: a thread is stalled, an interface is down, the output fails, packets or verdicts are dropped.", "kind")
+	descDrift        = desc("drift", "1 while the traffic is not what the bundle was calibrated with: from a drift event's begin to its end.")
+	descDistance     = desc("drift_distance_bits", "Distance of the latest window's flows from calibration's, by feature and output (docs/drift.md): 0 is the same, 1 has nothing in common.", "feature", "output")
+	descBound        = desc("drift_bound_bits", "What that distance must be above to count.", "feature", "output")
+	descLooks        = desc("drift_windows_total", "Windows that were compared, a quarter of one apart.")
+	descKept         = desc("unknown_flows_kept_total", "Flows of unknown verdict whose packets were to be kept (keep_unknown), by fate: written, or dropped because the disk was behind or full.", "fate")
+	descModels       = desc("models_in_use", "Models in use in the worker that has most: the current one, and those that undecided flows hold.")
 
 	descHists = []struct {
 		desc, quantile *prometheus.Desc
@@ -129,14 +130,18 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		switch o := &m.Bundle.Manifest.Outputs[i]; o.EffectiveKind() {
 		case bundle.KindClasses, bundle.KindBinary:
 			r.Labels[OutputLabel{o.Name, "", Unknown}] += 0
+			r.Labels[OutputLabel{o.Name, "", Insufficient}] += 0
 		case bundle.KindLabels:
 			r.Labels[OutputLabel{o.Name, "", None}] += 0
+			r.Labels[OutputLabel{o.Name, "", Insufficient}] += 0
 		}
 	}
 	for l, n := range r.Labels {
 		switch l.Special {
 		case Unknown:
 			count(descUnknown, n, l.Output)
+		case Insufficient:
+			count(descInsufficient, n, l.Output)
 		case None:
 			count(descNone, n, l.Output)
 		default:

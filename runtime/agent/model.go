@@ -75,7 +75,7 @@ func NewModel(b *bundle.Bundle, keys ...ed25519.PublicKey) (*Model, error) {
 	}
 	contract := opt.Encoder.Contract()
 	m := &Model{Bundle: b, encoder: opt.Encoder, contract: contract.Hash()}
-	if m.engine, err = engine.Bind(b.Program, engine.Options{}); err != nil {
+	if m.engine, err = engine.Bind(b.Program.Judged(), engine.Options{}); err != nil {
 		return nil, err
 	}
 	return m, m.prove()

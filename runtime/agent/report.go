@@ -28,11 +28,11 @@ type Report struct {
 	// got no verdict, Failed those that the engine refused.
 	Abandoned, Failed uint64
 	// Verdicts are one per flow and output of its model that makes some; Named name a label or
-	// several, Unknown were below their threshold, None have none of the labels that they could have. Labels
+	// several, Unknown were below their threshold, Insufficient of flows with too little payload, None have none of the labels that they could have. Labels
 	// counts each label of each output by itself, and the others by output.
-	Verdicts, Named, Unknown, None uint64
-	Labels                         map[OutputLabel]uint64
-	Alerts                         uint64
+	Verdicts, Named, Unknown, Insufficient, None uint64
+	Labels                                       map[OutputLabel]uint64
+	Alerts                                       uint64
 	// Marked are the records with each mark, by its name.
 	Marked map[string]uint64
 	// Records are the flows whose verdicts are to be written. Written were taken by the sink, OutputDropped found its queue
@@ -106,6 +106,8 @@ func (a *Agent) Report() *Report {
 			switch l.Special {
 			case Unknown:
 				r.Unknown += l.n
+			case Insufficient:
+				r.Insufficient += l.n
 			case None:
 				r.None += l.n
 			}
@@ -146,7 +148,7 @@ func (a *Agent) Report() *Report {
 //	                 + held fragments (none after Run)
 //	flows            = decided (early ones of evicted flows among them) + shed + active
 //	flows decided    = records + abandoned + failed
-//	verdicts         = named + unknown + without a label
+//	verdicts         = named + unknown + insufficient + without a label
 //	flows that left  = ends + without one, where ends are written
 //	records + ends + events = written + dropped + refused by the sink + too large + waiting
 func (r *Report) Check() error {
@@ -169,7 +171,7 @@ func (r *Report) Check() error {
 		r.Flow.Joined(), r.Flow.Ignored(), r.Flow.Refused(), r.Flow.Malformed(), r.QueueDropped, r.Flow.Held)
 	law("flows", r.Flow.Flows, "%d verdicts + %d shed + %d active", r.Flow.Decided(), r.Flow.Shed, uint64(r.Undecided))
 	law("flows decided", r.Flow.Decided(), "%d records + %d abandoned + %d failed", r.Records, r.Abandoned, r.Failed)
-	law("verdicts", r.Verdicts, "%d named + %d unknown + %d without a label", r.Named, r.Unknown, r.None)
+	law("verdicts", r.Verdicts, "%d named + %d unknown + %d insufficient + %d without a label", r.Named, r.Unknown, r.Insufficient, r.None)
 	if r.Ends+r.NoEnds > 0 {
 		law("flows that left", r.Flow.Closed, "%d ends + %d without one", r.Ends, r.NoEnds)
 	}
@@ -222,8 +224,8 @@ func (r *Report) String() string {
 	if r.Live {
 		s += fmt.Sprintf(", %d dropped by the kernel", r.Kernel.Dropped)
 	}
-	s += fmt.Sprintf("; %d flows = %d verdicts (%d evicted, %d unknown, %d abandoned) + %d shed + %d active; %d records = %d written + %d dropped",
-		r.Flow.Flows, r.Flow.Decided(), r.Flow.Verdicts[flow.ReasonEvicted], r.Unknown, r.Abandoned, r.Flow.Shed, r.Undecided,
+	s += fmt.Sprintf("; %d flows = %d verdicts (%d evicted, %d unknown, %d insufficient, %d abandoned) + %d shed + %d active; %d records = %d written + %d dropped",
+		r.Flow.Flows, r.Flow.Decided(), r.Flow.Verdicts[flow.ReasonEvicted], r.Unknown, r.Insufficient, r.Abandoned, r.Flow.Shed, r.Undecided,
 		r.Records+r.Ends+r.Events, r.Written, r.OutputDropped+r.OutputFailed+r.OutputTooLarge+r.Waiting)
 	if r.Flow.Emergencies > 0 {
 		s += fmt.Sprintf("; %d emergencies of full tables", r.Flow.Emergencies)

@@ -75,8 +75,8 @@ type generation struct {
 type headUse struct {
 	alert []bool
 	count []int
-	// unknown and none are the places of verdicts that name no label.
-	unknown, none int
+	// unknown, none and insufficient are the places of verdicts that name no label.
+	unknown, none, insufficient int
 }
 
 // workerCounts account for flows and verdicts.
@@ -114,9 +114,10 @@ type Special uint8
 
 // The kinds of OutputLabel.
 const (
-	Named   Special = iota
-	Unknown         // the score was below the threshold
-	None            // of any number of labels none reached its threshold
+	Named        Special = iota
+	Unknown              // the score was below the threshold
+	None                 // of any number of labels none reached its threshold
+	Insufficient         // the flow held too little payload
 )
 
 // labelCount is how many verdicts had a label.
@@ -207,7 +208,7 @@ func (w *worker) adopt(m *Model) error {
 	}
 	for i := range g.cls.Heads {
 		h := &g.cls.Heads[i]
-		use := headUse{unknown: w.counter(OutputLabel{h.Name, "", Unknown}), none: w.counter(OutputLabel{h.Name, "", None})}
+		use := headUse{unknown: w.counter(OutputLabel{h.Name, "", Unknown}), none: w.counter(OutputLabel{h.Name, "", None}), insufficient: w.counter(OutputLabel{h.Name, "", Insufficient})}
 		for _, l := range h.Labels {
 			use.alert = append(use.alert, slices.ContainsFunc(w.a.opt.Alerts, func(a string) bool { return alertsOn(a, h.Name, l) }))
 			use.count = append(use.count, w.counter(OutputLabel{h.Name, l, Named}))
@@ -468,8 +469,11 @@ func (w *worker) closed() func(*flow.Flow) {
 		end := verdict.End{Why: f.Ended, Finished: f.Finished, Alerted: f.Tag&1 != 0}
 		if place := int(f.Tag>>1) - 1; place != noLabel {
 			l := &w.own.labels[place]
-			if end.Label = l.Label; l.Special == Unknown {
-				end.Label = "unknown"
+			switch end.Label = l.Label; l.Special {
+			case Unknown:
+				end.Label = verdict.WordUnknown
+			case Insufficient:
+				end.Label = verdict.WordInsufficient
 			}
 		}
 		w.own.ends++
@@ -483,6 +487,8 @@ func (w *worker) count(v *verdict.Verdict, use *headUse) (place int) {
 	add := func(at int) { place = at; w.own.labels[at].n++ }
 	w.own.verdicts++
 	switch {
+	case v.Insufficient:
+		add(use.insufficient)
 	case v.Unknown:
 		w.unknown = true
 		add(use.unknown)

@@ -271,6 +271,30 @@ func Sigmoid(x int32, exp []int32, mult int32, shift int) int32 {
 	return int32(p)
 }
 
+// Distance is the square of the distance of z, of 16 bits an element, from a prototype; both have at most 2^30 elements.
+func Distance(z []int32, prototype []int16) (sum int64) {
+	for i, p := range prototype {
+		d := int64(z[i]) - int64(p)
+		sum += d * d
+	}
+	return sum
+}
+
+// Nearest is the least of a number and the Distances of z from prototypes of as many elements, which lie one behind another. What is
+// farther than one before it is not computed to its end.
+func Nearest(z []int32, prototypes []int16, least int64) int64 {
+	const block = 16
+	for p := prototypes; len(p) > 0; p = p[len(z):] {
+		sum := int64(0)
+		for d := 0; d < len(z) && sum < least; d += block {
+			end := min(d+block, len(z))
+			sum += Distance(z[d:end], p[d:end])
+		}
+		least = min(least, sum)
+	}
+	return least
+}
+
 // ArgMax is the index of the largest value, the first of equals.
 func ArgMax(v []int32) int {
 	best := 0

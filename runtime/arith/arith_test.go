@@ -219,3 +219,31 @@ func sigmoidInputs() []int32 {
 	slices.Sort(v)
 	return v
 }
+
+// The nearest prototype's distance, whatever is left out on the way, at the ends of the range, too.
+func TestNearest(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	for n := range 300 {
+		dims, count := 1+rng.IntN(70), 1+rng.IntN(9)
+		z, p := make([]int32, dims), make([]int16, dims*count)
+		span := []int32{2, 200, 1 << 15}[n%3]
+		for i := range z {
+			z[i] = rng.Int32N(2*span) - span
+		}
+		for i := range p {
+			p[i] = int16(rng.Int32N(2*span) - span)
+		}
+		want := int64(math.MaxInt64)
+		for k := range count {
+			sum := int64(0)
+			for d := range dims {
+				x := int64(z[d]) - int64(p[k*dims+d])
+				sum += x * x
+			}
+			want = min(want, sum)
+		}
+		if got := Nearest(z, p, math.MaxInt64); got != want {
+			t.Fatalf("%d, want %d", got, want)
+		}
+	}
+}

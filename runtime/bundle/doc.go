@@ -48,7 +48,7 @@
 //	  it now follows the tile; model.features, the ranges of a model that reads no bytes, came;
 //	  accuracy is called measured; transpose, regroup, gather, constant and softmax are new steps,
 //	  rms is a new field of layer_norm; program.sides, model.sides and the step side are numbers beside the sequence, whose
-//	  ids stand behind the tokens of golden vectors
+//	  ids stand behind the tokens of golden vectors; min_payload, belonging and the outputs' known came
 //
 // # Trust
 //

@@ -18,7 +18,8 @@ var formats = map[int]struct {
 	upgrade func(b *Bundle, manifest any)
 }{
 	1: {func() any { return new(manifest1) }, func() any { return new(program1) }, func(b *Bundle, manifest any) {
-		b.Program.Plan.Tile = 0 // no engine of that time followed it
+		b.Program.Plan.Tile = 0    // no engine of that time followed it
+		b.Manifest.MinPayload = -1 // every flow was judged
 		// What was called accuracy was the agreement of integer and float on the inputs that
 		// the calibration used.
 		a := manifest.(*manifest1).Accuracy

@@ -180,6 +180,7 @@ func TestVersionsAreApart(t *testing.T) {
 		return bytes.Replace(b, []byte(old), []byte(new), 1)
 	}
 	m1 := edit(edit(m, `"format":2`, `"format":1`), `"sizes":{`, `"sizes":{"parameters":0,`)
+	m1 = edit(m1, `,"min_payload":-1`, "")
 	m1 = edit(edit(m1, `"measured":`, `"accuracy":`), `"seen":true,`, "")
 	p1 := edit(p, `"plan":{"tile":0`, `"plan":{"tile":0,"arena":0,"offset":null`)
 	if err := as(1, m1, p1); err != nil {

@@ -8,7 +8,7 @@ import (
 
 // Golden is a proof that a machine computes what the compiler computed: Tokens
 // (all Length of them, the first Valid valid) must give exactly Logits, one
-// slice per output.
+// slice per output of Program.Judged.
 type Golden struct {
 	Tokens []int32
 	Valid  int
@@ -99,6 +99,7 @@ func (g *Golden) validate(p *Program) error {
 	if err := p.CheckInput(g.Tokens, g.Valid); err != nil {
 		return err
 	}
+	p = p.Judged()
 	if len(g.Logits) != len(p.Outputs) {
 		return fmt.Errorf("%d outputs, the program has %d", len(g.Logits), len(p.Outputs))
 	}

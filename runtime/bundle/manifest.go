@@ -32,6 +32,8 @@ type Manifest struct {
 	Notes       []StepNote   `json:"notes,omitempty"`
 	// Traffic is what calibration's flows looked like; nil: not known, as in files of version 1.
 	Traffic *Traffic `json:"traffic,omitempty"`
+	// MinPayload is how many bytes of payload a flow's tokens must hold for a verdict: see LeastPayload.
+	MinPayload int `json:"min_payload,omitempty"`
 }
 
 // Model is the file that was compiled: its name without folders, its SHA-256
@@ -115,6 +117,35 @@ type StepNote struct {
 	Note string `json:"note"`
 }
 
+// DefaultMinPayload is the least number of bytes of payload of a flow that is judged, where a manifest has no other.
+const DefaultMinPayload = 1
+
+// MaxMinPayload bounds the number that a manifest can ask for.
+const MaxMinPayload = 1 << 16
+
+// LeastPayload is the number of bytes of payload below which a flow is insufficient: no verdict is made of it. MinPayload is
+// that number, 0 for DefaultMinPayload and -1 for none, which is what files of version 1 mean.
+func (m *Manifest) LeastPayload() int {
+	switch {
+	case m.MinPayload < 0:
+		return 0
+	case m.MinPayload == 0:
+		return DefaultMinPayload
+	}
+	return m.MinPayload
+}
+
+// MinPayloadOf is the field for a number of bytes.
+func MinPayloadOf(bytes int) int {
+	switch bytes {
+	case 0:
+		return -1
+	case DefaultMinPayload:
+		return 0
+	}
+	return bytes
+}
+
 // validate checks the manifest by itself and against its program.
 func (m *Manifest) validate(p *Program) error {
 	if len(m.Outputs) != len(p.Outputs) {
@@ -148,8 +179,14 @@ func (m *Manifest) validate(p *Program) error {
 			return fmt.Errorf("warning %q holds characters that can't be printed", s)
 		}
 	}
+	if m.MinPayload < -1 || m.MinPayload > MaxMinPayload {
+		return fmt.Errorf("min_payload %d is not in -1..%d", m.MinPayload, MaxMinPayload)
+	}
 	if strings.ContainsAny(m.Model.File, `/\`) {
 		return fmt.Errorf("model file %q must be a name without folders", m.Model.File)
+	}
+	if err := m.knows(p); err != nil {
+		return err
 	}
 	if err := m.features(p); err != nil {
 		return fmt.Errorf("features: %w", err)
@@ -178,8 +215,8 @@ func CheckClassName(s string) error {
 		return fmt.Errorf("%q is not UTF-8: %s", s, textfile.NotUTF8)
 	case !printable(s):
 		return fmt.Errorf("%q holds characters that can't be printed: name the class otherwise", s)
-	case s == "unknown":
-		return fmt.Errorf("%q is what the agent calls a verdict below its threshold: name the class otherwise", s)
+	case s == "unknown" || s == "insufficient":
+		return fmt.Errorf("%q is what the agent says where it names no class: name the class otherwise", s)
 	}
 	return nil
 }

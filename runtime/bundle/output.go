@@ -38,6 +38,8 @@ type OutputInfo struct {
 	FirstAlertID int `json:"first_alert_id,omitempty"`
 	// Taught says how an output was made that is no part of the model: see nepcoc teach.
 	Taught *Taught `json:"taught,omitempty"`
+	// Known says which flows belong to the output's classes; others are unknown. The program's Belonging has how far they are.
+	Known *Known `json:"known,omitempty"`
 }
 
 // Taught is a head that was taught on the features of a frozen encoder: in which mode, from how many flows of how many

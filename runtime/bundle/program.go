@@ -52,6 +52,8 @@ type Program struct {
 	Steps   []Step   `json:"steps"`
 	Outputs []Output `json:"outputs"`
 	Plan    Plan     `json:"plan"`
+	// Belonging is there for the outputs that say which flows are none of theirs, in their order.
+	Belonging []Belonging `json:"belonging,omitempty"`
 }
 
 // Value is an intermediate result: Rows positions of Cols channels. Vectors

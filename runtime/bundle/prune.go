@@ -63,11 +63,14 @@ func copyOf[T any](p **T) {
 	}
 }
 
-// Prune is the part of a valid program that its outputs need: steps, values and tensors, numbered anew. p stays as it is.
+// Prune is the part of a valid program that its outputs and what belongs to them need: steps, values and tensors, numbered anew. p stays as it is.
 func (p *Program) Prune() *Program {
 	needed := make([]bool, len(p.Values))
 	for _, o := range p.Outputs {
 		needed[o.Value] = true
+	}
+	for i := range p.Belonging {
+		needed[p.Belonging[i].Value] = true
 	}
 	for i := len(p.Steps) - 1; i >= 0; i-- {
 		if s := &p.Steps[i]; needed[s.Out] {
@@ -78,6 +81,7 @@ func (p *Program) Prune() *Program {
 	}
 	out := *p
 	out.Values, out.Tensors, out.Steps, out.Outputs = nil, nil, nil, slices.Clone(p.Outputs)
+	out.Belonging = slices.Clone(p.Belonging)
 	value := make([]int, len(p.Values))
 	for v := range p.Values {
 		if needed[v] {
@@ -109,6 +113,10 @@ func (p *Program) Prune() *Program {
 		out.Outputs[i].Value = value[out.Outputs[i].Value]
 		mark([]*int{&out.Outputs[i].Exp})
 	}
+	for i := range out.Belonging {
+		out.Belonging[i].Value = value[out.Belonging[i].Value]
+		mark(out.Belonging[i].tensors())
+	}
 	tensor := make([]int, len(p.Tensors))
 	for t := range p.Tensors {
 		if used[t] {
@@ -128,6 +136,9 @@ func (p *Program) Prune() *Program {
 	}
 	for i := range out.Outputs {
 		move([]*int{&out.Outputs[i].Exp})
+	}
+	for i := range out.Belonging {
+		move(out.Belonging[i].tensors())
 	}
 	return &out
 }

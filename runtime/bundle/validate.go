@@ -18,7 +18,10 @@ import (
 // pooled over the valid prefix: the executors rely on it when they skip
 // positions.
 func (p *Program) Validate() error {
-	_, err := analyse(p)
+	if err := p.belonging(); err != nil {
+		return err
+	}
+	_, err := analyse(p.Judged())
 	return err
 }
 

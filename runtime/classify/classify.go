@@ -18,14 +18,14 @@ import (
 	"nepcoc/runtime/verdict"
 )
 
-// An Executor computes the logits of one input, one slice per output.
+// An Executor computes the logits of one input, one slice per output of the judged program: see bundle.Program.Judged.
 type Executor interface {
 	Run(tokens []int32, valid int, out [][]int32) error
 }
 
 // Engine returns an executor that uses the fast kernels of this machine.
 func Engine(b *bundle.Bundle) (Executor, error) {
-	e, err := engine.Bind(b.Program, engine.Options{})
+	e, err := engine.Bind(b.Program.Judged(), engine.Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +34,7 @@ func Engine(b *bundle.Bundle) (Executor, error) {
 
 // Reference returns the slow executor that defines the result.
 func Reference(b *bundle.Bundle) (Executor, error) {
-	x, err := refexec.New(b.Program)
+	x, err := refexec.New(b.Program.Judged())
 	if err != nil {
 		return nil, err
 	}
@@ -59,19 +59,30 @@ type Classifier struct {
 	// Seed is the Community ID's.
 	Seed uint16
 
+	// MinPayload is the number of bytes of payload below which Fill makes a record insufficient; 0: none is.
+	MinPayload int
+
 	source *verdict.Source
 	exec   Executor
 	why    *explain.Runner // nil unless verdicts are explained
 	ranges []explain.Range
-	logits [][]int32
+	logits [][]int32 // of the heads, then what belonging is computed from
 	res    []Result
+
+	belongs []belongs
 }
 
 // New prepares classification with an executor.
 func New(b *bundle.Bundle, exec Executor) *Classifier {
-	c := &Classifier{Heads: Heads(b), exec: exec, source: verdict.NewSource(b.Name(), b.Digest.Short(), b.Manifest.Model.Version)}
+	c := &Classifier{Heads: Heads(b), MinPayload: b.Manifest.LeastPayload(), exec: exec, source: verdict.NewSource(b.Name(), b.Digest.Short(), b.Manifest.Model.Version)}
 	for i := range c.Heads {
 		c.logits = append(c.logits, make([]int32, len(c.Heads[i].probs)))
+	}
+	for i := range b.Program.Belonging {
+		k := b.Program.Belonging[i].Output
+		c.belongs = append(c.belongs, newBelongs(b, i))
+		c.Heads[k].Known = b.Manifest.Outputs[k].Known
+		c.logits = append(c.logits, make([]int32, c.belongs[i].dims))
 	}
 	c.res = make([]Result, len(c.Heads))
 	return c
@@ -131,16 +142,34 @@ func (c *Classifier) Run(tokens []int32, valid int) ([]Result, error) {
 	for i := range c.Heads {
 		c.Heads[i].Decide(c.logits[i], &c.res[i])
 	}
+	for i := range c.belongs {
+		g := &c.belongs[i]
+		g.judge(c.logits[len(c.Heads)+i], &c.Heads[g.output], &c.res[g.output])
+	}
 	return c.res, nil
 }
 
 // Logits are the integer logits of the last Run, one slice per head.
-func (c *Classifier) Logits() [][]int32 { return c.logits }
+func (c *Classifier) Logits() [][]int32 { return c.logits[:len(c.Heads)] }
+
+// Distances are how far the input of the last Run is from each prototype of a head (see bundle.Belonging); nil where it has none.
+func (c *Classifier) Distances(head int) []int64 {
+	for i := range c.belongs {
+		if g := &c.belongs[i]; g.output == head {
+			return g.distances(c.logits[len(c.Heads)+i])
+		}
+	}
+	return nil
+}
 
 // Fill writes the verdicts of the last Run into a record, one for each head that makes
-// some; with logits, they too.
+// some; with logits, they too. A record of less payload than MinPayload is insufficient: its verdicts give no label.
 func (c *Classifier) Fill(r *verdict.Record, logits bool) {
 	r.Seed, r.Source, r.Verdicts = c.Seed, c.source, r.Verdicts[:0]
+	insufficient := r.Payload < c.MinPayload
+	if insufficient {
+		r.Marks |= flow.MarkInsufficient
+	}
 	for i := range c.Heads {
 		h, res := &c.Heads[i], &c.res[i]
 		if h.Kind == bundle.KindValues {
@@ -149,8 +178,15 @@ func (c *Classifier) Fill(r *verdict.Record, logits bool) {
 		v := r.Next()
 		v.Head, v.Output, v.Class = i, h.Name, res.Class
 		v.Score, v.Margin, v.Unknown = real(res.Score), real(res.Margin), res.Unknown
+		v.Insufficient = insufficient
+		if v.Placed = h.Known != nil; v.Placed {
+			v.Belonging = real(res.Belonging)
+		}
 		if v.Multi = h.Kind == bundle.KindLabels; v.Multi {
 			for _, l := range res.Given {
+				if insufficient {
+					break
+				}
 				v.Given = append(v.Given, verdict.Given{Label: h.Labels[l.Index], Class: l.Index, Score: real(l.Score), AlertID: h.FirstAlertID + l.Index})
 			}
 		} else {

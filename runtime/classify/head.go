@@ -25,6 +25,9 @@ type Head struct {
 	Unknown    int32
 	thresholds []int32
 
+	// Known says which flows belong to the classes; nil: the output can't tell.
+	Known *bundle.Known
+
 	exp   []int32 // nil: no probabilities
 	mult  int32
 	shift int
@@ -39,8 +42,12 @@ type Result struct {
 	// verdict: from the second best class's, or from the threshold of a binary output. An output without
 	// a table of exponentials has no probabilities: both are 0.
 	Score, Margin int32
-	// Unknown: the score is below the head's Unknown.
+	// Unknown: the score is below the head's Unknown, or the flow does not belong.
 	Unknown bool
+	// Distance is how far the flow is from what the output was made from (see bundle.Belonging), Belonging the share of known
+	// flows that are as far or farther, in 1/2^24. Both are 0 where the output can't tell.
+	Distance  int64
+	Belonging int32
 	// Given are, of labels, those whose probability has reached the threshold, in the
 	// order of the output.
 	Given []Label

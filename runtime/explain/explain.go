@@ -57,7 +57,7 @@ func New(b *bundle.Bundle, enc *traffic.Encoder) (*Explainer, error) {
 		x.kinds = append(x.kinds, b.Manifest.Outputs[i].EffectiveKind())
 	}
 	var err error
-	if x.engine, err = engine.Bind(b.Program, engine.Options{Winners: true}); err != nil {
+	if x.engine, err = engine.Bind(b.Program.Judged(), engine.Options{Winners: true}); err != nil {
 		return nil, err
 	}
 	if x.head = newHead(b.Program); x.head == nil {

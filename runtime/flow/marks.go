@@ -23,7 +23,7 @@ const (
 	MarkOptions // TCP options that serve to fill the header, IP options, extension headers, bytes behind a datagram's end
 	MarkUrgent  // urgent bytes, which applications don't read with the others
 
-	MarkInsufficient // no payload at all
+	MarkInsufficient // no payload at all, or less than a bundle asks for
 
 	numMarks = iota
 )

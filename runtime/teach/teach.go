@@ -29,6 +29,8 @@ type Example struct {
 	Valid  int
 	Label  int // index of Task.Labels
 	Group  int // what cross-validation keeps together
+	// Payload is how many bytes of payload the tokens hold. Flows with too little say nothing of what is known.
+	Payload int
 }
 
 // Task is what a head is taught.
@@ -53,8 +55,12 @@ type Options struct {
 	// Add keeps the outputs that the bundle has; one of the task's name is replaced.
 	Add bool
 	// Unknown is the score below which a verdict is unknown, 0 for none; nil: cross-validation finds it, see Report.Threshold.
-	Unknown  *float64
-	Progress func(stage string, done, total int)
+	Unknown *float64
+	// MinPayload is the new manifest's.
+	MinPayload int
+	// KnownPass is the share of known traffic that is to belong to the new output: see Know. 0: it tells nothing of that.
+	KnownPass float64
+	Progress  func(stage string, done, total int)
 }
 
 // Report says how well a task was learnt.
@@ -82,10 +88,12 @@ type Report struct {
 	Temperature float64 `json:"temperature"`
 	// Threshold is the score below which verdicts are unknown, 0 for none; Unknown is how many of the held-out flows have a
 	// lower one, KnownAccuracy the accuracy of the others.
-	Threshold     float64  `json:"unknown_threshold"`
-	Unknown       int      `json:"unknown"`
-	KnownAccuracy float64  `json:"known_accuracy"`
-	Notes         []string `json:"notes,omitempty"`
+	Threshold     float64 `json:"unknown_threshold"`
+	Unknown       int     `json:"unknown"`
+	KnownAccuracy float64 `json:"known_accuracy"`
+	// Known says which flows the output knows, where that was asked for.
+	Known *KnownReport `json:"known,omitempty"`
+	Notes []string     `json:"notes,omitempty"`
 }
 
 // Teach makes a bundle with a head for the task.
@@ -113,7 +121,11 @@ func Teach(b *bundle.Bundle, t *Task, opt Options) (*bundle.Bundle, *Report, err
 	if err != nil {
 		return nil, nil, err
 	}
-	out, err := finish(b, p, t, h, r, x)
+	out, err := finish(b, p, t, h, r, x, &opt)
+	if err == nil && opt.KnownPass > 0 {
+		at := slices.IndexFunc(p.Outputs, func(o bundle.Output) bool { return o.Name == t.Name })
+		r.Known, err = Know(out, at, t.Examples, KnownOptions{Pass: opt.KnownPass, Labelled: true, Progress: opt.Progress})
+	}
 	return out, r, err
 }
 
@@ -233,6 +245,7 @@ type matrix struct {
 // features computes what the program's features are of each example.
 func features(p *bundle.Program, value int, examples []Example, progress func(string, int, int)) (*matrix, error) {
 	probe := clone(p)
+	probe.Belonging = nil
 	width := probe.Values[value].Cols
 	ones := make([]int16, width)
 	for i := range ones {
@@ -262,7 +275,11 @@ func features(p *bundle.Program, value int, examples []Example, progress func(st
 	if err != nil {
 		return nil, err
 	}
-	m.standardise()
+	all := make([]int, m.rows)
+	for i := range all {
+		all[i] = i
+	}
+	m.standardise(all, leastDeviation)
 	return m, nil
 }
 
@@ -286,16 +303,19 @@ func parallel(n int, f func(lo, hi, worker int) error) error {
 // that hardly varies, whose weights are the larger the less it does, would leave few bits to the others.
 const leastDeviation = 3
 
-func (m *matrix) standardise() {
+// standardise makes the data of the features, by the mean and the deviation of the rows of index. Deviations count as least medians of
+// them at least.
+func (m *matrix) standardise(index []int, least float64) {
 	m.mean, m.scale = make([]float64, m.width), make([]float64, m.width)
 	var deviations []float64 // of the columns that vary
 	for c := range m.width {
 		var sum, square int64 // exact: 16 bits of features
-		for _, row := range m.raw {
-			sum += int64(row[c])
-			square += int64(row[c]) * int64(row[c])
+		for _, i := range index {
+			q := int64(m.raw[i][c])
+			sum += q
+			square += q * q
 		}
-		n := float64(m.rows)
+		n := float64(len(index))
 		mean := float64(sum) / n
 		variance := float64(square)/n - float64(mean*mean)
 		m.mean[c] = mean
@@ -307,10 +327,12 @@ func (m *matrix) standardise() {
 	slices.Sort(deviations)
 	for c, d := range m.scale {
 		if d > 0 {
-			m.scale[c] = 1 / max(d, leastDeviation*deviations[len(deviations)/2])
+			m.scale[c] = 1 / max(d, least*deviations[len(deviations)/2])
 		}
 	}
-	m.data = make([]float32, m.rows*m.width)
+	if m.data == nil {
+		m.data = make([]float32, m.rows*m.width)
+	}
 	for i, row := range m.raw {
 		for c, q := range row {
 			m.data[i*m.width+c] = float32(float64(float64(q)-m.mean[c]) * m.scale[c])
@@ -348,6 +370,16 @@ func attach(p *bundle.Program, feed int, h *head, t *Task, add bool) (*bundle.Pr
 // without is a program without one of its outputs and what only that needs, and the number of the value that all
 // outputs read there.
 func without(p *bundle.Program, output, feed int) (*bundle.Program, int) {
+	var belonging []bundle.Belonging
+	for _, b := range p.Belonging {
+		if b.Output > output {
+			b.Output--
+		} else if b.Output == output {
+			continue
+		}
+		belonging = append(belonging, b)
+	}
+	p.Belonging = belonging
 	p.Outputs = append(slices.Delete(p.Outputs, output, output+1), bundle.Output{Name: "features", Value: feed, Exp: -1})
 	p = p.Prune()
 	last := len(p.Outputs) - 1
@@ -357,10 +389,11 @@ func without(p *bundle.Program, output, feed int) (*bundle.Program, int) {
 }
 
 // finish makes the bundle around the program.
-func finish(b *bundle.Bundle, p *bundle.Program, t *Task, h *head, r *Report, x *matrix) (*bundle.Bundle, error) {
+func finish(b *bundle.Bundle, p *bundle.Program, t *Task, h *head, r *Report, x *matrix, opt *Options) (*bundle.Bundle, error) {
 	out := &bundle.Bundle{Manifest: b.Manifest, Program: p}
 	m := &out.Manifest
 	m.Tool = "nepcoc " + version.Version
+	m.MinPayload = opt.MinPayload
 	m.Outputs = nil
 	for i := range p.Outputs {
 		o := bundle.OutputInfo{Name: p.Outputs[i].Name, Kind: bundle.KindClasses, Labels: t.Labels, Temperature: h.temperature,
@@ -379,7 +412,7 @@ func finish(b *bundle.Bundle, p *bundle.Program, t *Task, h *head, r *Report, x 
 		m.Sizes.Weights += int64(len(p.Tensors[i].Data))
 	}
 	// The encoder's own figures say how near its features are to the float model's; they stay.
-	exec, err := refexec.New(p)
+	exec, err := refexec.New(p.Judged())
 	if err != nil {
 		return nil, err
 	}

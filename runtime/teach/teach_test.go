@@ -39,7 +39,7 @@ func encoder(t testing.TB) *bundle.Bundle {
 func examples(b *bundle.Bundle, classes, each int, seed uint64) (out []teach.Example) {
 	r := rand.New(rand.NewPCG(seed, 5))
 	for i := range classes * each {
-		e := teach.Example{Tokens: make([]int32, b.Program.Length), Label: i % classes, Group: i % 7}
+		e := teach.Example{Tokens: make([]int32, b.Program.Length), Label: i % classes, Group: i % 7, Payload: 60}
 		e.Valid = 60 + r.IntN(60)
 		for p := range e.Valid {
 			e.Tokens[p] = 5 + r.Int32N(256)
@@ -323,7 +323,7 @@ func TestOneVector(t *testing.T) {
 // teachBytes is what TestSameEverywhere compares; it is also what the test binary prints when it is told to.
 func teachBytes(t *testing.T) []byte {
 	b := encoder(t)
-	made, _, err := teach.Teach(b, noisy(b, 4, 12), teach.Options{Mode: teach.Softmax})
+	made, _, err := teach.Teach(b, noisy(b, 4, 12), teach.Options{Mode: teach.Softmax, KnownPass: 0.9})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,9 +24,12 @@ func everything(t *testing.T) (list []*Record) {
 	one := Verdict{Output: "o", Label: "TLS", Class: 1, Score: 0.5, Margin: 0.25, Alert: true, AlertID: 7}
 	unknown := one
 	unknown.Unknown = true
+	insufficient := one
+	insufficient.Insufficient = true
+	insufficient.Placed, insufficient.Belonging = true, 0.25
 	multi := Verdict{Output: "m", Multi: true, Given: []Given{{Label: "a", Class: 3, Score: 0.5, Alert: true, AlertID: 9}}}
 	none := Verdict{Output: "n", Multi: true}
-	for _, verdicts := range [][]Verdict{{one}, {unknown}, {multi}, {one, unknown, multi, none}, {none}} {
+	for _, verdicts := range [][]Verdict{{one}, {unknown}, {insufficient}, {multi}, {one, unknown, insufficient, multi, none}, {none}} {
 		for i := range 6 {
 			r := record(t)
 			r.Verdicts = slices.Clone(verdicts)

@@ -84,6 +84,13 @@ type Verdict struct {
 	// Unknown: the score is below the threshold. Label and Class still name the
 	// best class.
 	Unknown bool
+	// Insufficient: the flow holds too little payload for a verdict. Label and Class name what the
+	// model makes of its headers.
+	Insufficient bool
+	// Placed: the output tells which flows belong to its classes. Belonging is the share of known flows that lie as far out as
+	// this one or farther.
+	Placed    bool
+	Belonging float64
 	// Multi: the output gives any number of labels: Given, and no Label.
 	Multi bool
 	Given []Given
@@ -117,6 +124,23 @@ type Given struct {
 	Score   float64
 	Alert   bool
 	AlertID int
+}
+
+// The words that stand in place of a label.
+const (
+	WordUnknown      = "unknown"
+	WordInsufficient = "insufficient"
+)
+
+// Withheld is the word that stands in place of the label, empty where the label is given.
+func (v *Verdict) Withheld() string {
+	switch {
+	case v.Insufficient:
+		return WordInsufficient
+	case v.Unknown:
+		return WordUnknown
+	}
+	return ""
 }
 
 // Next appends an empty verdict to r.Verdicts, in memory that was used before, and returns it.
@@ -230,14 +254,19 @@ func (v *Verdict) appendText(b []byte) []byte {
 		return b
 	}
 	b = append(b, " label="...)
-	if v.Unknown {
-		b = append(b, "unknown candidate="...)
+	if word := v.Withheld(); word != "" {
+		b = append(append(b, word...), " candidate="...)
 	}
 	b = append(b, v.Label...)
 	b = append(b, " score="...)
 	b = strconv.AppendFloat(b, v.Score, 'f', 4, 64)
 	b = append(b, " margin="...)
-	return strconv.AppendFloat(b, v.Margin, 'f', 4, 64)
+	b = strconv.AppendFloat(b, v.Margin, 'f', 4, 64)
+	if v.Placed {
+		b = append(b, " belonging="...)
+		b = strconv.AppendFloat(b, v.Belonging, 'f', 4, 64)
+	}
+	return b
 }
 
 func (r *Record) appendEnds(b []byte, src, sport, dst, dport string) []byte {
@@ -353,8 +382,8 @@ func (v *Verdict) appendFields(b []byte) []byte {
 		b = append(b, ']')
 	} else {
 		b = append(b, `"label":`...)
-		if v.Unknown {
-			b = append(b, `"unknown","candidate":`...)
+		if word := v.Withheld(); word != "" {
+			b = append(append(append(b, '"'), word...), `","candidate":`...)
 		}
 		b = appendString(b, v.Label)
 		b = append(b, `,"class":`...)
@@ -363,6 +392,10 @@ func (v *Verdict) appendFields(b []byte) []byte {
 		b = appendFloat(b, v.Score)
 		b = append(b, `,"margin":`...)
 		b = appendFloat(b, v.Margin)
+		if v.Placed {
+			b = append(b, `,"belonging":`...)
+			b = appendFloat(b, v.Belonging)
+		}
 	}
 	if len(v.Logits) > 0 {
 		b = append(b, `,"logits":[`...)
