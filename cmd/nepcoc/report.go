@@ -50,7 +50,7 @@ for programs. Labels make the half of it that speaks of right and wrong, the mod
 				return cli.UsageError("--min-agreement %g is not within 0..1", v.MinAgreement)
 			}
 			if out != "" {
-				if err := notOver(out, append([]string{args[0], v.Labels, v.Model}, pcaps...)...); err != nil {
+				if err := notOver(out, append(append([]string{args[0], v.Labels, v.Model}, pcaps...), v.Foreign...)...); err != nil {
 					return err
 				}
 				if err := files.Writable(out); err != nil {
@@ -92,6 +92,7 @@ for programs. Labels make the half of it that speaks of right and wrong, the mod
 	fl := cmd.Flags()
 	v := &o.Verify
 	fl.StringArrayVar(&pcaps, "pcap", nil, "capture to report on; several are read one after another, as one")
+	fl.StringArrayVar(&v.Foreign, "foreign", nil, "capture of other traffic than the model was made for, to say how well that is told apart from --pcap's; several are read as one")
 	fl.StringVar(&v.Labels, "labels", "", "CSV of the capture's labels (proto,src,sport,dst,dport,time,label)")
 	fl.BoolVar(&v.PartialLabels, "partial-labels", false, "be satisfied with labels of fewer than half of the flows")
 	fl.StringVar(&v.Model, "model", "", "the .onnx that the bundle was compiled from: compare float and integer, too")

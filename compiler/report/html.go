@@ -15,6 +15,7 @@ import (
 	"gonum.org/v1/plot"
 
 	"nepcoc/compiler/robust"
+	"nepcoc/compiler/verify"
 	"nepcoc/internal/cli"
 	"nepcoc/runtime/bundle"
 )
@@ -62,6 +63,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 		return drawn(robustPlot(&o))("Verdicts that become others by changed bytes, output " + o.Name)
 	},
 	"matrix":   matrix,
+	"meanOut":  verify.Mean,
 	"tiles":    (*Report).tiles,
 	"failed":   (*Report).failed,
 	"byBytes":  func(o robust.Output) []robust.Row { return rowsOf(o, true) },
@@ -142,6 +144,8 @@ func count(n int, thing string) string {
 func (f *Flow) said() string {
 	s := strings.Join(f.Verdict, ", ")
 	switch {
+	case f.Insufficient:
+		return "insufficient (" + s + ")"
 	case f.Unknown:
 		return "unknown (" + s + ")"
 	case s == "":
@@ -225,6 +229,9 @@ type confusionTable struct {
 	Flows   int
 }
 
+// noLabel heads the column of flows without a label.
+const noLabel = "no label"
+
 func matrix(o Output) (t confusionTable) {
 	n := len(o.Classes)
 	var rows, columns []int
@@ -243,8 +250,8 @@ func matrix(o Output) (t confusionTable) {
 			t.Left = append(t.Left, o.Classes[k])
 		}
 	}
-	names := append(slices.Clone(o.Classes), "unknown")
-	if o.Threshold > 0 {
+	names := append(slices.Clone(o.Classes), noLabel)
+	if o.NoLabel > 0 {
 		columns = append(columns, n)
 	}
 	for _, k := range columns {

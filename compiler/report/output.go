@@ -26,10 +26,15 @@ type Output struct {
 	// Integer and Float are judged by labels, where there are any; an unknown verdict counts by the class that it would have.
 	Integer *verify.Score `json:"integer,omitempty"`
 	Float   *verify.Score `json:"float,omitempty"`
-	// Unknown counts the verdicts below the threshold, of all flows and of those with a label.
-	Unknown         int `json:"unknown"`
-	UnknownLabelled int `json:"unknown_labelled,omitempty"`
-	// Confusion counts the flows of each label (row) by verdict (column); the last column is unknown. Of classes and binary outputs.
+	// Unknown counts the verdicts below the threshold, or farther from what is known than the bundle's bound; Insufficient the flows
+	// without payload enough for a verdict. NoLabel counts both among flows with a label.
+	Unknown      int `json:"unknown"`
+	Insufficient int `json:"insufficient"`
+	NoLabel      int `json:"no_label,omitempty"`
+	// Known is how well what gets no label is told from the rest.
+	Known *verify.KnownStats `json:"known,omitempty"`
+	// Confusion counts the flows of each label (row) by verdict (column); the last column is those without a label. Of classes and
+	// binary outputs.
 	Confusion [][]int `json:"confusion,omitempty"`
 	PerClass  []Class `json:"per_class,omitempty"`
 	// Reliability compares scores with how often verdicts are right; ECE is the mean difference, weighted by flows.
@@ -87,9 +92,11 @@ type Flow struct {
 	Float   []string `json:"float,omitempty"`
 	Verdict []string `json:"verdict"`
 	Unknown bool     `json:"unknown,omitempty"`
-	Score   float64  `json:"score"`
-	Margin  float64  `json:"margin"`
-	Marks   []string `json:"marks,omitempty"`
+	// Insufficient: too little payload for a verdict.
+	Insufficient bool     `json:"insufficient,omitempty"`
+	Score        float64  `json:"score"`
+	Margin       float64  `json:"margin"`
+	Marks        []string `json:"marks,omitempty"`
 }
 
 const (
@@ -113,13 +120,18 @@ func newOutput(v *verify.Report, i int, res [][]classify.Result) Output {
 	f := &figures{o: &o, labels: e.Set.LabelsOf(s.Name, i == 0), res: make([]classify.Result, len(res))}
 	f.verdicts = calibrate.Verdicts(e.Integer[i], judge.Integer)
 	for k := range res {
-		if f.res[k] = res[k][i]; f.res[k].Unknown {
+		f.res[k] = res[k][i]
+		switch {
+		case insufficient(e, k):
+			o.Insufficient++
+		case f.res[k].Unknown:
 			o.Unknown++
 		}
+		f.without = append(f.without, f.res[k].Unknown || insufficient(e, k))
 	}
 	shown := func(k int) Flow {
 		r := &e.Set.Flows[k]
-		fl := Flow{Number: e.Set.Numbers[k], Time: clock(r.First), Tuple: r.Key.String(), Verdict: o.named(f.verdicts[k]), Unknown: f.res[k].Unknown,
+		fl := Flow{Number: e.Set.Numbers[k], Time: clock(r.First), Tuple: r.Key.String(), Verdict: o.named(f.verdicts[k]), Unknown: f.res[k].Unknown, Insufficient: insufficient(e, k),
 			Score: probability(f.res[k].Score), Margin: probability(f.res[k].Margin), Marks: r.Marks.Names()}
 		if f.labels != nil {
 			fl.Label = o.named(f.labels[k])
@@ -156,6 +168,11 @@ func newOutput(v *verify.Report, i int, res [][]classify.Result) Output {
 	return o
 }
 
+// insufficient tells that a flow has too little payload for a verdict.
+func insufficient(e *verify.Evidence, k int) bool {
+	return e.Set.Flows[k].Payload < e.Bundle.Manifest.LeastPayload()
+}
+
 // named are the names of classes.
 func (o *Output) named(list []int) (names []string) {
 	for _, k := range list {
@@ -169,6 +186,7 @@ type figures struct {
 	o                *Output
 	labels, verdicts [][]int
 	res              []classify.Result
+	without          []bool // a label
 }
 
 // classes counts each class by itself.
@@ -208,9 +226,9 @@ func (f *figures) confusion() {
 			continue
 		}
 		verdict := f.res[i].Class
-		if f.res[i].Unknown {
+		if f.without[i] {
 			verdict = n
-			f.o.UnknownLabelled++
+			f.o.NoLabel++
 		}
 		f.o.Confusion[want[0]][verdict]++
 	}

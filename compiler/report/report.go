@@ -166,7 +166,13 @@ func (r *Report) sections(v *verify.Report, o Options) error {
 		return err
 	}
 	for i := range v.Output {
-		r.Outputs = append(r.Outputs, newOutput(v, i, res))
+		o := newOutput(v, i, res)
+		for k := range v.Known {
+			if v.Known[k].Output == o.Name {
+				o.Known = &v.Known[k]
+			}
+		}
+		r.Outputs = append(r.Outputs, o)
 	}
 	if o.Verify.Model == "" {
 		r.missing("float against integer, error per step", "no model given (--model)")

@@ -168,7 +168,7 @@ func TestFigures(t *testing.T) {
 			t.Errorf("%s: %d flows in the matrix, support %d, right %d", o.Classes[k], n, o.PerClass[k].Support, o.PerClass[k].Right)
 		}
 	}
-	if labelled != o.Integer.Labelled || unknown != o.UnknownLabelled || unknown == 0 && float64(right) != math.Round(o.Integer.Accuracy*float64(labelled)) {
+	if labelled != o.Integer.Labelled || unknown != o.NoLabel || unknown == 0 && float64(right) != math.Round(o.Integer.Accuracy*float64(labelled)) {
 		t.Errorf("the matrix has %d flows, %d right, %d unknown; the score %+v", labelled, right, unknown, *o.Integer)
 	}
 	if unknown == 0 {

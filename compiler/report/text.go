@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"nepcoc/compiler/verify"
 	"nepcoc/internal/cli"
 	"nepcoc/runtime/bundle"
 )
@@ -106,6 +107,23 @@ func (o *Output) text(w io.Writer, named bool) {
 	if o.Threshold > 0 {
 		fmt.Fprintf(w, "  %s below the threshold %g are unknown.\n", count(o.Unknown, "verdict"), o.Threshold)
 	}
+	if o.Insufficient > 0 {
+		fmt.Fprintf(w, "  %s with too little payload for a verdict: insufficient.\n", count(o.Insufficient, "flow"))
+	}
+	if k := o.Known; k != nil {
+		if k.Foreign != nil && k.Score != nil {
+			fmt.Fprintf(w, "  Of %s, %d are insufficient and %d unknown; told apart by the score: AUROC %.3f, %s pass where 95 %% of the known ones do.\n",
+				count(k.Foreign.Flows, "foreign flow"), k.Foreign.Insufficient, k.Foreign.Unknown, k.Score.AUROC, percentText(k.Score.FPR95))
+		}
+		if b := k.Belonging; b != nil {
+			fmt.Fprintf(w, "  Told apart by belonging: AUROC %.3f, %s pass.\n", b.AUROC, percentText(b.FPR95))
+		}
+		if len(k.LeftOut) > 0 {
+			mean := verify.Mean(k.LeftOut)
+			fmt.Fprintf(w, "  Each of %d classes left out of what is known in turn: mean AUROC %.3f, %s of its flows pass where 95 %% of the others do.\n",
+				len(k.LeftOut), mean.AUROC, percentText(mean.FPR95))
+		}
+	}
 	if len(o.PerClass) > 0 {
 		rows := [][]string{{"class", "flows", "precision", "recall", "F1", "taken for"}}
 		for k, c := range o.PerClass {
@@ -163,7 +181,7 @@ func (o *Output) takenFor(k int) (list []string) {
 		return nil
 	}
 	row := o.Confusion[k]
-	names := append(append([]string(nil), o.Classes...), "unknown")
+	names := append(append([]string(nil), o.Classes...), noLabel)
 	for n := o.PerClass[k].Support; n > 0; n-- {
 		for j, x := range row {
 			if j != k && x == n && len(list) < 3 {
