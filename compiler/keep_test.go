@@ -13,6 +13,7 @@ import (
 	"nepcoc/compiler/labels"
 	"nepcoc/internal/testfiles"
 	"nepcoc/runtime/agent"
+	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/teach"
@@ -40,6 +41,7 @@ func TestKeptFlowsAreTaught(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			res.Bundle.Manifest.MinPayload = bundle.MinPayloadOf(0) // insufficient flows are not unknown, and not kept
 			m, err := agent.NewModel(res.Bundle)
 			if err != nil {
 				t.Fatal(err)

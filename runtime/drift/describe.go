@@ -101,6 +101,9 @@ func Describe(b *bundle.Bundle, n int, at func(i int) (*verdict.Record, error)) 
 			continue
 		}
 		out := bundle.Histogram{Feature: h.name, Output: h.of, Swing: swing(h, parts, counts), Counts: make([]int, len(counts))}
+		if h.output != nil && h.output.fitted {
+			out.Swing = max(out.Swing, 1000*ceiling)
+		}
 		for k, c := range counts {
 			out.Counts[k] = int(c)
 		}

@@ -183,6 +183,17 @@ func TestDescribe(t *testing.T) {
 	if got := names(func() *verdict.Record { v := record(r, false); v.Largest = 0; return v }); slices.Contains(got, "merged") || !slices.Contains(got, "cut") {
 		t.Error(got)
 	}
+	placed, err := Describe(b, 300, func(int) (*verdict.Record, error) {
+		v := record(r, false)
+		v.Verdicts[0].Placed, v.Verdicts[0].Belonging = true, r.Float64()
+		return v, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k := slices.IndexFunc(placed.Histograms, func(h bundle.Histogram) bool { return h.Feature == "belonging" }); k < 0 || placed.Histograms[k].Swing != 150 {
+		t.Errorf("belonging: %+v", placed.Histograms)
+	}
 	// Parts that differ are no drift.
 	n := 0
 	d, err := Describe(b, 600, func(int) (*verdict.Record, error) { n++; return record(r, n > 300), nil })

@@ -102,6 +102,8 @@ type outputFeature struct {
 	// fits tells which outputs have it; bins is how many there are of a number of labels.
 	fits func(bundle.OutputKind) bool
 	bins func(labels int) int
+	// fitted: it was made from the calibration's flows themselves, which so look nearer than any others of their kind.
+	fitted bool
 	// add counts a verdict.
 	add func(v *verdict.Verdict, counts []uint64)
 }
@@ -112,6 +114,12 @@ func oneLabel(k bundle.OutputKind) bool { return k == bundle.KindClasses || k ==
 var outputFeatures = []outputFeature{
 	{name: "score", what: "probability of the verdict", fits: oneLabel, bins: func(int) int { return shares },
 		add: func(v *verdict.Verdict, counts []uint64) { counts[share(v.Score)]++ }},
+	{name: "belonging", what: "share of known flows that lie as far out", fits: oneLabel, fitted: true, bins: func(int) int { return shares },
+		add: func(v *verdict.Verdict, counts []uint64) {
+			if v.Placed {
+				counts[share(v.Belonging)]++
+			}
+		}},
 	{name: labelFeature, what: "the best class, whatever its score; each of several labels by itself, the last bin none",
 		fits: func(k bundle.OutputKind) bool { return k != bundle.KindValues }, bins: func(labels int) int { return labels + 1 },
 		add: func(v *verdict.Verdict, counts []uint64) {
