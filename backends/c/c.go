@@ -58,7 +58,7 @@ func Emit(b *bundle.Bundle, o Options) ([]backends.File, error) {
 	if o.MaxTable == 0 {
 		o.MaxTable = MaxTable
 	}
-	u := &unit{b: b, p: widened(b.Program), name: identifier(o.Name)}
+	u := &unit{b: b, p: widened(b.Program.Judged()), name: identifier(o.Name)}
 	if u.name == "" {
 		return nil, fmt.Errorf("name %q has no letter or digit that a C symbol can have: choose another", o.Name)
 	}

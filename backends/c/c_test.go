@@ -25,7 +25,7 @@ import (
 // the reference executor's.
 func withGolden(t *testing.T, p *bundle.Program, vectors int) *bundle.Bundle {
 	t.Helper()
-	x, err := refexec.New(p)
+	x, err := refexec.New(p.Judged())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,13 +152,47 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+// given are logits as an executor.
+type given [][]int32
+
+func (g *given) Run(_ []int32, _ int, out [][]int32) error {
+	for i := range out {
+		copy(out[i], (*g)[i])
+	}
+	return nil
+}
+
+// knowing gives the first output of a bundle a belonging: four prototypes of two dimensions of the output's own logits.
+func knowing(b *bundle.Bundle) {
+	p, tensor := b.Program, func(d bundle.DType, shape []int, f func(int) int32) int {
+		n := 1
+		for _, x := range shape {
+			n *= x
+		}
+		v := make([]int32, n)
+		for i := range v {
+			v[i] = f(i)
+		}
+		b.Program.Tensors = append(b.Program.Tensors, bundle.NewTensor("known", d, shape, v))
+		return len(b.Program.Tensors) - 1
+	}
+	at := slices.IndexFunc(p.Values, func(v bundle.Value) bool { return v.Rows == 1 && v.DType != bundle.I32 })
+	n := p.Values[at].Cols
+	one := func(int) int32 { return 1 }
+	p.Belonging = []bundle.Belonging{{Output: 0, Value: at, One: tensor(bundle.I8, []int{n, 1, 1}, one), Mean: tensor(bundle.I32, []int{n}, func(i int) int32 { return int32(i % 7) }),
+		Scale: tensor(bundle.I32, []int{n}, one), W: tensor(bundle.I8, []int{2, 1, n}, func(i int) int32 { return int32(i%5) - 2 }), Bias: tensor(bundle.I32, []int{2}, one),
+		Mult: tensor(bundle.I32, []int{2}, one), Shift: 2, Prototypes: tensor(bundle.I16, []int{4, 2}, func(i int) int32 { return int32(i * i * 300) })}}
+	b.Manifest.Outputs[0].Known = &bundle.Known{Pass: 0.9, Bound: 40_000_000, Quantiles: []int64{1, 1000, 40_000_000}, Flows: 3, Classes: []int{0, 1, 2, 3}}
+}
+
 // The words are those of package classify: labels, scores, margins and what is unknown, of any logits.
 func TestWords(t *testing.T) {
 	testfiles.Tool(t, "gcc")
 	for _, test := range []struct {
 		file string
 		kind bundle.OutputKind // of the last output, which has three logits
-	}{{"demo", ""}, {"heads", ""}, {"heads", bundle.KindLabels}, {"heads", bundle.KindBinary}} {
+		know bool
+	}{{"demo", "", false}, {"demo", "", true}, {"heads", "", false}, {"heads", bundle.KindLabels, false}, {"heads", bundle.KindBinary, false}} {
 		data, err := os.ReadFile("../../runtime/bundle/testdata/format1/" + test.file + ".nepco")
 		if err != nil {
 			t.Fatal(err)
@@ -176,41 +210,59 @@ func TestWords(t *testing.T) {
 				b.Manifest.Outputs[i].UnknownThreshold = &half
 			}
 		}
-		heads := classify.Heads(b)
+		if test.know {
+			knowing(b)
+		}
+		var outs given
+		verdicts, outputs := classify.New(b, &outs), b.Program.Judged().Outputs
+		values := b.Program.Judged().Values
 		var program, want strings.Builder
 		program.WriteString("#include <stdio.h>\n#include \"nepco_it.h\"\nint main(void)\n{\n\tnepco_it_result r;\n\tnepco_it_verdict v;\n\tint i, n, rc = 1;\n\t(void)v;\n\t(void)n;\n\twhile (rc == 1) {\n")
 		r := rand.New(rand.NewPCG(1, 2))
 		var input strings.Builder
-		for h := range heads {
-			n := b.Program.Values[b.Program.Outputs[h].Value].Cols
-			name := b.Program.Outputs[h].Name
+		for _, o := range outputs {
+			n, name := values[o.Value].Cols, strings.TrimSuffix(strings.ReplaceAll(o.Name, " (", "__"), ")")
 			fmt.Fprintf(&program, "\t\tfor (i = 0; i < %d && rc == 1; i++) {\n\t\t\trc = scanf(\"%%d\", &r.%s[i]);\n\t\t}\n\t\tif (rc != 1) {\n\t\t\tbreak;\n\t\t}\n", n, name)
-			switch heads[h].Kind {
+			outs = append(outs, make([]int32, n))
+		}
+		for h := range verdicts.Heads {
+			name, n := outputs[h].Name, len(outs[h])
+			switch verdicts.Heads[h].Kind {
 			case bundle.KindLabels:
 				fmt.Fprintf(&program, "\t\t{\n\t\t\tuint8_t given[%d];\n\t\t\tint32_t score[%d];\n\t\t\tn = nepco_it_given_%s(&r, given, score);\n\t\t\tprintf(\"%%d\", n);\n\t\t\tfor (i = 0; i < %d; i++) {\n\t\t\t\tif (given[i]) {\n\t\t\t\t\tprintf(\" %%s %%d\", nepco_it_label_%s(i), score[i]);\n\t\t\t\t}\n\t\t\t}\n\t\t\tprintf(\"\\n\");\n\t\t}\n", n, n, name, n, name)
 			case bundle.KindClasses, bundle.KindBinary:
-				fmt.Fprintf(&program, "\t\tnepco_it_verdict_%s(&r, &v);\n\t\tprintf(\"%%s %%d %%d %%d\\n\", nepco_it_label_%s(v.label), v.score, v.margin, v.unknown);\n", name, name)
+				fmt.Fprintf(&program, "\t\tnepco_it_verdict_%s(&r, &v);\n\t\tprintf(\"%%s %%d %%d %%lld %%d\\n\", nepco_it_label_%s(v.label), v.score, v.margin, (long long)v.distance, v.unknown);\n", name, name)
 			}
 		}
 		program.WriteString("\t}\n\treturn 0;\n}\n")
 		for range 400 {
-			for h := range heads {
-				logits := make([]int32, b.Program.Values[b.Program.Outputs[h].Value].Cols)
+			for _, logits := range outs {
 				reach := int32(1) << (2 + r.IntN(29))
 				for k := range logits {
 					logits[k] = r.Int32N(reach) - reach/2
 					if r.IntN(4) == 0 {
 						logits[k] = logits[0] // equals
 					}
+				}
+			}
+			for h, logits := range outs {
+				for k := range logits {
+					if h >= len(verdicts.Heads) {
+						logits[k] %= 1 << 15 // 16 bits
+					}
 					fmt.Fprintln(&input, logits[k])
 				}
-				var res classify.Result
-				heads[h].Decide(logits, &res)
-				switch heads[h].Kind {
+			}
+			results, err := verdicts.Run(nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for h, res := range results {
+				switch verdicts.Heads[h].Kind {
 				case bundle.KindLabels:
 					fmt.Fprint(&want, len(res.Given))
 					for _, l := range res.Given {
-						fmt.Fprintf(&want, " %s %d", heads[h].Labels[l.Index], l.Score)
+						fmt.Fprintf(&want, " %s %d", verdicts.Heads[h].Labels[l.Index], l.Score)
 					}
 					fmt.Fprintln(&want)
 				case bundle.KindClasses, bundle.KindBinary:
@@ -218,11 +270,13 @@ func TestWords(t *testing.T) {
 					if res.Unknown {
 						unknown = 1
 					}
-					fmt.Fprintf(&want, "%s %d %d %d\n", heads[h].Labels[res.Class], res.Score, res.Margin, unknown)
+					fmt.Fprintf(&want, "%s %d %d %d %d\n", verdicts.Heads[h].Labels[res.Class], res.Score, res.Margin, res.Distance, unknown)
 				}
 			}
 		}
-		dir, _ := build(t, b, emit.Options{Name: "it"}, "gcc", "-O1")
+		b.Golden = withGolden(t, b.Program, 4).Golden
+		dir, exe := build(t, b, emit.Options{Name: "it"}, "gcc", "-O1")
+		selftest(t, dir, exe)
 		if err := os.WriteFile(filepath.Join(dir, "words.c"), []byte(program.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -16,14 +16,17 @@ func (u *unit) words() (header, source string) {
 	p := u.prefix()
 	hf(`
 /* A verdict: the label's index, how sure the model is (score), and by how much more than of the next label, or than the
- * threshold of two (margin), both in 1/2^24. unknown: the score is below the bundle's threshold. */
+ * threshold of two (margin), both in 1/2^24. distance, of
+ * outputs that know what they were made from: how far the flow is from the nearest class. unknown: the score is below the bundle's
+ * threshold, or the distance above its bound. */
 typedef struct {
 	int label;
 	int32_t score, margin;
+	int64_t distance;
 	int unknown;
 } %s_verdict;`, p)
 	names := u.outputs()
-	for i := range u.p.Outputs {
+	for i := range u.b.Program.Outputs { // what follows them is what distances are computed from
 		o, info := &u.p.Outputs[i], &bundle.OutputInfo{}
 		if i < len(u.b.Manifest.Outputs) {
 			info = &u.b.Manifest.Outputs[i]
@@ -82,9 +85,23 @@ typedef struct {
 			cf("\tv->score = (int32_t)%s((int64_t)%s * (1 << 24), sum);", div, e("v->label"))
 			cf("\tv->margin = v->score - (next < 0 ? 0 : (int32_t)%s((int64_t)next * (1 << 24), sum));", div)
 		}
-		cf("\tv->unknown = v->score < %d;\n}", unknown)
+		cf("\tv->distance = 0;\n\tv->unknown = v->score < %d;", unknown)
+		for k := range u.b.Program.Belonging {
+			if g := &u.b.Program.Belonging[k]; g.Output == i {
+				u.distance(cf, g, info.Known.Bound, names[len(u.b.Program.Outputs)+k])
+			}
+		}
+		cf("}")
 	}
 	return h.String(), c.String()
+}
+
+// distance writes how far a flow is from the nearest prototype, and whether that is too far.
+func (u *unit) distance(cf func(string, ...any), g *bundle.Belonging, bound int64, vector string) {
+	shape := u.p.Tensors[g.Prototypes].Shape
+	cf("\t{\n\t\tint64_t least = INT64_MAX;\n\t\tint p, d;\n\t\tfor (p = 0; p < %d; p++) {\n\t\t\tint64_t sum = 0;\n\t\t\tfor (d = 0; d < %d; d++) {", shape[0], shape[1])
+	cf("\t\t\t\tint64_t by = (int64_t)result->%s[d] - %s[p * %d + d];\n\t\t\t\tsum += by * by;\n\t\t\t}", vector, u.tensor(g.Prototypes), shape[1])
+	cf("\t\t\tleast = sum < least ? sum : least;\n\t\t}\n\t\tv->distance = least;\n\t\tv->unknown |= least > INT64_C(%d);\n\t}", bound)
 }
 
 // labels writes the names of an output's labels: an array of characters, without pointers that a loader would have to fill in.
