@@ -180,7 +180,7 @@ func knowing(b *bundle.Bundle) {
 	n := p.Values[at].Cols
 	one := func(int) int32 { return 1 }
 	p.Belonging = []bundle.Belonging{{Output: 0, Value: at, One: tensor(bundle.I8, []int{n, 1, 1}, one), Mean: tensor(bundle.I32, []int{n}, func(i int) int32 { return int32(i % 7) }),
-		Scale: tensor(bundle.I32, []int{n}, one), W: tensor(bundle.I8, []int{2, 1, n}, func(i int) int32 { return int32(i%5) - 2 }), Bias: tensor(bundle.I32, []int{2}, one),
+		Scale: tensor(bundle.I32, []int{n}, func(int) int32 { return 3 }), ScaleShift: 2, W: tensor(bundle.I8, []int{2, 1, n}, func(i int) int32 { return int32(i%5) - 2 }), Bias: tensor(bundle.I32, []int{2}, one),
 		Mult: tensor(bundle.I32, []int{2}, one), Shift: 2, Prototypes: tensor(bundle.I16, []int{4, 2}, func(i int) int32 { return int32(i * i * 300) })}}
 	b.Manifest.Outputs[0].Known = &bundle.Known{Pass: 0.9, Bound: 40_000_000, Quantiles: []int64{1, 1000, 40_000_000}, Flows: 3, Classes: []int{0, 1, 2, 3}}
 }
