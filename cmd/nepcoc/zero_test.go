@@ -21,7 +21,7 @@ func TestNoZeroIsADefault(t *testing.T) {
 			switch cmd.Name() {
 			case "compile":
 				args = append(args, "--calib", "y", "-o", "z")
-			case "run", "ship":
+			case "run", "ship", "explain", "drift":
 				args = append(args, "y")
 			}
 			var out, errs bytes.Buffer

@@ -119,6 +119,16 @@ func open(name string) (f *os.File, regular bool, err error) {
 // Head returns the first n bytes of a file, or all where it has fewer. The next
 // Open of the name begins with them: a pipe is read only once.
 func Head(name string, n int) ([]byte, error) {
+	pendingMu.Lock()
+	s := pending[name]
+	pendingMu.Unlock()
+	if s != nil { // looked at before
+		head, err := s.Peek(n)
+		if err != nil && err != io.EOF {
+			return nil, named(name, err)
+		}
+		return slices.Clone(head), nil
+	}
 	f, regular, err := open(name)
 	if err != nil {
 		return nil, err
@@ -132,7 +142,7 @@ func Head(name string, n int) ([]byte, error) {
 		}
 		return head[:n], nil
 	}
-	s := &stream{bufio.NewReaderSize(f, max(n, 64<<10)), f}
+	s = &stream{bufio.NewReaderSize(f, max(n, 64<<10)), f}
 	head, err := s.Peek(n)
 	if err != nil && err != io.EOF {
 		f.Close()
