@@ -247,8 +247,9 @@ func TestBlockedSink(t *testing.T) {
 	if r.Read != 200_000 || r.OutputDropped == 0 {
 		t.Errorf("%s (%v)", r, err)
 	}
-	// Two chunks are neither written nor lost; the counts balance with them, and they are named as not written.
-	if err != nil || r.Waiting == 0 || r.Lost() == nil || !strings.HasPrefix(r.Lost().Error(), fmt.Sprint(r.OutputDropped+r.Waiting, " of ")) {
+	// Two chunks are neither written nor lost; the counts balance with them, and they are named as not written. On a slow machine the
+	// drain may also end before the last flows had their verdict, which is said before.
+	if err != nil || r.Waiting == 0 || r.Lost() == nil || !strings.Contains(r.Lost().Error(), fmt.Sprint(r.OutputDropped+r.Waiting, " of ")) {
 		t.Errorf("%d records wait: %v, %v", r.Waiting, err, r.Lost())
 	}
 }
