@@ -22,7 +22,7 @@ import (
 type Options struct {
 	// Name is part of every symbol: nepco_NAME_run. Empty: the bundle's name.
 	Name string
-	// Tables are the bytes above which a token table is written to a file of its own, to be mapped; 0: MaxTable.
+	// MaxTable are the bytes above which a token table is written to a file of its own, to be mapped; 0: the constant of that name.
 	MaxTable int
 }
 
@@ -105,49 +105,21 @@ func identifier(s string) string {
 	return strings.Trim(s, "_")
 }
 
-// widened is p with the token tables that are stored narrow (see bundle.Program.Folds) as they are looked up.
+// widened is p with the token tables that are stored narrow as they are looked up.
 func widened(p *bundle.Program) *bundle.Program {
-	folds := p.Folds()
-	if len(folds) == 0 {
-		return p
-	}
-	q := *p
-	q.Steps, q.Tensors = nil, append([]bundle.Tensor(nil), p.Tensors...)
-	gone := make(map[int]bool)
-	for _, j := range folds {
-		gone[j] = true
-	}
-	for i, s := range p.Steps {
-		if j, ok := folds[i]; ok {
-			table := &p.Tensors[p.Steps[j].TokenTable.Table]
-			wide := bundle.Tensor{Name: table.Name, DType: bundle.I8, Shape: []int{p.Vocab, p.Values[s.Out].Cols}, Data: widen(p, &p.Steps[i], table)}
-			s = bundle.Step{Op: bundle.OpTokenTable, Name: s.Name, In: []int{}, Out: s.Out, TokenTable: &bundle.TokenTable{Table: len(q.Tensors)}}
-			q.Tensors = append(q.Tensors, wide)
-		}
-		if !gone[i] {
-			q.Steps = append(q.Steps, s)
-		}
-	}
-	return &q
+	return p.Widened(func(s *bundle.Step, narrow *bundle.Tensor) []byte { return widen(p, s, narrow) })
 }
 
 // widen is the rows that convolution s of window 1 makes of a table's.
 func widen(p *bundle.Program, s *bundle.Step, table *bundle.Tensor) []byte {
 	k, from, to := s.Conv, p.Values[s.In[0]].Cols, p.Values[s.Out].Cols
-	ints := func(i int) []int32 {
-		v := make([]int32, p.Tensors[i].Len())
-		for j := range v {
-			v[j] = p.Tensors[i].At(j)
-		}
-		return v
-	}
-	w, bias := ints(k.W), ints(k.Bias)
+	w, bias := p.Tensors[k.W].Ints(), p.Tensors[k.Bias].Ints()
 	var mult, lut []int32
 	if k.Requant.Mult >= 0 {
-		mult = ints(k.Requant.Mult)
+		mult = p.Tensors[k.Requant.Mult].Ints()
 	}
 	if k.Requant.Table >= 0 {
-		lut = ints(k.Requant.Table)
+		lut = p.Tensors[k.Requant.Table].Ints()
 	}
 	perIn, perOut := from/k.Groups, to/k.Groups
 	dst, row := make([]byte, p.Vocab*to), make([]int32, from)

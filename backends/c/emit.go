@@ -40,11 +40,7 @@ func (e *emitter) tensor(i int) string {
 	}
 	t := &e.p.Tensors[i]
 	name := fmt.Sprintf("t%d", i)
-	v := make([]int32, t.Len())
-	for j := range v {
-		v[j] = t.At(j)
-	}
-	e.array(name, t.DType, v, fmt.Sprintf("%s %v", comment(t.Name), t.Shape))
+	e.array(name, t.DType, t.Ints(), fmt.Sprintf("%s %v", comment(t.Name), t.Shape))
 	e.written[i] = name
 	return name
 }

@@ -1,5 +1,7 @@
 package bundle
 
+import "slices"
+
 // Limits of the tables that are widened when a program is bound, all together: their bytes, and
 // the multiply-adds that this takes (the published table: 16 MiB, 2.1e9). A small file may name
 // one tensor in thousands of steps.
@@ -47,4 +49,31 @@ func (p *Program) Folds() map[int]int {
 		}
 	}
 	return folds
+}
+
+// Widened is p with each table that is stored narrow (see Folds) as it is looked up: rows gives those of all tokens that the
+// convolution makes of the narrow ones, i8 [Vocab,Cols]. Values that nothing computes any more keep their numbers. p itself is not changed.
+func (p *Program) Widened(rows func(conv *Step, narrow *Tensor) []byte) *Program {
+	folds := p.Folds()
+	if len(folds) == 0 {
+		return p
+	}
+	q := *p
+	q.Steps, q.Tensors = nil, slices.Clone(p.Tensors)
+	gone := make(map[int]bool)
+	for _, j := range folds {
+		gone[j] = true
+	}
+	for i, s := range p.Steps {
+		if j, ok := folds[i]; ok {
+			narrow := &p.Tensors[p.Steps[j].TokenTable.Table]
+			wide := Tensor{Name: narrow.Name, DType: I8, Shape: []int{p.Vocab, p.Values[s.Out].Cols}, Data: rows(&p.Steps[i], narrow)}
+			s = Step{Op: OpTokenTable, Name: s.Name, In: []int{}, Out: s.Out, TokenTable: &TokenTable{Table: len(q.Tensors)}}
+			q.Tensors = append(q.Tensors, wide)
+		}
+		if !gone[i] {
+			q.Steps = append(q.Steps, s)
+		}
+	}
+	return &q
 }

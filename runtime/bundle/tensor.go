@@ -45,6 +45,15 @@ func (t *Tensor) At(i int) int32 {
 	return int32(binary.LittleEndian.Uint32(t.Data[4*i:]))
 }
 
+// Ints are all elements in row-major order.
+func (t *Tensor) Ints() []int32 {
+	v := make([]int32, t.Len())
+	for i := range v {
+		v[i] = t.At(i)
+	}
+	return v
+}
+
 // NewTensor stores v, which must fit the type, as constant data.
 func NewTensor(name string, d DType, shape []int, v []int32) Tensor {
 	data := make([]byte, len(v)*d.Size())

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"runtime"
-	"slices"
 	"sync"
 	"unsafe"
 
@@ -19,37 +18,16 @@ const (
 	foldWorkers = 2
 )
 
-// fold is p with each table that is stored narrow (see bundle.Program.Folds) widened: the rows
-// go through the convolution that reads them, once, and its step becomes the look-up. Values
-// that nothing computes any more keep their numbers. p itself is not changed. The tables of an
-// engine that is only described stay empty.
+// fold is p with each table that is stored narrow widened (see bundle.Program.Widened): the rows go through the convolution
+// that reads them, once. The tables of an engine that is only described stay empty.
 func fold(p *bundle.Program, path cpu.Path, describe bool) *bundle.Program {
-	folds := p.Folds()
-	if len(folds) == 0 {
-		return p
-	}
-	q := *p
-	q.Steps, q.Tensors = nil, slices.Clone(p.Tensors)
-	gone := make(map[int]bool)
-	for _, j := range folds {
-		gone[j] = true
-	}
-	for i, s := range p.Steps {
-		if j, ok := folds[i]; ok {
-			table := p.Steps[j].TokenTable.Table
-			s = bundle.Step{Op: bundle.OpTokenTable, Name: s.Name, In: []int{}, Out: s.Out, TokenTable: &bundle.TokenTable{Table: len(q.Tensors)}}
-			dst := plane.Aligned(p.Vocab * p.Values[s.Out].Cols)
-			if !describe {
-				widen(dst, p, &p.Steps[i], bytesOf(&p.Tensors[table]), path)
-			}
-			q.Tensors = append(q.Tensors, bundle.Tensor{Name: p.Tensors[table].Name, DType: bundle.I8, Shape: []int{p.Vocab, p.Values[s.Out].Cols},
-				Data: unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(dst))), len(dst))})
+	return p.Widened(func(s *bundle.Step, narrow *bundle.Tensor) []byte {
+		dst := plane.Aligned(p.Vocab * p.Values[s.Out].Cols)
+		if !describe {
+			widen(dst, p, s, bytesOf(narrow), path)
 		}
-		if !gone[i] {
-			q.Steps = append(q.Steps, s)
-		}
-	}
-	return &q
+		return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(dst))), len(dst))
+	})
 }
 
 // widen fills the table that step s makes of narrow rows.

@@ -104,14 +104,7 @@ func (p program) out(s *bundle.Step) bundle.Value       { return p.Values[s.Out]
 func (p program) in(s *bundle.Step, i int) bundle.Value { return p.Values[s.In[i]] }
 
 // ints is tensor i as int32 elements.
-func (p program) ints(i int) []int32 {
-	t := &p.Tensors[i]
-	v := make([]int32, t.Len())
-	for j := range v {
-		v[j] = t.At(j)
-	}
-	return v
-}
+func (p program) ints(i int) []int32 { return p.Tensors[i].Ints() }
 
 // saturate clamps v to the element type d.
 func saturate(v int64, d bundle.DType) int32 {
