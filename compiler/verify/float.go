@@ -7,6 +7,7 @@ import (
 	"nepcoc/compiler/calibrate"
 	"nepcoc/ir"
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/refexec"
 )
 
 // floatModel is the graph g that the integer program was made from, and the one that gives the model's own
@@ -123,7 +124,10 @@ func (v *verifier) steps(front *floatModel) error {
 		index[val.Name] = i
 	}
 	fits := make([]*fit, len(p.Values))
-	ref := *v.ref
+	ref, err := refexec.New(p) // without belonging: no float value stands beside its steps
+	if err != nil {
+		return err
+	}
 	inputs := v.set.Spread(stepInputs)
 	v.report.StepInputs = len(inputs)
 	for _, in := range inputs {

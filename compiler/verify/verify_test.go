@@ -48,31 +48,37 @@ func calibPcap(t *testing.T) string {
 	return path
 }
 
+// compileDemo compiles it anew; knownPass is compile's.
+func compileDemo(t *testing.T, calib string, knownPass float64) (*bundle.Bundle, error) {
+	text, err := os.ReadFile(examples(t, "model", "demo.contract.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	c, err := traffic.Parse("demo.contract.yaml", text)
+	if err != nil {
+		return nil, err
+	}
+	labels, err := os.ReadFile(examples(t, "model", "demo.labels.txt"))
+	if err != nil {
+		return nil, err
+	}
+	res, err := compiler.Compile(t.Context(), compiler.Options{
+		Model: examples(t, "model", "demo.onnx"), Calib: calib, KnownPass: knownPass,
+		Contract: &c, Labels: [][]string{strings.Fields(string(labels))}, MaxDisagreement: compiler.DefaultMaxDisagreement, Method: "minmax",
+	})
+	if err != nil {
+		return nil, err
+	}
+	return res.Bundle, nil
+}
+
 func demoBundle(t *testing.T) *bundle.Bundle {
 	t.Helper()
 	demo.Do(func() {
-		demo.data, demo.err = func() ([]byte, error) {
-			text, err := os.ReadFile(examples(t, "model", "demo.contract.yaml"))
-			if err != nil {
-				return nil, err
-			}
-			c, err := traffic.Parse("demo.contract.yaml", text)
-			if err != nil {
-				return nil, err
-			}
-			labels, err := os.ReadFile(examples(t, "model", "demo.labels.txt"))
-			if err != nil {
-				return nil, err
-			}
-			res, err := compiler.Compile(t.Context(), compiler.Options{
-				Model: examples(t, "model", "demo.onnx"), Calib: calibPcap(t),
-				Contract: &c, Labels: [][]string{strings.Fields(string(labels))}, MaxDisagreement: compiler.DefaultMaxDisagreement, Method: "minmax",
-			})
-			if err != nil {
-				return nil, err
-			}
-			return bundle.Encode(res.Bundle, bundle.Options{})
-		}()
+		var b *bundle.Bundle
+		if b, demo.err = compileDemo(t, calibPcap(t), 0); demo.err == nil {
+			demo.data, demo.err = bundle.Encode(b, bundle.Options{})
+		}
 	})
 	if demo.err != nil {
 		t.Fatal(demo.err)
@@ -139,6 +145,28 @@ func TestCapture(t *testing.T) {
 }
 
 // The bundle alone: its own vectors and random tokens.
+// A bundle with belonging has steps that no float model has. All else is compared as without.
+func TestBelonging(t *testing.T) {
+	pcap := examples(t, "testbed", "calib.pcap")
+	b, err := compileDemo(t, pcap, 0.95)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := verify.Options{Bundle: write(t, b), Model: examples(t, "model", "demo.onnx"), Pcap: pcap, Random: 5}
+	r, err := verify.Run(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.OK() || r.Known[0].LeftOut != nil || r.Known[0].Unknown == 0 || len(r.Steps) == 0 || len(r.Output) != 1 {
+		t.Errorf("%+v", r)
+	}
+	for _, s := range r.Steps {
+		if strings.Contains(s.Step, "belonging") {
+			t.Errorf("an error of step %s, which no float model has", s.Step)
+		}
+	}
+}
+
 func TestBundleAlone(t *testing.T) {
 	r, err := verify.Run(verify.Options{Bundle: write(t, demoBundle(t)), Random: 70})
 	if err != nil || !r.OK() || len(r.Output) != 0 {
