@@ -68,12 +68,15 @@ func Emit(b *bundle.Bundle, o Options) ([]backends.File, error) {
 		u.step(i)
 	}
 	declared, words := u.words()
+	numbered, choose := u.byIndex()
+	declared, words = declared+numbered, words+choose
 	files := []backends.File{
 		{Name: u.prefix() + ".h", Data: []byte(u.header(declared))},
 		{Name: u.prefix() + ".c", Data: []byte(u.source(words))},
 		{Name: "selftest.c", Data: []byte(u.selftest())},
 		{Name: "Makefile", Data: []byte(u.makefile())},
 		{Name: "meson.build", Data: []byte(u.meson())},
+		{Name: u.prefix() + ".pc", Data: []byte(u.pkgConfig())},
 		{Name: "README.md", Data: []byte(u.readme())},
 	}
 	if len(u.file) > 0 {

@@ -425,7 +425,7 @@ func join(v []int32) string {
 
 func (u *unit) makefile() string {
 	p := u.prefix()
-	return fmt.Sprintf(`# make: the library; make check: the golden vectors
+	return fmt.Sprintf(`# make: the library; make check: the golden vectors; make install PREFIX=/usr/local
 CFLAGS ?= -O3
 override CFLAGS += -std=c99 -Wall -Wextra
 
@@ -444,8 +444,9 @@ check: selftest
 clean:
 	rm -f %[1]s.o lib%[1]s.a selftest
 
-.PHONY: check clean
-`, p)
+%[2]s
+.PHONY: check clean install
+`, p, u.install())
 }
 
 func (u *unit) meson() string {
@@ -454,9 +455,9 @@ func (u *unit) meson() string {
 lib = static_library('%[1]s', '%[1]s.c', install: true)
 install_headers('%[1]s.h')
 %[1]s_dep = declare_dependency(link_with: lib, include_directories: '.')
-import('pkgconfig').generate(lib, description: 'integer model of network traffic')
+import('pkgconfig').generate(lib, description: 'integer model of network traffic'%[3]s)
 test('golden vectors', executable('selftest', 'selftest.c', link_with: lib), workdir: meson.current_source_dir())
-`, u.prefix(), version.Version)
+`, u.prefix(), version.Version, u.mesonTables())
 }
 
 func (u *unit) readme() string {
@@ -467,7 +468,7 @@ func (u *unit) readme() string {
 		arg = fmt.Sprintf("tables, %s_TABLE_BYTES", m)
 	}
 	return fmt.Sprintf("# %[1]s\n\nThe model `%[2]s` as C99. It computes the bits that `nepcoc run` and `nepcod` compute with the bundle %[3]s.\n\n"+
-		"    make check    # builds the library and runs the golden vectors\n\n"+
+		"    make check    # builds the library and runs the golden vectors\n    cc program.c $(PKG_CONFIG_PATH=$PWD pkg-config --cflags --libs %[1]s)\n\n"+
 		"```c\n#include \"%[1]s.h\"\n\n%[1]s_result r;\nvoid *ctx = aligned_alloc(%[4]s_CTX_ALIGN, %[4]s_CTX_BYTES);\n%[1]s_init(ctx, %[4]s_CTX_BYTES, %[5]s);\nint error = %[1]s_run(ctx, tokens, n, %[8]s&r); /* 0, or one of %[4]s_E... */\n```\n\n"+
 		"A context (%[6]d bytes) is for one thread at a time; make one per thread. No function takes memory, writes a global or uses floating point. %[7]s\n",
 		p, comment(u.b.Manifest.Model.File), u.b.Digest.Short(), m, arg, u.contextBytes(), tables, u.numbers("numbers, "))
