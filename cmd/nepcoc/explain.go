@@ -167,7 +167,14 @@ func whyText(o *explain.Why) string {
 	if o.Against != "" {
 		against = cli.Name(o.Against)
 	}
-	text := fmt.Sprintf("%s against %s: margin %.2f", cli.Name(o.Label), against, o.Margin)
+	label := cli.Name(o.Label)
+	switch {
+	case o.Candidate != "":
+		label += ", candidate " + cli.Name(o.Candidate)
+	case o.Label == "":
+		label = "none of the labels"
+	}
+	text := fmt.Sprintf("%s against %s: margin %.2f", label, against, o.Margin)
 	if len(o.Ranges) == 0 {
 		return text + "; no byte carries it: blanking any takes nothing off"
 	}

@@ -13,6 +13,7 @@ import (
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/explain"
 	"nepcoc/runtime/flow"
+	"nepcoc/runtime/verdict"
 )
 
 // Verdict is a flow with what its verdicts stand on.
@@ -31,8 +32,12 @@ type Verdict struct {
 // Why is what one output's verdict stands on.
 type Why struct {
 	Output string `json:"output"`
-	Label  string `json:"label"`
-	// Against is the next label, whose logit the margin is the distance from; empty where that is a threshold.
+	// Label is what the verdict says: a label, or a word in its place, "unknown" or "insufficient", and then Candidate is the label that it
+	// would have. Empty where of any number of labels none is given.
+	Label     string `json:"label"`
+	Candidate string `json:"candidate,omitempty"`
+	// Against is the next label, whose logit the margin is the distance from; empty where that is a threshold. Where none is given it is
+	// the label that was nearest to its threshold.
 	Against string `json:"against,omitempty"`
 	// Margin is in the model's units of logits, and so is Drop: how much of it goes where all bytes of Ranges are blanked.
 	Margin float64         `json:"margin"`
@@ -121,7 +126,8 @@ func Verdicts(b *bundle.Bundle, src capture.Source, which Select, emit func(*Ver
 	if err != nil {
 		return nil, err
 	}
-	r, out, heads, trail := x.NewRunner(), x.Engine().NewOutput(), classify.Heads(b), explain.NewTrail(opt.Encoder, true)
+	r, trail := x.NewRunner(), explain.NewTrail(opt.Encoder, true)
+	cls := classify.New(b, r)
 	wanted := func(seq uint64) bool {
 		return (which.Flow == 0 || seq+1 == uint64(which.Flow)) && (which.Some == nil || which.Some(int(seq)+1))
 	}
@@ -139,7 +145,7 @@ func Verdicts(b *bundle.Bundle, src capture.Source, which Select, emit func(*Ver
 			return
 		}
 		var v *Verdict
-		if v, failed = verdict(b, f, r, heads, trail, out); failed == nil {
+		if v, failed = why(f, r, cls, trail); failed == nil {
 			failed = emit(v)
 		}
 	}
@@ -157,16 +163,20 @@ func Verdicts(b *bundle.Bundle, src capture.Source, which Select, emit func(*Ver
 	return in.Counters(), err
 }
 
-func verdict(b *bundle.Bundle, f *flow.Flow, r *explain.Runner, heads []classify.Head, trail *explain.Trail, out [][]int32) (*Verdict, error) {
-	if err := r.Run(f.Tokens, f.Valid, out); err != nil {
+func why(f *flow.Flow, r *explain.Runner, cls *classify.Classifier, trail *explain.Trail) (*Verdict, error) {
+	if _, err := cls.Run(f.Tokens, f.Valid); err != nil {
 		return nil, err
 	}
-	v := &Verdict{Number: int(f.Seq) + 1, Key: f.Key.String(), Time: f.First, Reason: f.Reason.String(), Marks: f.Marks.Names(), Tokens: f.Valid}
+	var rec verdict.Record
+	rec.FromFlow(f)
+	cls.Fill(&rec, false)
 	packets := trail.Packets(f)
-	v.Packets = packets
-	for i := range heads {
-		logits := slices.Clone(out[i])
-		what, ok := r.Of(i, logits)
+	v := &Verdict{Number: int(f.Seq) + 1, Key: f.Key.String(), Time: f.First, Reason: f.Reason.String(), Marks: rec.Marks.Names(), Tokens: f.Valid, Packets: packets}
+	for k := range rec.Verdicts {
+		said := &rec.Verdicts[k]
+		i := said.Head
+		h, logits := &cls.Heads[i], slices.Clone(cls.Logits()[i])
+		what, ok := h.Explained(logits)
 		if !ok {
 			continue
 		}
@@ -174,11 +184,12 @@ func verdict(b *bundle.Bundle, f *flow.Flow, r *explain.Runner, heads []classify
 		if err != nil {
 			return nil, err
 		}
-		h := &heads[i]
 		w := Why{Output: h.Name, Weights: slices.Clone(weights), Margin: float64(what.Margin(logits)) * h.Scale, Ranges: trail.Ranges(f, weights, explain.Threshold)}
 		explain.Name(w.Ranges, packets)
 		w.Fields = byField(w.Ranges, packets)
-		w.Label, w.Against = names(h, what)
+		if w.Label, w.Against = names(h, what); said.Withheld() != "" {
+			w.Label, w.Candidate = said.Withheld(), w.Label
+		}
 		for _, k := range w.Ranges {
 			w.Bytes += k.Length
 		}
@@ -198,6 +209,8 @@ func verdict(b *bundle.Bundle, f *flow.Flow, r *explain.Runner, heads []classify
 // names are the labels of a verdict and of what its margin is from.
 func names(h *classify.Head, v explain.Verdict) (label, against string) {
 	switch {
+	case h.Kind == bundle.KindLabels && v.Up < 0:
+		return "", h.Labels[v.Down]
 	case h.Kind == bundle.KindBinary && v.Up < 0:
 		return h.Labels[0], ""
 	case h.Kind == bundle.KindBinary:

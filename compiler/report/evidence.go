@@ -58,6 +58,9 @@ func (r *Report) explain(v *verify.Report, o verify.Options) error {
 		}
 		for i := range f.Outputs {
 			w := &f.Outputs[i]
+			if w.Candidate != "" || w.Label == "" { // no class's verdict
+				continue
+			}
 			flows[w.Output]++
 			k := key{w.Output, w.Label}
 			s := sums[k]

@@ -29,12 +29,13 @@ func (m *meter) weigher(r *runner, v *values) (func(in *calibrate.Input, open []
 		return newOcclusion(r, v).weights, nil
 	}
 	x, out, o := m.explain.NewRunner(), m.explain.Engine().NewOutput(), m.outputs[0]
+	head := &r.cls.Heads[o]
 	return func(in *calibrate.Input, _ []int) ([]float64, error) {
 		if err := x.Run(in.Tokens, in.Valid, out); err != nil {
 			return nil, err
 		}
 		logits := slices.Clone(out[o])
-		what, _ := x.Of(o, logits)
+		what, _ := head.Explained(logits)
 		return x.Exact(o, what, logits)
 	}, nil
 }
@@ -61,12 +62,10 @@ func (o *occlusion) weights(in *calibrate.Input, open []int) ([]float64, error) 
 	}
 	logits := slices.Clone(o.r.cls.Logits()[o.output])
 	top := calibrate.ArgMax(logits)
+	verdict, _ := o.r.cls.Heads[o.output].Explained(logits)
 	margin := func(q []int32) (m int64) {
-		switch {
-		case o.kind == bundle.KindBinary && logits[0] < 0:
-			return -int64(q[0])
-		case o.kind != bundle.KindClasses: // how sure it is of its strongest label
-			return int64(q[top])
+		if o.kind != bundle.KindClasses { // how sure it is of its strongest label
+			return verdict.Margin(q)
 		}
 		m = 1 << 62
 		for k, x := range q {

@@ -51,7 +51,7 @@ func (v *verifier) explained() error {
 	if err != nil {
 		return err
 	}
-	r, out, rng := x.NewRunner(), x.Engine().NewOutput(), rand.New(rand.NewPCG(13, 1))
+	r, out, rng, heads := x.NewRunner(), x.Engine().NewOutput(), rand.New(rand.NewPCG(13, 1)), classify.Heads(v.b)
 	for o := range v.b.Program.Outputs {
 		e := Explained{Output: v.b.Program.Outputs[o].Name, Maxima: x.Pools()}
 		var exact, quick drops
@@ -62,7 +62,7 @@ func (v *verifier) explained() error {
 				return err
 			}
 			logits := slices.Clone(out[o])
-			what, ok := r.Of(o, logits)
+			what, ok := heads[o].Explained(logits)
 			bytes := r.Bytes()
 			if !ok || len(bytes) == 0 {
 				continue

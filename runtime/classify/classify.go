@@ -108,7 +108,7 @@ func (c *Classifier) Why(r *verdict.Record, f *flow.Flow, t *explain.Trail) erro
 	for i := range r.Verdicts {
 		v := &r.Verdicts[i]
 		logits := c.logits[v.Head]
-		what, ok := c.why.Of(v.Head, logits)
+		what, ok := c.Heads[v.Head].Explained(logits)
 		if !ok {
 			continue
 		}

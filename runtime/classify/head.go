@@ -3,11 +3,14 @@ package classify
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
+	"sort"
 	"strconv"
 	"strings"
 
 	"nepcoc/runtime/arith"
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/explain"
 )
 
 // Head is one output of a model: what makes a verdict of its logits, and what names it.
@@ -24,6 +27,7 @@ type Head struct {
 	// from which labels are given, in 1/2^24.
 	Unknown    int32
 	thresholds []int32
+	places     []int64 // of thresholds, among logits
 
 	// Known says which flows belong to the classes; nil: the output can't tell.
 	Known *bundle.Known
@@ -93,6 +97,9 @@ func NewHead(p *bundle.Program, i int, info *bundle.OutputInfo) Head {
 			h.exp[k] = int32(binary.LittleEndian.Uint32(data[4*k:]))
 		}
 	}
+	for _, t := range h.thresholds {
+		h.places = append(h.places, h.place(t))
+	}
 	return h
 }
 
@@ -150,6 +157,40 @@ func (h *Head) labels(logits []int32, r *Result) {
 			r.Given = append(r.Given, Label{k, p})
 		}
 	}
+}
+
+// Explained is what of the verdict of logits is explained: the best class against the next, the side of the threshold, or the label that is
+// farthest above its threshold, where none is given its threshold against the label that is nearest to it. ok is false for values, which
+// make no verdict.
+func (h *Head) Explained(logits []int32) (v explain.Verdict, ok bool) {
+	v = explain.Verdict{Up: 0, Down: -1}
+	switch h.Kind {
+	case bundle.KindValues:
+		return v, false
+	case bundle.KindBinary, bundle.KindLabels:
+		for k := range logits {
+			if at := (explain.Verdict{Up: k, Down: -1, Place: h.places[k]}); k == 0 || at.Margin(logits) > v.Margin(logits) {
+				v = at
+			}
+		}
+		if v.Margin(logits) < 0 {
+			v.Up, v.Down = v.Down, v.Up
+		}
+		return v, true
+	}
+	v.Up = arith.ArgMax(logits)
+	for k, q := range logits {
+		if k != v.Up && (v.Down < 0 || q > logits[v.Down]) {
+			v.Down = k
+		}
+	}
+	return v, true
+}
+
+// place is the least logit whose probability reaches a threshold, one above all logits where none does.
+func (h *Head) place(threshold int32) int64 {
+	const logits = 1 << 32
+	return int64(sort.Search(logits, func(i int) bool { return h.probability(int32(i+math.MinInt32)) >= threshold })) + math.MinInt32
 }
 
 func (h *Head) probability(logit int32) int32 { return arith.Sigmoid(logit, h.exp, h.mult, h.shift) }

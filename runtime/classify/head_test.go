@@ -127,3 +127,35 @@ func TestAlertIDs(t *testing.T) {
 		t.Errorf("%d, want %d", got, want)
 	}
 }
+
+// What is explained of a verdict is its margin by the logits: of classes over the next, of thresholds from the logit at which the verdict
+// changes, never below 0.
+func TestExplained(t *testing.T) {
+	b, _ := everyKind(t)
+	for _, threshold := range []float64{0.001, 0.25, 0.5, 0.875, 0.999} {
+		b.Manifest.Outputs[1].Thresholds = []float64{threshold}
+		b.Manifest.Outputs[2].Thresholds = []float64{threshold, 0.5}
+		heads := classify.Heads(b)
+		var r classify.Result
+		for x := int32(-600); x <= 600; x++ {
+			heads[1].Decide([]int32{x}, &r)
+			v, ok := heads[1].Explained([]int32{x})
+			if !ok || (v.Up == 0) != (r.Class == 1) || v.Margin([]int32{x}) < 0 {
+				t.Fatalf("logit %d, threshold %g: class %d, explained %+v", x, threshold, r.Class, v)
+			}
+			heads[2].Decide([]int32{x, -7}, &r)
+			if v, ok = heads[2].Explained([]int32{x, -7}); !ok || (v.Up >= 0) != (len(r.Given) > 0) || v.Margin([]int32{x, -7}) < 0 {
+				t.Fatalf("logit %d, threshold %g: %v given, explained %+v", x, threshold, r.Given, v)
+			}
+		}
+	}
+	heads := classify.Heads(b)
+	logits := make([]int32, len(heads[0].Labels))
+	logits[3], logits[5] = 9, 9
+	if v, ok := heads[0].Explained(logits); !ok || v.Up != 3 || v.Down != 5 || v.Margin(logits) != 0 {
+		t.Errorf("classes: %+v", v)
+	}
+	if _, ok := heads[3].Explained(logits); ok {
+		t.Error("values make a verdict")
+	}
+}

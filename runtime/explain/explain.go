@@ -31,7 +31,6 @@ const (
 // Explainer is a bundle's program prepared for explanations. It is immutable, and may be shared by goroutines.
 type Explainer struct {
 	p      *bundle.Program
-	kinds  []bundle.OutputKind
 	enc    *traffic.Encoder
 	zero   int32 // the token of blanked bytes
 	engine *engine.Engine
@@ -53,9 +52,6 @@ func New(b *bundle.Bundle, enc *traffic.Encoder) (*Explainer, error) {
 		return nil, fmt.Errorf("the model reads %d numbers beside its tokens, whose part in a verdict can't be told from the bytes' yet: there are no explanations of it", n)
 	}
 	x := &Explainer{p: b.Program, enc: enc, zero: enc.Blank()}
-	for i := range b.Manifest.Outputs {
-		x.kinds = append(x.kinds, b.Manifest.Outputs[i].EffectiveKind())
-	}
 	var err error
 	if x.engine, err = engine.Bind(b.Program.Judged(), engine.Options{Winners: true}); err != nil {
 		return nil, err
@@ -94,50 +90,21 @@ func (x *Explainer) Engine() *engine.Engine { return x.engine }
 // Pools tells that the outputs depend on tokens through maxima over positions only.
 func (x *Explainer) Pools() bool { return x.head != nil }
 
-// Verdict is what of an output is explained: the distance of logit Up from logit Down. -1 stands for 0: a threshold's place.
-type Verdict struct{ Up, Down int }
-
-// Of is the verdict of an output by its logits: the best class against the next, the side of the threshold, the strongest label. ok
-// is false for an output that makes none.
-func (x *Explainer) Of(output int, logits []int32) (v Verdict, ok bool) {
-	switch x.kinds[output] {
-	case bundle.KindValues:
-		return v, false
-	case bundle.KindBinary:
-		if logits[0] < 0 {
-			return Verdict{-1, 0}, true
-		}
-		return Verdict{0, -1}, true
-	}
-	v = Verdict{0, -1}
-	for k, q := range logits {
-		if q > logits[v.Up] {
-			v.Up = k
-		}
-	}
-	if x.kinds[output] == bundle.KindLabels {
-		return v, true
-	}
-	for k, q := range logits {
-		if k != v.Up && (v.Down < 0 || q > logits[v.Down]) {
-			v.Down = k
-		}
-	}
-	return v, true
+// Verdict is what of an output is explained: the distance of logit Up from logit Down. -1 stands for Place: the logit of a threshold.
+type Verdict struct {
+	Up, Down int
+	Place    int64
 }
 
-// Of is Explainer.Of.
-func (r *Runner) Of(output int, logits []int32) (Verdict, bool) { return r.x.Of(output, logits) }
-
 // Margin is the distance, as integers.
-func (v Verdict) Margin(logits []int32) (m int64) {
-	if v.Up >= 0 {
-		m += int64(logits[v.Up])
+func (v Verdict) Margin(logits []int32) int64 {
+	at := func(k int) int64 {
+		if k < 0 {
+			return v.Place
+		}
+		return int64(logits[k])
 	}
-	if v.Down >= 0 {
-		m -= int64(logits[v.Down])
-	}
-	return m
+	return at(v.Up) - at(v.Down)
 }
 
 // Runner runs flows and explains them. It is for one goroutine.

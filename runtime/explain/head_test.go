@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"nepcoc/internal/randprog"
-	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/engine"
 	"nepcoc/runtime/refexec"
 )
@@ -114,27 +113,5 @@ func TestReach(t *testing.T) {
 	}
 	if checked < 1000 {
 		t.Errorf("%d rows looked at", checked)
-	}
-}
-
-// A margin is what the kind of an output makes of it.
-func TestVerdict(t *testing.T) {
-	x := &Explainer{kinds: []bundle.OutputKind{bundle.KindClasses, bundle.KindBinary, bundle.KindLabels, bundle.KindValues}}
-	for _, c := range []struct {
-		output int
-		logits []int32
-		want   Verdict
-		margin int64
-	}{
-		{0, []int32{3, 9, 5}, Verdict{1, 2}, 4}, {0, []int32{9, 9, 5}, Verdict{0, 1}, 0}, {0, []int32{7}, Verdict{0, -1}, 7},
-		{1, []int32{5}, Verdict{0, -1}, 5}, {1, []int32{-5}, Verdict{-1, 0}, 5}, {2, []int32{-4, -2}, Verdict{1, -1}, -2},
-	} {
-		v, ok := x.Of(c.output, c.logits)
-		if !ok || v != c.want || v.Margin(c.logits) != c.margin {
-			t.Errorf("output %d of %v: %+v, margin %d", c.output, c.logits, v, v.Margin(c.logits))
-		}
-	}
-	if _, ok := x.Of(3, []int32{1}); ok {
-		t.Error("values make a verdict")
 	}
 }
