@@ -66,11 +66,11 @@ type kept struct {
 	times   []int // where each record begins
 }
 
-// joined notes a packet. A flow that began when there was no room is not kept.
+// joined notes a packet. A flow for which there is no room, at its beginning or later, is not kept.
 func (k *keeper) joined(seq uint64, first bool, p *capture.Packet) {
 	f := k.flows[seq]
 	if f == nil {
-		if !first || *k.bytes > keptBytes {
+		if !first {
 			return
 		}
 		if n := len(k.free); n > 0 {
@@ -81,6 +81,10 @@ func (k *keeper) joined(seq uint64, first bool, p *capture.Packet) {
 		k.flows[seq] = f
 	}
 	if len(f.times) == keptPackets {
+		return
+	}
+	if *k.bytes+recordHeader+ethernet+len(p.IP) > keptBytes {
+		k.give(k.take(seq))
 		return
 	}
 	f.times = append(f.times, len(f.records))
@@ -172,6 +176,15 @@ func (f *kept) shift(by int64) {
 	}
 }
 
+// within are the first records that have so many bytes at most.
+func (f *kept) within(size int64) []byte {
+	n := len(f.records)
+	for i := len(f.times) - 1; i >= 0 && int64(n) > size; i-- {
+		n = f.times[i]
+	}
+	return f.records[:n]
+}
+
 // keepFile writes flows to a file on a goroutine of its own; what comes while too many wait is dropped and counted.
 type keepFile struct {
 	c        KeepConfig
@@ -217,17 +230,34 @@ func (k *keepFile) name(i int) string {
 	return fmt.Sprintf("%s.%d%s", strings.TrimSuffix(k.c.To, ext), i, ext)
 }
 
-// open begins a file; those that are there become older by one, and the oldest goes.
-func (k *keepFile) open() error {
-	if k.f != nil {
-		if err := k.f.Close(); err != nil {
-			return fmt.Errorf("keep_unknown: %w", err)
-		}
-		k.f = nil
-	}
+// begin begins a file with a flow's records. Only when they are written do those that are there become older by one, and the oldest goes: a
+// full disk must not push them out.
+func (k *keepFile) begin(b []byte) error {
 	if err := k.c.check(); err != nil {
 		return err
 	}
+	f, err := os.CreateTemp(filepath.Dir(k.c.To), filepath.Base(k.c.To)+".*") // of mode 0600
+	if err != nil {
+		return fmt.Errorf("keep_unknown: %w", err)
+	}
+	text := append(appendHeader(nil), b...)
+	if _, err = f.Write(text); err == nil {
+		err = k.rotate(f.Name())
+	}
+	if err != nil {
+		return fmt.Errorf("keep_unknown: %w", errors.Join(err, f.Close(), os.Remove(f.Name())))
+	}
+	was := k.f
+	if k.f, k.size = f, int64(len(text)); was != nil {
+		if err := was.Close(); err != nil {
+			return fmt.Errorf("keep_unknown: %w", err)
+		}
+	}
+	return nil
+}
+
+// rotate makes the file of a name the latest.
+func (k *keepFile) rotate(latest string) error {
 	for i := k.c.Files - 1; i >= 0; i-- {
 		var err error
 		if i == k.c.Files-1 {
@@ -236,15 +266,10 @@ func (k *keepFile) open() error {
 			err = os.Rename(k.name(i), k.name(i+1))
 		}
 		if err != nil && !os.IsNotExist(err) {
-			return fmt.Errorf("keep_unknown: %w", err)
+			return err
 		}
 	}
-	f, err := os.OpenFile(k.c.To, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("keep_unknown: %w", err)
-	}
-	k.f, k.size = f, 0
-	return k.write(appendHeader(nil))
+	return os.Rename(latest, k.c.To)
 }
 
 // write appends whole records, or nothing.
@@ -272,7 +297,7 @@ func (k *keepFile) send(p *kept, wait bool) {
 	case b = <-k.free:
 	default:
 	}
-	b = append(b[:0], p.records...)
+	b = append(b[:0], p.within(k.c.Size-pcapHeader)...)
 	if wait {
 		k.queue <- b
 		return
@@ -292,18 +317,19 @@ func wallShift(lossless bool) int64 {
 	return capture.WallOffset()
 }
 
+// add writes a flow's records, in another file where this one has no room for them.
+func (k *keepFile) add(b []byte) error {
+	if k.f == nil || k.size+int64(len(b)) > k.c.Size {
+		return k.begin(b)
+	}
+	return k.write(b)
+}
+
 // run writes until the queue is closed.
 func (k *keepFile) run() {
 	defer close(k.done)
 	for b := range k.queue {
-		var err error
-		if k.f == nil || k.size > pcapHeader && k.size+int64(len(b)) > k.c.Size {
-			err = k.open()
-		}
-		if err == nil {
-			err = k.write(b)
-		}
-		if err != nil {
+		if err := k.add(b); err != nil {
 			k.dropped.Add(1)
 			k.complain("keep", err)
 		} else {
