@@ -70,6 +70,7 @@ at the end, and served as Prometheus metrics at --metrics.`,
 	fl.StringVar(&f.Output.Format, "format", f.Output.Format, "eve, json (as nepcoc run --json) or text")
 	fl.BoolVar(&f.Output.Totals, "totals", false, "with --format eve: a flow event at each flow's end, with all that it carried; verdicts are nepco events then")
 	fl.BoolVar(&f.Output.Explain, "explain", false, "name the bytes that each verdict stands on: why in its events")
+	fl.BoolVar(&f.Drift.On, "drift", f.Drift.On, "compare verdicts with what the bundle says of its calibration's traffic (drift); --drift=false: don't")
 	fl.StringVar(&f.Keep.To, "keep-unknown", "", "keep the packets of flows whose verdict is unknown in this capture file, 4 times 64 MiB at most (keep_unknown), to be labelled; they hold what people sent")
 	fl.StringVar(&f.Metrics.Listen, "metrics", "", "serve /metrics and /healthz at this address; :PORT is on the loopback")
 	fl.StringArrayVar(&f.TrustedKeys, "trusted-key", nil, "refuse a bundle not signed by this public key (PEM file; may be repeated)")
@@ -93,6 +94,7 @@ var overrides = map[string]func(c, flags *agent.Config){
 	"format":            func(c, f *agent.Config) { c.Output.Format = f.Output.Format },
 	"totals":            func(c, f *agent.Config) { c.Output.Totals = f.Output.Totals },
 	"explain":           func(c, f *agent.Config) { c.Output.Explain = f.Output.Explain },
+	"drift":             func(c, f *agent.Config) { c.Drift.On = f.Drift.On },
 	"metrics":           func(c, f *agent.Config) { c.Metrics.Listen = f.Metrics.Listen },
 	"keep-unknown":      func(c, f *agent.Config) { c.Keep.To = f.Keep.To },
 	"trusted-key":       func(c, f *agent.Config) { c.TrustedKeys = f.TrustedKeys },
