@@ -21,7 +21,7 @@ func newReport() *cobra.Command {
 		Short: "One page on a model: right, sure, robust, fast, and on how many flows that stands",
 		Long: `report verifies a bundle on a capture and writes what was found for everyone who has to decide about it or to mend it:
 what the model sees, which classes it takes for which, how far scores can be trusted, accuracy against coverage, what
-becomes of verdicts when bytes and packets change, leaks in the captures, error per step, time and memory on the target,
+becomes of verdicts when bytes and packets change, drift from calibration's traffic, leaks in the captures, error per step, time and memory on the target,
 and the flows that are wrong by time and address. Every figure says on how many flows it stands; what there is nothing
 for is listed with the reason. docs/report.md explains each figure.
 

@@ -18,6 +18,7 @@ import (
 	"nepcoc/compiler/verify"
 	"nepcoc/internal/cli"
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/drift"
 )
 
 //go:embed page.gohtml
@@ -62,19 +63,27 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"robustPlot": func(o robust.Output) (template.HTML, error) {
 		return drawn(robustPlot(&o))("Verdicts that become others by changed bytes, output " + o.Name)
 	},
-	"matrix":   matrix,
-	"meanOut":  verify.Mean,
-	"tiles":    (*Report).tiles,
-	"failed":   (*Report).failed,
-	"byBytes":  func(o robust.Output) []robust.Row { return rowsOf(o, true) },
-	"byPacket": func(o robust.Output) []robust.Row { return rowsOf(o, false) },
-	"rate":     func(r robust.Row) string { return percentText(r.Rate()) },
-	"flips":    flips,
-	"findings": (*Report).findings,
-	"most":     most,
-	"several":  func(r *Report) bool { return len(r.Outputs) > 1 },
-	"decided":  func(o Output) bool { return o.Kind != bundle.KindValues },
-	"shown":    func(list []Flow) []Flow { return list[:min(len(list), maxRows)] },
+	"bits":       func(x float64) string { return fmt.Sprintf("%.4f", x) },
+	"driftBasis": driftBasis,
+	"driftMost":  driftMost,
+	"driftWhat":  drift.What,
+	"driftCause": drift.Cause,
+	"moved":      func(c *drift.Comparison) []drift.LabelShift { return c.Whole.Moved(drift.Shown) },
+	"over":       func(d drift.Distance) bool { return d.Over() },
+	"of":         func(x, y float64) float64 { return x / max(y, 1e-12) },
+	"matrix":     matrix,
+	"meanOut":    verify.Mean,
+	"tiles":      (*Report).tiles,
+	"failed":     (*Report).failed,
+	"byBytes":    func(o robust.Output) []robust.Row { return rowsOf(o, true) },
+	"byPacket":   func(o robust.Output) []robust.Row { return rowsOf(o, false) },
+	"rate":       func(r robust.Row) string { return percentText(r.Rate()) },
+	"flips":      flips,
+	"findings":   (*Report).findings,
+	"most":       most,
+	"several":    func(r *Report) bool { return len(r.Outputs) > 1 },
+	"decided":    func(o Output) bool { return o.Kind != bundle.KindValues },
+	"shown":      func(list []Flow) []Flow { return list[:min(len(list), maxRows)] },
 }).Parse(pageText))
 
 // maxRows is how many flows a list shows; JSON has all.
@@ -188,6 +197,9 @@ func (r *Report) tiles() (list []tile) {
 				break
 			}
 		}
+	}
+	if r.Drift != nil {
+		list = append(list, driftTile(r.Drift))
 	}
 	if r.Lint != nil {
 		list = append(list, tile{Name: "Leaks", Value: fmt.Sprint(r.Lint.Leaks()), On: count(r.Lint.Flows, "labelled flow"), Bad: r.Lint.Leaks() > 0})

@@ -1,7 +1,7 @@
 // Package report makes of a verification one report for everyone who has to decide about a model or to mend it: as text, as JSON, and
 // as a single HTML file with its figures, which asks nothing of the network.
 //
-// It computes no verdict of its own: what float and integer say is verify's evidence, leaks are dataset's, costs the backends'. Every
+// It computes no verdict of its own: what float and integer say is verify's evidence, drift and leaks are those packages', costs the backends'. Every
 // figure says on how many flows it stands; what there is nothing for is listed as missing, with the reason.
 package report
 
@@ -22,6 +22,7 @@ import (
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/classify"
+	"nepcoc/runtime/drift"
 	"nepcoc/runtime/engine"
 )
 
@@ -54,7 +55,9 @@ type Report struct {
 	StepInputs int            `json:"step_inputs,omitempty"`
 	Robust     *robust.Report `json:"robust,omitempty"`
 	Lint       *dataset.Lint  `json:"lint,omitempty"`
-	Cost       *Cost          `json:"cost"`
+	// Drift compares the captures' flows with calibration's; nil where the bundle does not say what those were like.
+	Drift *drift.Comparison `json:"drift,omitempty"`
+	Cost  *Cost             `json:"cost"`
 	// Missing lists what the report has nothing on, and why.
 	Missing []Missing `json:"missing,omitempty"`
 	Notes   []string  `json:"notes,omitempty"`
@@ -151,6 +154,9 @@ func Make(o Options) (*Report, error) {
 		return nil, err
 	}
 	if err := r.explain(v, o.Verify); err != nil {
+		return nil, err
+	}
+	if err := r.drift(b, o.Verify); err != nil {
 		return nil, err
 	}
 	if r.Sees, err = sees(b, paths, o.Verify.View); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"html"
 	"math"
 	"os"
 	"path/filepath"
@@ -23,6 +24,8 @@ import (
 	"nepcoc/internal/testbundle"
 	"nepcoc/internal/testfiles"
 	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/drift"
 	"nepcoc/runtime/traffic"
 )
 
@@ -31,12 +34,13 @@ func examples(t *testing.T, elem ...string) string {
 }
 
 // figures are those of the demo's report.
-var figures = []string{"confusion-0", "classes-0", "reliability-0", "coverage-0", "trade-0", "evidence-0", "fields-0", "robust-bytes-0", "robust-packets-0", "robust-classes-0", "leaks-table", "steps", "cost-steps", "checks"}
+var figures = []string{"confusion-0", "classes-0", "reliability-0", "coverage-0", "trade-0", "evidence-0", "fields-0", "robust-bytes-0", "robust-packets-0", "robust-classes-0", "drift-features", "drift-labels", "leaks-table", "steps", "cost-steps", "checks"}
 
 // demo is the report on the repository's own model, made once.
 var demo struct {
 	sync.Once
 	r   *report.Report
+	b   *bundle.Bundle
 	err error
 }
 
@@ -75,6 +79,7 @@ func makeDemo(t *testing.T) (*report.Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	demo.b = res.Bundle
 	file := filepath.Join(t.TempDir(), "demo.nepco")
 	unknown := 0.4
 	res.Bundle.Manifest.Outputs[0].UnknownThreshold = &unknown
@@ -142,6 +147,8 @@ func TestGolden(t *testing.T) {
 	o.Wrong, o.PerClass, o.Confusion, o.Coverage = o.Wrong[:3], o.PerClass[:3], o.Confusion[:2], o.Coverage[:3]
 	o.Evidence = o.Evidence[:1]
 	r.Lint.Findings, r.Sees.Choices, r.Cost.Steps, r.Steps, r.Robust.Outputs[0].Rows = r.Lint.Findings[:2], r.Sees.Choices[:3], r.Cost.Steps[:2], r.Steps[:2], r.Robust.Outputs[0].Rows[:1]
+	w := &r.Drift.Whole
+	w.Distances, w.Labels = w.Distances[:2], w.Labels[:2]
 	var b bytes.Buffer
 	if err := cli.JSON(&b, r); err != nil {
 		t.Fatal(err)
@@ -217,6 +224,40 @@ func TestFigures(t *testing.T) {
 	for k := 1; k < len(o.Coverage); k++ {
 		if o.Coverage[k].Flows > o.Coverage[k-1].Flows {
 			t.Errorf("a higher threshold keeps more: %+v", o.Coverage[k])
+		}
+	}
+}
+
+// The report's drift is what nepcoc drift says of the same capture, down to each distance, and every form of it has that.
+func TestDrift(t *testing.T) {
+	r := demoReport(t)
+	src, err := capture.OpenAll(r.Captures)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	want, _, err := drift.Compare(demo.b, src, drift.Defaults, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(r.Drift, want) || want.Calibration != 210 || int(want.Whole.Flows) != r.Flows {
+		t.Errorf("the report has %+v, want %+v", r.Drift, want)
+	}
+	foreign := *r // another network's flows, and what they may be caused by
+	d := *r.Drift
+	foreign.Drift, d.Drift, d.Whole.Causes = &d, true, []string{"one_sided"}
+	d.Whole.Distances = slices.Clone(d.Whole.Distances)
+	d.Whole.Distances[0].Bits = 0.9876
+	var page, text bytes.Buffer
+	if err := foreign.HTML(&page); err != nil {
+		t.Fatal(err)
+	}
+	foreign.Text(&text)
+	for name, s := range map[string]string{"page": html.UnescapeString(page.String()), "text": text.String()} {
+		for _, want := range []string{"0.9876", drift.Cause("one_sided"), "441 flows against 210 of calibration", "1 of 12"} {
+			if !strings.Contains(s, want) {
+				t.Errorf("the %s does not say %q", name, want)
+			}
 		}
 	}
 }
@@ -310,7 +351,7 @@ func TestKinds(t *testing.T) {
 	for _, m := range r.Missing {
 		missing = append(missing, m.What)
 	}
-	for _, want := range []string{"accuracy", "float against integer"} {
+	for _, want := range []string{"accuracy", "float against integer", "drift"} {
 		if !strings.Contains(strings.Join(missing, " "), want) {
 			t.Errorf("nothing says that %s is missing: %v", want, missing)
 		}

@@ -36,6 +36,10 @@ func (r *Report) Text(w io.Writer) {
 		title("ROBUSTNESS, changes drawn by seed %d", r.Robust.Seed)
 		r.Robust.Text(w)
 	}
+	if d := r.Drift; d != nil {
+		title("DRIFT from calibration's traffic: %s", d.Answer())
+		DriftText(w, d)
+	}
 	if l := r.Lint; l != nil {
 		title("LEAKS: %d, in %s of %d classes and %s", l.Leaks(), count(l.Flows, "labelled flow"), l.Classes, count(l.Groups, "recording"))
 		rows = [][]string{{"", "guessed from this alone", "right", "gain", "flows", "what removes it"}}

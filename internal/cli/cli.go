@@ -240,8 +240,11 @@ func (p *Progress) Update(stage string, done, total int) {
 		return
 	}
 	p.last, p.shown = now, true
-	if total > 0 {
+	switch {
+	case total > 0:
 		stage = fmt.Sprintf("%s %d%%", stage, 100*done/total)
+	case done > 0:
+		stage = fmt.Sprintf("%s %d", stage, done)
 	}
 	fmt.Fprintf(p.w, "\r\033[K%s (%.0f s)", stage, now.Sub(p.start).Seconds())
 }

@@ -149,6 +149,16 @@ func Names() (list [][2]string) {
 	return list
 }
 
+// What says in words what a feature counts.
+func What(name string) string {
+	for _, f := range Names() {
+		if f[0] == name {
+			return f[1]
+		}
+	}
+	return ""
+}
+
 // Cause says in words what a feature is the cause of where it has grown; empty for those that are none.
 func Cause(name string) string {
 	for i := range features {
