@@ -17,6 +17,7 @@ type emitter struct {
 	written map[int]string  // tensors that are there already, by index
 	lookups map[int]string  // of steps that look up a table outside the program's tensors: the element [i]
 	body    strings.Builder
+	kernels bool // some step has
 }
 
 var cTypes = map[bundle.DType]string{bundle.I8: "int8_t", bundle.U8: "uint8_t", bundle.I16: "int16_t", bundle.U16: "uint16_t", bundle.I32: "int32_t"}
@@ -120,6 +121,9 @@ func (e *emitter) step(i int) {
 	}
 	if e.rows(s) == "rows" {
 		in = append(in, "int rows")
+	}
+	if pathed(s) {
+		in = append(in, "int path")
 	}
 	e.line("static void step%d(%s)\n{", i, strings.Join(in, ", "))
 	if element, ok := e.lookups[i]; ok {
@@ -258,15 +262,8 @@ func (e *emitter) gatedConv(s *bundle.Step) {
 	if k.Norm != nil {
 		e.line("\tint32_t s1[%d], s2[%d];\n\tint16_t r[%d], m[%d];", block, block, block, block)
 	}
-	gate := fmt.Sprintf("gate%d", len(e.tables.String()))
-	var base, slope [32]uint8
-	copy(base[:], e.p.Tensors[k.Base].Data)
-	copy(slope[:], e.p.Tensors[k.Slope].Data)
-	s7 := make([]int32, 256)
-	for i := range s7 {
-		s7[i] = int32(arith.Gate(&base, &slope, uint8(i)))
-	}
-	e.array(gate, bundle.U8, s7, comment(s.Name)+": the gate, in 1/127")
+	gate := e.gate(s)
+	kernels := e.layer(s, gate)
 	stride, left := e.l.stride[s.In[0]], e.l.left[s.In[0]]
 	pad := ""
 	if k.K > 1 {
@@ -282,8 +279,12 @@ func (e *emitter) gatedConv(s *bundle.Step) {
 	if k.K > 1 {
 		e.line("\t}")
 	}
+	e.line("\t(void)path;")
 	e.line("\tfor (t0 = 0; t0 < %s; t0 += %d) {", rows, block)
 	e.line("\t\tn = %s - t0 < %d ? %s - t0 : %d;", rows, block, rows, block)
+	if kernels {
+		e.block(s)
+	}
 	if k.Norm != nil {
 		e.line("\t\tmemset(s1, 0, sizeof s1);\n\t\tmemset(s2, 0, sizeof s2);")
 	}
@@ -310,7 +311,7 @@ func (e *emitter) gatedConv(s *bundle.Step) {
 	e.line("\t\t\t\tuint16_t a = (uint16_t)(%s);", acc("wh", e.tensor(k.TapsH), e.tensor(k.BiasH)))
 	e.line("\t\t\t\tuint16_t b = (uint16_t)(%s);", acc("wg", e.tensor(k.TapsG), e.tensor(k.BiasG)))
 	e.line("\t\t\t\th[t] = (int8_t)(a >> 8);\n\t\t\t\tg[t] = (uint8_t)(b >> 8);\n\t\t\t}")
-	e.line("\t\t\tfor (t = 0; t < %d; t++) {\n\t\t\t\tg[t] = %s[g[t]];\n\t\t\t}", block, gate)
+	e.line("\t\t\tfor (t = 0; t < %d; t++) {\n\t\t\t\tg[t] = %s[64 + g[t]];\n\t\t\t}", block, gate)
 	if k.Norm == nil {
 		e.line("\t\t\tfor (t = 0; t < n; t++) {")
 		e.line("\t\t\t\tint16_t v = (int16_t)((h[t] * g[t] + %d) >> %d);", 1<<(k.Shift-1), k.Shift)

@@ -77,7 +77,8 @@ enum {
 	%s_EVALID = 1, /* the number of tokens is not 1 to LENGTH */
 	%s_ETOKEN, /* a token is not below VOCAB, or a number beside the sequence not below 2^24 */
 	%s_ECONTEXT, /* the context is too small, or not aligned */
-	%s_ETABLES /* these are not the tables of this model */
+	%s_ETABLES, /* these are not the tables of this model */
+	%s_EPATH /* no kernels of this name, or this machine does not have them */
 };
 
 /* init makes a context of bytes of memory at ctx. tables are the bytes of %s.bin, where there is one (NULL otherwise): they must
@@ -89,11 +90,11 @@ int %s_run(void *ctx, const int32_t *tokens, int n, %s%s_result *result);
 
 /* run_padded is run of LENGTH tokens, the first n of them the flow's own. */
 int %s_run_padded(void *ctx, const int32_t *tokens, int n, %s%s_result *result);
-%s
+%s%s
 #ifdef __cplusplus
 }
 #endif
-#endif`, p, m, m, m, m, p, p, u.aboutNumbers(), p, u.numbers("const int32_t *numbers, "), p, p, u.numbers("const int32_t *numbers, "), p, words)
+#endif`, p, m, m, m, m, m, p, p, u.aboutNumbers(), p, u.numbers("const int32_t *numbers, "), p, p, u.numbers("const int32_t *numbers, "), p, u.pathHeader(), words)
 	return w.String()
 }
 
@@ -120,6 +121,7 @@ const char %s_contract[] = %s;`, align, p, quote(u.b.Digest.String()), p, quote(
 			w.WriteString("\n" + helpers[name].text)
 		}
 	}
+	w.WriteString(u.kernelSource())
 	w.WriteString(u.tables.String())
 	w.WriteString(u.body.String())
 	f(`
@@ -133,16 +135,17 @@ static int wanted(int now, int rows, int all)
 typedef struct {
 	const uint8_t *tables;
 	uint32_t ready;
+	int path;
 } context;
 
 #define READY 0x6e65706fu
-
+%s
 int %s_init(void *ctx, size_t bytes, const void *tables, size_t table_bytes)
 {
 	context c;
 	if (ctx == NULL || bytes < %s_CTX_BYTES || (uintptr_t)ctx %% %s_CTX_ALIGN != 0) {
 		return %s_ECONTEXT;
-	}`, p, m, m, m)
+	}`, u.pathSource(), p, m, m, m)
 	if n := len(u.file); n > 0 {
 		f(`	if (tables == NULL || table_bytes != %s_TABLE_BYTES) {
 		return %s_ETABLES;
@@ -171,6 +174,7 @@ int %s_init(void *ctx, size_t bytes, const void *tables, size_t table_bytes)
 	}
 	f(`	c.tables = tables;
 	c.ready = READY;
+	c.path = best_path();
 	memcpy(ctx, &c, sizeof c);
 	return 0;
 }
@@ -327,6 +331,9 @@ func (u *unit) call(i int) string {
 	if u.rows(s) == "rows" {
 		args = append(args, fmt.Sprintf("r%d", s.Out))
 	}
+	if pathed(s) {
+		args = append(args, "head.path")
+	}
 	return fmt.Sprintf("step%d(%s)", i, strings.Join(args, ", "))
 }
 
@@ -370,7 +377,8 @@ static void *tables;
 int main(int argc, char **argv)
 {
 	%s_result r;
-	int i, j, wrong = 0, rc;
+	static const char *const paths[] = {"portable", "avx2", "avx512", "neon", "dotprod"};
+	int i, j, k, wrong = 0, all = 0, rc;
 	uintptr_t at = (uintptr_t)malloc(%s_CTX_BYTES + %s_CTX_ALIGN);
 	if (at == 0) {
 		fprintf(stderr, "selftest: no memory\n");
@@ -396,19 +404,26 @@ int main(int argc, char **argv)
 		fprintf(stderr, "selftest: init: error %%d\n", rc);
 		return 2;
 	}
-	for (i = 0; i < VECTORS; i++) {`, p, m, m)
+	for (k = 0; k < 5; k++) {
+		if (%s_use(ctx, paths[k]) != 0) {
+			continue;
+		}
+		wrong = 0;
+		for (i = 0; i < VECTORS; i++) {`, p, m, m, p)
 	if len(valid) > 0 {
-		f("\t\trc = %s_run_padded(ctx, tokens[i], valid[i], %s&r);\n\t\tif (rc != 0) {\n\t\t\tfprintf(stderr, \"selftest: vector %%d: error %%d\\n\", i, rc);\n\t\t\treturn 1;\n\t\t}", p, u.numbers(fmt.Sprintf("tokens[i] + %d, ", u.p.Length)))
+		f("\t\t\trc = %s_run_padded(ctx, tokens[i], valid[i], %s&r);\n\t\t\tif (rc != 0) {\n\t\t\t\tfprintf(stderr, \"selftest: vector %%d: error %%d\\n\", i, rc);\n\t\t\t\treturn 1;\n\t\t\t}", p, u.numbers(fmt.Sprintf("tokens[i] + %d, ", u.p.Length)))
 		for i, n := range u.outputs() {
-			f("\t\tfor (j = 0; j < %d; j++) {\n\t\t\twrong += r.%s[j] != want%d[i][j];\n\t\t}", u.p.Values[u.p.Outputs[i].Value].Cols, n, i)
+			f("\t\t\tfor (j = 0; j < %d; j++) {\n\t\t\t\twrong += r.%s[j] != want%d[i][j];\n\t\t\t}", u.p.Values[u.p.Outputs[i].Value].Cols, n, i)
 		}
 	} else {
-		f("\t\t(void)j;\n\t\t(void)r;")
+		f("\t\t\t(void)j;\n\t\t\t(void)r;")
 	}
-	f(`	}
-	printf("%%s: %%d golden vectors, %%d wrong logits\n", %s_digest, VECTORS, wrong);
-	return wrong != 0;
-}`, p)
+	f(`		}
+		printf("%%s: %%d golden vectors, %%d wrong logits, %%s\n", %s_digest, VECTORS, wrong, %s_path(ctx));
+		all += wrong;
+	}
+	return all != 0;
+}`, p, p)
 	return w.String()
 }
 

@@ -86,7 +86,7 @@ func (l *layout) bytes(p *bundle.Program, v int) int {
 	x := &p.Values[v]
 	n := x.Rows * x.Cols
 	if l.planes[v] {
-		n = l.stride[v]*x.Cols + block
+		n = l.stride[v]*x.Cols + block + 8 // kernels take four taps or eight
 	}
 	n *= x.DType.Size()
 	return (n + align - 1) / align * align

@@ -1,0 +1,227 @@
+package c
+
+import (
+	_ "embed"
+	"fmt"
+	"strings"
+
+	"nepcoc/runtime/arith"
+	"nepcoc/runtime/bundle"
+)
+
+// The kernels are C with intrinsics, for the instruction sets that runtime/cpu names. Each computes a block of positions of a
+// gated layer; which positions, and where values lie, is the layout's to say. They are compiled whatever the machine of the
+// compiler is told to be, by attributes of functions, and chosen when a context is made; the portable loops stand beside them.
+var (
+	//go:embed kernels/layer.c
+	kernelLayer string
+	//go:embed kernels/machine.c
+	kernelMachine string
+	//go:embed kernels/detect.c
+	kernelDetect string
+	//go:embed kernels/choose.c
+	kernelChoose string
+	//go:embed kernels/avx2.c
+	kernelAVX2 string
+)
+
+// packed are a gated layer's constants for the kernels.
+type packed struct {
+	w     []uint32
+	words int // of a channel
+	rho   int // of the layer's struct
+}
+
+// pack packs a layer as kernels for x86 broadcast its constants, 10 words a channel, 14 where there are more than four taps:
+//
+//	0   taps 01 and 23 of h, of g, each pair twice
+//	4   biases of h and g, the constant, rho, all as 16 bits, twice
+//	8   flip, 0 or -1
+//	9   input channels of h and g, 16 bits each
+//	10  taps 45 and 67 of h, of g
+//
+// Not taken are more than eight taps, and neighbours whose sum of products would saturate 16 bits.
+func (e *emitter) pack(s *bundle.Step) (packed, bool) {
+	k, channels := s.GatedConv, e.p.Values[s.Out].Cols
+	ints := func(i int) []int32 { return e.p.Tensors[i].Ints() }
+	if k.K > 8 {
+		return packed{}, false
+	}
+	q, pairs := packed{words: 10}, 2
+	if k.K > 4 {
+		q.words, pairs = 14, 4
+	}
+	q.w = make([]uint32, channels*q.words)
+	twice := func(v int32) uint32 { return uint32(uint16(v)) * 0x10001 }
+	chanH, chanG, tapsH, tapsG, biasH, biasG := ints(k.ChanH), ints(k.ChanG), ints(k.TapsH), ints(k.TapsG), ints(k.BiasH), ints(k.BiasG)
+	for c := range channels {
+		w := q.w[c*q.words:][:q.words]
+		for f, taps := range [][]int32{tapsH[c*k.K:][:k.K], tapsG[c*k.K:][:k.K]} {
+			var all [8]int32
+			copy(all[:], taps)
+			for i := range pairs {
+				if all[2*i]+all[2*i+1] > 256 {
+					return packed{}, false
+				}
+				at := 2*f + i
+				if i >= 2 {
+					at = 10 + 2*f + i - 2
+				}
+				w[at] = twice(all[2*i] | all[2*i+1]<<8)
+			}
+		}
+		w[4], w[5] = twice(biasH[c]), twice(biasG[c])
+		w[9] = uint32(chanH[c]) | uint32(chanG[c])<<16
+		if n := k.Norm; n != nil {
+			w[6] = twice(ints(n.Cst)[c])
+			w[8] = -uint32(ints(n.Flip)[c])
+			if len(s.In) == 2 {
+				rho := ints(n.Rho)[c]
+				if w[7] = twice(rho); rho < 0 {
+					q.rho = -1
+				} else if q.rho == 0 {
+					q.rho = 1
+				}
+			}
+		}
+	}
+	return q, true
+}
+
+// pathed tells whether a step's function is given the path.
+func pathed(s *bundle.Step) bool { return s.Op == bundle.OpGatedConv }
+
+// layer writes the local description of a gated layer that has kernels, and tells whether it has.
+func (e *emitter) layer(s *bundle.Step, gate string) bool {
+	q, ok := e.pack(s)
+	if !ok {
+		return false
+	}
+	e.kernels = true
+	k, out := s.GatedConv, &e.p.Values[s.Out]
+	name := fmt.Sprintf("w%d", len(e.tables.String()))
+	w := &e.tables
+	fmt.Fprintf(w, "\n#if defined(HAVE_KERNELS)\n/* %s: constants of its channels, for kernels */\nALIGNED static const uint32_t %s[%d] = {", comment(s.Name), name, len(q.w))
+	for i, x := range q.w {
+		if i%q.words == 0 {
+			w.WriteString("\n\t")
+		}
+		fmt.Fprintf(w, "0x%xu,", x)
+	}
+	w.WriteString("\n};\n#endif\n")
+	fields := []string{gate, name, fmt.Sprint(q.words), fmt.Sprint(out.Cols)}
+	if n := k.Norm; n != nil {
+		wide := 0
+		if out.DType == bundle.I16 {
+			wide = 1
+		}
+		fields = append(fields, "1", fmt.Sprint(wide), fmt.Sprint(q.rho), fmt.Sprint(max(n.Shift, 1)), lit(n.MeanM), lit(n.Eps), lit(n.A), fmt.Sprint(min(max(n.S, 0), 63)))
+	} else {
+		fields = append(fields, "0", "0", "0", fmt.Sprint(k.Shift), "0", "0", "0", "0")
+	}
+	e.line("#if defined(HAVE_KERNELS)\n\tconst gated_layer layer = {%s};\n#endif", strings.Join(fields, ", "))
+	return true
+}
+
+// gate writes the gate's table: what the kernels look up piece by piece, and every byte's.
+func (e *emitter) gate(s *bundle.Step) string {
+	k := s.GatedConv
+	var base, slope [32]uint8
+	copy(base[:], e.p.Tensors[k.Base].Data)
+	copy(slope[:], e.p.Tensors[k.Slope].Data)
+	var v []int32
+	for _, b := range append(base[:], slope[:]...) {
+		v = append(v, int32(b))
+	}
+	for i := range 256 {
+		v = append(v, int32(arith.Gate(&base, &slope, uint8(i))))
+	}
+	name := fmt.Sprintf("gate%d", len(e.tables.String()))
+	e.array(name, bundle.U8, v, comment(s.Name)+": the gate's base and slope of each segment, and the gate of each byte in 1/127")
+	return name
+}
+
+// block writes the choice of a kernel for the block of a gated layer at t0, n positions.
+func (e *emitter) block(s *bundle.Step) {
+	k, in := s.GatedConv, s.In[0]
+	res, resStride, y := "NULL", "0", "NULL"
+	if len(s.In) == 2 {
+		res, resStride = fmt.Sprintf("x1 + %d + t0", e.l.left[s.In[1]]), fmt.Sprint(e.l.stride[s.In[1]])
+	}
+	if k.Norm != nil {
+		y = "y"
+	}
+	args := fmt.Sprintf("&layer, x0 + %d + t0, %d, %s, %s, out + %d + t0, %d, n, %s", e.l.left[in]-k.PadLeft, e.l.stride[in], res, resStride, e.l.left[s.Out], e.l.stride[s.Out], y)
+	e.line("#if defined(HAVE_KERNELS)\n\t\tif (path != PORTABLE) {\n\t\t\tgated_block(path, %s);\n\t\t\tcontinue;\n\t\t}\n#endif", args)
+}
+
+// kernelSource is what stands before the tables where a step has kernels.
+func (u *unit) kernelSource() string {
+	const names = `
+/* the paths */
+enum { PORTABLE, PATH_AVX2, PATH_AVX512, PATH_NEON, PATH_DOTPROD, PATHS };
+static const char path_names[PATHS][9] = {"portable", "avx2", "avx512", "neon", "dotprod"};
+`
+	if !u.kernels {
+		return names
+	}
+	return names + "\n" + kernelMachine + "\n#if defined(HAVE_KERNELS)\n" + kernelLayer + "\n" + kernelAVX2 + "\n" + kernelChoose + "#endif\n"
+}
+
+// pathSource is the choice of a path, by name and by what the machine has.
+func (u *unit) pathSource() string {
+	body := "static int best_path(void)\n{\n\treturn PORTABLE;\n}\n"
+	if u.kernels {
+		body = kernelDetect
+	}
+	p, m := u.prefix(), u.macro()
+	return fmt.Sprintf(`
+%s
+int %s_use(void *ctx, const char *path)
+{
+	context c;
+	int i, j, best = best_path(), least = best < PATH_NEON ? PATH_AVX2 : PATH_NEON;
+	if (ctx == NULL || (uintptr_t)ctx %% %s_CTX_ALIGN != 0) {
+		return %s_ECONTEXT;
+	}
+	memcpy(&c, ctx, sizeof c);
+	if (c.ready != READY) {
+		return %s_ECONTEXT;
+	}
+	for (i = PORTABLE; i <= best; i = i == PORTABLE ? least : i + 1) {
+		for (j = 0; path_names[i][j] == path[j] && path[j] != 0; j++) {
+		}
+		if (path_names[i][j] == path[j]) {
+			c.path = i;
+			memcpy(ctx, &c, sizeof c);
+			return 0;
+		}
+	}
+	return %s_EPATH;
+}
+
+const char *%s_path(const void *ctx)
+{
+	context c;
+	if (ctx == NULL || (uintptr_t)ctx %% %s_CTX_ALIGN != 0) {
+		return NULL;
+	}
+	memcpy(&c, ctx, sizeof c);
+	return c.ready == READY ? path_names[c.path] : NULL;
+}
+`, body, p, m, m, m, m, p, m)
+}
+
+// pathHeader is the header's part on paths.
+func (u *unit) pathHeader() string {
+	p, m := u.prefix(), u.macro()
+	return fmt.Sprintf(`
+/* The kernels that a context computes with: "portable", which is C alone, "avx2", "avx512", "neon" or "dotprod". All give the same
+ * bits. init chooses the fastest that this machine has. On arm64 it asks the machine under Linux only; elsewhere dot products are
+ * taken where the compiler may use them. With NEPCO_PORTABLE defined, the library is compiled without kernels.
+ *
+ * use chooses another by its name; %[2]s_EPATH: this machine or this build does not have it. path is the name of those in use. */
+int %[1]s_use(void *ctx, const char *path);
+const char *%[1]s_path(const void *ctx);
+`, p, m)
+}

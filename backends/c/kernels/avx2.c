@@ -1,0 +1,234 @@
+#if defined(HAVE_X86)
+#define AVX2 static inline __attribute__((target("avx2"), always_inline))
+
+/* The AVX2 kernels of gated layers: 32 positions of a channel, the even ones (e) and the odd ones (o) words of one register
+ * each, as maddubs of pairs of taps gives them; bytes in between are in the order of time. */
+
+/* pairs of taps at w times the values from x on, plus a bias */
+AVX2 void avx2_filter(const int8_t *x, const uint32_t *w, const uint32_t *more, uint32_t bias, int pairs, __m256i *e, __m256i *o)
+{
+	__m256i b = _mm256_set1_epi32((int)bias);
+	int i;
+	*e = *o = b;
+	for (i = 0; i < pairs; i++) {
+		__m256i t = _mm256_set1_epi32((int)(i < 2 ? w[i] : more[i - 2]));
+		*e = _mm256_add_epi16(*e, _mm256_maddubs_epi16(t, _mm256_loadu_si256((const __m256i *)(x + 2 * i))));
+		*o = _mm256_add_epi16(*o, _mm256_maddubs_epi16(t, _mm256_loadu_si256((const __m256i *)(x + 2 * i + 1))));
+	}
+}
+
+/* the gate's pieces: base and slope of the lower and of the upper half of its range */
+typedef struct {
+	__m256i base0, base1, slope0, slope1;
+} avx2_gate;
+
+AVX2 avx2_gate avx2_pieces(const uint8_t *p)
+{
+	avx2_gate g;
+	g.base0 = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)p));
+	g.base1 = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(p + 16)));
+	g.slope0 = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(p + 32)));
+	g.slope1 = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(p + 48)));
+	return g;
+}
+
+/* h, and the gate in 1/127, of 32 positions of the channel of constants w */
+AVX2 void avx2_front(const gated_layer *g, const avx2_gate *p, const uint32_t *w, const int8_t *x, int stride, int pairs,
+	__m256i *he, __m256i *ho, __m256i *se, __m256i *so)
+{
+	const __m256i low = _mm256_set1_epi16(255), segment = _mm256_set1_epi8(31);
+	__m256i e, o, b, i, slope, base;
+	(void)g;
+	avx2_filter(x + (int)(w[9] >> 16) * stride, w + 2, w + 12, w[5], pairs, &e, &o);
+	b = _mm256_blendv_epi8(o, _mm256_srli_epi16(e, 8), low);
+	i = _mm256_and_si256(_mm256_srli_epi16(b, 3), segment);
+	slope = _mm256_blendv_epi8(_mm256_shuffle_epi8(p->slope0, i), _mm256_shuffle_epi8(p->slope1, i), b);
+	base = _mm256_blendv_epi8(_mm256_shuffle_epi8(p->base0, i), _mm256_shuffle_epi8(p->base1, i), b);
+	*se = _mm256_add_epi16(_mm256_mullo_epi16(slope, b), base);
+	*so = _mm256_add_epi16(_mm256_mullo_epi16(_mm256_srli_epi16(slope, 8), _mm256_andnot_si256(low, b)), base);
+	*so = _mm256_srli_epi16(*so, 9);
+	avx2_filter(x + (int)(w[9] & 0xffff) * stride, w, w + 10, w[4], pairs, he, ho);
+	*he = _mm256_srai_epi16(*he, 8);
+	*ho = _mm256_srai_epi16(*ho, 8);
+}
+
+/* the words of even and of odd positions as bytes in the order of time, saturated */
+AVX2 __m256i avx2_bytes(__m256i e, __m256i o)
+{
+	const __m256i order = _mm256_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15, 0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+	return _mm256_shuffle_epi8(_mm256_packs_epi16(e, o), order);
+}
+
+/* stores the first n bytes: what stands behind them stays */
+AVX2 void avx2_store(void *to, __m256i v, int n)
+{
+	if (n < 32) {
+		const __m256i at = _mm256_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
+		v = _mm256_blendv_epi8(_mm256_loadu_si256((const __m256i *)to), v, _mm256_cmpgt_epi8(_mm256_set1_epi8((char)n), at));
+	}
+	_mm256_storeu_si256((__m256i *)to, v);
+}
+
+AVX2 void avx2_plain_of(const gated_layer *g, const int8_t *x, int stride, int8_t *out, int out_stride, int n, int pairs)
+{
+	const avx2_gate p = avx2_pieces(g->gate);
+	const __m256i half = _mm256_set1_epi16((short)(1 << (14 - g->shift))), whole = _mm256_set1_epi16((short)(1 << (15 - g->shift)));
+	const __m256i twice = _mm256_set1_epi16(254);
+	int c;
+	for (c = 0; c < g->channels; c++) {
+		__m256i he, ho, se, so;
+		avx2_front(g, &p, g->w + c * g->words, x, stride, pairs, &he, &ho, &se, &so);
+		/* the low bytes of se are twice the gate, and a bit */
+		he = _mm256_mulhrs_epi16(_mm256_mullo_epi16(he, _mm256_and_si256(se, twice)), half);
+		ho = _mm256_mulhrs_epi16(_mm256_mullo_epi16(ho, so), whole);
+		avx2_store(out + c * out_stride, avx2_bytes(he, ho), n);
+	}
+}
+
+AVX2 void avx2_tile_of(const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride, int16_t *y, int pairs, int rho)
+{
+	const avx2_gate p = avx2_pieces(g->gate);
+	const __m256i low = _mm256_set1_epi16(255);
+	int c;
+	for (c = 0; c < g->channels; c++) {
+		const uint32_t *w = g->w + c * g->words;
+		const __m256i cst = _mm256_set1_epi32((int)w[6]);
+		__m256i he, ho, se, so;
+		avx2_front(g, &p, w, x, stride, pairs, &he, &ho, &se, &so);
+		he = _mm256_mullo_epi16(he, _mm256_srli_epi16(_mm256_slli_epi16(se, 8), 9));
+		ho = _mm256_mullo_epi16(ho, so);
+		he = _mm256_add_epi16(he, cst);
+		ho = _mm256_add_epi16(ho, cst);
+		if (rho != 0) {
+			__m256i r = _mm256_loadu_si256((const __m256i *)(res + c * res_stride));
+			__m256i by = _mm256_set1_epi32((int)w[7]);
+			if (rho > 0) { /* unsigned by signed, one product a word */
+				he = _mm256_add_epi16(he, _mm256_maddubs_epi16(by, r));
+				ho = _mm256_add_epi16(ho, _mm256_maddubs_epi16(_mm256_slli_epi16(by, 8), r));
+			} else { /* high halves of 256 * r times 256 * rho */
+				by = _mm256_slli_epi16(by, 8);
+				he = _mm256_add_epi16(he, _mm256_mulhi_epi16(_mm256_slli_epi16(r, 8), by));
+				ho = _mm256_add_epi16(ho, _mm256_mulhi_epi16(_mm256_andnot_si256(low, r), by));
+			}
+		}
+		_mm256_store_si256((__m256i *)(y + c * 32), he);
+		_mm256_store_si256((__m256i *)(y + c * 32 + 16), ho);
+	}
+}
+
+/* v << e in [2^29, 2^31) step by step: where v is below 2^(31 - by), it is shifted, and half of that is counted */
+AVX2 void avx2_shift_up(__m256i *v, __m256i *count, int by)
+{
+	__m256i small = _mm256_cmpgt_epi32(_mm256_set1_epi32(1 << (31 - by)), *v);
+	*v = _mm256_blendv_epi8(*v, _mm256_slli_epi32(*v, by), small);
+	*count = _mm256_add_epi32(*count, _mm256_and_si256(small, _mm256_set1_epi32(by / 2)));
+}
+
+/* norm_factors of 8 positions */
+AVX2 void avx2_factors(const gated_layer *g, __m256i s1, __m256i s2, __m256i *r, __m256i *m)
+{
+	const __m256i round = _mm256_set1_epi32(1 << 14), zero = _mm256_setzero_si256();
+	__m256i v, u, x, t, e = zero, s, f, mean;
+	v = _mm256_sub_epi32(_mm256_mullo_epi32(s2, _mm256_set1_epi32(g->channels)), _mm256_mullo_epi32(s1, s1));
+	v = _mm256_max_epi32(_mm256_add_epi32(v, _mm256_set1_epi32(g->eps)), _mm256_set1_epi32(1));
+	avx2_shift_up(&v, &e, 16);
+	avx2_shift_up(&v, &e, 8);
+	avx2_shift_up(&v, &e, 4);
+	avx2_shift_up(&v, &e, 2);
+	u = _mm256_srli_epi32(v, 16);
+	x = _mm256_set1_epi32(-9988);
+	x = _mm256_add_epi32(_mm256_set1_epi32(25518), _mm256_srai_epi32(_mm256_mullo_epi32(u, x), 15));
+	x = _mm256_add_epi32(_mm256_set1_epi32(-24211), _mm256_srai_epi32(_mm256_mullo_epi32(u, x), 15));
+	x = _mm256_add_epi32(_mm256_set1_epi32(12748), _mm256_srai_epi32(_mm256_mullo_epi32(u, x), 15));
+	t = _mm256_srai_epi32(_mm256_mullo_epi32(x, x), 10);
+	t = _mm256_srai_epi32(_mm256_mullo_epi32(t, u), 15);
+	x = _mm256_srai_epi32(_mm256_mullo_epi32(x, _mm256_sub_epi32(_mm256_set1_epi32(49152), t)), 13);
+	s = _mm256_max_epi32(_mm256_sub_epi32(_mm256_set1_epi32(g->s), e), zero);
+	f = _mm256_srlv_epi32(_mm256_mullo_epi32(x, _mm256_set1_epi32(g->a)), s);
+	f = _mm256_min_epu32(f, _mm256_set1_epi32(32767));
+	mean = _mm256_srai_epi32(_mm256_add_epi32(_mm256_mullo_epi32(s1, _mm256_set1_epi32(g->mean_m)), round), 15);
+	mean = _mm256_mullo_epi32(_mm256_add_epi32(mean, _mm256_set1_epi32(128)), f);
+	mean = _mm256_sub_epi32(zero, _mm256_srai_epi32(_mm256_add_epi32(mean, round), 15));
+	*r = f;
+	*m = _mm256_max_epi32(_mm256_min_epi32(mean, _mm256_set1_epi32(16383)), _mm256_set1_epi32(-16384));
+}
+
+/* the factors of 16 positions, of whose words sums are the sums and low and high the squares' */
+AVX2 void avx2_factors16(const gated_layer *g, __m256i sums, __m256i low, __m256i high, __m256i *r, __m256i *m)
+{
+	__m256i r0, r1, m0, m1;
+	avx2_factors(g, _mm256_srai_epi32(_mm256_unpacklo_epi16(sums, sums), 16), low, &r0, &m0);
+	avx2_factors(g, _mm256_srai_epi32(_mm256_unpackhi_epi16(sums, sums), 16), high, &r1, &m1);
+	*r = _mm256_packs_epi32(r0, r1);
+	*m = _mm256_packs_epi32(m0, m1);
+}
+
+/* adds two channels' words y >> 8 to the sums, and their squares */
+AVX2 void avx2_sum(const int16_t *y0, const int16_t *y1, __m256i *sums, __m256i *low, __m256i *high)
+{
+	__m256i a = _mm256_srai_epi16(_mm256_load_si256((const __m256i *)y0), 8), b = _mm256_srai_epi16(_mm256_load_si256((const __m256i *)y1), 8), t;
+	*sums = _mm256_add_epi16(*sums, _mm256_add_epi16(a, b));
+	t = _mm256_unpacklo_epi16(a, b);
+	*low = _mm256_add_epi32(*low, _mm256_madd_epi16(t, t));
+	t = _mm256_unpackhi_epi16(a, b);
+	*high = _mm256_add_epi32(*high, _mm256_madd_epi16(t, t));
+}
+
+/* the rest of a layer with LayerNorm, from its input y */
+AVX2 void avx2_norm(const gated_layer *g, const int16_t *y, void *out, int out_stride, int n)
+{
+	const __m256i zero = _mm256_setzero_si256(), mult = _mm256_set1_epi16((short)(1 << (15 - g->shift)));
+	ALIGNED static const int16_t none[32] = {0};
+	__m256i se = zero, so = zero, el = zero, eh = zero, ol = zero, oh = zero, re, ro, me, mo;
+	int c;
+	for (c = 0; c < g->channels; c += 2) {
+		const int16_t *y1 = c + 1 < g->channels ? y + c * 32 + 32 : none;
+		avx2_sum(y + c * 32, y1, &se, &el, &eh);
+		avx2_sum(y + c * 32 + 16, y1 + 16, &so, &ol, &oh);
+	}
+	avx2_factors16(g, se, el, eh, &re, &me);
+	avx2_factors16(g, so, ol, oh, &ro, &mo);
+	for (c = 0; c < g->channels; c++) {
+		__m256i e = _mm256_adds_epi16(_mm256_mulhrs_epi16(_mm256_load_si256((const __m256i *)(y + c * 32)), re), me);
+		__m256i o = _mm256_adds_epi16(_mm256_mulhrs_epi16(_mm256_load_si256((const __m256i *)(y + c * 32 + 16)), ro), mo);
+		const __m256i flip = _mm256_set1_epi32((int)g->w[c * g->words + 8]);
+		if (g->wide) {
+			int16_t *to = (int16_t *)out + c * out_stride;
+			__m256i lo, hi;
+			e = _mm256_xor_si256(e, flip);
+			o = _mm256_xor_si256(o, flip);
+			lo = _mm256_unpacklo_epi16(e, o);
+			hi = _mm256_unpackhi_epi16(e, o);
+			avx2_store(to, _mm256_permute2x128_si256(lo, hi, 0x20), 2 * n);
+			if (n > 16) {
+				avx2_store(to + 16, _mm256_permute2x128_si256(lo, hi, 0x31), 2 * n - 32);
+			}
+			continue;
+		}
+		e = avx2_bytes(_mm256_mulhrs_epi16(e, mult), _mm256_mulhrs_epi16(o, mult));
+		avx2_store((int8_t *)out + c * out_stride, _mm256_xor_si256(e, flip), n);
+	}
+}
+
+/* One block of a gated layer: 32 positions, of which n are stored. x is the first tap's value at the first of them. */
+static __attribute__((target("avx2"))) void gated_avx2(const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride,
+	void *out, int out_stride, int n, int16_t *y)
+{
+	if (!g->norm) {
+		if (g->words == 10) {
+			avx2_plain_of(g, x, stride, out, out_stride, n, 2);
+		} else {
+			avx2_plain_of(g, x, stride, out, out_stride, n, 4);
+		}
+		return;
+	}
+	if (g->words == 10 && g->rho > 0) {
+		avx2_tile_of(g, x, stride, res, res_stride, y, 2, 1);
+	} else if (g->words == 10) {
+		avx2_tile_of(g, x, stride, res, res_stride, y, 2, g->rho);
+	} else {
+		avx2_tile_of(g, x, stride, res, res_stride, y, 4, g->rho);
+	}
+	avx2_norm(g, y, out, out_stride, n);
+}
+#endif

@@ -1,0 +1,17 @@
+/* the fastest path that this machine has */
+static int best_path(void)
+{
+#if defined(HAVE_X86)
+	unsigned a, b, c, d, low, high;
+	if (!__get_cpuid(1, &a, &b, &c, &d) || (c & 1u << 27) == 0) {
+		return PORTABLE; /* the system does not keep wide registers */
+	}
+	__asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+	if ((low & 6) != 6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || (b & 1u << 5) == 0) {
+		return PORTABLE;
+	}
+	return PATH_AVX2;
+#else
+	return PORTABLE;
+#endif
+}

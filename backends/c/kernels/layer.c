@@ -1,0 +1,12 @@
+/* A gated layer as the kernels take it. */
+typedef struct {
+	const uint8_t *gate; /* base and slope of the 32 segments, then the gate of every byte */
+	const uint32_t *w;   /* constants of each channel, words of them: see the kernels */
+	int words;
+	int channels;
+	int norm, wide;      /* LayerNorm follows; 16 bits leave it */
+	int rho;             /* 0: no residual, 1: factors of it are positive, -1: some are not */
+	int shift;
+	int32_t mean_m, eps, a;
+	int s;
+} gated_layer;
