@@ -70,9 +70,13 @@ func Emit(b *bundle.Bundle, o Options) ([]backends.File, error) {
 	declared, words := u.words()
 	numbered, choose := u.byIndex()
 	declared, words = declared+numbered, words+choose
+	flowDeclared, flowSource, err := u.flow()
+	if err != nil {
+		return nil, err
+	}
 	files := []backends.File{
-		{Name: u.prefix() + ".h", Data: []byte(u.header(declared))},
-		{Name: u.prefix() + ".c", Data: []byte(u.source(words))},
+		{Name: u.prefix() + ".h", Data: []byte(u.header(declared + flowDeclared))},
+		{Name: u.prefix() + ".c", Data: []byte(u.source(words + flowSource))},
 		{Name: "selftest.c", Data: []byte(u.selftest())},
 		{Name: "Makefile", Data: []byte(u.makefile())},
 		{Name: "meson.build", Data: []byte(u.meson())},

@@ -485,6 +485,6 @@ func (u *unit) readme() string {
 	return fmt.Sprintf("# %[1]s\n\nThe model `%[2]s` as C99. It computes the bits that `nepcoc run` and `nepcod` compute with the bundle %[3]s.\n\n"+
 		"    make check    # builds the library and runs the golden vectors\n    cc program.c $(PKG_CONFIG_PATH=$PWD pkg-config --cflags --libs %[1]s)\n\n"+
 		"```c\n#include \"%[1]s.h\"\n\n%[1]s_result r;\nvoid *ctx = aligned_alloc(%[4]s_CTX_ALIGN, %[4]s_CTX_BYTES);\n%[1]s_init(ctx, %[4]s_CTX_BYTES, %[5]s);\nint error = %[1]s_run(ctx, tokens, n, %[8]s&r); /* 0, or one of %[4]s_E... */\n```\n\n"+
-		"A context (%[6]d bytes) is for one thread at a time; make one per thread. No function takes memory, writes a global or uses floating point. %[7]s\n",
-		p, comment(u.b.Manifest.Model.File), u.b.Digest.Short(), m, arg, u.contextBytes(), tables, u.numbers("numbers, "))
+		"A context (%[6]d bytes) is for one thread at a time; make one per thread. No function takes memory, writes a global or uses floating point. %[7]s\n\n%[9]s",
+		p, comment(u.b.Manifest.Model.File), u.b.Digest.Short(), m, arg, u.contextBytes(), tables, u.numbers("numbers, "), u.aboutPackets())
 }

@@ -254,6 +254,9 @@ func (c *Contract) firstFact() int {
 	return c.ValueOffset + 1<<(8*c.TokenBytes)
 }
 
+// FirstFact is the id behind those of byte values, which the first fact of flows and packets has; see stream.go.
+func (c *Contract) FirstFact() int { return c.firstFact() }
+
 // hasFacts tells that some tokens are no bytes.
 func (c *Contract) hasFacts() bool { return c.View == ViewStream || len(c.PacketTokens) > 0 }
 

@@ -1,0 +1,387 @@
+package c_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	emit "nepcoc/backends/c"
+	"nepcoc/internal/randprog"
+	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/flow"
+	"nepcoc/runtime/traffic"
+)
+
+// flowDriver reads packets and writes what flows they make: for each packet its code, and for each flow a line. A packet lies in
+// memory of exactly its size, so that a sanitizer sees a read beyond it.
+const flowDriver = `#include "nepco_it.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { SLOTS = 4096 };
+
+static nepco_it_flow flows[SLOTS];
+static int begun[SLOTS], base[SLOTS];
+static unsigned long seq[SLOTS], count;
+
+static unsigned long number(int bytes)
+{
+	unsigned long long v = 0;
+	int i;
+	for (i = 0; i < bytes; i++) {
+		int c = getchar();
+		if (c == EOF) {
+			exit(i != 0);
+		}
+		v |= (unsigned long long)c << 8 * i;
+	}
+	return (unsigned long)v;
+}
+
+static uint64_t number64(void)
+{
+	uint64_t lo = number(4);
+	return (uint64_t)number(4) << 32 | lo;
+}
+
+static void verdict(int i)
+{
+	static int32_t tokens[65536];
+	uint32_t n = nepco_it_flow_tokens(&flows[i], tokens), k;
+	printf("%lu client %d payload %lu marks %lu", seq[i], nepco_it_flow_client(&flows[i]) ^ base[i], (unsigned long)nepco_it_flow_payload(&flows[i]), (unsigned long)nepco_it_flow_marks(&flows[i]));
+	for (k = 0; k < n; k++) {
+		printf(" %ld", (long)tokens[k]);
+	}
+#ifdef NUMBERS
+	{
+		int32_t numbers[NUMBERS];
+		nepco_it_flow_numbers(&flows[i], numbers);
+		printf(" beside");
+		for (k = 0; k < NUMBERS; k++) {
+			printf(" %ld", (long)numbers[k]);
+		}
+	}
+#endif
+	printf("\n");
+}
+
+static void begin(int i)
+{
+	nepco_it_flow_init(&flows[i]);
+#ifdef HOSTS
+	nepco_it_flow_secret(&flows[i], 0x123456789abcdef, 0xfedcba987654321);
+#endif
+}
+
+int main(void)
+{
+	unsigned long records = number(4), r;
+	int i, rc;
+	for (i = 0; i < SLOTS; i++) {
+		begin(i);
+	}
+	for (r = 0; r < records; r++) {
+		int slot = (int)number(2), swapped = (int)number(1), about = (int)number(1);
+		uint32_t wire = (uint32_t)number(4), captured = (uint32_t)number(4);
+		uint64_t time = number64();
+		uint8_t mac[12], *packet = malloc(captured > 0 ? captured : 1);
+		if (packet == NULL || fread(mac, 1, 12, stdin) != 12 || fread(packet, 1, captured, stdin) != captured) {
+			return 2;
+		}
+#ifdef MAC
+		nepco_it_flow_mac(&flows[slot], mac);
+#endif
+		if (!begun[slot]) {
+			base[slot] = swapped;
+		}
+		rc = nepco_it_flow_add(&flows[slot], packet, captured, wire, (swapped ^ base[slot]) | about, time);
+		if (rc == NEPCO_IT_EOTHER) {
+			verdict(slot);
+			base[slot] = swapped;
+			begun[slot] = 0;
+			nepco_it_flow_next(&flows[slot]);
+			rc = nepco_it_flow_add(&flows[slot], packet, captured, wire, about, time);
+		}
+		if (rc == 0 && !begun[slot]) {
+			begun[slot] = 1;
+			seq[slot] = count++;
+		}
+		printf("rc %d\n", rc);
+		free(packet);
+	}
+	for (i = 0; i < SLOTS; i++) {
+		if (begun[i]) {
+			verdict(i);
+		}
+	}
+	return 0;
+}
+`
+
+// withContract is a bundle of a small program, with a contract: for the emitted flow functions, not for the model.
+func withContract(t testing.TB, c traffic.Contract) *bundle.Bundle {
+	t.Helper()
+	b := &bundle.Bundle{Program: randprog.New(1)}
+	b.Manifest.Model.File = "random.onnx"
+	b.Manifest.Contract.YAML, b.Manifest.Contract.Hash = string(c.Canonical()), c.Hash()
+	return b
+}
+
+// emitInto writes what is emitted of a bundle into a folder.
+func emitInto(t testing.TB, dir string, b *bundle.Bundle, o emit.Options) {
+	t.Helper()
+	files, err := emit.Emit(b, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// buildDriver compiles the driver for a contract.
+func buildDriver(t testing.TB, c traffic.Contract, cc []string) string {
+	t.Helper()
+	dir := t.TempDir()
+	emitInto(t, dir, withContract(t, c), emit.Options{Name: "it"})
+	if err := os.WriteFile(filepath.Join(dir, "driver.c"), []byte(flowDriver), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	args := append(slices.Clone(cc[1:]), "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-o", "driver", "driver.c", "nepco_it.c")
+	if n := c.NumberCount(); n > 0 {
+		args = append(args, fmt.Sprintf("-DNUMBERS=%d", n))
+	}
+	if c.Accept == traffic.AcceptHosts {
+		args = append(args, "-DHOSTS")
+	}
+	if c.FirstLayer == traffic.LayerEthernet && !c.Blanks(traffic.BlankMAC) {
+		args = append(args, "-DMAC")
+	}
+	cmd := exec.Command(cc[0], args...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v\n%.4000s", cc[0], args, err, out)
+	}
+	return filepath.Join(dir, "driver")
+}
+
+// fed is what the driver is given, and what it should say.
+type fed struct {
+	input   []byte
+	records int
+	want    []string // codes of packets
+	flows   map[uint64]string
+}
+
+// Codes of the emitted functions.
+const (
+	codePacket   = 16
+	codeFragment = 17
+	codeRefused  = 18
+)
+
+// notSeen are marks that only a table of flows can give.
+const notSeen = flow.MarkEvicted | flow.MarkOverload
+
+// feed runs frames through a flow table, and writes the same packets down for the driver, which has no table: with the place of their
+// connection. Fragments come as the table's front gives them, in order or put together.
+func feed(t testing.TB, c traffic.Contract, trust capture.Trust, frames []capture.Frame) *fed {
+	t.Helper()
+	enc, err := traffic.NewEncoder(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &fed{flows: map[uint64]string{}}
+	hosts := c.Accept == traffic.AcceptHosts
+	table, err := flow.New(flow.Options{Encoder: enc, Capacity: 1 << 14, Ready: func(f *flow.Flow) {
+		var s strings.Builder
+		_, swapped := f.Key.Canonical()
+		client := 0
+		if swapped {
+			client = 1
+		}
+		fmt.Fprintf(&s, "%d client %d payload %d marks %d", f.Seq, client, f.Payload, f.Marks&^notSeen)
+		for _, x := range f.Tokens[:f.Valid] {
+			fmt.Fprintf(&s, " %d", x)
+		}
+		if c.NumberCount() > 0 {
+			fmt.Fprintf(&s, " beside")
+			for _, x := range f.Tokens[c.Length:] {
+				fmt.Fprintf(&s, " %d", x)
+			}
+		}
+		w.flows[f.Seq] = s.String()
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slots, le := map[flow.Key]int{}, binary.LittleEndian
+	var wire int
+	var fragment bool
+	record := func(slot, swapped int, ip []byte, wire int, time int64, mac [12]byte, want int) {
+		about := byte(0)
+		if hosts && trust == capture.TrustWire {
+			about = 2
+		} else if hosts && trust == capture.TrustChecked {
+			about = 4
+		}
+		w.input = append(le.AppendUint16(w.input, uint16(slot)), byte(swapped), about)
+		w.input = le.AppendUint32(le.AppendUint32(w.input, uint32(wire)), uint32(len(ip)))
+		w.input = append(append(le.AppendUint64(w.input, uint64(time)), mac[:]...), ip...)
+		w.records++
+		w.want = append(w.want, fmt.Sprintf("rc %d", want))
+	}
+	start := frames[0].Time // the table's clock begins with its first packet
+	front := flow.Front{Hosts: hosts, Limit: c.PacketBytes(), Count: table.Count, Unread: table.Counters(), Deal: func(p *capture.Packet) {
+		if p.Faults&(capture.FaultOverlap|capture.FaultLost) != 0 {
+			return // of datagrams that were not put together nothing is known here
+		}
+		if fragment && hosts {
+			if p.Faults&capture.Dropped != 0 {
+				return // nor what their fragments' faults were
+			}
+			wire = p.Length - 14
+		}
+		k, swapped := flow.KeyOf(p).Canonical()
+		slot, ok := slots[k]
+		if !ok {
+			slot = len(slots)
+			slots[k] = slot
+		}
+		side := 0
+		if swapped {
+			side = 1
+		}
+		before := table.Counters().Frames[capture.KindOK]
+		ip, mac, at := slices.Clone(p.IP), p.MAC, p.Time-start
+		table.Add(p)
+		code := 0
+		if table.Counters().Frames[capture.KindOK] == before {
+			code = codeRefused
+		}
+		record(slot, side, ip, wire, at, mac, code)
+	}}
+	for i := range frames {
+		f := frames[i]
+		f.Trust = trust
+		var p capture.Packet
+		kind := capture.Decode(&f, &p)
+		wire, fragment = f.Length-14, kind == capture.KindOK && p.Fragment
+		if kind != capture.KindOK && f.Link == capture.LinkRaw {
+			record(0, 0, f.Data, f.Length, f.Time-start, [12]byte{}, codePacket)
+		}
+		front.Frame(&f)
+	}
+	front.Flush()
+	table.Flush()
+	w.input = append(le.AppendUint32(nil, uint32(w.records)), w.input...)
+	return w
+}
+
+// compare runs the driver and compares codes and flows.
+func (w *fed) compare(t *testing.T, command ...string) {
+	t.Helper()
+	cmd := exec.Command(command[0], command[1:]...)
+	var out, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(w.input), &out, &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%.4000s", err, stderr.String())
+	}
+	var codes []string
+	flows := map[uint64]string{}
+	for line := range strings.Lines(out.String()) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "rc ") {
+			codes = append(codes, line)
+			continue
+		}
+		var seq uint64
+		if _, err := fmt.Sscan(line, &seq); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		flows[seq] = line
+	}
+	wrong := 0
+	for seq, want := range w.flows {
+		if got := flows[seq]; got != want {
+			if wrong++; wrong < 4 {
+				t.Errorf("flow %d:\n got %.1200s\nwant %.1200s", seq, got, want)
+			}
+		}
+	}
+	if wrong > 0 || len(flows) != len(w.flows) {
+		t.Errorf("%d flows of %d are wrong, %d written", wrong, len(w.flows), len(flows))
+	}
+	if d := cmp.Diff(w.want, codes); d != "" {
+		t.Errorf("codes (-Go +C):\n%.2000s", d)
+	}
+}
+
+// readFrames are all frames of a capture.
+func readFrames(t testing.TB, path string) (frames []capture.Frame) {
+	t.Helper()
+	src, err := capture.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	for {
+		var f capture.Frame
+		if err := src.Next(&f); err != nil {
+			return frames
+		}
+		f.Data = slices.Clone(f.Data)
+		frames = append(frames, f)
+	}
+}
+
+// allContracts are the samples of the repository and the built-in ones.
+func allContracts(t testing.TB) map[string]traffic.Contract {
+	t.Helper()
+	list := map[string]traffic.Contract{}
+	for _, pattern := range []string{"../../runtime/traffic/testdata/*/*.yaml", "../../examples/model/*.contract.yaml"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatal(pattern, err)
+		}
+		for _, f := range files {
+			data, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := traffic.Parse(f, data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list[filepath.Base(filepath.Dir(f))+"-"+strings.TrimSuffix(filepath.Base(f), ".yaml")] = c
+		}
+	}
+	return list
+}
+
+var sanitized = []string{"gcc", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"}
+
+// Each contract of the repository, on a real capture: tokens, numbers, marks and payload of every flow are those of the flow table.
+func TestFlowContracts(t *testing.T) {
+	testfiles.Tool(t, "gcc")
+	frames := readFrames(t, "../../examples/testbed/test.pcap")
+	for name, c := range allContracts(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			driver := buildDriver(t, c, sanitized)
+			feed(t, c, capture.TrustForm, frames).compare(t, driver)
+		})
+	}
+}
