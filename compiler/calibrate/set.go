@@ -433,14 +433,26 @@ func IsArrays(path string) (bool, error) {
 	return npz.Is(head), err
 }
 
-// Spread picks n of the inputs evenly, all where there are no more.
-func (s *Set) Spread(n int) []Input {
-	if len(s.Inputs) <= n {
-		return s.Inputs
+// Spread are the indices of most of n things at most, evenly spread; 0 is all.
+func Spread(n, most int) []int {
+	if most == 0 || most > n {
+		most = n
 	}
-	out := make([]Input, n)
-	for i := range out {
-		out[i] = s.Inputs[i*len(s.Inputs)/n]
+	list := make([]int, most)
+	for i := range list {
+		list[i] = i * n / most
 	}
-	return out
+	return list
 }
+
+// At are the inputs of a list of indices.
+func (s *Set) At(index []int) []Input {
+	list := make([]Input, len(index))
+	for i, k := range index {
+		list[i] = s.Inputs[k]
+	}
+	return list
+}
+
+// Spread are n of the inputs, evenly spread, all where there are no more.
+func (s *Set) Spread(n int) []Input { return s.At(Spread(len(s.Inputs), n)) }

@@ -29,7 +29,7 @@ import (
 // Version is that of the JSON form.
 const Version = 1
 
-// Options say what is reported. Verify.Pcap is to be given; a model and labels make the report longer.
+// Options say what is reported. Verify.Pcap is to be given; a model and labels make the report longer. Where Verify.RefInputs is 0, 256 hold.
 type Options struct {
 	Verify verify.Options
 	// Target is the machine that costs are estimated for; "": the bundle's.
@@ -116,6 +116,10 @@ type Cost struct {
 	Runs engine.Description `json:"runs"`
 }
 
+// refFlows bounds the flows that the reference executor runs: it takes longer than all the rest, and a verdict in which the engine departs
+// from it is verify's to find, which runs it on all.
+const refFlows = 256
+
 // Make verifies a bundle and reports on it. The error is for what could not be done at all; checks that failed are in the report.
 func Make(o Options) (*Report, error) {
 	paths := append([]string{o.Verify.Pcap}, o.Verify.PcapMore...)
@@ -129,6 +133,9 @@ func Make(o Options) (*Report, error) {
 		}
 		f.Close()
 		return nil, fmt.Errorf("%s: a report reads its captures and labels several times: give a regular file", files.Show(p))
+	}
+	if o.Verify.RefInputs == 0 {
+		o.Verify.RefInputs = refFlows
 	}
 	v, err := verify.Run(o.Verify)
 	if err != nil {

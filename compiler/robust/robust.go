@@ -247,18 +247,6 @@ func (m *meter) compare(before, after []verdict, flow int) []result {
 	return list
 }
 
-// chosen are indices of the set, evenly spread.
-func chosen(n, most int) []int {
-	if most == 0 || most > n {
-		most = n
-	}
-	list := make([]int, most)
-	for i := range list {
-		list[i] = i * n / most
-	}
-	return list
-}
-
 // rng draws for one flow: the same for the same seed, whatever else is measured.
 func (m *meter) rng(flow int) *rand.Rand { return rand.New(rand.NewPCG(m.Seed, uint64(flow))) }
 
@@ -268,7 +256,7 @@ func (m *meter) bytes() error {
 	if err != nil {
 		return err
 	}
-	at := chosen(len(m.set.Inputs), m.Flows)
+	at := calibrate.Spread(len(m.set.Inputs), m.Flows)
 	first := len(m.rows)
 	for _, kind := range []string{KindDecisive, KindRandom} {
 		for _, s := range Shares {
@@ -367,7 +355,7 @@ func (m *meter) changedPackets() (reason string, err error) {
 	if len(flows) == 0 {
 		return "changed packets: no flow whose beginning was captured", nil
 	}
-	at := chosen(len(flows), m.Flows)
+	at := calibrate.Spread(len(flows), m.Flows)
 	first := len(m.rows)
 	for _, t := range evasion.Disturbances {
 		m.rows = append(m.rows, newTally(KindPackets, t.Name, 0, len(at)))

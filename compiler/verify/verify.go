@@ -54,6 +54,8 @@ type Options struct {
 	// Random is the number of random inputs that compare engine and reference,
 	// spread over all lengths.
 	Random int
+	// RefInputs bounds the given inputs that do so, evenly spread; 0: all. The reference takes a hundred times as long as the engine.
+	RefInputs int
 	// Explain measures explanations on the capture's flows: the bytes that they name must count for at least MinFaithful times
 	// as much as random ones.
 	Explain     bool
@@ -357,21 +359,15 @@ func (v *verifier) labels() error {
 // exact compares engine and reference on the inputs and on random tokens of
 // every length.
 func (v *verifier) exact() {
-	check := func(name string, n int, input func(i int) ([]int32, int)) {
-		type one struct {
-			tokens []int32
-			valid  int
-		}
-		list, errs := make([]one, n), make([]error, n)
-		for i := range list {
-			list[i].tokens, list[i].valid = input(i)
-		}
+	check := func(name string, list []calibrate.Input, number func(i int) int) {
+		n := len(list)
+		errs := make([]error, n)
 		var mu sync.Mutex
 		done := 0
 		calibrate.Parallel(n, func() (func(i int) error, error) {
 			ctx := v.eng.NewContext()
 			return func(i int) error {
-				_, errs[i] = v.both(ctx, list[i].tokens, list[i].valid)
+				_, errs[i] = v.both(ctx, list[i].Tokens, list[i].Valid)
 				mu.Lock()
 				defer mu.Unlock()
 				done++
@@ -381,14 +377,13 @@ func (v *verifier) exact() {
 		})
 		c := Check{Name: name, Cases: n, Unit: "cases", OK: true}
 		for i, err := range errs {
-			c.add(err, "input %d (%d tokens)", i, list[i].valid)
+			c.add(err, "input %d (%d tokens)", number(i), list[i].Valid)
 		}
 		v.check(c)
 	}
 	if v.set != nil {
-		check("reference = engine, flows", len(v.set.Inputs), func(i int) ([]int32, int) {
-			return v.set.Inputs[i].Tokens, v.set.Inputs[i].Valid
-		})
+		at := calibrate.Spread(len(v.set.Inputs), v.RefInputs)
+		check("reference = engine, flows", v.set.At(at), func(i int) int { return at[i] })
 	}
 	const random = "reference = engine, random tokens"
 	if v.Random == 0 {
@@ -397,7 +392,8 @@ func (v *verifier) exact() {
 	}
 	p := v.b.Program
 	rng := rand.New(rand.NewPCG(7, 11))
-	check(random, v.Random, func(i int) ([]int32, int) {
+	list := make([]calibrate.Input, v.Random)
+	for i := range list {
 		tokens := make([]int32, p.Length)
 		for k := range tokens {
 			tokens[k] = int32(rng.IntN(p.Vocab))
@@ -405,8 +401,9 @@ func (v *verifier) exact() {
 		for range p.Sides {
 			tokens = append(tokens, int32(rng.IntN(bundle.SideIDs)))
 		}
-		return tokens, 1 + i%p.Length
-	})
+		list[i] = calibrate.Input{Tokens: tokens, Valid: 1 + i%p.Length}
+	}
+	check(random, list, func(i int) int { return i })
 }
 
 // front is the float half: the model's graph after the float passes.

@@ -134,10 +134,13 @@ func TestCapture(t *testing.T) {
 			t.Errorf("step %s: error %g", s.Step, s.RelError)
 		}
 	}
-	// Without a model: judged against labels, compared with nothing.
-	r, err = verify.Run(verify.Options{Bundle: path, Pcap: calibPcap(t), Labels: examples(t, "testbed", "calib.csv")})
+	// Without a model: judged against labels, compared with nothing. The reference runs no more flows than it is to.
+	r, err = verify.Run(verify.Options{Bundle: path, Pcap: calibPcap(t), Labels: examples(t, "testbed", "calib.csv"), RefInputs: 5})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if c := checks(r)["reference = engine, flows"]; c.Cases != 5 || c.Held != 5 || r.Flows <= 5 {
+		t.Errorf("of %d flows: %+v", r.Flows, c)
 	}
 	if o := r.Output[0]; o.Float != nil || o.Samples != 0 || o.Integer == nil || len(r.Steps) != 0 {
 		t.Errorf("without a model: %+v", o)

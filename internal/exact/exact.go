@@ -64,7 +64,11 @@ func Exp(x float64) float64 {
 	p = float64(float64(r*r)*p) + r
 	n := int(k)
 	y := roots[n&(steps-1)]
-	return math.Ldexp(y+float64(y*p), n>>5)
+	y += float64(y * p)
+	if n >>= 5; n > -1000 && n < 1000 {
+		return y * math.Float64frombits(uint64(1023+n)<<52) // as Ldexp does it, in a third of the time
+	}
+	return math.Ldexp(y, n)
 }
 
 // Expm1 is e^x - 1, also near 0.
