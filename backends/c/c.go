@@ -24,6 +24,8 @@ type Options struct {
 	Name string
 	// MaxTable are the bytes above which a token table is written to a file of its own, to be mapped; 0: the constant of that name.
 	MaxTable int
+	// Tile is the number of positions that a program which can runs at a time; 0: such that a context has at most 64 KiB.
+	Tile int
 }
 
 // MaxTable is the default of Options.MaxTable: numbers in a source file take four times their bytes, and the compiler more.
@@ -62,9 +64,9 @@ func Emit(b *bundle.Bundle, o Options) ([]backends.File, error) {
 	if u.name == "" {
 		return nil, fmt.Errorf("name %q has no letter or digit that a C symbol can have: choose another", o.Name)
 	}
-	u.emitter = &emitter{p: u.p, l: plan(u.p), used: make(map[string]bool), written: make(map[int]string), lookups: make(map[int]string)}
+	u.emitter = &emitter{p: u.p, l: newLayout(u.p, o.Tile), used: make(map[string]bool), written: make(map[int]string), lookups: make(map[int]string)}
 	u.mapTables(o.MaxTable)
-	for i := range u.p.Steps {
+	for _, i := range u.l.order {
 		u.step(i)
 	}
 	declared, words := u.words()
@@ -156,7 +158,7 @@ func widen(p *bundle.Program, s *bundle.Step, table *bundle.Tensor) []byte {
 func (u *unit) mapTables(most int) {
 	for i := range u.p.Steps {
 		s := &u.p.Steps[i]
-		if s.TokenTable == nil {
+		if s.TokenTable == nil || !u.l.live[i] {
 			continue
 		}
 		t := &u.p.Tensors[s.TokenTable.Table]

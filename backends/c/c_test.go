@@ -134,6 +134,40 @@ func TestRandomPrograms(t *testing.T) {
 	}
 }
 
+// tile is the number of positions that a bundle's code computes at a time.
+func tile(t *testing.T, b *bundle.Bundle, o emit.Options) (n int) {
+	t.Helper()
+	files, err := emit.Emit(b, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, found := strings.Cut(string(files[0].Data), "_TILE ")
+	if _, err := fmt.Sscan(after, &n); err != nil || !found {
+		t.Fatalf("the header has no tile: %v", err)
+	}
+	return n
+}
+
+// Chains of gated layers, in tiles of any size, some shorter than what the next looks back at.
+func TestTiles(t *testing.T) {
+	n, tiled := 4*len(toolchains), 0
+	if testing.Short() {
+		n = len(toolchains)
+	}
+	for seed := range uint64(n) {
+		b := withGolden(t, randprog.NewChain(seed), 12)
+		o := emit.Options{Tile: []int{1, 3, 16, 32, 64}[seed%5]}
+		if tile(t, b, o) > 0 {
+			tiled++
+		}
+		c := &toolchains[seed%uint64(len(toolchains))]
+		t.Run(fmt.Sprintf("%d-%s", seed, c.name), func(t *testing.T) { c.check(t, b, o) })
+	}
+	if tiled < n/3 {
+		t.Errorf("%d of %d programs run in tiles", tiled, n)
+	}
+}
+
 // The demo model, with every toolchain, from a bundle that the compiler made.
 func TestDemo(t *testing.T) {
 	data, err := os.ReadFile("../../runtime/bundle/testdata/format1/demo.nepco")

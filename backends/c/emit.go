@@ -11,7 +11,7 @@ import (
 // emitter writes the code of one program.
 type emitter struct {
 	p       *bundle.Program
-	l       layout
+	l       *layout
 	used    map[string]bool // helpers
 	tables  strings.Builder // constant data
 	written map[int]string  // tensors that are there already, by index
@@ -76,17 +76,28 @@ func (e *emitter) at(ptr string, v int, t, ch string) string {
 	return fmt.Sprintf("%s[%s * %d + %s]", ptr, t, x.Cols, ch)
 }
 
-// value is a pointer to value v in the context.
+// value is a pointer to value v, in the context or the state.
 func (e *emitter) value(v int) string {
-	return fmt.Sprintf("(%s *)(mem + %d)", cTypes[e.p.Values[v].DType], e.l.at[v])
+	memory := "mem"
+	if e.l.inState[v] {
+		memory = "state"
+	}
+	return fmt.Sprintf("(%s *)(%s + %d)", cTypes[e.p.Values[v].DType], memory, e.l.at[v])
 }
 
-// step writes the function of step i. It is given the rows to compute; its name is in the call of run.
+// step writes the function of step i. It is given the rows to compute, for steps of the region those that its first row stands for too;
+// its name is in the call.
 func (e *emitter) step(i int) {
 	s := &e.p.Steps[i]
+	if e.l.taken(s) {
+		return
+	}
 	out := &e.p.Values[s.Out]
 	var in []string
 	for j, v := range s.In {
+		if j == 1 && e.l.inPlace[i] {
+			continue
+		}
 		constant := "const "
 		if s.Op == bundle.OpGatedConv && j == 0 {
 			constant = "" // its margins are filled
@@ -101,7 +112,11 @@ func (e *emitter) step(i int) {
 		shapes = []string{"tokens"}
 	}
 	e.line("\n/* %s: %s -> %s */", comment(s.Name), strings.TrimSuffix(s.Op+" "+strings.Join(shapes, ", "), " "), shape(out))
-	in = append(in, fmt.Sprintf("%s *restrict out", cTypes[out.DType]))
+	if e.l.fused[s.Out] < 0 {
+		in = append(in, fmt.Sprintf("%s *restrict out", cTypes[out.DType]))
+	} else {
+		in = append(in, fmt.Sprintf("%s *restrict top", cTypes[out.DType]))
+	}
 	switch s.Op {
 	case bundle.OpTokenTable:
 		in = append(in, "const int32_t *tokens")
@@ -115,23 +130,47 @@ func (e *emitter) step(i int) {
 			in = append(in, "int16_t *restrict y")
 		}
 	case bundle.OpPool:
-		if s.Pool.Over == "prefix" && s.Pool.Kind != "select" {
+		if s.Pool.Over == "prefix" && s.Pool.Kind != "select" && !e.l.steps[i] {
 			in = append(in, "int valid")
 		}
 	}
-	if e.rows(s) == "rows" {
+	if e.based(i) {
+		in = append(in, "int base")
+	}
+	if from, _ := e.span(s); from == "from" {
+		in = append(in, "int from, int to")
+	} else if e.rows(s) == "rows" {
 		in = append(in, "int rows")
 	}
 	if pathed(s) {
 		in = append(in, "int path")
 	}
 	e.line("static void step%d(%s)\n{", i, strings.Join(in, ", "))
-	if element, ok := e.lookups[i]; ok {
+	switch element, ok := e.lookups[i]; {
+	case ok:
 		e.lookup(s, element)
-	} else {
+	case s.Op == bundle.OpGatedConv:
+		e.gatedConv(s, i)
+	case e.l.steps[i] && s.Op == bundle.OpPool:
+		e.maximum(s)
+	default:
 		emitters[s.Op](e, s)
 	}
 	e.line("}")
+}
+
+// based tells whether step i is given base, the row that position 0 stands for.
+func (e *emitter) based(i int) bool {
+	s := &e.p.Steps[i]
+	return s.GatedConv != nil && (s.GatedConv.K > 1 || e.l.fused[s.Out] >= 0) || s.Op == bundle.OpPool && e.l.steps[i]
+}
+
+// span are the bounds of a step's loop over positions, which those of the region and all gated layers are given, relative to base.
+func (e *emitter) span(s *bundle.Step) (from, to string) {
+	if s.Op == bundle.OpGatedConv || e.l.local[s.Out] || s.Op == bundle.OpPool && e.l.local[s.In[0]] && s.Pool.Kind == "max" {
+		return "from", "to"
+	}
+	return "0", e.rows(s)
 }
 
 // rows is what bounds a step's loop over positions: a number where it is always the same.
@@ -156,7 +195,6 @@ func comment(s string) string {
 
 var emitters = map[string]func(*emitter, *bundle.Step){
 	bundle.OpTokenTable: (*emitter).tokenTable,
-	bundle.OpGatedConv:  (*emitter).gatedConv,
 	bundle.OpConv:       (*emitter).conv,
 	bundle.OpPool:       (*emitter).pool,
 	bundle.OpWindowPool: (*emitter).windowPool,
@@ -177,12 +215,13 @@ var emitters = map[string]func(*emitter, *bundle.Step){
 
 // each writes the loops over the elements of a step's output, in the order in which it lies.
 func (e *emitter) each(s *bundle.Step, body func()) {
-	out, rows := &e.p.Values[s.Out], e.rows(s)
+	out := &e.p.Values[s.Out]
+	from, to := e.span(s)
 	e.line("\tint t, c;")
 	if e.l.planes[s.Out] {
-		e.line("\tfor (c = 0; c < %d; c++) {\n\t\tfor (t = 0; t < %s; t++) {", out.Cols, rows)
+		e.line("\tfor (c = 0; c < %d; c++) {\n\t\tfor (t = %s; t < %s; t++) {", out.Cols, from, to)
 	} else {
-		e.line("\tfor (t = 0; t < %s; t++) {\n\t\tfor (c = 0; c < %d; c++) {", rows, out.Cols)
+		e.line("\tfor (t = %s; t < %s; t++) {\n\t\tfor (c = 0; c < %d; c++) {", from, to, out.Cols)
 	}
 	body()
 	e.line("\t\t}\n\t}")
@@ -254,9 +293,10 @@ func (e *emitter) conv(s *bundle.Step) {
 	e.line("\t\t}\n\t}")
 }
 
-func (e *emitter) gatedConv(s *bundle.Step) {
+// gatedConv writes a gated layer: rows [from,to) of its output, block by block. Rows outside the input are written where they
+// are looked at.
+func (e *emitter) gatedConv(s *bundle.Step, i int) {
 	k, in, out := s.GatedConv, &e.p.Values[s.In[0]], &e.p.Values[s.Out]
-	rows := e.rows(s)
 	e.line("\tint t0, t, c, n;")
 	e.line("\tint8_t h[%d];\n\tuint8_t g[%d];", block, block)
 	if k.Norm != nil {
@@ -265,25 +305,22 @@ func (e *emitter) gatedConv(s *bundle.Step) {
 	gate := e.gate(s)
 	kernels := e.layer(s, gate)
 	stride, left := e.l.stride[s.In[0]], e.l.left[s.In[0]]
-	pad := ""
-	if k.K > 1 {
-		pad = e.tensor(k.PadIn)
-		e.line("\tfor (c = 0; c < %d; c++) {", in.Cols)
+	if n := k.PadLeft; n > 0 {
+		e.line("\tif (base + from < %d) {\n\t\tfor (c = 0; c < %d; c++) {", n, in.Cols)
+		e.line("\t\t\tmemset(x0 + c * %d + %d - base, %s[c], %d);\n\t\t}\n\t}", stride, left-n, e.tensor(k.PadIn), n)
 	}
-	if k.PadLeft > 0 {
-		e.line("\t\tmemset(x0 + c * %d + %d, %s[c], %d);", stride, left-k.PadLeft, pad, k.PadLeft)
+	if n := k.K - 1 - k.PadLeft; n > 0 {
+		e.line("\tif (base + to > %d) {\n\t\tfor (c = 0; c < %d; c++) {", in.Rows-n, in.Cols)
+		e.line("\t\t\tmemset(x0 + c * %d + %d - base, %s[c], %d);\n\t\t}\n\t}", stride, left+in.Rows, e.tensor(k.PadIn), n)
 	}
-	if right := k.K - 1 - k.PadLeft; right > 0 {
-		e.line("\t\tmemset(x0 + c * %d + %d, %s[c], %d);", stride, left+in.Rows, pad, right)
-	}
-	if k.K > 1 {
-		e.line("\t}")
+	if f := e.l.fused[s.Out]; f >= 0 {
+		e.start(f, "top")
 	}
 	e.line("\t(void)path;")
-	e.line("\tfor (t0 = 0; t0 < %s; t0 += %d) {", rows, block)
-	e.line("\t\tn = %s - t0 < %d ? %s - t0 : %d;", rows, block, rows, block)
+	e.line("\tfor (t0 = from; t0 < to; t0 += %d) {", block)
+	e.line("\t\tn = to - t0 < %d ? to - t0 : %d;", block, block)
 	if kernels {
-		e.block(s)
+		e.block(s, i)
 	}
 	if k.Norm != nil {
 		e.line("\t\tmemset(s1, 0, sizeof s1);\n\t\tmemset(s2, 0, sizeof s2);")
@@ -319,28 +356,60 @@ func (e *emitter) gatedConv(s *bundle.Step) {
 		e.line("\t\t\t}\n\t\t}\n\t}")
 		return
 	}
-	e.norm(s)
+	e.norm(s, i)
+}
+
+// start writes the beginning of a maximum that is taken tile by tile.
+func (e *emitter) start(v int, name string) {
+	x := &e.p.Values[v]
+	lo, _ := x.DType.Range()
+	e.line("\tif (base + from == 0) {\n\t\tfor (c = 0; c < %d; c++) {\n\t\t\t%s = %s;\n\t\t}\n\t}", x.Cols, e.at(name, v, "0", "c"), lit(lo))
 }
 
 // norm writes the rest of a gated layer with LayerNorm: residual, sums, factors, and the normalised values.
-func (e *emitter) norm(s *bundle.Step) {
+func (e *emitter) norm(s *bundle.Step, i int) {
 	k, out := s.GatedConv.Norm, &e.p.Values[s.Out]
 	residual := ""
 	if len(s.In) == 2 {
-		residual = fmt.Sprintf(" + %s * %s[c]", e.at("x1", s.In[1], "(t0 + t)", "c"), e.tensor(k.Rho))
+		from := "x1"
+		if e.l.inPlace[i] {
+			from = "out"
+		}
+		residual = fmt.Sprintf(" + %s * %s[c]", e.at(from, s.In[1], "(t0 + t)", "c"), e.tensor(k.Rho))
 	}
 	e.line("\t\t\tfor (t = 0; t < n; t++) {")
 	e.line("\t\t\t\tint16_t v = (int16_t)(h[t] * g[t]%s + %s[c]);", residual, e.tensor(k.Cst))
 	e.line("\t\t\t\ty[c * %d + t] = v;\n\t\t\t\tv = (int16_t)(v >> 8);\n\t\t\t\ts1[t] += v;\n\t\t\t\ts2[t] += v * v;\n\t\t\t}\n\t\t}", block)
 	e.line("\t\tfor (t = 0; t < n; t++) {\n\t\t\t%s(s1[t], s2[t], %d, %d, %d, %d, %d, &r[t], &m[t]);\n\t\t}", e.use("norm_factors"), out.Cols, k.MeanM, k.Eps, k.A, k.S)
 	e.line("\t\tfor (c = 0; c < %d; c++) {\n\t\t\tconst %s flip = (%s)-%s[c];", out.Cols, cTypes[out.DType], cTypes[out.DType], e.tensor(k.Flip))
+	top := e.l.fused[s.Out]
+	if top >= 0 {
+		e.line("\t\t\tint32_t best = %s;", e.at("top", top, "0", "c"))
+	}
 	e.line("\t\t\tfor (t = 0; t < n; t++) {")
 	e.line("\t\t\t\tint32_t v = m[t] + ((y[c * %d + t] * r[t] + (1 << 14)) >> 15);", block)
 	e.line("\t\t\t\tv = v < -32768 ? -32768 : v > 32767 ? 32767 : v;")
 	if out.DType == bundle.I8 {
 		e.line("\t\t\t\tv = (v + %d) >> %d;\n\t\t\t\tv = v < -128 ? -128 : v > 127 ? 127 : v;", 1<<(k.Shift-1), k.Shift)
 	}
+	if top >= 0 {
+		e.line("\t\t\t\tv ^= flip;\n\t\t\t\tbest = v > best ? v : best;\n\t\t\t}\n\t\t\t%s = (%s)best;\n\t\t}\n\t}", e.at("top", top, "0", "c"), cTypes[out.DType])
+		return
+	}
 	e.line("\t\t\t\t%s = (%s)(v ^ flip);\n\t\t\t}\n\t\t}\n\t}", e.at("out", s.Out, "(t0 + t)", "c"), cTypes[out.DType])
+}
+
+// maximum writes a maximum of the region: what rows [from,to) of its input add to it.
+func (e *emitter) maximum(s *bundle.Step) {
+	cols, x, out := e.p.Values[s.Out].Cols, e.at("x0", s.In[0], "t", "c"), e.at("out", s.Out, "0", "c")
+	e.line("\tint t, c;")
+	e.start(s.Out, "out")
+	if e.l.planes[s.In[0]] {
+		e.line("\tfor (c = 0; c < %d; c++) {\n\t\tfor (t = from; t < to; t++) {", cols)
+	} else {
+		e.line("\tfor (t = from; t < to; t++) {\n\t\tfor (c = 0; c < %d; c++) {", cols)
+	}
+	e.line("\t\t\t%s = %s > %s ? %s : %s;\n\t\t}\n\t}", out, x, out, x, out)
 }
 
 func (e *emitter) pool(s *bundle.Step) {
@@ -350,30 +419,30 @@ func (e *emitter) pool(s *bundle.Step) {
 		rows = "valid"
 	}
 	x := e.at("x0", s.In[0], "t", "c")
-	first := e.at("x0", s.In[0], "0", "c")
+	first, y := e.at("x0", s.In[0], "0", "c"), e.at("out", s.Out, "0", "c")
 	if k.Kind == "select" {
-		e.line("\tint c;\n\tfor (c = 0; c < %d; c++) {\n\t\tout[c] = %s;\n\t}", out.Cols, e.at("x0", s.In[0], fmt.Sprint(k.At), "c"))
+		e.line("\tint c;\n\tfor (c = 0; c < %d; c++) {\n\t\t%s = %s;\n\t}", out.Cols, y, e.at("x0", s.In[0], fmt.Sprint(k.At), "c"))
 		return
 	}
 	e.line("\tint t, c;")
 	if k.Kind == "max" {
 		if e.l.planes[s.In[0]] || in.Rows == 1 {
 			e.line("\tfor (c = 0; c < %d; c++) {\n\t\t%s v = %s;", out.Cols, cTypes[in.DType], first)
-			e.line("\t\tfor (t = 1; t < %s; t++) {\n\t\t\tv = %s > v ? %s : v;\n\t\t}\n\t\tout[c] = v;\n\t}", rows, x, x)
+			e.line("\t\tfor (t = 1; t < %s; t++) {\n\t\t\tv = %s > v ? %s : v;\n\t\t}\n\t\t%s = v;\n\t}", rows, x, x, y)
 			return
 		}
-		e.line("\tfor (c = 0; c < %d; c++) {\n\t\tout[c] = %s;\n\t}", out.Cols, first)
-		e.line("\tfor (t = 1; t < %s; t++) {\n\t\tfor (c = 0; c < %d; c++) {\n\t\t\tout[c] = %s > out[c] ? %s : out[c];\n\t\t}\n\t}", rows, out.Cols, x, x)
+		e.line("\tfor (c = 0; c < %d; c++) {\n\t\t%s = %s;\n\t}", out.Cols, y, first)
+		e.line("\tfor (t = 1; t < %s; t++) {\n\t\tfor (c = 0; c < %d; c++) {\n\t\t\t%s = %s > %s ? %s : %s;\n\t\t}\n\t}", rows, out.Cols, y, x, y, x, y)
 		return
 	}
 	e.line("\tfor (c = 0; c < %d; c++) {\n\t\tint64_t sum = 0;", out.Cols)
 	e.line("\t\tfor (t = 0; t < %s; t++) {\n\t\t\tsum += %s;\n\t\t}", rows, x)
 	if k.Kind == "mean" {
-		e.line("\t\tout[c] = (%s)%s(sum, %s);\n\t}", cTypes[out.DType], e.use("div_round"), rows)
+		e.line("\t\t%s = (%s)%s(sum, %s);\n\t}", y, cTypes[out.DType], e.use("div_round"), rows)
 		return
 	}
 	lo, hi := out.DType.Range()
-	e.store("out[c]", e.requant("sum", lit(k.Mult), k.Shift), out.DType, lo, hi)
+	e.store(y, e.requant("sum", lit(k.Mult), k.Shift), out.DType, lo, hi)
 	e.line("\t}")
 }
 

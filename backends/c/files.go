@@ -5,14 +5,8 @@ import (
 	"strings"
 
 	"nepcoc/internal/version"
-	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/traffic"
 )
-
-// contextHeader are the bytes of a context before its values: the pointer to the tables, and the tokens.
-func (u *unit) contextHeader() int { return align + (4*u.p.Length+align-1)/align*align }
-
-func (u *unit) contextBytes() int { return u.contextHeader() + u.l.size }
 
 // outputs are the names of the outputs as members of the result.
 func (u *unit) outputs() []string {
@@ -58,8 +52,9 @@ extern "C" {
 #define %s_VOCAB %d /* a token is 0 to %d */
 #define %s_CTX_BYTES %d /* of a context, aligned to %s_CTX_ALIGN */
 #define %s_CTX_ALIGN %d
+#define %s_TILE %d /* positions that are computed at a time; 0: all */
 #define %s_TABLE_BYTES %d /* of %s.bin; 0: there is none */`, p, version.Version, comment(u.b.Manifest.Model.File), m, m,
-		m, u.p.Length, m, u.p.Vocab, u.p.Vocab-1, m, u.contextBytes(), m, m, align, m, len(u.file), p)
+		m, u.p.Length, m, u.p.Vocab, u.p.Vocab-1, m, u.l.context(), m, m, align, m, u.l.tile, m, len(u.file), p)
 	f(`
 /* the SHA-256 of the bundle that this was made of, and the hash of its traffic contract, in hex */
 extern const char %s_digest[];
@@ -124,20 +119,8 @@ const char %s_contract[] = %s;`, align, p, quote(u.b.Digest.String()), p, quote(
 	w.WriteString(u.kernelSource())
 	w.WriteString(u.tables.String())
 	w.WriteString(u.body.String())
+	u.running(f)
 	f(`
-/* the rows of a value that are wanted, of all that it has */
-static int wanted(int now, int rows, int all)
-{
-	rows = rows < all ? rows : all;
-	return rows > now ? rows : now;
-}
-
-typedef struct {
-	const uint8_t *tables;
-	uint32_t ready;
-	int path;
-} context;
-
 #define READY 0x6e65706fu
 %s
 int %s_init(void *ctx, size_t bytes, const void *tables, size_t table_bytes)
@@ -177,77 +160,8 @@ int %s_init(void *ctx, size_t bytes, const void *tables, size_t table_bytes)
 	c.path = best_path();
 	memcpy(ctx, &c, sizeof c);
 	return 0;
-}
-
-int %s_run(void *ctx, const int32_t *tokens, int n, %s%s_result *result)
-{
-	int32_t *all;
-	int i;
-	if (n < 1 || n > %s_LENGTH) {
-		return %s_EVALID;
-	}
-	if (ctx == NULL || (uintptr_t)ctx %% %s_CTX_ALIGN != 0) {
-		return %s_ECONTEXT;
-	}
-	all = (int32_t *)((uint8_t *)ctx + %d);
-	memcpy(all, tokens, (size_t)n * sizeof *all);
-	for (i = n; i < %s_LENGTH; i++) {
-		all[i] = %d;
-	}
-	return %s_run_padded(ctx, all, n, %sresult);
-}
-
-int %s_run_padded(void *ctx, const int32_t *tokens, int valid, %s%s_result *result)
-{
-	context head;
-	uint8_t *mem = (uint8_t *)ctx + %d;
-	int i;`, p, u.numbers("const int32_t *numbers, "), p, m, m, m, m, align, m, u.pad(), p, u.numbers("numbers, "), p, u.numbers("const int32_t *numbers, "), p, u.contextHeader())
-	for v := range u.p.Values {
-		if u.produced(v) {
-			f("\tint r%d = 0;", v)
-		}
-	}
-	f(`	if (valid < 1 || valid > %s_LENGTH) {
-		return %s_EVALID;
-	}
-	if (ctx == NULL || (uintptr_t)ctx %% %s_CTX_ALIGN != 0) {
-		return %s_ECONTEXT;
-	}
-	memcpy(&head, ctx, sizeof head);
-	if (head.ready != READY) {
-		return %s_ECONTEXT;
-	}
-	for (i = 0; i < %s_LENGTH; i++) {
-		if (tokens[i] < 0 || tokens[i] >= %s_VOCAB) {
-			return %s_ETOKEN;
-		}
-	}
-%s
-	/* how many rows of each value the result of this flow depends on */`, m, m, m, m, m, m, m, m, u.checkNumbers())
-	for _, o := range u.p.Outputs {
-		f("\tr%d = 1;", o.Value)
-	}
-	for i := len(u.p.Steps) - 1; i >= 0; i-- {
-		s := &u.p.Steps[i]
-		n := fmt.Sprintf("r%d", s.Out)
-		for j, expr := range needs(u.p, s, n) {
-			f("\tr%d = wanted(r%d, %s, %d);", s.In[j], s.In[j], expr, u.p.Values[s.In[j]].Rows)
-		}
-	}
-	f("")
-	for i := range u.p.Steps {
-		f("\t%s;", u.call(i))
-	}
-	names := u.outputs()
-	for i, o := range u.p.Outputs {
-		f("\tfor (i = 0; i < %d; i++) {\n\t\tresult->%s[i] = (%s)[i];\n\t}", u.p.Values[o.Value].Cols, names[i], u.value(o.Value))
-	}
-	for v := range u.p.Values {
-		if u.produced(v) {
-			f("\t(void)r%d;", v)
-		}
-	}
-	f("\treturn 0;\n}")
+}`)
+	u.runs(f)
 	w.WriteString(words)
 	return w.String()
 }
@@ -286,16 +200,6 @@ func (u *unit) checkNumbers() string {
 `, u.p.Sides, u.macro()))
 }
 
-// produced tells whether a step computes value v: those that a widened table made needless stay in the list.
-func (u *unit) produced(v int) bool {
-	for i := range u.p.Steps {
-		if u.p.Steps[i].Out == v {
-			return true
-		}
-	}
-	return false
-}
-
 // pad is the token that fills an input up.
 func (u *unit) pad() int {
 	if c, err := traffic.Parse("contract", []byte(u.b.Manifest.Contract.YAML)); err == nil && c.Pad < u.p.Vocab {
@@ -305,36 +209,6 @@ func (u *unit) pad() int {
 		return *t
 	}
 	return 0
-}
-
-// call is the call of step i.
-func (u *unit) call(i int) string {
-	s := &u.p.Steps[i]
-	var args []string
-	for _, v := range s.In {
-		args = append(args, u.value(v))
-	}
-	args = append(args, u.value(s.Out))
-	switch {
-	case s.Op == bundle.OpTokenTable:
-		args = append(args, "tokens")
-		if _, ok := u.lookups[i]; ok {
-			args = append(args, "head.tables")
-		}
-	case s.Op == bundle.OpSide:
-		args = append(args, "numbers")
-	case s.GatedConv != nil && s.GatedConv.Norm != nil:
-		args = append(args, fmt.Sprintf("(int16_t *)(mem + %d)", u.l.scratch))
-	case s.Pool != nil && s.Pool.Over == "prefix" && s.Pool.Kind != "select":
-		args = append(args, "valid")
-	}
-	if u.rows(s) == "rows" {
-		args = append(args, fmt.Sprintf("r%d", s.Out))
-	}
-	if pathed(s) {
-		args = append(args, "head.path")
-	}
-	return fmt.Sprintf("step%d(%s)", i, strings.Join(args, ", "))
 }
 
 // quote is s as a C string: it holds hex digits only, or nothing.
@@ -486,5 +360,5 @@ func (u *unit) readme() string {
 		"    make check    # builds the library and runs the golden vectors\n    cc program.c $(PKG_CONFIG_PATH=$PWD pkg-config --cflags --libs %[1]s)\n\n"+
 		"```c\n#include \"%[1]s.h\"\n\n%[1]s_result r;\nvoid *ctx = aligned_alloc(%[4]s_CTX_ALIGN, %[4]s_CTX_BYTES);\n%[1]s_init(ctx, %[4]s_CTX_BYTES, %[5]s);\nint error = %[1]s_run(ctx, tokens, n, %[8]s&r); /* 0, or one of %[4]s_E... */\n```\n\n"+
 		"A context (%[6]d bytes) is for one thread at a time; make one per thread. No function takes memory, writes a global or uses floating point. %[7]s\n\n%[9]s",
-		p, comment(u.b.Manifest.Model.File), u.b.Digest.Short(), m, arg, u.contextBytes(), tables, u.numbers("numbers, "), u.aboutPackets())
+		p, comment(u.b.Manifest.Model.File), u.b.Digest.Short(), m, arg, u.l.context(), tables, u.numbers("numbers, "), u.aboutPackets())
 }

@@ -141,18 +141,33 @@ func (e *emitter) gate(s *bundle.Step) string {
 	return name
 }
 
-// block writes the choice of a kernel for the block of a gated layer at t0, n positions.
-func (e *emitter) block(s *bundle.Step) {
+// block writes the choice of a kernel for the block of a gated layer at t0, n positions. Of a layer whose maximum is taken, the kernel
+// writes its result over its scratch.
+func (e *emitter) block(s *bundle.Step, i int) {
 	k, in := s.GatedConv, s.In[0]
 	res, resStride, y := "NULL", "0", "NULL"
 	if len(s.In) == 2 {
-		res, resStride = fmt.Sprintf("x1 + %d + t0", e.l.left[s.In[1]]), fmt.Sprint(e.l.stride[s.In[1]])
+		from := "x1"
+		if e.l.inPlace[i] {
+			from = "out"
+		}
+		res, resStride = fmt.Sprintf("%s + %d + t0", from, e.l.left[s.In[1]]), fmt.Sprint(e.l.stride[s.In[1]])
 	}
 	if k.Norm != nil {
 		y = "y"
 	}
-	args := fmt.Sprintf("&layer, x0 + %d + t0, %d, %s, %s, out + %d + t0, %d, n, %s", e.l.left[in]-k.PadLeft, e.l.stride[in], res, resStride, e.l.left[s.Out], e.l.stride[s.Out], y)
-	e.line("#if defined(HAVE_KERNELS)\n\t\tif (path != PORTABLE) {\n\t\t\tgated_block(path, %s);\n\t\t\tcontinue;\n\t\t}\n#endif", args)
+	out, stride, top := fmt.Sprintf("out + %d + t0", e.l.left[s.Out]), e.l.stride[s.Out], e.l.fused[s.Out]
+	if top >= 0 {
+		out, stride = "y", block
+	}
+	e.line("#if defined(HAVE_KERNELS)\n\t\tif (path != PORTABLE) {")
+	e.line("\t\t\tgated_block(path, &layer, x0 + %d + t0, %d, %s, %s, %s, %d, n, %s);", e.l.left[in]-k.PadLeft, e.l.stride[in], res, resStride, out, stride, y)
+	if top >= 0 {
+		x, d := &e.p.Values[s.Out], cTypes[e.p.Values[s.Out].DType]
+		e.line("\t\t\tfor (c = 0; c < %d; c++) {\n\t\t\t\tconst %s *v = (const %s *)y + c * %d;\n\t\t\t\t%s best = %s;", x.Cols, d, d, block, d, e.at("top", top, "0", "c"))
+		e.line("\t\t\t\tfor (t = 0; t < n; t++) {\n\t\t\t\t\tbest = v[t] > best ? v[t] : best;\n\t\t\t\t}\n\t\t\t\t%s = best;\n\t\t\t}", e.at("top", top, "0", "c"))
+	}
+	e.line("\t\t\tcontinue;\n\t\t}\n#endif")
 }
 
 // kernelSource is what stands before the tables where a step has kernels.

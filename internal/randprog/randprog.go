@@ -20,6 +20,41 @@ func New(seed uint64) *bundle.Program { return program(seed, false) }
 // are more kernels: 64, 128 or 256 channels, at most four taps, and the channel map c/2.
 func NewPublished(seed uint64) *bundle.Program { return program(seed, true) }
 
+// NewChain is a program of gated layers only, joined at random up to maxima, over one extent or two: what runs in tiles of positions and in the
+// chunks of a stream. Now and then another step reads a layer's rows.
+func NewChain(seed uint64) *bundle.Program {
+	g := &gen{Rand: rand.New(rand.NewPCG(seed, 0x636861696e)), p: &bundle.Program{}, published: seed%4 == 0}
+	g.p.Length = 1 + g.IntN(g.choose(8, 100, 300))
+	g.p.Vocab = 2 + g.IntN(300)
+	rows := func(v int) bool { return g.anySequence(v) && g.p.Values[v].DType == bundle.I8 }
+	for len(g.p.Values) == 0 || g.p.Values[len(g.p.Values)-1].DType != bundle.I8 {
+		g.tokenTable()
+	}
+	for range 2 + g.IntN(7) {
+		g.gated(g.pick(rows))
+	}
+	if g.coin(4) {
+		g.pool(g.pick(rows))
+	}
+	extents := [][]string{{"prefix"}, {"prefix"}, {"all"}, {"prefix", "all"}}[g.IntN(4)]
+	k, cols, all := &bundle.Concat{Axis: 1}, 0, len(g.p.Values)
+	var maxima []int
+	for v := range all {
+		if x := g.p.Values[v]; g.anySequence(v) && cols+x.Cols <= 1000 && (x.DType == bundle.I16 || v >= all-2) {
+			pool := &bundle.Pool{Kind: "max", Over: extents[g.IntN(len(extents))]}
+			if pool.Over == "prefix" {
+				g.p.Left, g.p.Right = max(g.p.Left, g.reach[v][0]), max(g.p.Right, g.reach[v][1])
+			}
+			maxima = append(maxima, g.step(bundle.Step{Op: bundle.OpPool, In: []int{v}, Out: g.value(x.DType, 1, x.Cols, g.p.Length, g.p.Length), Pool: pool}))
+			k.Shift, k.Mult, cols = append(k.Shift, 0), append(k.Mult, 0), cols+x.Cols
+		}
+	}
+	v := g.step(bundle.Step{Op: bundle.OpConcat, In: maxima, Out: g.value(bundle.I16, 1, cols, g.p.Length, g.p.Length), Concat: k})
+	g.p.Outputs = []bundle.Output{{Name: "maxima", Value: v, Ending: bundle.EndLogits, Scale: 0.5, Exp: -1}}
+	g.output(1)
+	return g.p
+}
+
 func program(seed uint64, published bool) *bundle.Program {
 	g := &gen{Rand: rand.New(rand.NewPCG(seed, 0x6e6570636f)), p: &bundle.Program{}, published: published}
 	g.p.Length = 1 + g.IntN(g.choose(4, 40, 160))

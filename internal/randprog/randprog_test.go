@@ -18,6 +18,9 @@ func TestValid(t *testing.T) {
 		if err := p.Validate(); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
+		if err := NewChain(seed).Validate(); err != nil {
+			t.Fatalf("chain, seed %d: %v", seed, err)
+		}
 		for _, s := range p.Steps {
 			seen[s.Op]++
 			if s.Op == bundle.OpGatedConv && s.GatedConv.Norm != nil {
