@@ -31,6 +31,7 @@ func (u *unit) byIndex() (header, source string) {
 extern const char %s_bundle[];
 extern const char %s_model_version[];
 
+#define %s_NUMBERS %d /* that run takes beside the tokens; 0: none */
 #define %s_MIN_PAYLOAD %d /* bytes of payload that a flow's tokens must hold for a verdict */
 
 /* The outputs by number, 0 to OUTPUTS-1, for programs that don't know their names. */
@@ -53,7 +54,7 @@ int %s_judge_labels(const %s_result *result, int output, uint8_t *given, int32_t
 
 /* belonging is the share, in 1/2^24, of known flows that lie at a distance or farther; -1 of an output that knows none. */
 int32_t %s_belonging(int output, int64_t distance);`,
-		p, p, m, u.b.Manifest.LeastPayload(), m, len(outputs), m, most, m, m, m, m, p, p, p, p, p, p, p, p, p)
+		p, p, m, u.p.Sides, m, u.b.Manifest.LeastPayload(), m, len(outputs), m, most, m, m, m, m, p, p, p, p, p, p, p, p, p)
 
 	cf("\nconst char %s_bundle[] = %s;\nconst char %s_model_version[] = %s;", p, cString(u.b.Name()), p, cString(u.b.Manifest.Model.Version))
 	cf("\nstatic const char outputs[%s_OUTPUTS][%d] = {", m, longest+1)

@@ -58,7 +58,8 @@ static void verdict(int i)
 {
 	static int32_t tokens[65536];
 	uint32_t n = nepco_it_flow_tokens(&flows[i], tokens), k;
-	printf("%lu client %d payload %lu marks %lu", seq[i], nepco_it_flow_client(&flows[i]) ^ base[i], (unsigned long)nepco_it_flow_payload(&flows[i]), (unsigned long)nepco_it_flow_marks(&flows[i]));
+	printf("%lu full %d packets %lu bytes %lu ", seq[i], nepco_it_flow_full(&flows[i]), (unsigned long)nepco_it_flow_packets(&flows[i]), (unsigned long)nepco_it_flow_bytes(&flows[i]));
+	printf("client %d payload %lu marks %lu", nepco_it_flow_client(&flows[i]) ^ base[i], (unsigned long)nepco_it_flow_payload(&flows[i]), (unsigned long)nepco_it_flow_marks(&flows[i]));
 	for (k = 0; k < n; k++) {
 		printf(" %ld", (long)tokens[k]);
 	}
@@ -212,7 +213,11 @@ func feed(t testing.TB, c traffic.Contract, trust capture.Trust, frames []captur
 		if swapped {
 			client = 1
 		}
-		fmt.Fprintf(&s, "%d client %d payload %d marks %d", f.Seq, client, f.Payload, f.Marks&^notSeen)
+		full := 0
+		if f.Reason == flow.ReasonTokens {
+			full = 1
+		}
+		fmt.Fprintf(&s, "%d full %d packets %d bytes %d client %d payload %d marks %d", f.Seq, full, f.UsedPackets(), f.BytesUsed(), client, f.Payload, f.Marks&^notSeen)
 		for _, x := range f.Tokens[:f.Valid] {
 			fmt.Fprintf(&s, " %d", x)
 		}
