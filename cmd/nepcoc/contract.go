@@ -172,7 +172,7 @@ func showContract(w io.Writer, c *traffic.Contract) {
 		if def == choice.Value {
 			def = "="
 		}
-		rows = append(rows, []string{choice.Name, short(choice.Value), short(def), choice.Doc})
+		rows = append(rows, []string{choice.Name, traffic.Shortened(choice.Value), traffic.Shortened(def), choice.Doc})
 	}
 	cli.Table(w, rows)
 	fmt.Fprintln(w, "\nWhat can be blanked (docs/contract.md):")
@@ -185,14 +185,6 @@ func showContract(w io.Writer, c *traffic.Contract) {
 		rows = append(rows, []string{"  " + b.Word, set, b.Doc})
 	}
 	cli.Table(w, rows)
-}
-
-// short keeps a list of ids from filling the screen.
-func short(value string) string {
-	if len(value) > 60 {
-		return value[:40] + "...]"
-	}
-	return value
 }
 
 func newContractInit() *cobra.Command {

@@ -61,33 +61,61 @@ func (o *setFlags) inputs(args []string) []string {
 
 // read reads captures, or opens a stored set.
 func (o *setFlags) read(cmd *cobra.Command, args []string) (*dataset.Set, error) {
-	if o.split == "" && (cmd.Flags().Changed("by") || o.keep) {
-		return nil, cli.UsageError("--by and --keep-duplicates go with --split")
-	}
-	if o.split != "" { // before captures are read, which may take long
-		if _, err := dataset.ParseShares(o.split); err != nil {
-			return nil, cli.UsageError("--split: %v", err)
-		}
-		if !slices.Contains(dataset.Ways, dataset.By(o.by)) {
-			return nil, cli.UsageError("--by %q: want capture, time, host or flow", o.by)
-		}
+	if err := o.checkSplit(cmd); err != nil {
+		return nil, err
 	}
 	stored, err := storedSet(args)
 	if err != nil {
 		return nil, err
 	}
+	var set *dataset.Set
 	if stored {
-		err := meaningless(cmd, "for captures only; a stored set has its own", "contract", "labels", "label-from", "unlabelled", "tunnels", "vlans", "interfaces", "active-timeout")
-		if err != nil {
+		if err := meaningless(cmd, "for captures only; a stored set has its own", "contract", "labels", "label-from", "unlabelled", "tunnels", "vlans", "interfaces", "active-timeout"); err != nil {
 			return nil, err
 		}
-		set, err := dataset.Open(args...)
-		if err != nil {
-			return nil, err
-		}
-		return set, o.part(set)
+		set, err = dataset.Open(args...)
+	} else {
+		set, err = o.readCaptures(cmd, args)
 	}
-	opt := dataset.Options{From: dataset.LabelFrom(o.from), Unlabelled: o.unlabelled}
+	if err != nil {
+		return nil, err
+	}
+	return set, o.part(set)
+}
+
+// checkSplit refuses a split before captures are read, which may take long.
+func (o *setFlags) checkSplit(cmd *cobra.Command) error {
+	if o.split == "" {
+		if cmd.Flags().Changed("by") || o.keep {
+			return cli.UsageError("--by and --keep-duplicates go with --split")
+		}
+		return nil
+	}
+	if _, err := dataset.ParseShares(o.split); err != nil {
+		return cli.UsageError("--split: %v", err)
+	}
+	if !slices.Contains(dataset.Ways, dataset.By(o.by)) {
+		return cli.UsageError("--by %q: want capture, time, host or flow", o.by)
+	}
+	return nil
+}
+
+// readCaptures makes a set of captures and folders.
+func (o *setFlags) readCaptures(cmd *cobra.Command, args []string) (*dataset.Set, error) {
+	opt, err := o.options()
+	if err != nil {
+		return nil, err
+	}
+	progress := cli.NewProgress(cmd.ErrOrStderr())
+	opt.Progress = func(name string, done, total int) { progress.Update("reading "+files.Show(name), done, total) }
+	set, err := dataset.Read(args, opt)
+	progress.Done()
+	return set, err
+}
+
+// options are by what captures are read, with their labels.
+func (o *setFlags) options() (opt dataset.Options, err error) {
+	opt.From, opt.Unlabelled = dataset.LabelFrom(o.from), o.unlabelled
 	if o.asBundle != nil {
 		opt.View = o.asBundle.Manifest.View
 		opt.Contract, err = classify.Contract(o.asBundle)
@@ -96,32 +124,25 @@ func (o *setFlags) read(cmd *cobra.Command, args []string) (*dataset.Set, error)
 		opt.View, _ = o.view.Of(opt.View)
 	}
 	if err != nil {
-		return nil, err
+		return opt, err
 	}
 	switch {
 	case !slices.Contains([]dataset.LabelFrom{dataset.FromNothing, dataset.FromFolder, dataset.FromFile}, opt.From):
-		return nil, cli.UsageError("--label-from %q: want folder or file", o.from)
+		return opt, cli.UsageError("--label-from %q: want folder or file", o.from)
 	case o.labels == nil && o.from == "" && !o.unlabelled:
-		return nil, cli.UsageError("no labels: give --labels FILE.csv or --label-from folder|file")
+		return opt, cli.UsageError("no labels: give --labels FILE.csv or --label-from folder|file")
 	}
 	for _, path := range o.labels {
 		l, err := labels.ReadSome(path)
 		if err != nil {
-			return nil, err
+			return opt, err
 		}
 		if len(l.Outputs) > 1 {
-			return nil, fmt.Errorf("%s: has labels of several outputs (columns %s), and a flow of a set has one: leave one of the columns", files.Show(path), strings.Join(l.Columns(), ", "))
+			return opt, fmt.Errorf("%s: has labels of several outputs (columns %s), and a flow of a set has one: leave one of the columns", files.Show(path), strings.Join(l.Columns(), ", "))
 		}
 		opt.Labels = append(opt.Labels, l)
 	}
-	progress := cli.NewProgress(cmd.ErrOrStderr())
-	opt.Progress = func(name string, done, total int) { progress.Update("reading "+files.Show(name), done, total) }
-	set, err := dataset.Read(args, opt)
-	progress.Done()
-	if err != nil {
-		return nil, err
-	}
-	return set, o.part(set)
+	return opt, nil
 }
 
 // storedSet says whether files are those of a stored set, rather than captures and folders.

@@ -70,99 +70,28 @@ const fewFolds = 5
 
 // linter guesses labels from one thing at a time.
 type linter struct {
-	label    []int
-	fold     []int // of folds
-	folds    int
-	classes  int
-	majority float64
+	set     *Set
+	bounds  Bounds
+	at      []int // flows with a label
+	groups  map[int]int
+	label   []int // of those in at
+	fold    []int // of folds
+	folds   int
+	classes int
+	out     *Lint
 }
 
-// Lint looks for what gives labels away: see Finding.
+// Lint looks for what gives labels away: see Finding. It needs flows of two classes.
 func (s *Set) Lint(bounds Bounds) (*Lint, error) {
-	var at []int // flows with a label
-	for i := range s.Flows {
-		if s.Flows[i].Label >= 0 {
-			at = append(at, i)
-		}
+	l, err := newLinter(s, bounds)
+	if err != nil {
+		return nil, err
 	}
-	n := s.Classes()
-	n = n[:len(n)-1]
-	used := 0
-	for _, n := range n {
-		if n > 0 {
-			used++
-		}
-	}
-	if used < 2 {
-		return nil, fmt.Errorf("%d flows with a label, of %d classes: lint needs two classes at least", len(at), used)
-	}
-	l := &linter{classes: len(n), majority: float64(slices.Max(n)) / float64(len(at))}
-	groups := map[int]int{}
-	for _, i := range at {
-		l.label = append(l.label, s.Flows[i].Label)
-		groups[s.Flows[i].Group]++
-	}
-	out := &Lint{Flows: len(at), Classes: used, Groups: len(groups), Majority: l.majority, Findings: []Finding{}}
-	l.hold(s, at, groups, out)
-
-	add := func(name, kind string, bound float64, index []int, values []uint64, near, seen bool, remedy string) {
-		acc, base := l.guess(index, values, near)
-		f := Finding{Name: name, Kind: kind, Accuracy: acc, Majority: base, Gain: (acc - base) / max(1-base, 1e-9), Flows: len(index), Seen: seen, Remedy: remedy}
-		// What few flows have, or what chance may explain, says nothing: four standard deviations of a guess that knows nothing.
-		chance := 4 * math.Sqrt(base*(1-base)/float64(max(1, len(index))))
-		if len(index) < max(20, len(at)/20) || acc-base < chance {
-			return
-		}
-		// Many a protocol's flows are told by a byte that only they have; what most flows have is another matter.
-		if f.Leak = f.Gain >= bound && (kind != "payload" || 2*len(index) >= len(at)); f.Leak || f.Gain >= shown {
-			out.Findings = append(out.Findings, f)
-		}
-	}
-	all := make([]int, len(at))
-	of := func(get func(f *Flow) uint64) []uint64 {
-		v := make([]uint64, len(at))
-		for k, i := range at {
-			all[k], v[k] = k, get(&s.Flows[i])
-		}
-		return v
-	}
-	c := &s.Contract
-	blanked := func(part string) bool {
-		return c.View == traffic.ViewStream || c.FirstLayer == traffic.LayerPayload || c.Blanks(traffic.Blank(part))
-	}
-	add("time of the first packet", "recording", bounds.Recording, all, of(func(f *Flow) uint64 { return uint64(f.First) }), true, false,
-		"record classes in turns, or keep recordings together: nepcoc tokens --split 70:10:20 --by time")
-	addresses := blankLine(c, "addresses") + "; and keep hosts together: nepcoc tokens --split 70:10:20 --by host"
-	if blanked("addresses") {
-		addresses = "the contract blanks them; keep hosts together: nepcoc tokens --split 70:10:20 --by host"
-	}
-	hash := func(b [16]byte) uint64 { return mix(string(b[:])) }
-	add("client address", "address", bounds.Recording, all, of(func(f *Flow) uint64 { return hash(f.Key.Src) }), false, !blanked("addresses"), addresses)
-	add("server address", "address", bounds.Recording, all, of(func(f *Flow) uint64 { return hash(f.Key.Dst) }), false, !blanked("addresses"), addresses)
-	add("addresses of both", "address", bounds.Recording, all, of(func(f *Flow) uint64 { return hash(f.Key.Src)*31 + hash(f.Key.Dst) }), false, !blanked("addresses"), addresses)
-	if !blanked("ports") {
-		add("server port", "header", bounds.Header, all, of(func(f *Flow) uint64 { return uint64(f.Key.DstPort) }), false, true, blankLine(c, "ports"))
-	}
-
-	for _, col := range s.columns(at) {
-		name := col.field.name
-		if col.field.part != "" && c.Blanks(traffic.Blank(col.field.part)) {
-			continue
-		}
-		if col.field.nature {
-			add(name, "payload", bounds.Payload, col.index, col.values, false, true, "look at the bytes: nepcoc contract explain; leave such flows out, or shorten the contract")
-			continue
-		}
-		remedy := "payload only: view: stream"
-		if col.field.part != "" {
-			remedy = blankLine(c, traffic.Blank(col.field.part))
-		}
-		add(name, "header", bounds.Header, col.index, col.values, true, true, remedy)
-	}
-
-	s.doubles(out, bounds)
-	s.single(out, at, groups)
-	slices.SortStableFunc(out.Findings, func(a, b Finding) int {
+	l.recordings()
+	l.fields()
+	l.doubles()
+	l.single()
+	slices.SortStableFunc(l.out.Findings, func(a, b Finding) int {
 		if a.Leak != b.Leak {
 			if a.Leak {
 				return -1
@@ -171,8 +100,111 @@ func (s *Set) Lint(bounds Bounds) (*Lint, error) {
 		}
 		return cmp.Compare(b.Gain, a.Gain)
 	})
-	out.Constant = s.constant()
-	return out, nil
+	l.out.Constant = s.constant()
+	return l.out, nil
+}
+
+func newLinter(s *Set, bounds Bounds) (*linter, error) {
+	l := &linter{set: s, bounds: bounds, groups: map[int]int{}}
+	for i := range s.Flows {
+		if s.Flows[i].Label >= 0 {
+			l.at = append(l.at, i)
+			l.label = append(l.label, s.Flows[i].Label)
+			l.groups[s.Flows[i].Group]++
+		}
+	}
+	count := s.Classes()
+	count = count[:len(count)-1] // the last is that of flows without a label
+	used := 0
+	for _, n := range count {
+		if n > 0 {
+			used++
+		}
+	}
+	if used < 2 {
+		return nil, fmt.Errorf("%d flows with a label, of %d classes: lint needs two classes at least", len(l.at), used)
+	}
+	l.classes = len(count)
+	l.out = &Lint{Flows: len(l.at), Classes: used, Groups: len(l.groups), Majority: float64(slices.Max(count)) / float64(len(l.at)), Findings: []Finding{}}
+	l.hold()
+	return l, nil
+}
+
+// add guesses labels from one thing, and lists it if that tells enough. f has its name, kind and remedy; index are the flows that have it,
+// as places in at, values what they have; near says that values beside one another are alike.
+func (l *linter) add(f Finding, bound float64, index []int, values []uint64, near bool) {
+	acc, base := l.guess(index, values, near)
+	f.Accuracy, f.Majority, f.Gain, f.Flows = acc, base, (acc-base)/max(1-base, 1e-9), len(index)
+	// What few flows have, or what chance may explain, says nothing: four standard deviations of a guess that knows nothing.
+	chance := 4 * math.Sqrt(base*(1-base)/float64(max(1, len(index))))
+	if len(index) < max(20, len(l.at)/20) || acc-base < chance {
+		return
+	}
+	// Many a protocol's flows are told by a byte that only they have; what most flows have is another matter.
+	if f.Leak = f.Gain >= bound && (f.Kind != "payload" || 2*len(index) >= len(l.at)); f.Leak || f.Gain >= shown {
+		l.out.Findings = append(l.out.Findings, f)
+	}
+}
+
+// recordings are guesses from what every flow has: when and between whom it was.
+func (l *linter) recordings() {
+	all := make([]int, len(l.at))
+	for k := range all {
+		all[k] = k
+	}
+	of := func(get func(f *Flow) uint64) []uint64 {
+		v := make([]uint64, len(l.at))
+		for k, i := range l.at {
+			v[k] = get(&l.set.Flows[i])
+		}
+		return v
+	}
+	c := &l.set.Contract
+	blanked := func(part traffic.Blank) bool {
+		return c.View == traffic.ViewStream || c.FirstLayer == traffic.LayerPayload || c.Blanks(part)
+	}
+	l.add(Finding{Name: "time of the first packet", Kind: "recording", Remedy: "record classes in turns, or keep recordings together: nepcoc tokens --split 70:10:20 --by time"},
+		l.bounds.Recording, all, of(func(f *Flow) uint64 { return uint64(f.First) }), true)
+	seen := !blanked(traffic.BlankAddresses)
+	remedy := "the contract blanks them; keep hosts together: nepcoc tokens --split 70:10:20 --by host"
+	if seen {
+		remedy = blankLine(c, traffic.BlankAddresses) + "; and keep hosts together: nepcoc tokens --split 70:10:20 --by host"
+	}
+	hash := func(b [16]byte) uint64 { return mix(string(b[:])) }
+	for _, a := range []struct {
+		name string
+		get  func(f *Flow) uint64
+	}{
+		{"client address", func(f *Flow) uint64 { return hash(f.Key.Src) }},
+		{"server address", func(f *Flow) uint64 { return hash(f.Key.Dst) }},
+		{"addresses of both", func(f *Flow) uint64 { return hash(f.Key.Src)*31 + hash(f.Key.Dst) }},
+	} {
+		l.add(Finding{Name: a.name, Kind: "address", Seen: seen, Remedy: remedy}, l.bounds.Recording, all, of(a.get), false)
+	}
+	if !blanked(traffic.BlankPorts) {
+		l.add(Finding{Name: "server port", Kind: "header", Seen: true, Remedy: blankLine(c, traffic.BlankPorts)},
+			l.bounds.Header, all, of(func(f *Flow) uint64 { return uint64(f.Key.DstPort) }), false)
+	}
+}
+
+// fields are guesses from each field of the sequences.
+func (l *linter) fields() {
+	c := &l.set.Contract
+	for _, col := range l.set.columns(l.at) {
+		f := Finding{Name: col.field.name, Kind: "header", Seen: true, Remedy: "payload only: view: stream"}
+		part := traffic.Blank(col.field.part)
+		switch {
+		case part != "" && c.Blanks(part):
+			continue
+		case col.field.nature:
+			f.Kind, f.Remedy = "payload", "look at the bytes: nepcoc contract explain; leave such flows out, or shorten the contract"
+			l.add(f, l.bounds.Payload, col.index, col.values, false)
+			continue
+		case part != "":
+			f.Remedy = blankLine(c, part)
+		}
+		l.add(f, l.bounds.Header, col.index, col.values, true)
+	}
 }
 
 // column is a field of the sequences, by its name: which flows have it, as places in a list of flows, and what values.
@@ -213,7 +245,8 @@ func blankLine(c *traffic.Contract, part traffic.Blank) string {
 
 // hold gives each flow its fold: its part, where the set has parts, since what gives labels away is then what one part
 // tells of another; else whole groups where there are enough, else flow by flow.
-func (l *linter) hold(s *Set, at []int, groups map[int]int, out *Lint) {
+func (l *linter) hold() {
+	s, at, groups, out := l.set, l.at, l.groups, l.out
 	l.fold, l.folds = make([]int, len(at)), fewFolds
 	if len(s.Splits) > 1 {
 		l.folds = len(s.Splits)
@@ -360,7 +393,8 @@ func most(classes int, count func(c int) int) int {
 }
 
 // doubles adds the flows of later parts that earlier ones have.
-func (s *Set) doubles(out *Lint, bounds Bounds) {
+func (l *linter) doubles() {
+	s := l.set
 	if len(s.Splits) < 2 {
 		return
 	}
@@ -380,39 +414,40 @@ func (s *Set) doubles(out *Lint, bounds Bounds) {
 		return
 	}
 	share := float64(n) / float64(later)
-	out.Findings = append(out.Findings, Finding{
-		Name: "flows of later parts that an earlier part has, too", Kind: "duplicates", Accuracy: share, Gain: share, Flows: n, Seen: true, Leak: share >= bounds.Doubles,
+	l.out.Findings = append(l.out.Findings, Finding{
+		Name: "flows of later parts that an earlier part has, too", Kind: "duplicates", Accuracy: share, Gain: share, Flows: n, Seen: true, Leak: share >= l.bounds.Doubles,
 		Remedy: "make the set anew with nepcoc tokens --split, which leaves them out",
 	})
 }
 
 // single adds classes that come from one recording only, where others come from several.
-func (s *Set) single(out *Lint, at []int, groups map[int]int) {
-	if len(groups) < 2 {
+func (l *linter) single() {
+	s, at := l.set, l.at
+	if len(l.groups) < 2 {
 		return
 	}
 	where := make([]map[int]bool, len(s.Labels))
 	count := make([]int, len(s.Labels))
 	for _, i := range at {
-		l := s.Flows[i].Label
-		if where[l] == nil {
-			where[l] = map[int]bool{}
+		k := s.Flows[i].Label
+		if where[k] == nil {
+			where[k] = map[int]bool{}
 		}
-		where[l][s.Flows[i].Group] = true
-		count[l]++
+		where[k][s.Flows[i].Group] = true
+		count[k]++
 	}
 	var names []string
 	flows := 0
-	for l, w := range where {
-		if len(w) == 1 && count[l] > 1 {
-			names = append(names, s.Labels[l])
-			flows += count[l]
+	for k, w := range where {
+		if len(w) == 1 && count[k] > 1 {
+			names = append(names, s.Labels[k])
+			flows += count[k]
 		}
 	}
 	if names == nil {
 		return
 	}
-	out.Findings = append(out.Findings, Finding{
+	l.out.Findings = append(l.out.Findings, Finding{
 		Name: "classes from one recording: " + strings.Join(names, ", "), Kind: "capture", Accuracy: float64(flows) / float64(len(at)), Gain: float64(flows) / float64(len(at)),
 		Flows: flows, Seen: true, Leak: true, Remedy: "add recordings of these classes, or leave the classes out: nothing tells them from the recording",
 	})

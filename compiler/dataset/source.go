@@ -63,7 +63,7 @@ func (s *Source) Fits(path string, r *Reader) error {
 		want := r.Contract.Choices()
 		for i, c := range s.Contract.Choices() {
 			if c.Value != want[i].Value {
-				differ = append(differ, fmt.Sprintf("%s is %s there and %s here", c.Name, short(c.Value), short(want[i].Value)))
+				differ = append(differ, fmt.Sprintf("%s is %s there and %s here", c.Name, traffic.Shortened(c.Value), traffic.Shortened(want[i].Value)))
 			}
 		}
 		if n := len(differ) - shownChoices; n > 1 {
@@ -82,13 +82,4 @@ func (s *Source) Fits(path string, r *Reader) error {
 		return nil
 	}
 	return fmt.Errorf("%s: made with %s, and %s reads packets with %s: %s", path, strings.Join(made, " "), r.Name, strings.Join(reads, " "), anew)
-}
-
-// short keeps a list of ids from filling a message.
-func short(value string) string {
-	const most = 40
-	if len(value) > most {
-		return value[:most-3] + "..."
-	}
-	return value
 }

@@ -17,6 +17,15 @@ type Choice struct {
 	Doc     string `json:"doc"`
 }
 
+// Shortened keeps a value, which may be a list of hundreds of ids, from filling a line: at most 60 bytes of it.
+func Shortened(value string) string {
+	const most = 60
+	if len(value) > most {
+		return value[:most-3] + "..."
+	}
+	return value
+}
+
 // docs say what each field means, in a line.
 var docs = map[string]string{
 	"first_layer":      "where a packet's bytes begin: ethernet (destination, source, type; VLAN tags and the like are left out), ip, or payload (what TCP or UDP carry)",

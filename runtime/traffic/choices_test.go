@@ -34,6 +34,16 @@ func TestChoices(t *testing.T) {
 	}
 }
 
+func TestShortened(t *testing.T) {
+	for _, tc := range []struct{ value, want string }{
+		{"", ""}, {strings.Repeat("a", 60), strings.Repeat("a", 60)}, {strings.Repeat("a", 61), strings.Repeat("a", 57) + "..."},
+	} {
+		if got := Shortened(tc.value); got != tc.want {
+			t.Errorf("%q: %q, want %q", tc.value, got, tc.want)
+		}
+	}
+}
+
 // TestCommented: the commented file holds the same contract.
 func TestCommented(t *testing.T) {
 	for _, name := range append(Names(), "open") {
