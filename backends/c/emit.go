@@ -142,10 +142,13 @@ func (e *emitter) step(i int) {
 	} else if e.rows(s) == "rows" {
 		in = append(in, "int rows")
 	}
-	if pathed(s) {
+	if e.pathed(s) {
 		in = append(in, "int path")
 	}
 	e.line("static void step%d(%s)\n{", i, strings.Join(in, ", "))
+	if e.tokenRows(s) {
+		e.rowsOf(s, e.table(s, i))
+	}
 	switch element, ok := e.lookups[i]; {
 	case ok:
 		e.lookup(s, element)
@@ -262,6 +265,23 @@ func (e *emitter) lookup(s *bundle.Step, element string) {
 
 func (e *emitter) conv(s *bundle.Step) {
 	k, in, out := s.Conv, &e.p.Values[s.In[0]], &e.p.Values[s.Out]
+	target := e.at("out", s.Out, "t", "c")
+	result := func() {
+		switch r := &k.Requant; {
+		case r.Mult < 0:
+			e.line("\t\t\t%s = acc;", target)
+		case r.Table < 0:
+			e.store(target, e.requant("acc", e.tensor(r.Mult)+"[c]", r.Shift), out.DType, r.Lo, r.Hi)
+		default:
+			q := e.requant("acc", e.tensor(r.Mult)+"[c]", r.Shift)
+			e.line("\t\t\t%s = (%s)%s[%s(%s, %d)];", target, cTypes[out.DType], e.tensor(r.Table), e.use("table_index"), q, e.p.Tensors[r.Table].Len())
+		}
+	}
+	if e.dense(s) {
+		target = e.at("out", s.Out, "0", "c")
+		e.denseSums(s, result)
+		return
+	}
 	w, bias := e.tensor(k.W), e.tensor(k.Bias)
 	perIn, perOut := in.Cols/k.Groups, out.Cols/k.Groups
 	from := fmt.Sprintf("(c / %d * %d + i)", perOut, perIn)
@@ -280,16 +300,7 @@ func (e *emitter) conv(s *bundle.Step) {
 		e.line("\t\t\t\t} else {\n\t\t\t\t\tfor (i = 0; i < %d; i++) {\n\t\t\t\t\t\tacc += (int32_t)w[i] * %s[%s];\n\t\t\t\t\t}", perIn, e.tensor(k.Pad), from)
 	}
 	e.line("\t\t\t\t}\n\t\t\t}")
-	target := e.at("out", s.Out, "t", "c")
-	switch r := &k.Requant; {
-	case r.Mult < 0:
-		e.line("\t\t\t%s = acc;", target)
-	case r.Table < 0:
-		e.store(target, e.requant("acc", e.tensor(r.Mult)+"[c]", r.Shift), out.DType, r.Lo, r.Hi)
-	default:
-		q := e.requant("acc", e.tensor(r.Mult)+"[c]", r.Shift)
-		e.line("\t\t\t%s = (%s)%s[%s(%s, %d)];", target, cTypes[out.DType], e.tensor(r.Table), e.use("table_index"), q, e.p.Tensors[r.Table].Len())
-	}
+	result()
 	e.line("\t\t}\n\t}")
 }
 

@@ -23,6 +23,8 @@ var (
 	kernelChoose string
 	//go:embed kernels/avx2.c
 	kernelAVX2 string
+	//go:embed kernels/avx512.c
+	kernelAVX512 string
 )
 
 // packed are a gated layer's constants for the kernels.
@@ -30,6 +32,8 @@ type packed struct {
 	w     []uint32
 	words int // of a channel
 	rho   int // of the layer's struct
+	// neighbours, two by two, read the same inputs
+	paired bool
 }
 
 // pack packs a layer as kernels for x86 broadcast its constants, 10 words a channel, 14 where there are more than four taps:
@@ -54,7 +58,9 @@ func (e *emitter) pack(s *bundle.Step) (packed, bool) {
 	q.w = make([]uint32, channels*q.words)
 	twice := func(v int32) uint32 { return uint32(uint16(v)) * 0x10001 }
 	chanH, chanG, tapsH, tapsG, biasH, biasG := ints(k.ChanH), ints(k.ChanG), ints(k.TapsH), ints(k.TapsG), ints(k.BiasH), ints(k.BiasG)
+	q.paired = channels%2 == 0
 	for c := range channels {
+		q.paired = q.paired && chanH[c] == chanH[c&^1] && chanG[c] == chanG[c&^1]
 		w := q.w[c*q.words:][:q.words]
 		for f, taps := range [][]int32{tapsH[c*k.K:][:k.K], tapsG[c*k.K:][:k.K]} {
 			var all [8]int32
@@ -89,7 +95,24 @@ func (e *emitter) pack(s *bundle.Step) (packed, bool) {
 }
 
 // pathed tells whether a step's function is given the path.
-func pathed(s *bundle.Step) bool { return s.Op == bundle.OpGatedConv }
+func (e *emitter) pathed(s *bundle.Step) bool {
+	return s.Op == bundle.OpGatedConv || e.tokenRows(s) || e.dense(s)
+}
+
+// tokenRows tells whether a step looks up rows that kernels bring to planes.
+func (e *emitter) tokenRows(s *bundle.Step) bool {
+	return s.Op == bundle.OpTokenTable && e.l.planes[s.Out] && e.p.Tensors[s.TokenTable.Table].DType == bundle.I8
+}
+
+// dense tells whether a step is a product of a matrix and a vector that kernels take.
+func (e *emitter) dense(s *bundle.Step) bool {
+	if s.Op != bundle.OpConv {
+		return false
+	}
+	k, in := s.Conv, &e.p.Values[s.In[0]]
+	return k.K == 1 && k.Groups == 1 && in.Rows == 1 && e.p.Values[s.Out].Rows == 1 && k.PadLeft == 0 && in.Cols > 1 && !e.l.planes[s.In[0]] && in.DType.Size() <= 2 && in.DType != bundle.U8 && in.DType != bundle.U16 &&
+		e.p.Tensors[k.W].DType == bundle.I8
+}
 
 // layer writes the local description of a gated layer that has kernels, and tells whether it has.
 func (e *emitter) layer(s *bundle.Step, gate string) bool {
@@ -109,11 +132,16 @@ func (e *emitter) layer(s *bundle.Step, gate string) bool {
 		fmt.Fprintf(w, "0x%xu,", x)
 	}
 	w.WriteString("\n};\n#endif\n")
-	fields := []string{gate, name, fmt.Sprint(q.words), fmt.Sprint(out.Cols)}
+	fields := []string{gate, name, fmt.Sprint(q.words), fmt.Sprint(out.Cols), "0"}
+	if q.paired {
+		fields[4] = "1"
+	}
 	if n := k.Norm; n != nil {
 		wide := 0
 		if out.DType == bundle.I16 {
-			wide = 1
+			if wide = 1; e.l.fused[s.Out] >= 0 {
+				wide = 2
+			}
 		}
 		fields = append(fields, "1", fmt.Sprint(wide), fmt.Sprint(q.rho), fmt.Sprint(max(n.Shift, 1)), lit(n.MeanM), lit(n.Eps), lit(n.A), fmt.Sprint(min(max(n.S, 0), 63)))
 	} else {
@@ -157,17 +185,54 @@ func (e *emitter) block(s *bundle.Step, i int) {
 		y = "y"
 	}
 	out, stride, top := fmt.Sprintf("out + %d + t0", e.l.left[s.Out]), e.l.stride[s.Out], e.l.fused[s.Out]
-	if top >= 0 {
+	wide := top >= 0 && e.p.Values[s.Out].DType == bundle.I16
+	switch {
+	case wide:
+		out, stride = "top", 0
+	case top >= 0:
 		out, stride = "y", block
 	}
 	e.line("#if defined(HAVE_KERNELS)\n\t\tif (path != PORTABLE) {")
 	e.line("\t\t\tgated_block(path, &layer, x0 + %d + t0, %d, %s, %s, %s, %d, n, %s);", e.l.left[in]-k.PadLeft, e.l.stride[in], res, resStride, out, stride, y)
-	if top >= 0 {
+	if top >= 0 && !wide {
 		x, d := &e.p.Values[s.Out], cTypes[e.p.Values[s.Out].DType]
 		e.line("\t\t\tfor (c = 0; c < %d; c++) {\n\t\t\t\tconst %s *v = (const %s *)y + c * %d;\n\t\t\t\t%s best = %s;", x.Cols, d, d, block, d, e.at("top", top, "0", "c"))
 		e.line("\t\t\t\tfor (t = 0; t < n; t++) {\n\t\t\t\t\tbest = v[t] > best ? v[t] : best;\n\t\t\t\t}\n\t\t\t\t%s = best;\n\t\t\t}", e.at("top", top, "0", "c"))
 	}
 	e.line("\t\t\tcontinue;\n\t\t}\n#endif")
+}
+
+// denseSums writes the sums of a matrix and a vector, 64 outputs at a time, and then what becomes of each, acc.
+func (e *emitter) denseSums(s *bundle.Step, result func()) {
+	e.kernels = true
+	k, in, out := s.Conv, &e.p.Values[s.In[0]], &e.p.Values[s.Out]
+	w, bias, n := e.tensor(k.W), e.tensor(k.Bias), in.Cols
+	e.line("\tint c0, c, i;\n\t(void)path;\n\tfor (c0 = 0; c0 < %d; c0 += 64) {", out.Cols)
+	e.line("\t\tconst int n = %d - c0 < 64 ? %d - c0 : 64;\n\t\tint32_t sum[64];", out.Cols, out.Cols)
+	e.line("\t\tmemcpy(sum, %s + c0, (size_t)n * sizeof *sum);", bias)
+	e.line("#if defined(HAVE_KERNELS)\n\t\tif (path != PORTABLE) {\n\t\t\tdense(path, %s + c0 * %d, n, %d, x0, %d, sum);\n\t\t} else\n#endif", w, n, n, 8*in.DType.Size())
+	e.line("\t\tfor (c = 0; c < n; c++) {\n\t\t\tconst int8_t *row = %s + (c0 + c) * %d;\n\t\t\tint32_t acc = sum[c];", w, n)
+	e.line("\t\t\tfor (i = 0; i < %d; i++) {\n\t\t\t\tacc += (int32_t)row[i] * x0[i];\n\t\t\t}\n\t\t\tsum[c] = acc;\n\t\t}", n)
+	e.line("\t\tfor (c = c0; c < c0 + n; c++) {\n\t\t\tconst int32_t acc = sum[c - c0];")
+	result()
+	e.line("\t\t}\n\t}")
+}
+
+// table is the C expression of the first byte of a token table of 8 bits.
+func (e *emitter) table(s *bundle.Step, i int) string {
+	if element, ok := e.lookups[i]; ok {
+		return "&" + fmt.Sprintf(strings.TrimPrefix(element, "(int8_t)"), "0")
+	}
+	return "(const uint8_t *)" + e.tensor(s.TokenTable.Table)
+}
+
+// rowsOf writes a kernel's look-up of tokens in the table of 8 bits that the expression names.
+func (e *emitter) rowsOf(s *bundle.Step, table string) {
+	e.kernels = true
+	from, to := e.span(s)
+	e.line("#if defined(HAVE_KERNELS)\n\tif (path != PORTABLE) {\n\t\ttoken_rows(path, %s, %d, tokens + %s, %s - %s, out + %d + %s, %d);\n\t\treturn;\n\t}\n#endif",
+		table, e.p.Values[s.Out].Cols, from, to, from, e.l.left[s.Out], from, e.l.stride[s.Out])
+	e.line("\t(void)path;")
 }
 
 // kernelSource is what stands before the tables where a step has kernels.
@@ -180,7 +245,7 @@ static const char path_names[PATHS][9] = {"portable", "avx2", "avx512", "neon", 
 	if !u.kernels {
 		return names
 	}
-	return names + "\n" + kernelMachine + "\n#if defined(HAVE_KERNELS)\n" + kernelLayer + "\n" + kernelAVX2 + "\n" + kernelChoose + "#endif\n"
+	return names + "\n" + kernelMachine + "\n#if defined(HAVE_KERNELS)\n" + kernelLayer + "\n" + kernelAVX2 + "\n" + kernelAVX512 + "\n" + kernelChoose + "#endif\n"
 }
 
 // pathSource is the choice of a path, by name and by what the machine has.

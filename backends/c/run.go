@@ -54,7 +54,7 @@ func (u *unit) call(i int) string {
 	case u.rows(s) == "rows":
 		args = append(args, rows)
 	}
-	if pathed(s) {
+	if u.pathed(s) {
 		args = append(args, "x->path")
 	}
 	return fmt.Sprintf("step%d(%s)", i, strings.Join(args, ", "))

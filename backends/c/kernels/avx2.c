@@ -1,5 +1,6 @@
 #if defined(HAVE_X86)
 #define AVX2 static inline __attribute__((target("avx2"), always_inline))
+#define AVX2_KERNEL static __attribute__((target("avx2"), unused))
 
 /* The AVX2 kernels of gated layers: 32 positions of a channel, the even ones (e) and the odd ones (o) words of one register
  * each, as maddubs of pairs of taps gives them; bytes in between are in the order of time. */
@@ -174,6 +175,55 @@ AVX2 void avx2_sum(const int16_t *y0, const int16_t *y1, __m256i *sums, __m256i 
 	*high = _mm256_add_epi32(*high, _mm256_madd_epi16(t, t));
 }
 
+/* the maxima of eight channels, of whose partial ones v are */
+AVX2 __m128i avx2_maxima(const __m128i *v)
+{
+	__m128i a[4], b[2];
+	int i;
+	for (i = 0; i < 4; i++) {
+		a[i] = _mm_max_epi16(_mm_unpacklo_epi16(v[2 * i], v[2 * i + 1]), _mm_unpackhi_epi16(v[2 * i], v[2 * i + 1]));
+	}
+	for (i = 0; i < 2; i++) {
+		b[i] = _mm_max_epi16(_mm_unpacklo_epi32(a[2 * i], a[2 * i + 1]), _mm_unpackhi_epi32(a[2 * i], a[2 * i + 1]));
+	}
+	return _mm_max_epi16(_mm_unpacklo_epi64(b[0], b[1]), _mm_unpackhi_epi64(b[0], b[1]));
+}
+
+/* takes the first n positions of a block into each channel's maximum */
+AVX2 void avx2_top(const gated_layer *g, const int16_t *y, __m256i re, __m256i ro, __m256i me, __m256i mo, int16_t *top, int n)
+{
+	const __m256i at = _mm256_setr_epi16(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), least = _mm256_set1_epi16(-32768);
+	const __m256i in_e = _mm256_cmpgt_epi16(_mm256_set1_epi16((short)n), at), in_o = _mm256_cmpgt_epi16(_mm256_set1_epi16((short)(n - 1)), at);
+	__m128i v[8];
+	int16_t some[8];
+	int c, i;
+	for (c = 0; c < g->channels; c += 8) {
+		const int k = g->channels - c < 8 ? g->channels - c : 8;
+		for (i = 0; i < 8; i++) {
+			const int j = c + (i < k ? i : 0);
+			const __m256i flip = _mm256_set1_epi32((int)g->w[j * g->words + 8]);
+			__m256i e = _mm256_adds_epi16(_mm256_mulhrs_epi16(_mm256_load_si256((const __m256i *)(y + j * 32)), re), me);
+			__m256i o = _mm256_adds_epi16(_mm256_mulhrs_epi16(_mm256_load_si256((const __m256i *)(y + j * 32 + 16)), ro), mo);
+			e = _mm256_xor_si256(e, flip);
+			o = _mm256_xor_si256(o, flip);
+			if (n < 32) {
+				e = _mm256_blendv_epi8(least, e, in_e);
+				o = _mm256_blendv_epi8(least, o, in_o);
+			}
+			e = _mm256_max_epi16(e, o);
+			v[i] = _mm_max_epi16(_mm256_castsi256_si128(e), _mm256_extracti128_si256(e, 1));
+		}
+		if (k == 8) {
+			_mm_storeu_si128((__m128i *)(top + c), _mm_max_epi16(_mm_loadu_si128((const __m128i *)(top + c)), avx2_maxima(v)));
+			continue;
+		}
+		_mm_storeu_si128((__m128i *)some, avx2_maxima(v));
+		for (i = 0; i < k; i++) {
+			top[c + i] = some[i] > top[c + i] ? some[i] : top[c + i];
+		}
+	}
+}
+
 /* the rest of a layer with LayerNorm, from its input y */
 AVX2 void avx2_norm(const gated_layer *g, const int16_t *y, void *out, int out_stride, int n)
 {
@@ -188,6 +238,10 @@ AVX2 void avx2_norm(const gated_layer *g, const int16_t *y, void *out, int out_s
 	}
 	avx2_factors16(g, se, el, eh, &re, &me);
 	avx2_factors16(g, so, ol, oh, &ro, &mo);
+	if (g->wide == 2) {
+		avx2_top(g, y, re, ro, me, mo, out, n);
+		return;
+	}
 	for (c = 0; c < g->channels; c++) {
 		__m256i e = _mm256_adds_epi16(_mm256_mulhrs_epi16(_mm256_load_si256((const __m256i *)(y + c * 32)), re), me);
 		__m256i o = _mm256_adds_epi16(_mm256_mulhrs_epi16(_mm256_load_si256((const __m256i *)(y + c * 32 + 16)), ro), mo);
@@ -211,7 +265,7 @@ AVX2 void avx2_norm(const gated_layer *g, const int16_t *y, void *out, int out_s
 }
 
 /* One block of a gated layer: 32 positions, of which n are stored. x is the first tap's value at the first of them. */
-static __attribute__((target("avx2"))) void gated_avx2(const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride,
+AVX2_KERNEL void gated_avx2(const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride,
 	void *out, int out_stride, int n, int16_t *y)
 {
 	if (!g->norm) {
@@ -230,5 +284,108 @@ static __attribute__((target("avx2"))) void gated_avx2(const gated_layer *g, con
 		avx2_tile_of(g, x, stride, res, res_stride, y, 4, g->rho);
 	}
 	avx2_norm(g, y, out, out_stride, n);
+}
+
+/* Rows of n tokens, of 8 bits and cols channels, to planes. */
+AVX2_KERNEL void rows_avx2(const uint8_t *table, int cols, const int32_t *tokens, int n, int8_t *out, int stride)
+{
+	int t, c, i, j;
+	for (t = 0; t < n && t < 16; t++) {
+		for (c = 0; c < cols; c += 64) {
+			_mm_prefetch((const char *)table + (size_t)tokens[t] * (size_t)cols + c, _MM_HINT_T0);
+		}
+	}
+	for (t = 0; t < n; t += 16) {
+		const int left = n - t;
+		const uint8_t *row[16];
+		for (i = 0; i < 16; i++) {
+			row[i] = table + (size_t)tokens[i < left ? t + i : t] * (size_t)cols;
+		}
+		for (c = 0; c + 32 <= cols; c += 32) {
+			__m256i a[16], b[16];
+			if (c % 64 == 0) {
+				for (i = t + 16; i < t + 32 && i < n; i++) {
+					_mm_prefetch((const char *)table + (size_t)tokens[i] * (size_t)cols + c, _MM_HINT_T0);
+				}
+			}
+			for (i = 0; i < 16; i++) {
+				a[i] = _mm256_loadu_si256((const __m256i *)(row[i] + c));
+			}
+			/* four times, vector i and i + 8 side by side: a transposition of 16 by 16 bytes in each half */
+			for (j = 0; j < 2; j++) {
+				for (i = 0; i < 8; i++) {
+					b[2 * i] = _mm256_unpacklo_epi8(a[i], a[i + 8]);
+					b[2 * i + 1] = _mm256_unpackhi_epi8(a[i], a[i + 8]);
+				}
+				for (i = 0; i < 8; i++) {
+					a[2 * i] = _mm256_unpacklo_epi8(b[i], b[i + 8]);
+					a[2 * i + 1] = _mm256_unpackhi_epi8(b[i], b[i + 8]);
+				}
+			}
+			for (i = 0; i < 16; i++) {
+				__m128i low = _mm256_castsi256_si128(a[i]), high = _mm256_extracti128_si256(a[i], 1);
+				int8_t *to = out + (c + i) * stride + t;
+				if (left >= 16) {
+					_mm_storeu_si128((__m128i *)to, low);
+					_mm_storeu_si128((__m128i *)(to + 16 * stride), high);
+				} else {
+					int8_t some[32];
+					_mm_storeu_si128((__m128i *)some, low);
+					_mm_storeu_si128((__m128i *)(some + 16), high);
+					memcpy(to, some, (size_t)left);
+					memcpy(to + 16 * stride, some + 16, (size_t)left);
+				}
+			}
+		}
+		for (c = cols & ~31; c < cols; c++) {
+			int8_t *to = out + (ptrdiff_t)c * stride + t;
+			for (i = 0; i < 16 && i < left; i++) {
+				to[i] = (int8_t)row[i][c];
+			}
+		}
+	}
+}
+
+/* adds to four sums the products of four rows of w, n apart, and of x, cols of each */
+AVX2 void avx2_four(const int8_t *w, int n, const int16_t *x, int cols, int32_t *sum)
+{
+	__m256i a[4];
+	__m128i v;
+	int i, k;
+	for (k = 0; k < 4; k++) {
+		a[k] = _mm256_setzero_si256();
+	}
+	for (i = 0; i < cols; i += 16) {
+		const __m256i xi = _mm256_loadu_si256((const __m256i *)(x + i));
+		for (k = 0; k < 4; k++) {
+			a[k] = _mm256_add_epi32(a[k], _mm256_madd_epi16(xi, _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(w + k * n + i)))));
+		}
+	}
+	a[0] = _mm256_hadd_epi32(_mm256_hadd_epi32(a[0], a[1]), _mm256_hadd_epi32(a[2], a[3]));
+	v = _mm_add_epi32(_mm256_castsi256_si128(a[0]), _mm256_extracti128_si256(a[0], 1));
+	_mm_storeu_si128((__m128i *)sum, _mm_add_epi32(_mm_loadu_si128((const __m128i *)sum), v));
+}
+
+/* adds to the sums of rows outputs the products of w, n a row, and x, which has 8 bits a number or 16 */
+AVX2_KERNEL void dense_avx2(const int8_t *w, int rows, int n, const void *x, int bits, int32_t *sum)
+{
+	const int16_t *words = x;
+	const int8_t *bytes = x;
+	int o, i, j;
+	for (j = 0; j < n; j += 256) {
+		const int cols = n - j < 256 ? n - j : 256, whole = cols & ~15;
+		int16_t b[256];
+		for (i = 0; i < cols; i++) {
+			b[i] = bits == 8 ? bytes[j + i] : words[j + i];
+		}
+		for (o = 0; o + 4 <= rows; o += 4) {
+			avx2_four(w + (ptrdiff_t)o * n + j, n, b, whole, sum + o);
+		}
+		for (o = 0; o < rows; o++) {
+			for (i = o < (rows & ~3) ? whole : 0; i < cols; i++) {
+				sum[o] += w[(ptrdiff_t)o * n + j + i] * b[i];
+			}
+		}
+	}
 }
 #endif

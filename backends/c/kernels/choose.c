@@ -1,9 +1,28 @@
 /* The kernels of this build, and the block of a gated layer by one of them: n positions, of at most 32. */
-static void gated_block(int path, const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride, void *out, int out_stride,
+static MAYBE_UNUSED void gated_block(int path, const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride, void *out, int out_stride,
 	int n, int16_t *y)
 {
 #if defined(HAVE_X86)
-	(void)path;
+	if (path == PATH_AVX512 && g->paired && (g->wide < 2 || g->channels % 8 == 0)) {
+		gated_avx512(g, x, stride, res, res_stride, out, out_stride, n, y);
+		return;
+	}
 	gated_avx2(g, x, stride, res, res_stride, out, out_stride, n, y);
+#endif
+}
+
+static MAYBE_UNUSED void token_rows(int path, const uint8_t *table, int cols, const int32_t *tokens, int n, int8_t *out, int stride)
+{
+#if defined(HAVE_X86)
+	(void)path;
+	rows_avx2(table, cols, tokens, n, out, stride);
+#endif
+}
+
+static MAYBE_UNUSED void dense(int path, const int8_t *w, int rows, int n, const void *x, int bits, int32_t *sum)
+{
+#if defined(HAVE_X86)
+	(void)path;
+	dense_avx2(w, rows, n, x, bits, sum);
 #endif
 }

@@ -4,7 +4,9 @@ typedef struct {
 	const uint32_t *w;   /* constants of each channel, words of them: see the kernels */
 	int words;
 	int channels;
-	int norm, wide;      /* LayerNorm follows; 16 bits leave it */
+	int paired;          /* channels 0 and 1, 2 and 3, ... read the same inputs */
+	int norm;
+	int wide;            /* what LayerNorm gives: 0 8 bits, 1 16 bits, 2 of these the maximum over the positions */
 	int rho;             /* 0: no residual, 1: factors of it are positive, -1: some are not */
 	int shift;
 	int32_t mean_m, eps, a;
