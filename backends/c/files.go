@@ -102,8 +102,10 @@ func (u *unit) source(words string) string {
 	f(`
 #if defined(__GNUC__)
 #define ALIGNED __attribute__((aligned(%d)))
+#define MAYBE_UNUSED __attribute__((unused))
 #else
 #define ALIGNED
+#define MAYBE_UNUSED
 #endif
 
 /* All that the language leaves to the compiler: right shifts of negative numbers are arithmetic. */

@@ -71,7 +71,7 @@ typedef struct {
 } context;
 
 /* the rows of a value that are wanted, of all that it has */
-static int wanted(int now, int rows, int all)
+static MAYBE_UNUSED int wanted(int now, int rows, int all)
 {
 	rows = rows < all ? rows : all;
 	return rows > now ? rows : now;

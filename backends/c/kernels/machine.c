@@ -1,7 +1,3 @@
-#if defined(__GNUC__)
-#define MAYBE_UNUSED __attribute__((unused))
-#endif
-
 /* Kernels for machines that a compiler with gcc's attributes makes code for. */
 #if defined(__GNUC__) && !defined(NEPCO_PORTABLE)
 #if defined(__x86_64__)

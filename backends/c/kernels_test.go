@@ -1,0 +1,69 @@
+package c_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	emit "nepcoc/backends/c"
+	"nepcoc/internal/randprog"
+	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/cpu"
+)
+
+// native are the names of the paths of this machine, as the emitted code has them.
+func native() []string {
+	paths := []string{"portable"}
+	for _, p := range cpu.Available() {
+		if p != cpu.Purego {
+			paths = append(paths, p.String())
+		}
+	}
+	return paths
+}
+
+// The self-test, which every other test runs, runs each path that the machine has: the same as the engine's, by the same names.
+func TestPaths(t *testing.T) {
+	paths := native()
+	if slices.Equal(paths, []string{"portable"}) { // a build without the engine's assembly
+		paths = nil
+	}
+	p := randprog.NewChain(0)
+	for seed := uint64(1); !slices.ContainsFunc(p.Steps, func(s bundle.Step) bool { return s.GatedConv != nil && s.GatedConv.K <= 4 }); seed++ {
+		p = randprog.NewChain(seed)
+	}
+	for _, test := range []struct {
+		cc, run []string
+		want    []string
+	}{
+		{[]string{"gcc", "-O2"}, nil, paths},
+		{[]string{"clang", "-O2"}, nil, paths},
+		{[]string{"gcc", "-O2", "-DNEPCO_PORTABLE"}, nil, []string{"portable"}},
+		{[]string{"s390x-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-s390x"}, []string{"portable"}},
+	} {
+		t.Run(strings.Join(test.cc, " "), func(t *testing.T) {
+			testfiles.Tool(t, test.cc[0])
+			if test.run != nil {
+				testfiles.Tool(t, test.run[0])
+			}
+			dir, exe := build(t, withGolden(t, p, 4), emit.Options{}, test.cc[0], test.cc[1:]...)
+			command := append(slices.Clone(test.run), exe)
+			cmd := exec.Command(command[0], command[1:]...)
+			cmd.Dir = dir
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			var got []string
+			for line := range strings.Lines(string(out)) {
+				f := strings.Fields(line)
+				got = append(got, f[len(f)-1])
+			}
+			if test.want != nil && !slices.Equal(got, test.want) {
+				t.Errorf("it ran %v, want %v", got, test.want)
+			}
+		})
+	}
+}
