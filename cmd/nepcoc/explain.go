@@ -31,9 +31,10 @@ func newExplain() *cobra.Command {
 		Use:   "explain BUNDLE CAPTURE...",
 		Short: "Say which bytes of a flow its verdict stands on",
 		Long: `explain names, for each flow's verdict, the bytes that carry its margin over the next label: packet, offset, length and
-protocol field, each with its share. It blanks the bytes of one token after the other, among those that the winners of the
+protocol field, each with its share. Margins are of logits, not of scores. It blanks the bytes of one token after the other, among those that the winners of the
 model's maxima have seen, and says how much of the margin goes with all that are named.
 
+Flows are numbered in the order of their first packets, as in nepcoc report and contract explain, and printed in that of their verdicts.
 With --flow or --tuple it shows the flow's packets, too, the named bytes in colour on a terminal, else underlined.
 docs/explain.md says what the figures mean; nepcoc verify --explain says how faithful they are.
 ` + exitCodes,
@@ -51,6 +52,18 @@ docs/explain.md says what the figures mean; nepcoc verify --explain says how fai
 					return cli.UsageError("--tuple %w", err)
 				}
 			}
+			toStdout := html != "" && files.IsStdout(html)
+			if toStdout && asJSON {
+				return cli.UsageError("--json and --html would both write to standard output: give --html a file")
+			}
+			if html != "" {
+				if err := flagNotOver("html", html, args...); err != nil {
+					return err
+				}
+				if err := files.Writable(html); err != nil {
+					return err
+				}
+			}
 			b, err := files.Read(args[0], bundle.Read)
 			if err != nil {
 				return err
@@ -63,19 +76,25 @@ docs/explain.md says what the figures mean; nepcoc verify --explain says how fai
 			var notes []string
 			b.Manifest.View, notes = view.Of(b.Manifest.View)
 			one := which.Flow > 0 || which.Key != nil
+			progress := cli.NewProgress(cmd.ErrOrStderr())
+			if !asJSON && cli.IsTerminal(cmd.OutOrStdout()) {
+				progress = nil // what is printed shows how far it is
+			}
 			w, colour := cli.NewLines(cmd.OutOrStdout()), cli.IsTerminal(cmd.OutOrStdout()) && os.Getenv("NO_COLOR") == ""
 			all := []*explain.Verdict{}
 			n := 0
 			counters, err := explain.Verdicts(b, src, which, func(v *explain.Verdict) error {
 				n++
+				progress.Update("explaining verdicts", n, 0)
 				if asJSON || html != "" && len(all) < htmlFlows {
 					all = append(all, v)
 				}
-				if !asJSON {
+				if !asJSON && !toStdout {
 					printVerdict(w, v, one, colour)
 				}
 				return nil
 			})
+			progress.Done()
 			if ferr := w.Flush(); err == nil {
 				err = ferr
 			}
@@ -84,7 +103,7 @@ docs/explain.md says what the figures mean; nepcoc verify --explain says how fai
 				return fmt.Errorf("%s: %w", name, err)
 			}
 			if n == 0 && which.Key != nil {
-				return fmt.Errorf("%s: no flow between %s", name, tuple)
+				return fmt.Errorf("%s: no flow between %s: nepcoc run prints the ends of each", name, tuple)
 			}
 			opt, err := classify.FlowOptions(b)
 			if err != nil {
@@ -174,7 +193,7 @@ func whyText(o *explain.Why) string {
 	case o.Label == "":
 		label = "none of the labels"
 	}
-	text := fmt.Sprintf("%s against %s: margin %.2f", label, against, o.Margin)
+	text := fmt.Sprintf("%s against %s: logit margin %.2f", label, against, o.Margin)
 	if len(o.Ranges) == 0 {
 		return text + "; no byte carries it: blanking any takes nothing off"
 	}
@@ -280,6 +299,7 @@ func explainPage(name string, flows []*explain.Verdict) ([]byte, error) {
 		"where":   func(r why.Range) string { return where(&r) },
 		"value":   func(v *explain.Verdict, r why.Range) string { return valueOf(v, &r) },
 		"why":     func(o explain.Why) string { return whyText(&o) },
+		"byField": func(o explain.Why) string { return fieldsText(&o) },
 		"cells":   htmlRows,
 	}).Parse(explainHTML)
 	if err != nil {
@@ -299,10 +319,15 @@ type htmlByte struct {
 	Level            int // 0 to 4
 }
 
+// htmlRow is a row of a dump in two halves, which a narrow page has one below the other.
 type htmlRow struct {
-	At    string
+	At        string
+	Hex, Text [2]htmlHalf
+}
+
+type htmlHalf struct {
 	Bytes []htmlByte
-	Pad   string // in the place of bytes that the last row lacks
+	Pad   string // behind the hexadecimal digits, in the place of bytes that the last row lacks
 }
 
 func htmlRows(p why.Packet, o explain.Why) (rows []htmlRow) {
@@ -313,16 +338,22 @@ func htmlRows(p why.Packet, o explain.Why) (rows []htmlRow) {
 			field[i] = f.Name
 		}
 	}
+	const half = rowBytes / 2
 	for at := 0; at < len(p.Bytes); at += rowBytes {
 		r := htmlRow{At: fmt.Sprintf("%04x", at)}
-		for i := at; i < min(at+rowBytes, len(p.Bytes)); i++ {
-			level := 0
-			if share[i] > 0 {
-				level = min(4, 1+int(share[i]*6))
+		for k := range r.Hex {
+			h := &r.Hex[k]
+			for i := at + k*half; i < min(at+(k+1)*half, len(p.Bytes)); i++ {
+				level := 0
+				if share[i] > 0 {
+					level = min(4, 1+int(share[i]*6))
+				}
+				h.Bytes = append(h.Bytes, htmlByte{fmt.Sprintf("%02x", p.Bytes[i]), printable(p.Bytes[i : i+1]), field[i], level})
 			}
-			r.Bytes = append(r.Bytes, htmlByte{fmt.Sprintf("%02x", p.Bytes[i]), printable(p.Bytes[i : i+1]), field[i], level})
+			h.Pad = strings.Repeat("   ", half-len(h.Bytes))
+			r.Text[k].Bytes = h.Bytes
+			h.Pad += " "
 		}
-		r.Pad = strings.Repeat("   ", rowBytes-len(r.Bytes))
 		rows = append(rows, r)
 	}
 	return rows

@@ -198,7 +198,7 @@ func printVerify(w io.Writer, r *verify.Report) {
 		printKnown(w, &r.Known[i], len(r.Known) > 1)
 	}
 	if r.Worst != "" {
-		rows = [][]string{{"step", "operator", "error", "added here"}}
+		rows = [][]string{{"step", "operator", fmt.Sprintf("error on %d inputs", r.StepInputs), "added here"}}
 		for _, s := range r.Steps {
 			name := s.Step
 			if name == r.Worst {
@@ -209,7 +209,7 @@ func printVerify(w io.Writer, r *verify.Report) {
 		cli.Table(w, rows)
 	}
 	if len(r.Explained) > 0 {
-		rows = [][]string{{"explanations", "tokens named", "margin falls by", "by random ones", "ratio"}}
+		rows = [][]string{{"explanations, medians", "flows", "tokens named", "logit margin falls by", "by random ones", "ratio"}}
 		for i := range r.Explained {
 			e := &r.Explained[i]
 			name := ""
@@ -224,7 +224,7 @@ func printVerify(w io.Writer, r *verify.Report) {
 				if f.Ratio > 0 {
 					ratio = fmt.Sprintf("%.1f", f.Ratio)
 				}
-				rows = append(rows, []string{f.name + name, fmt.Sprintf("%g", f.Tokens), fmt.Sprintf("%.3g", f.Named), fmt.Sprintf("%.3g", f.Random), ratio})
+				rows = append(rows, []string{f.name + name, fmt.Sprint(e.Flows), fmt.Sprintf("%g", f.Tokens), fmt.Sprintf("%.3g", f.Named), fmt.Sprintf("%.3g", f.Random), ratio})
 			}
 		}
 		cli.Table(w, rows)
@@ -280,6 +280,11 @@ func printKnown(w io.Writer, k *verify.KnownStats, several bool) {
 	if n := len(k.LeftOut); n > 0 {
 		mean := verify.Mean(k.LeftOut)
 		add(fmt.Sprintf("mean of %d classes", n), nil, &mean)
+	}
+	if k.Foreign == nil && len(k.LeftOut) == 0 { // nothing to tell known flows apart from
+		for i := range rows {
+			rows[i] = rows[i][:4]
+		}
 	}
 	cli.Table(w, rows)
 }

@@ -40,8 +40,8 @@ type Why struct {
 	// the label that was nearest to its threshold.
 	Against string `json:"against,omitempty"`
 	// Margin is in the model's units of logits, and so is Drop: how much of it goes where all bytes of Ranges are blanked.
-	Margin float64         `json:"margin"`
-	Drop   float64         `json:"drop"`
+	Margin float64         `json:"logit_margin"`
+	Drop   float64         `json:"logit_drop"`
 	Bytes  int             `json:"bytes"` // that are named
 	Ranges []explain.Range `json:"ranges"`
 	// Fields are the protocol fields that they lie in, the largest share first.

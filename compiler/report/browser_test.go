@@ -1,86 +1,14 @@
 package report_test
 
 import (
-	"context"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/log"
-	"github.com/chromedp/cdproto/network"
-	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
-	"nepcoc/internal/testfiles"
+	"nepcoc/internal/testbrowser"
 )
-
-// browser is a chromium without a window, for the length of a test.
-func browser(t *testing.T) context.Context {
-	t.Helper()
-	opts := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(testfiles.Tool(t, "chromium")), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.WSURLReadTimeout(2*time.Minute)) // of a machine with other work
-	ctx, stop := chromedp.NewExecAllocator(t.Context(), opts...)
-	t.Cleanup(stop)
-	ctx, stop = chromedp.NewContext(ctx)
-	t.Cleanup(stop)
-	return ctx
-}
-
-// heard collects what a page asks for and complains of.
-type heard struct {
-	sync.Mutex
-	requests, complaints []string
-}
-
-func (h *heard) listen(t *testing.T, ctx context.Context) {
-	err := chromedp.Listen(ctx, func(ev any) {
-		h.Lock()
-		defer h.Unlock()
-		switch ev := ev.(type) {
-		case *network.EventRequestWillBeSent:
-			h.requests = append(h.requests, ev.Request.URL)
-		case *runtime.EventConsoleAPICalled:
-			h.complaints = append(h.complaints, "console: "+string(ev.Type))
-		case *runtime.EventExceptionThrown:
-			h.complaints = append(h.complaints, ev.ExceptionDetails.Text)
-		case *log.EventEntryAdded:
-			h.complaints = append(h.complaints, ev.Entry.Text)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	must(t, chromedp.Do(ctx, call(network.Enable, network.EnableParams{}), call(log.Enable, cdp.Empty{})))
-}
-
-// call is a command whose result nobody wants.
-func call[P, R any](cmd cdp.Command[P, R], params P) chromedp.Action[chromedp.Void] {
-	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
-		_, err := cdp.Call(ctx, t, cmd, params)
-		return err
-	})
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func run[T any](t *testing.T, ctx context.Context, a chromedp.Action[T]) T {
-	t.Helper()
-	v, err := chromedp.Run(ctx, a)
-	must(t, err)
-	return v
-}
 
 // look is what the page is asked about itself.
 const look = `(() => {
@@ -126,15 +54,12 @@ type seen struct {
 // A report is looked at as readers look at it: light and dark, on a desk and on a phone, and printed.
 func TestInBrowser(t *testing.T) {
 	file := writeHTML(t)
-	ctx := browser(t)
-	var h heard
-	h.listen(t, ctx)
+	ctx := testbrowser.New(t)
+	h := testbrowser.Listen(t, ctx)
 	for _, width := range []int64{1280, 400} {
 		for _, scheme := range []string{"light", "dark"} {
-			must(t, chromedp.Do(ctx, chromedp.EmulateViewport(width, 900),
-				call(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}),
-				chromedp.Navigate("file://"+file)))
-			got := run(t, ctx, chromedp.Evaluate[seen](look))
+			testbrowser.Show(t, ctx, file, width, scheme)
+			got := testbrowser.Run(t, ctx, chromedp.Evaluate[seen](look))
 			for _, b := range got.Bad {
 				t.Errorf("%d pixels, %s: %s", width, scheme, b)
 			}
@@ -146,32 +71,13 @@ func TestInBrowser(t *testing.T) {
 					t.Errorf("%d pixels, %s: there is no figure %s", width, scheme, want)
 				}
 			}
-			keep(t, "report-"+scheme+"-"+strconv.Itoa(int(width))+".png", run(t, ctx, chromedp.FullScreenshot(100)))
+			testbrowser.Keep(t, "report-"+scheme+"-"+strconv.Itoa(int(width))+".png", testbrowser.Run(t, ctx, chromedp.FullScreenshot(100)))
 		}
 	}
-	pdf := run(t, ctx, chromedp.PrintToPDF())
+	pdf := testbrowser.Run(t, ctx, chromedp.PrintToPDF())
 	if len(pdf) < 10_000 || string(pdf[:5]) != "%PDF-" {
 		t.Errorf("printed: %d bytes", len(pdf))
 	}
-	keep(t, "report.pdf", pdf)
-	h.Lock()
-	defer h.Unlock()
-	for _, r := range h.requests {
-		if r != "file://"+file && !strings.HasPrefix(r, "data:") {
-			t.Errorf("the page asks for %s", r)
-		}
-	}
-	for _, c := range h.complaints {
-		t.Errorf("the browser says: %s", c)
-	}
-}
-
-// keep leaves a picture where NEPCOC_SHOTS names a folder, for eyes.
-func keep(t *testing.T, name string, data []byte) {
-	t.Helper()
-	if dir := os.Getenv("NEPCOC_SHOTS"); dir != "" {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
+	testbrowser.Keep(t, "report.pdf", pdf)
+	h.Quiet(t, file)
 }
