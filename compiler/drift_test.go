@@ -17,6 +17,7 @@ import (
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/drift"
+	"nepcoc/runtime/flow"
 	record "nepcoc/runtime/verdict"
 )
 
@@ -72,7 +73,7 @@ func memory(list []capture.Frame) capture.Source {
 // changed is a capture whose flows a change of package evasion was made to.
 func changed(t *testing.T, path string, name string, keep func(*evasion.Packet) bool) capture.Source {
 	t.Helper()
-	flows, err := evasion.Load(path, 5)
+	flows, err := evasion.Load(path, 5, flow.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +94,7 @@ func changed(t *testing.T, path string, name string, keep func(*evasion.Packet) 
 // merged has receive offload put them together.
 func talkative(t *testing.T, path string, merged bool) capture.Source {
 	t.Helper()
-	flows, err := evasion.Load(path, 5)
+	flows, err := evasion.Load(path, 5, flow.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,6 +44,10 @@ func benchEvasion(b *bundle.Bundle, pcap, labels string, progress *cli.Progress)
 	if err != nil {
 		return nil, err
 	}
+	opt, err := classify.FlowOptions(b)
+	if err != nil {
+		return nil, err
+	}
 	x, err := classify.Engine(b)
 	if err != nil {
 		return nil, err
@@ -63,7 +67,7 @@ func benchEvasion(b *bundle.Bundle, pcap, labels string, progress *cli.Progress)
 			label[set.Flows[i].First] = classes[i][0]
 		}
 	}
-	all, err := evasion.Load(pcap, evasionPackets)
+	all, err := evasion.Load(pcap, evasionPackets, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +94,7 @@ func benchEvasion(b *bundle.Bundle, pcap, labels string, progress *cli.Progress)
 	base, right := make([]evasion.Seen, len(flows)), make([]bool, len(flows))
 	r := &evasionReport{Bundle: b.Name(), Flows: len(flows)}
 	for i := range flows {
-		if base[i], err = evasion.See(contract, flows[i].Packets, flows[i].First); err != nil {
+		if base[i], err = evasion.SeeAs(opt, flows[i].Packets, flows[i].First); err != nil {
 			return nil, err
 		}
 		class, err := verdict(&base[i])
@@ -114,7 +118,7 @@ func benchEvasion(b *bundle.Bundle, pcap, labels string, progress *cli.Progress)
 			if !t.Applies(&flows[i]) {
 				continue
 			}
-			seen, err := evasion.See(contract, t.Run(&flows[i], evasion.Other(flows, want, i), uint64(i)), flows[i].First)
+			seen, err := evasion.SeeAs(opt, t.Run(&flows[i], evasion.Other(flows, want, i), uint64(i)), flows[i].First)
 			if err != nil {
 				return nil, err
 			}

@@ -267,7 +267,9 @@ func printKnown(w io.Writer, k *verify.KnownStats, several bool) {
 	add("capture", &k.Share, nil)
 	if k.Foreign != nil {
 		add("foreign", k.Foreign, nil)
-		add("  by score", nil, k.Score)
+		if k.Score != nil {
+			add("  by score", nil, k.Score)
+		}
 		if k.Belonging != nil {
 			add("  by belonging", nil, k.Belonging)
 		}

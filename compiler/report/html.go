@@ -44,6 +44,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"marks":   marks,
 	"join":    func(list []string) string { return strings.Join(list, ", ") },
 	"verdict": func(f Flow) string { return f.said() },
+	"unknown": func(o Output) string { return o.unknownWords() },
 	"reliabilityPlot": func(o Output) (template.HTML, error) {
 		return drawn(reliabilityPlot(&o))("How often verdicts of a score are right, output " + o.Name)
 	},

@@ -18,6 +18,8 @@ type Output struct {
 	// Classes are its classes or labels. Threshold is the score below which a verdict is unknown, 0 for none.
 	Classes   []string `json:"classes,omitempty"`
 	Threshold float64  `json:"unknown_threshold,omitempty"`
+	// KnownPass is the share of known traffic that belongs, where flows farther from what is known than that are unknown, too.
+	KnownPass float64 `json:"known_pass,omitempty"`
 	// Agreement compares float and integer over Compared flows; 0 without a model.
 	Compared  int     `json:"compared"`
 	Agreement float64 `json:"agreement,omitempty"`
@@ -117,6 +119,9 @@ func newOutput(v *verify.Report, i int, res [][]classify.Result) Output {
 		return o
 	}
 	o.Classes = judge.Labels()
+	if info.Known != nil {
+		o.KnownPass = info.Known.Pass
+	}
 	f := &figures{o: &o, labels: e.Set.LabelsOf(s.Name, i == 0), res: make([]classify.Result, len(res))}
 	f.verdicts = calibrate.Verdicts(e.Integer[i], judge.Integer)
 	for k := range res {

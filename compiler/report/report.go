@@ -183,6 +183,9 @@ func (r *Report) sections(v *verify.Report, o Options) error {
 		for k := range v.Known {
 			if v.Known[k].Output == o.Name {
 				o.Known = &v.Known[k]
+				if s := o.Known; s.Foreign != nil && s.Score == nil && s.Belonging == nil {
+					r.missing("how well foreign traffic is told apart", "no known flow, or no foreign one, has enough payload for a verdict, or verdicts have no score")
+				}
 			}
 		}
 		r.Outputs = append(r.Outputs, o)

@@ -59,23 +59,7 @@ func demoReport(t *testing.T) *report.Report {
 }
 
 func makeDemo(t *testing.T) (*report.Report, error) {
-	model := examples(t, "model", "demo.onnx")
-	names, err := os.ReadFile(examples(t, "model", "demo.labels.txt"))
-	if err != nil {
-		return nil, err
-	}
-	contract, err := os.ReadFile(examples(t, "model", "demo.contract.yaml"))
-	if err != nil {
-		return nil, err
-	}
-	c, err := traffic.Parse("demo.contract.yaml", contract)
-	if err != nil {
-		return nil, err
-	}
-	res, err := compiler.Compile(t.Context(), compiler.Options{
-		Model: model, Calib: examples(t, "testbed", "calib.pcap"), Contract: &c, Labels: [][]string{strings.Fields(string(names))},
-		MaxDisagreement: compiler.DefaultMaxDisagreement, Method: "minmax",
-	})
+	res, err := compileDemo(t, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -91,9 +75,29 @@ func makeDemo(t *testing.T) (*report.Report, error) {
 		return nil, err
 	}
 	return report.Make(report.Options{Verify: verify.Options{
-		Bundle: file, Model: model, Pcap: examples(t, "testbed", "test.pcap"), Labels: examples(t, "testbed", "test.csv"),
+		Bundle: file, Model: examples(t, "model", "demo.onnx"), Pcap: examples(t, "testbed", "test.pcap"), Labels: examples(t, "testbed", "test.csv"),
 		MinAgreement: 0.99, Random: 16, Robust: true, RobustFlows: 48, Seed: 1,
 	}})
+}
+
+// compileDemo compiles the repository's own model; knownPass is compile's.
+func compileDemo(t *testing.T, knownPass float64) (*compiler.Result, error) {
+	names, err := os.ReadFile(examples(t, "model", "demo.labels.txt"))
+	if err != nil {
+		return nil, err
+	}
+	contract, err := os.ReadFile(examples(t, "model", "demo.contract.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	c, err := traffic.Parse("demo.contract.yaml", contract)
+	if err != nil {
+		return nil, err
+	}
+	return compiler.Compile(t.Context(), compiler.Options{
+		Model: examples(t, "model", "demo.onnx"), Calib: examples(t, "testbed", "calib.pcap"), Contract: &c, Labels: [][]string{strings.Fields(string(names))},
+		MaxDisagreement: compiler.DefaultMaxDisagreement, Method: "minmax", KnownPass: knownPass,
+	})
 }
 
 // writeHTML is the report as a file.
@@ -322,6 +326,42 @@ func TestOneFile(t *testing.T) {
 	}
 	if again := new(bytes.Buffer); demoReport(t).HTML(again) != nil || !bytes.Equal(again.Bytes(), b.Bytes()) {
 		t.Error("the same report gave another page")
+	}
+}
+
+// A report says what makes verdicts unknown, and of how many, whatever that is: not that no threshold is set where a distance bounds what is known.
+func TestUnknownWords(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles the example")
+	}
+	res, err := compileDemo(t, 0.9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := 0.5
+	for threshold, want := range map[*float64]string{nil: "Flows farther from what is known than 90.0 % of known traffic are unknown: ", &half: "Verdicts with a score below 0.5, and flows farther "} {
+		res.Bundle.Manifest.Outputs[0].UnknownThreshold = threshold
+		file := filepath.Join(t.TempDir(), "known.nepco")
+		if err := testbundle.Write(file, res.Bundle, bundle.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		r, err := report.Make(report.Options{Verify: verify.Options{Bundle: file, Pcap: examples(t, "testbed", "calib.pcap")}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var page, text bytes.Buffer
+		if err := r.HTML(&page); err != nil {
+			t.Fatal(err)
+		}
+		r.Text(&text)
+		for name, s := range map[string]string{"page": page.String(), "text": text.String()} {
+			if !strings.Contains(s, want) || strings.Contains(s, "No threshold is set") {
+				t.Errorf("the %s lacks %q", name, want)
+			}
+		}
+		if r.Outputs[0].Unknown == 0 {
+			t.Error("nothing is unknown")
+		}
 	}
 }
 

@@ -107,17 +107,18 @@ func (o *Output) text(w io.Writer, named bool) {
 	fmt.Fprintf(w, "\nVERDICTS%s\n", of)
 	if o.Kind == bundle.KindValues {
 		fmt.Fprintln(w, "  The output gives values and no verdict.")
-	}
-	if o.Threshold > 0 {
-		fmt.Fprintf(w, "  %s below the threshold %g are unknown.\n", count(o.Unknown, "verdict"), o.Threshold)
+	} else {
+		fmt.Fprintf(w, "  %s\n", o.unknownWords())
 	}
 	if o.Insufficient > 0 {
 		fmt.Fprintf(w, "  %s with too little payload for a verdict: insufficient.\n", count(o.Insufficient, "flow"))
 	}
 	if k := o.Known; k != nil {
-		if k.Foreign != nil && k.Score != nil {
-			fmt.Fprintf(w, "  Of %s, %d are insufficient and %d unknown; told apart by the score: AUROC %.3f, %s pass where 95 %% of the known ones do.\n",
-				count(k.Foreign.Flows, "foreign flow"), k.Foreign.Insufficient, k.Foreign.Unknown, k.Score.AUROC, percentText(k.Score.FPR95))
+		if f := k.Foreign; f != nil {
+			fmt.Fprintf(w, "  Of %s, %d are insufficient and %d unknown.\n", count(f.Flows, "foreign flow"), f.Insufficient, f.Unknown)
+		}
+		if s := k.Score; s != nil {
+			fmt.Fprintf(w, "  Told apart by the score: AUROC %.3f, %s pass where 95 %% of the known ones do.\n", s.AUROC, percentText(s.FPR95))
 		}
 		if b := k.Belonging; b != nil {
 			fmt.Fprintf(w, "  Told apart by belonging: AUROC %.3f, %s pass.\n", b.AUROC, percentText(b.FPR95))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/traffic"
 )
 
@@ -48,4 +49,21 @@ func words(c *traffic.Contract) (list []string) {
 		say("Every packet counts, as it comes.")
 	}
 	return list
+}
+
+// unknownWords say what makes verdicts of an output unknown.
+func (o *Output) unknownWords() string {
+	score := fmt.Sprintf("Verdicts with a score below %g", o.Threshold)
+	far := fmt.Sprintf("flows farther from what is known than %s of known traffic", percentText(o.KnownPass))
+	switch {
+	case o.Kind == bundle.KindLabels:
+		return "Each label is given from its own threshold on, none where none is reached."
+	case o.Threshold > 0 && o.KnownPass > 0:
+		return fmt.Sprintf("%s, and %s, are unknown: %s.", score, far, count(o.Unknown, "flow"))
+	case o.Threshold > 0:
+		return fmt.Sprintf("%s are unknown: %s.", score, count(o.Unknown, "flow"))
+	case o.KnownPass > 0:
+		return fmt.Sprintf("%s%s are unknown: %s.", strings.ToUpper(far[:1]), far[1:], count(o.Unknown, "flow"))
+	}
+	return "No threshold is set: every flow with enough payload is given a class, also traffic that is of none."
 }

@@ -27,7 +27,9 @@ type Options struct {
 	Flows int
 	// Captures are the files that the set was read from; where there are none, no packets are changed.
 	Captures []string
-	Progress func(done, total int)
+	// NoCaptures says why there are none, where the set is no array's.
+	NoCaptures string
+	Progress   func(done, total int)
 }
 
 // Report is what was measured.
@@ -63,7 +65,7 @@ type Row struct {
 	Tokens  float64 `json:"tokens,omitempty"`
 	Flows   int     `json:"flows"`
 	Flipped int     `json:"flipped"`
-	// Unknown are those of Flipped whose new verdict is below the output's threshold.
+	// Unknown are those of Flipped whose new verdict is unknown or insufficient.
 	Unknown int     `json:"flipped_unknown"`
 	Classes []Class `json:"classes"` // those that flows have, in the output's order
 }
@@ -109,6 +111,15 @@ func Measure(b *bundle.Bundle, e *engine.Engine, set *calibrate.Set, o Options) 
 	}
 	if reason != "" {
 		r.NotMeasured = append(r.NotMeasured, reason)
+	}
+	few := 0
+	for i := range set.Inputs {
+		if m.insufficient(m.payload(i)) {
+			few++
+		}
+	}
+	if few > 0 {
+		r.NotMeasured = append(r.NotMeasured, fmt.Sprintf("%d of %d flows: too little payload for a verdict that could change", few, len(set.Inputs)))
 	}
 	heads := classify.Heads(b)
 	for k, i := range m.outputs {
@@ -196,25 +207,25 @@ type runner struct {
 	cls *classify.Classifier
 }
 
-// verdict is what one output says: the classes or labels that it names.
+// verdict is what one output says: the classes or labels that it names or, where it gives none, would.
 type verdict struct {
-	classes []int
-	unknown bool
+	classes  []int
+	withheld bool // unknown or insufficient: no label is given
 }
 
 func (m *meter) newRunner() *runner {
 	return &runner{m, classify.New(m.b, m.engine.NewContext())}
 }
 
-// run gives the verdicts of all outputs that make some.
-func (r *runner) run(tokens []int32, valid int) ([]verdict, error) {
+// run gives the verdicts of all outputs that make some, of a flow whose tokens hold so many bytes of payload.
+func (r *runner) run(tokens []int32, valid, payload int) ([]verdict, error) {
 	res, err := r.cls.Run(tokens, valid)
 	if err != nil {
 		return nil, err
 	}
 	var list []verdict
 	for _, i := range r.m.outputs {
-		v := verdict{unknown: res[i].Unknown}
+		v := verdict{withheld: res[i].Unknown || payload < r.cls.MinPayload}
 		if r.cls.Heads[i].Kind == bundle.KindLabels {
 			for _, l := range res[i].Given {
 				v.classes = append(v.classes, l.Index)
@@ -227,7 +238,8 @@ func (r *runner) run(tokens []int32, valid int) ([]verdict, error) {
 	return list, nil
 }
 
-// compare is what changes made of verdicts; after is nil where no flow was left. flow is an index of the set, -1 where it isn't known.
+// compare is what changes made of verdicts: another label, a label that is no longer given, or one where none was. after is nil where no
+// flow was left. flow is an index of the set, -1 where it isn't known.
 func (m *meter) compare(before, after []verdict, flow int) []result {
 	list := make([]result, len(before))
 	for k := range before {
@@ -240,12 +252,23 @@ func (m *meter) compare(before, after []verdict, flow int) []result {
 		}
 		r.flipped, r.unknown = true, true
 		if after != nil {
-			r.flipped = !slices.Equal(before[k].classes, after[k].classes)
-			r.unknown = after[k].unknown
+			r.flipped = before[k].withheld != after[k].withheld || !after[k].withheld && !slices.Equal(before[k].classes, after[k].classes)
+			r.unknown = after[k].withheld
 		}
 	}
 	return list
 }
+
+// payload is how many bytes of payload the tokens of a flow of the set hold; of arrays nobody knows, and each has a verdict.
+func (m *meter) payload(flow int) int {
+	if m.set.Flows == nil {
+		return math.MaxInt
+	}
+	return m.set.Flows[flow].Payload
+}
+
+// insufficient tells that a flow has no verdict that could change.
+func (m *meter) insufficient(payload int) bool { return payload < m.b.Manifest.LeastPayload() }
 
 // rng draws for one flow: the same for the same seed, whatever else is measured.
 func (m *meter) rng(flow int) *rand.Rand { return rand.New(rand.NewPCG(m.Seed, uint64(flow))) }
@@ -277,12 +300,12 @@ func (m *meter) bytes() error {
 		var changed []int32
 		return func(i int) error {
 			in := &m.set.Inputs[at[i]]
-			before, err := r.run(in.Tokens, in.Valid)
+			before, err := r.run(in.Tokens, in.Valid, m.payload(at[i]))
 			if err != nil {
 				return err
 			}
 			open := v.open(in) // positions that hold bytes
-			if len(open) == 0 {
+			if len(open) == 0 || m.insufficient(m.payload(at[i])) {
 				return nil
 			}
 			weights, err := weigh(in, open)
@@ -308,7 +331,7 @@ func (m *meter) bytes() error {
 				for _, p := range list[:n] {
 					changed[p] = other[p]
 				}
-				after, err := r.run(changed, in.Valid)
+				after, err := r.run(changed, in.Valid, m.payload(at[i]))
 				if err != nil {
 					return err
 				}
@@ -323,9 +346,9 @@ func (m *meter) bytes() error {
 // changedPackets changes the packets of flows whose beginning was captured. The reason says why none were.
 func (m *meter) changedPackets() (reason string, err error) {
 	if m.Captures == nil {
-		return "changed packets: the inputs are arrays", nil
+		return "changed packets: " + cmp.Or(m.NoCaptures, "the inputs are arrays"), nil
 	}
-	contract, err := classify.Contract(m.b)
+	opt, err := classify.FlowOptions(m.b)
 	if err != nil {
 		return "", err
 	}
@@ -341,7 +364,7 @@ func (m *meter) changedPackets() (reason string, err error) {
 	var flows []evasion.Flow
 	var of []int // index of the set
 	for _, path := range m.Captures {
-		all, err := evasion.Load(path, packets)
+		all, err := evasion.Load(path, packets, opt)
 		if err != nil {
 			return "", err
 		}
@@ -365,23 +388,23 @@ func (m *meter) changedPackets() (reason string, err error) {
 		r := m.newRunner()
 		return func(i int) error {
 			f := &flows[at[i]]
-			base, err := evasion.See(contract, f.Packets, f.First)
-			if err != nil || base.Flows == 0 {
+			base, err := evasion.SeeAs(opt, f.Packets, f.First)
+			if err != nil || base.Flows == 0 || m.insufficient(base.Payload) {
 				return err
 			}
-			before, err := r.run(base.Tokens, base.Valid)
+			before, err := r.run(base.Tokens, base.Valid, base.Payload)
 			if err != nil {
 				return err
 			}
 			for k := range rows {
 				t := &evasion.Disturbances[k]
-				seen, err := evasion.See(contract, t.Run(f, f, m.Seed+uint64(of[at[i]])), f.First)
+				seen, err := evasion.SeeAs(opt, t.Run(f, f, m.Seed+uint64(of[at[i]])), f.First)
 				if err != nil {
 					return err
 				}
 				var after []verdict
 				if seen.Flows > 0 {
-					if after, err = r.run(seen.Tokens, seen.Valid); err != nil {
+					if after, err = r.run(seen.Tokens, seen.Valid, seen.Payload); err != nil {
 						return err
 					}
 				}

@@ -17,7 +17,7 @@ type KnownStats struct {
 	Output string `json:"output"`
 	Share
 	// Foreign are the flows of the foreign captures, Score how well the score alone tells them apart, Belonging how well the
-	// distance does, where the output has one.
+	// distance does, where the output has them; nil where one of both has no flow with enough payload.
 	Foreign   *Share `json:"foreign,omitempty"`
 	Score     *Apart `json:"score,omitempty"`
 	Belonging *Apart `json:"belonging,omitempty"`
@@ -97,9 +97,15 @@ func (v *verifier) known() error {
 		if there != nil {
 			f := &there[o]
 			s.Foreign = &f.share
-			a := apart(p.scores, f.scores)
-			s.Score = &a
-			if info.Known != nil {
+			judged := len(p.scores) > 0 && len(f.scores) > 0
+			if !judged {
+				v.missing("known and foreign flows"+v.of(info.Name), "none of one of them has enough payload for a verdict")
+			}
+			if judged && v.b.Program.Outputs[o].Exp >= 0 { // there are scores
+				a := apart(p.scores, f.scores)
+				s.Score = &a
+			}
+			if judged && info.Known != nil {
 				a := apart(p.nearest(info.Known, -1), f.nearest(info.Known, -1))
 				s.Belonging = &a
 			}

@@ -193,19 +193,18 @@ func Run(o Options) (*Report, error) {
 // robust changes the inputs, and the packets of captures that can be read once more.
 func (v *verifier) robust() (err error) {
 	o := robust.Options{Seed: v.Seed, Flows: v.RobustFlows, Progress: func(done, total int) { v.progress("changing flows", done, total) }}
-	var once string
 	if v.Pcap != "" {
 		o.Captures = append([]string{v.Pcap}, v.PcapMore...)
 		for _, path := range o.Captures {
 			if !files.Again(path) {
-				once, o.Captures = path, nil
+				o.Captures, o.NoCaptures = nil, files.Show(path)+" comes by once"
 				break
 			}
 		}
 	}
-	if v.report.Robust, err = robust.Measure(v.b, v.eng, v.set, o); err == nil && once != "" {
-		v.report.Robust.NotMeasured = []string{fmt.Sprintf("changed packets: %s comes by once", files.Show(once))}
-	}
+	b := *v.b
+	b.Manifest.View, _ = v.View.Of(b.Manifest.View)
+	v.report.Robust, err = robust.Measure(&b, v.eng, v.set, o)
 	return err
 }
 

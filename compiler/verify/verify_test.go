@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -167,6 +168,23 @@ func TestBelonging(t *testing.T) {
 		if strings.Contains(s.Step, "belonging") {
 			t.Errorf("an error of step %s, which no float model has", s.Step)
 		}
+	}
+}
+
+// Where there is no flow to tell apart, no figure says how well that goes.
+func TestForeignWithoutPayload(t *testing.T) {
+	b := demoBundle(t)
+	b.Manifest.MinPayload = bundle.MinPayloadOf(1 << 16)
+	r, err := verify.Run(verify.Options{Bundle: write(t, b), Pcap: calibPcap(t), Foreign: []string{calibPcap(t)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := r.Known[0]
+	if k.Foreign == nil || k.Foreign.Insufficient != k.Foreign.Flows || k.Score != nil || k.Belonging != nil {
+		t.Errorf("%+v, score %+v, belonging %+v", k, k.Score, k.Belonging)
+	}
+	if !slices.ContainsFunc(r.NotCompared, func(s string) bool { return strings.HasPrefix(s, "known and foreign") }) {
+		t.Errorf("not said: %q", r.NotCompared)
 	}
 }
 

@@ -121,7 +121,7 @@ func TestLiveReuse(t *testing.T) {
 	near, far := testnet.Hosts(t)
 	b := streamBundle(t)
 	labels := testLabels(t)
-	all, err := evasion.Load("../testbed/test.pcap", 12)
+	all, err := evasion.Load("../testbed/test.pcap", 12, flow.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +243,7 @@ func TestLiveStream(t *testing.T) {
 	n := testnet.New(t)
 	b := streamBundle(t)
 	send := n.NewSender(t, testnet.Near)
-	flows, err := evasion.Load("../testbed/test.pcap", 12)
+	flows, err := evasion.Load("../testbed/test.pcap", 12, flow.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

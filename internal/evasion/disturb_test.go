@@ -14,7 +14,7 @@ import (
 
 // Disturbances change what they say, the same way for the same seed, and leave the flow they are given alone.
 func TestDisturbances(t *testing.T) {
-	flows, err := Load(filepath.Join(testfiles.Root(t), "examples", "testbed", "calib.pcap"), 12)
+	flows, err := Load(filepath.Join(testfiles.Root(t), "examples", "testbed", "calib.pcap"), 12, flow.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

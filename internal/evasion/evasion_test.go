@@ -23,7 +23,7 @@ func TestStreamViewIsTheHosts(t *testing.T) {
 		files = append(files, filepath.Join(dir, "traffic", "test.pcap"))
 	}
 	for _, file := range files {
-		flows, err := Load(file, 12)
+		flows, err := Load(file, 12, flow.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +71,7 @@ func TestStreamViewIsTheHosts(t *testing.T) {
 // Where a contract drops packets that may not arrive, they change no token of either view; without, the verdict is
 // marked. What makes no difference to hosts makes none there either: their own hop limits are not far.
 func TestFarTTL(t *testing.T) {
-	flows, err := Load(filepath.Join(testfiles.Root(t), "examples", "testbed", "test.pcap"), 12)
+	flows, err := Load(filepath.Join(testfiles.Root(t), "examples", "testbed", "test.pcap"), 12, flow.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestFarTTL(t *testing.T) {
 // Where a contract passes packets without payload over, acknowledgements of their own between segments, and a
 // handshake that is not seen, change no token.
 func TestEmptyPackets(t *testing.T) {
-	flows, err := Load(filepath.Join(testfiles.Root(t), "examples", "testbed", "test.pcap"), 12)
+	flows, err := Load(filepath.Join(testfiles.Root(t), "examples", "testbed", "test.pcap"), 12, flow.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func TestPacketsViewIsTheHostsOrMarked(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Accept = traffic.AcceptHosts
-	flows, err := Load(filepath.Join(testfiles.Root(t), "examples", "testbed", "test.pcap"), 12)
+	flows, err := Load(filepath.Join(testfiles.Root(t), "examples", "testbed", "test.pcap"), 12, flow.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,25 +13,32 @@ type Seen struct {
 	Tokens []int32
 	Valid  int
 	Marks  flow.Marks
+	// Payload is how many bytes of payload the tokens hold.
+	Payload int
 	// Flows is how many flows it sees with the flow's 5-tuple. This is the first that goes on once
 	// the flow itself has begun; where none does, the last.
 	Flows int
 }
 
-// See runs a flow's packets, however changed, through a table of its own; first is when the flow
-// itself begins.
+// See is SeeAs by a contract alone.
 func See(c traffic.Contract, packets []Packet, first int64) (s Seen, err error) {
 	enc, err := traffic.NewEncoder(c)
 	if err != nil {
 		return s, err
 	}
+	return SeeAs(flow.Options{Encoder: enc}, packets, first)
+}
+
+// SeeAs runs a flow's packets, however changed, through a table of its own; first is when the flow
+// itself begins. Of opt the encoder and the active timeout count: packets that were put together anew are in no tunnel and no VLAN.
+func SeeAs(opt flow.Options, packets []Packet, first int64) (s Seen, err error) {
 	best, own := ^uint64(0), false
-	in, err := flow.NewInput(flow.Options{Encoder: enc, Capacity: 16, Ready: func(f *flow.Flow) {
+	in, err := flow.NewInput(flow.Options{Encoder: opt.Encoder, Active: opt.Active, Capacity: 16, Ready: func(f *flow.Flow) {
 		s.Flows++
 		switch late := f.Last >= first; {
 		case late && (!own || f.Seq < best), !late && !own:
 			own, best = late, f.Seq
-			s.Tokens, s.Valid, s.Marks = append(s.Tokens[:0], f.Tokens...), f.Valid, f.Marks
+			s.Tokens, s.Valid, s.Marks, s.Payload = append(s.Tokens[:0], f.Tokens...), f.Valid, f.Marks, f.Payload
 		}
 	}})
 	if err != nil {
@@ -73,12 +80,12 @@ func (f *Flow) payload() (n int) {
 	return n
 }
 
-// Load takes a capture file apart.
-func Load(path string, perFlow int) ([]Flow, error) {
+// Load takes a capture file apart: see Flows.
+func Load(path string, perFlow int, opt flow.Options) ([]Flow, error) {
 	src, err := capture.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer src.Close()
-	return Flows(src, perFlow)
+	return Flows(src, perFlow, opt)
 }

@@ -43,8 +43,12 @@ type Flow struct {
 }
 
 // Flows takes a capture apart, up to perFlow packets of each flow. What the capture cut off is
-// left out as if it had not been sent: sequence numbers are moved together.
-func Flows(src capture.Source, perFlow int) ([]Flow, error) {
+// left out as if it had not been sent: sequence numbers are moved together. Of opt only what tells flows apart counts: tunnels and scope.
+func Flows(src capture.Source, perFlow int, opt flow.Options) ([]Flow, error) {
+	decode := capture.Decode
+	if opt.Tunnels {
+		decode = capture.DecodeInner
+	}
 	type state struct {
 		flow  *Flow
 		last  int64
@@ -58,10 +62,10 @@ func Flows(src capture.Source, perFlow int) ([]Flow, error) {
 		if err := src.Next(&f); err != nil {
 			break
 		}
-		if capture.Decode(&f, &p) != capture.KindOK || p.Fragment || len(p.IP) < int(p.Payload) || !p.Headed() {
+		if decode(&f, &p) != capture.KindOK || p.Fragment || len(p.IP) < int(p.Payload) || !p.Headed() {
 			continue
 		}
-		key := flow.KeyOf(&p)
+		key := opt.Scope.KeyOf(&p)
 		canon, _ := key.Canonical()
 		s := index[canon]
 		if s == nil || p.Time-s.last > 120e9 {
@@ -77,7 +81,7 @@ func Flows(src capture.Source, perFlow int) ([]Flow, error) {
 			continue
 		}
 		q := takeApart(&p)
-		if flow.KeyOf(&p) != s.flow.Key {
+		if opt.Scope.KeyOf(&p) != s.flow.Key {
 			q.Dir = 1
 		}
 		if q.Proto == capture.ProtoTCP {

@@ -55,6 +55,13 @@ func (s Scope) widen(k *Key, p *capture.Packet) {
 	}
 }
 
+// KeyOf is the key of a packet in the packet's own direction.
+func (s Scope) KeyOf(p *capture.Packet) Key {
+	k := KeyOf(p)
+	s.widen(&k, p)
+	return k
+}
+
 // FiveTuple is the key without where the flow was seen: what label files and other tools
 // know of it.
 func (k Key) FiveTuple() Key {
