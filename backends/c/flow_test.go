@@ -352,6 +352,24 @@ func readFrames(t testing.TB, path string) (frames []capture.Frame) {
 	}
 }
 
+// cut are frames as a host's own capture with a snapshot length holds them: TCP's checksums are left to the network card, and two packets in three
+// are not there whole, some not even their headers.
+func cut(frames []capture.Frame) []capture.Frame {
+	list := slices.Clone(frames)
+	for i := range list {
+		var p capture.Packet
+		f := &list[i]
+		f.Data = slices.Clone(f.Data)
+		if capture.Decode(f, &p) == capture.KindOK && p.Proto == capture.ProtoTCP && len(p.IP) >= p.L4+18 {
+			clear(p.IP[p.L4+16 : p.L4+18])
+		}
+		if n := 40 + i*7%120; i%3 > 0 && len(f.Data) > n {
+			f.Data = f.Data[:n]
+		}
+	}
+	return list
+}
+
 // allContracts are the samples of the repository and the built-in ones.
 func allContracts(t testing.TB) map[string]traffic.Contract {
 	t.Helper()
@@ -387,6 +405,7 @@ func TestFlowContracts(t *testing.T) {
 			t.Parallel()
 			driver := buildDriver(t, c, sanitized)
 			feed(t, c, capture.TrustForm, frames).compare(t, driver)
+			feed(t, c, capture.TrustForm, cut(frames)).compare(t, driver)
 		})
 	}
 }
