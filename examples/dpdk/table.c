@@ -181,7 +181,7 @@ static void flow_start(struct flow *f, const struct packet *p, uint64_t ns, uint
 	f->swapped = (uint8_t)p->swapped;
 	f->judged = f->finished = 0;
 	memcpy(f->vlan, p->vlan, sizeof f->vlan);
-	f->first = ns;
+	f->first = f->last = ns;
 	f->packets[0] = f->packets[1] = f->bytes[0] = f->bytes[1] = 0;
 	f->lost = lost;
 }
@@ -241,13 +241,17 @@ void table_add(struct table *t, const struct packet *p, uint64_t ns, int checked
 	way = p->swapped != f->swapped;
 	f->packets[way]++;
 	f->bytes[way] += p->wire;
-	f->last = ns;
+	deadline = nepco_model_flow_deadline(&f->model);
+	if (deadline != f->deadline) { /* else its receiver drops it, which keeps no flow open */
+		f->last = ns;
+	}
 	f->finished |= (p->flags & 5) != 0; /* FIN, RST */
 	if (!f->judged && nepco_model_flow_ready(&f->model)) {
 		judge(t, f, REASON_READY);
 	}
-	/* A flow that has had its verdict is over when it is idle. What its receiver drops keeps no flow open. */
-	deadline = f->judged ? t->now + NEPCO_MODEL_FLOW_IDLE_NS : nepco_model_flow_deadline(&f->model);
+	if (f->judged) {
+		deadline = t->now + NEPCO_MODEL_FLOW_IDLE_NS;
+	}
 	if (deadline != f->deadline) {
 		list_unlink(t, f);
 		list_append(t, f, deadline);
