@@ -134,6 +134,72 @@ func TestRandomPrograms(t *testing.T) {
 	}
 }
 
+// What streams and batches refuse, and that nothing of it is taken.
+func TestFormsRefuse(t *testing.T) {
+	testfiles.Tool(t, "gcc")
+	data, err := os.ReadFile("../../runtime/bundle/testdata/format1/demo.nepco")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := bundle.Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, _ := build(t, b, emit.Options{Name: "it"}, "gcc", "-O1")
+	const program = `#include <stdio.h>
+#include <string.h>
+#include "nepco_it.h"
+static union { uint8_t b[NEPCO_IT_CTX_BYTES + 64]; uint64_t u; } memory;
+static union { uint8_t b[NEPCO_IT_STREAM_BYTES + 64]; uint64_t u; } state;
+#define IS(what, code) if ((what) != (code)) { printf("line %d: %d\n", __LINE__, what); wrong++; }
+int main(void)
+{
+	static int32_t tokens[3 * NEPCO_IT_LENGTH], bad[3] = {1, 2, NEPCO_IT_VOCAB};
+	static nepco_it_result r, q, all[3];
+	uint8_t *ctx = memory.b + (64 - (uintptr_t)memory.b % 64), *s = state.b + (64 - (uintptr_t)state.b % 64);
+	int n[3], i, wrong = 0;
+	for (i = 0; i < 3 * NEPCO_IT_LENGTH; i++) {
+		tokens[i] = i * 7 % NEPCO_IT_VOCAB;
+	}
+	IS(nepco_it_stream_add(ctx, s, tokens, 1), NEPCO_IT_ECONTEXT)
+	IS(nepco_it_stream_begin(s + 8), NEPCO_IT_ECONTEXT)
+	IS(nepco_it_stream_begin(NULL), NEPCO_IT_ECONTEXT)
+	IS(nepco_it_stream_begin(s), 0)
+	IS(nepco_it_stream_add(ctx, s, tokens, 1), NEPCO_IT_ECONTEXT) /* no init yet */
+	IS(nepco_it_run_batch(ctx, tokens, 0, n, 1, all), 0)
+	IS(nepco_it_init(ctx, NEPCO_IT_CTX_BYTES, NULL, 0), 0)
+	IS(nepco_it_stream_end(ctx, s, &r), NEPCO_IT_EVALID) /* no token */
+	IS(nepco_it_stream_add(ctx, s, tokens, NEPCO_IT_LENGTH + 1), NEPCO_IT_EVALID)
+	IS(nepco_it_stream_add(ctx, s, tokens, -1), NEPCO_IT_EVALID)
+	IS(nepco_it_stream_add(ctx, s, tokens, 5), 0)
+	IS(nepco_it_stream_add(ctx, s, bad, 3), NEPCO_IT_ETOKEN)
+	IS(nepco_it_stream_add(ctx, s, tokens + 5, NEPCO_IT_LENGTH - 4), NEPCO_IT_EVALID)
+	IS(nepco_it_stream_add(ctx, s, tokens + 5, NEPCO_IT_LENGTH - 5), 0)
+	IS(nepco_it_stream_add(ctx, s, tokens, 1), NEPCO_IT_EVALID)
+	IS(nepco_it_stream_add(ctx, s, tokens, 0), 0)
+	IS(nepco_it_stream_end(ctx, s, &r), 0)
+	IS(nepco_it_run(ctx, tokens, NEPCO_IT_LENGTH, &q), 0)
+	IS(memcmp(&r, &q, sizeof r), 0)
+	IS(nepco_it_stream_end(ctx, s, &r), NEPCO_IT_ECONTEXT) /* ended */
+	n[0] = 3, n[1] = NEPCO_IT_LENGTH, n[2] = NEPCO_IT_LENGTH + 1;
+	IS(nepco_it_run_batch(ctx, tokens, NEPCO_IT_LENGTH, n, 3, all), 2)
+	IS(nepco_it_run_batch(ctx, tokens, NEPCO_IT_LENGTH, n, 2, all), 2)
+	IS(nepco_it_run_batch(ctx, tokens, NEPCO_IT_LENGTH, n, -1, all), 0)
+	IS(nepco_it_run(ctx, tokens + NEPCO_IT_LENGTH, NEPCO_IT_LENGTH, &q), 0)
+	IS(memcmp(&all[1], &q, sizeof q), 0)
+	return wrong;
+}
+`
+	if err := os.WriteFile(filepath.Join(dir, "refuse.c"), []byte(program), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", "gcc -std=c99 -Wall -Wextra -Werror -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -o refuse refuse.c nepco_it.c && ./refuse")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%.3000s", err, out)
+	}
+}
+
 // tile is the number of positions that a bundle's code computes at a time.
 func tile(t *testing.T, b *bundle.Bundle, o emit.Options) (n int) {
 	t.Helper()

@@ -85,11 +85,11 @@ int %s_run(void *ctx, const int32_t *tokens, int n, %s%s_result *result);
 
 /* run_padded is run of LENGTH tokens, the first n of them the flow's own. */
 int %s_run_padded(void *ctx, const int32_t *tokens, int n, %s%s_result *result);
-%s%s
+%s%s%s
 #ifdef __cplusplus
 }
 #endif
-#endif`, p, m, m, m, m, m, p, p, u.aboutNumbers(), p, u.numbers("const int32_t *numbers, "), p, p, u.numbers("const int32_t *numbers, "), p, u.pathHeader(), words)
+#endif`, p, m, m, m, m, m, p, p, u.aboutNumbers(), p, u.numbers("const int32_t *numbers, "), p, p, u.numbers("const int32_t *numbers, "), p, u.formsHeader(), u.pathHeader(), words)
 	return w.String()
 }
 
@@ -221,12 +221,13 @@ func (u *unit) selftest() string {
 	var w strings.Builder
 	p, m := u.prefix(), u.macro()
 	f := func(format string, args ...any) { fmt.Fprintf(&w, format+"\n", args...) }
-	f(`/* The bundle's golden vectors: inputs with the logits that the compiler computed. Written by nepcoc.
+	f(`/* The bundle's golden vectors: inputs with the logits that the compiler computed, then as streams and in a batch. Written by nepcoc.
  * selftest [TABLES]: 0 if all are equal. */
 #include "%s.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { VECTORS = %d };
 `, p, len(u.b.Golden))
@@ -248,8 +249,11 @@ enum { VECTORS = %d };
 	}
 	f(`
 static void *ctx; /* malloc's, moved to where it is aligned */
-static void *tables;
-
+static void *tables;`)
+	if len(valid) > 0 {
+		u.formsTest(f)
+	}
+	f(`
 int main(int argc, char **argv)
 {
 	%s_result r;
@@ -294,12 +298,21 @@ int main(int argc, char **argv)
 	} else {
 		f("\t\t\t(void)j;\n\t\t\t(void)r;")
 	}
+	forms := ""
+	if len(valid) > 0 {
+		forms = `
+		wrong = forms();
+		if (wrong > 0) {
+			printf("%d results in parts or in a batch are not those at once\n", wrong);
+			all += wrong;
+		}`
+	}
 	f(`		}
 		printf("%%s: %%d golden vectors, %%d wrong logits, %%s\n", %s_digest, VECTORS, wrong, %s_path(ctx));
-		all += wrong;
+		all += wrong;%s
 	}
 	return all != 0;
-}`, p, p)
+}`, p, p, forms)
 	return w.String()
 }
 

@@ -16,9 +16,6 @@ const block = 32
 // contextMost are the bytes that a context may have; a program that would take more runs in tiles, if it can.
 const contextMost = 64 << 10
 
-// chunk is the number of tokens that a stream gathers before it computes with them.
-const chunk = block
-
 // layout says how values lie in memory: in the context, or in the state, which is the stream's or a part of the context.
 type layout struct {
 	*region
@@ -77,7 +74,7 @@ func (l *layout) context() int {
 func (l *layout) header() int { return align + aligned(4*l.tokens) }
 
 // streamHeader are those of a stream before its state: counts, and tokens.
-func (l *layout) streamHeader() int { return align + aligned(4*chunk) }
+func (l *layout) streamHeader() int { return align + aligned(4*block) }
 
 func aligned(n int) int { return (n + align - 1) / align * align }
 

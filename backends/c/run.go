@@ -292,4 +292,6 @@ int %s_run_padded(void *ctx, const int32_t *tokens, int n, %s%s_result *result)
 {
 	return run(ctx, tokens, %s_LENGTH, n, %sresult);
 }`, align, l.header(), l.header()+l.size, given, p, numbers, p, given, p, numbers, p, m, given)
+	u.streaming(f)
+	u.batch(f)
 }

@@ -7,7 +7,7 @@ func (g *gen) gated(in int) int {
 	x := g.p.Values[in]
 	k := g.between(1, g.choose(3, 4, 4, 8))
 	cols := g.channels()
-	if g.coin(2) {
+	if g.coin(2) || g.chain && !g.coin(4) {
 		cols = min(x.Cols, 256)
 	}
 	chanH, chanG := func(int) int { return g.IntN(x.Cols) }, func(int) int { return g.IntN(x.Cols) }
@@ -26,14 +26,14 @@ func (g *gen) gated(in int) int {
 	conv.TapsH, conv.BiasH = g.branch(cols, k, -32768, 32767)
 	conv.TapsG, conv.BiasG = g.branch(cols, k, 0, 65535)
 	ins, d := []int{in}, bundle.I8
-	if g.coin(2) {
+	if g.coin(2) || g.chain && g.coin(2) {
 		conv.Norm = g.norm(cols)
 		if g.coin(4) {
 			d, conv.Norm.Shift = bundle.I16, 0
 		}
 		residual, ok := g.find(func(v int) bool {
 			r := g.p.Values[v]
-			return r.DType == bundle.I8 && r.Rows == x.Rows && r.Cols == cols
+			return r.DType == bundle.I8 && r.Rows == x.Rows && r.Cols == cols && !(g.chain && v == in)
 		})
 		if ok && !g.coin(4) {
 			ins = append(ins, residual)

@@ -23,7 +23,7 @@ func NewPublished(seed uint64) *bundle.Program { return program(seed, true) }
 // NewChain is a program of gated layers only, joined at random up to maxima, over one extent or two: what runs in tiles of positions and in the
 // chunks of a stream. Now and then another step reads a layer's rows.
 func NewChain(seed uint64) *bundle.Program {
-	g := &gen{Rand: rand.New(rand.NewPCG(seed, 0x636861696e)), p: &bundle.Program{}, published: seed%4 == 0}
+	g := &gen{Rand: rand.New(rand.NewPCG(seed, 0x636861696e)), p: &bundle.Program{}, published: seed%4 == 0, chain: true}
 	g.p.Length = 1 + g.IntN(g.choose(8, 100, 300))
 	g.p.Vocab = 2 + g.IntN(300)
 	rows := func(v int) bool { return g.anySequence(v) && g.p.Values[v].DType == bundle.I8 }
@@ -120,6 +120,7 @@ type gen struct {
 	*rand.Rand
 	p         *bundle.Program
 	published bool     // see NewPublished
+	chain     bool     // see NewChain: layers keep their channels, so that there are residuals
 	reach     [][2]int // receptive field of each value, left and right
 }
 
