@@ -15,8 +15,14 @@ var sideOps = map[string]bool{"Reshape": true, "Flatten": true, "Squeeze": true,
 	"BatchNormalization": true, "LayerNormalization": true, "ReduceMean": true, "ReduceSum": true, "Softmax": true, "layer_norm": true, "Clip": true, "PRelu": true,
 	"MatMul": true, "Gemm": true, "act": true, "Slice": true, "Concat": true}
 
-// layers mix numbers: what comes out of them is no mask any more.
+// sideLayers mix numbers: what comes out of them is no mask any more.
 var sideLayers = map[string]bool{"MatMul": true, "Gemm": true, "LayerNormalization": true, "layer_norm": true}
+
+// sideMoves leave integers what they are; what else counts on integers is about tokens or lengths.
+var sideMoves = map[string]bool{"Reshape": true, "Flatten": true, "Squeeze": true, "Unsqueeze": true, "Identity": true, "Slice": true}
+
+// maskOps make or use masks.
+var maskOps = map[string]bool{"Equal": true, "Where": true, "Less": true, "Greater": true, "Not": true}
 
 // SideInputs are the inputs of g that hold numbers beside the sequence. Where all look like that, the longest is the sequence.
 func SideInputs(g *ir.Graph) map[*ir.Value]bool {
@@ -75,9 +81,9 @@ func isSide(g *ir.Graph, v *ir.Value) bool {
 			continue
 		case others:
 			return false
-		case v.Type.DType != ir.F32 && made[n.Inputs[0]] == own && n.Inputs[0].Type.DType != ir.F32 && n.Op != "Cast" && !moves(n.Op):
-			return false // counts on integers
-		case !sideOps[n.Op] && !op.Pointwise, n.Op == "Equal" || n.Op == "Where" || n.Op == "Less" || n.Op == "Greater" || n.Op == "Not":
+		case v.Type.DType != ir.F32 && made[n.Inputs[0]] == own && n.Inputs[0].Type.DType != ir.F32 && n.Op != "Cast" && !sideMoves[n.Op]:
+			return false
+		case !sideOps[n.Op] && !op.Pointwise, maskOps[n.Op]:
 			return false
 		}
 		if sideLayers[n.Op] {
@@ -89,14 +95,6 @@ func isSide(g *ir.Graph, v *ir.Value) bool {
 		}
 	}
 	return joined
-}
-
-func moves(op string) bool {
-	switch op {
-	case "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Slice":
-		return true
-	}
-	return false
 }
 
 // side takes an input as a vector of numbers.

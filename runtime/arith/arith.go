@@ -4,7 +4,8 @@
 //
 // The reference executor is written straight from this package, the fast
 // kernels are tested against it, and the compiler builds its tables with it. Nothing else
-// may round, shift or saturate. The package imports only math/bits and holds no state.
+// may round, shift or saturate. It holds no state and imports nothing that does; floating point is
+// used by the compiler alone, for tables and grids (exptable.go, grid.go).
 //
 // Rules that every function keeps: one rounding per result, written out
 // as (x + half) >> s with an arithmetic shift, so halves go up; no shift by the

@@ -71,7 +71,7 @@ func (l *layout) count(r *verdict.Record, counts []uint64) {
 	}
 }
 
-// Describe says what n flows look like, in the order in which they came: that is how by how much their parts differ is found.
+// Describe says what n flows look like, in the order in which they came, by which parts of them are compared.
 // at gives each with its verdicts; it may reuse the record. Features that are not known of the flows are left out. It is nil where there are no flows.
 func Describe(b *bundle.Bundle, n int, at func(i int) (*verdict.Record, error)) (*bundle.Traffic, error) {
 	if n == 0 {

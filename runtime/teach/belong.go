@@ -57,8 +57,10 @@ const (
 	// belongRidge is added to the covariance, in parts of its mean variance: few flows say little of the small ones.
 	belongRidge = 1e-2
 	// belongLeast is the least number of flows.
-	belongLeast  = 20
-	knownSteps   = 200
+	belongLeast = 20
+	// knownSteps is how many quantiles of the distances a bundle holds: belonging is told to half a percent.
+	knownSteps = 200
+	// belongRounds are those of the orthogonal iteration.
 	belongRounds = 4
 	// standardUnit is how many steps of 8 bits a standard deviation of a feature has: 8 of them to each side.
 	standardUnit = 16
@@ -98,48 +100,19 @@ func Know(b *bundle.Bundle, output int, examples []Example, opt KnownOptions) (*
 	for i := range label {
 		label[i], all[i] = examples[i].Label, i
 	}
-	opt.Progress("finding what is known", 0, folds+1)
 	r := &KnownReport{Output: info.Name, Pass: opt.Pass, Flows: m.rows, Features: m.width, Labelled: opt.Labelled}
-	var held []int64
-	for f := range folds {
-		opt.Progress("finding what is known", f+1, folds+1)
-		rest := slices.DeleteFunc(slices.Clone(all), func(i int) bool { return fold[i] == f })
-		y := m.reduce(rest)
-		s, err := y.space(rest, label, classes)
-		if err != nil {
-			return nil, err
-		}
-		for _, i := range all {
-			// A class that the others lack is not known to them.
-			if fold[i] == f && s.has[label[i]] {
-				held = append(held, s.distance(y.standard[i]))
-			}
-		}
-	}
-	if len(held) == 0 {
-		return nil, errors.New("no class has flows of two recordings: nothing tells how far its flows lie from one another")
+	held, err := m.heldOut(all, label, fold, folds, classes, func(done int) { opt.Progress("finding what is known", done, folds+1) })
+	if err != nil {
+		return nil, err
 	}
 	y := m.reduce(all)
 	s, err := y.space(all, label, classes)
 	if err != nil {
 		return nil, err
 	}
-	slices.Sort(held)
-	// As conformal prediction does: of n distances and one more, so many are below the k-th.
-	at := int(math.Ceil(float64(len(held)+1) * opt.Pass))
-	if at > len(held) {
-		r.Notes = append(r.Notes, fmt.Sprintf("%d flows can't show a share of %g: the farthest of them is the bound", len(held), opt.Pass))
-		at = len(held)
-	}
-	known := &bundle.Known{Pass: opt.Pass, Bound: held[max(at, 1)-1], Flows: m.rows, Labelled: opt.Labelled}
-	steps := min(knownSteps, len(held))
-	for q := range steps {
-		known.Quantiles = append(known.Quantiles, held[((q+1)*len(held)-1)/steps])
-	}
-	passed, _ := slices.BinarySearch(held, known.Bound+1)
-	r.Held, r.Passed, r.Bound, r.Dimensions = len(held), rounded(float64(passed)/float64(len(held))), known.Bound, len(s.bias)
+	known := r.bound(held)
 	known.Classes = s.classes
-	r.Classes, r.Prototypes = len(slices.Compact(slices.Clone(s.classes))), len(s.classes)
+	r.Dimensions, r.Classes, r.Prototypes = len(s.bias), len(slices.Compact(slices.Clone(s.classes))), len(s.classes)
 	s.attach(p, y, output, value)
 	if err := p.Validate(); err != nil {
 		return nil, fmt.Errorf("belonging: %w", err)
@@ -160,6 +133,50 @@ func Know(b *bundle.Bundle, output int, examples []Example, opt KnownOptions) (*
 		b.Manifest.Sizes.Weights += int64(len(p.Tensors[i].Data))
 	}
 	return r, nil
+}
+
+// heldOut are the distances of the rows of all, in ascending order, each from what was made of the other folds.
+func (m *matrix) heldOut(all, label, fold []int, folds, classes int, progress func(done int)) (held []int64, err error) {
+	progress(0)
+	for f := range folds {
+		progress(f + 1)
+		rest := slices.DeleteFunc(slices.Clone(all), func(i int) bool { return fold[i] == f })
+		y := m.reduce(rest)
+		s, err := y.space(rest, label, classes)
+		if err != nil {
+			return nil, err
+		}
+		for _, i := range all {
+			// A class that the others lack is not known to them.
+			if fold[i] == f && s.has[label[i]] {
+				held = append(held, s.distance(y.standard[i]))
+			}
+		}
+	}
+	if len(held) == 0 {
+		return nil, errors.New("no class has flows of two recordings: nothing tells how far its flows lie from one another")
+	}
+	slices.Sort(held)
+	return held, nil
+}
+
+// bound chooses the distance that r.Pass of known traffic stays within, and the quantiles that belonging is told by; held are the distances
+// of heldOut. It fills in what the report says of them.
+func (r *KnownReport) bound(held []int64) *bundle.Known {
+	// As conformal prediction does: of n distances and one more, so many are below the k-th.
+	at := int(math.Ceil(float64(len(held)+1) * r.Pass))
+	if at > len(held) {
+		r.Notes = append(r.Notes, fmt.Sprintf("%d flows can't show a share of %g: the farthest of them is the bound", len(held), r.Pass))
+		at = len(held)
+	}
+	known := &bundle.Known{Pass: r.Pass, Bound: held[max(at, 1)-1], Flows: r.Flows, Labelled: r.Labelled}
+	steps := min(knownSteps, len(held))
+	for q := range steps {
+		known.Quantiles = append(known.Quantiles, held[((q+1)*len(held)-1)/steps])
+	}
+	passed, _ := slices.BinarySearch(held, known.Bound+1)
+	r.Held, r.Passed, r.Bound = len(held), rounded(float64(passed)/float64(len(held))), known.Bound
+	return known
 }
 
 // forget is a program whose output has no belonging.
