@@ -28,6 +28,8 @@ type File struct {
 type ArtifactOptions struct {
 	// Key signs the artifact, where it is set; a kind that can't be signed refuses it.
 	Key ed25519.PrivateKey
+	// Statement is what the signature says besides.
+	Statement bundle.Statement
 	// Symbol is part of the names in code; empty: the bundle's name.
 	Symbol string
 }

@@ -15,7 +15,7 @@ var Artifact = backends.Artifact{
 }
 
 func build(b *bundle.Bundle, o backends.ArtifactOptions) ([]backends.File, error) {
-	data, err := bundle.Encode(b, bundle.Options{Key: o.Key})
+	data, err := bundle.Encode(b, bundle.Options{Key: o.Key, Statement: o.Statement})
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,7 @@ type compileFlags struct {
 	minPayload      int
 	knownPass       float64
 	view            bundle.ViewOverride
+	says            statementFlags
 }
 
 func newCompile() *cobra.Command {
@@ -92,6 +93,7 @@ on; several sigmoids are labels, any number of them. --output NAME=KIND says oth
 	fl.StringVar(&f.dumpIR, "dump-ir", "", "write the graph after each pass to this folder")
 	fl.StringVar(&f.emit, "emit", compiler.Artifacts()[0].Name, "what to write: "+artifactText())
 	fl.StringVar(&f.sign, "sign", "", "sign the bundle with this Ed25519 private key (PEM)")
+	f.says.add(fl)
 	fl.BoolVar(&f.json, "json", false, "print the report as JSON")
 	cmd.MarkFlagRequired("calib")
 	cmd.MarkFlagRequired(cli.OutputFlag)
@@ -223,6 +225,11 @@ func runCompile(cmd *cobra.Command, model string, f *compileFlags) error {
 			return err
 		}
 		opts.Key = key
+		if opts.Statement, err = f.says.statement(cmd, time.Now()); err != nil {
+			return err
+		}
+	} else if err := meaningless(cmd, "goes with --sign", statementFlagNames...); err != nil {
+		return err
 	}
 	o.Name, o.ModelVersion = f.name, f.modelVersion
 	progress := cli.NewProgress(cmd.ErrOrStderr())

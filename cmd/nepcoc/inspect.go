@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -71,9 +72,11 @@ or contention: just estimates.
 
 // inspection is what inspect shows.
 type inspection struct {
-	Name     string              `json:"name"`
-	Digest   string              `json:"digest"`
-	Signer   string              `json:"signed_by,omitempty"`
+	Name   string `json:"name"`
+	Digest string `json:"digest"`
+	Signer string `json:"signed_by,omitempty"`
+	// Says is what the signer says of the bundle.
+	Says     *statement          `json:"says,omitempty"`
 	Manifest bundle.Manifest     `json:"manifest"`
 	Length   int                 `json:"length"`
 	Vocab    int                 `json:"vocab"`
@@ -104,6 +107,7 @@ func newInspection(b *bundle.Bundle, t *backends.Target, n int) (*inspection, er
 	}
 	if b.Signature != nil {
 		r.Signer = bundle.Fingerprint(b.Signature.Key)
+		r.Says = newStatement(b.Signature.Statement)
 	}
 	if r.Parts, err = p.Parts(); err != nil {
 		return nil, err
@@ -143,7 +147,7 @@ func (r *inspection) print(w io.Writer) {
 		{"golden vectors", fmt.Sprint(r.Golden)},
 	}...)
 	if r.Signer != "" {
-		rows = append(rows, []string{"signed by", r.Signer})
+		rows = append(rows, []string{"signed by", r.Signer + ", " + r.Says.text})
 	}
 	if n := m.LeastPayload(); n > 0 {
 		rows = append(rows, []string{"insufficient", fmt.Sprintf("flows whose tokens hold less than %d bytes of payload", n)})
@@ -227,4 +231,24 @@ func tileText(t int) string {
 		return "all positions"
 	}
 	return fmt.Sprintf("%d positions", t)
+}
+
+// statement is a bundle.Statement as JSON; what isn't said is left out.
+type statement struct {
+	Serial    uint64     `json:"serial,omitempty"`
+	NotBefore *time.Time `json:"not_before,omitempty"`
+	Expires   *time.Time `json:"expires,omitempty"`
+
+	text string
+}
+
+func newStatement(s bundle.Statement) *statement {
+	r := &statement{Serial: s.Serial, text: saysText(s)}
+	if !s.NotBefore.IsZero() {
+		r.NotBefore = &s.NotBefore
+	}
+	if !s.Expires.IsZero() {
+		r.Expires = &s.Expires
+	}
+	return r
 }

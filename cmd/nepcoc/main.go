@@ -38,7 +38,7 @@ integer arithmetic that gives the same verdicts on every CPU, to the bit.
 		id, title string
 		commands  []*cobra.Command
 	}{
-		{"models", "Models:", []*cobra.Command{newCompile(), newCheck(), newVerify(), newReport(), newInspect(), newBench(), newEmit(), newOpt()}},
+		{"models", "Models:", []*cobra.Command{newCompile(), newCheck(), newVerify(), newReport(), newInspect(), newBench(), newSign(), newKey(), newEmit(), newOpt()}},
 		{"data", "Traffic and data:", []*cobra.Command{newRun(), newExplain(), newDrift(), newContract(), newTokens(), newLint(), newTeach()}},
 		{"cards", "Cards:", []*cobra.Command{newShip()}},
 	} {

@@ -10,11 +10,13 @@ import (
 
 	"nepcoc/compiler/verify"
 	"nepcoc/internal/cli"
+	"nepcoc/internal/files"
+	"nepcoc/runtime/bundle"
 )
 
 func newVerify() *cobra.Command {
 	var o verify.Options
-	var pcaps []string
+	var pcaps, trusted []string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify BUNDLE",
@@ -103,6 +105,13 @@ other changes. They are no attack: whoever looks for the worst change finds more
 			if o.RobustFlows < 0 {
 				return cli.UsageError("--robust-flows %d is below 0", o.RobustFlows)
 			}
+			for _, name := range trusted {
+				key, err := files.Read(name, bundle.ReadPublicKey)
+				if err != nil {
+					return err
+				}
+				o.Trusted = append(o.Trusted, key)
+			}
 			o.Bundle = args[0]
 			progress := cli.NewProgress(cmd.ErrOrStderr())
 			o.Progress = progress.Update
@@ -133,6 +142,7 @@ other changes. They are no attack: whoever looks for the worst change finds more
 	fl.StringVar(&o.Model, "model", "", "the .onnx that the bundle was compiled from")
 	fl.StringArrayVar(&pcaps, "pcap", nil, "capture to compare on; several are read one after another, as one")
 	cli.ViewFlags(fl, &o.View, cli.AsBundle)
+	fl.StringArrayVar(&trusted, "trusted-key", nil, "hold the bundle to this public key, which must have signed it, and to its own time (PEM file; may be repeated)")
 	fl.StringVar(&o.Labels, "labels", "", "CSV of the capture's labels (proto,src,sport,dst,dport,time,label)")
 	fl.BoolVar(&o.PartialLabels, "partial-labels", false, "be satisfied with labels of fewer than half of the flows")
 	fl.StringArrayVar(&o.Foreign, "foreign", nil, "capture of other traffic than the model was made for, to say how well that is told apart from --pcap's; several are read as one")

@@ -74,6 +74,9 @@ at the end, and served as Prometheus metrics at --metrics.`,
 	fl.StringVar(&f.Keep.To, "keep-unknown", "", "keep the packets of flows whose verdict is unknown in this capture file, 4 times 64 MiB at most (keep_unknown), to be labelled; they hold what people sent")
 	fl.StringVar(&f.Metrics.Listen, "metrics", "", "serve /metrics and /healthz at this address; :PORT is on the loopback")
 	fl.StringArrayVar(&f.TrustedKeys, "trusted-key", nil, "refuse a bundle not signed by this public key (PEM file; may be repeated)")
+	fl.StringVar(&f.KeyList, "key-list", "", "keys that may sign bundles, and those that may no more: a list that a trusted key signed (nepcoc key list)")
+	fl.StringVar(&f.State, "state", "", "remember the highest serial that ran in this file, and refuse lower ones")
+	fl.StringVar(&f.AllowRollback, "allow-rollback", "", "run an older bundle for the reason that this file holds, signed (nepcoc sign --rollback-from)")
 	return cmd
 }
 
@@ -98,6 +101,9 @@ var overrides = map[string]func(c, flags *agent.Config){
 	"metrics":           func(c, f *agent.Config) { c.Metrics.Listen = f.Metrics.Listen },
 	"keep-unknown":      func(c, f *agent.Config) { c.Keep.To = f.Keep.To },
 	"trusted-key":       func(c, f *agent.Config) { c.TrustedKeys = f.TrustedKeys },
+	"key-list":          func(c, f *agent.Config) { c.KeyList = f.KeyList },
+	"state":             func(c, f *agent.Config) { c.State = f.State },
+	"allow-rollback":    func(c, f *agent.Config) { c.AllowRollback = f.AllowRollback },
 }
 
 // resolve joins the configuration file and the flags.
@@ -162,6 +168,9 @@ func sources(c *agent.Config, pcap []string, speed float64) (list []capture.Sour
 
 func runAgent(cmd *cobra.Command, c *agent.Config, pcap []string, speed float64) error {
 	model, notes, err := c.Preflight()
+	if err == nil {
+		err = c.Remember(model)
+	}
 	if err != nil {
 		return allWrong("", err)
 	}

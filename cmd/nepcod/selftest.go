@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"nepcoc/internal/cli"
-	"nepcoc/internal/files"
 	"nepcoc/runtime/agent"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/classify"
@@ -68,6 +67,7 @@ type selftestReport struct {
 	Model     string           `json:"model"`
 	Target    string           `json:"target"`
 	SignedBy  string           `json:"signed_by,omitempty"`
+	Serial    uint64           `json:"serial,omitempty"`
 	Config    string           `json:"config,omitempty"` // that accepts it
 	Features  []string         `json:"cpu_features"`
 	Kernels   string           `json:"kernels"`
@@ -110,7 +110,7 @@ var executors = []struct {
 // the report; an error means that it could not be run at all.
 func selftest(path string, c *agent.Config) (*selftestReport, error) {
 	start := time.Now()
-	b, err := files.Read(path, bundle.Read)
+	b, err := c.ReadBundle(path)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func selftest(path string, c *agent.Config) (*selftestReport, error) {
 		return nil, err
 	}
 	if b.Signature != nil {
-		r.SignedBy = bundle.Fingerprint(b.Signature.Key)
+		r.SignedBy, r.Serial = bundle.Fingerprint(b.Signature.Key), b.Signature.Serial
 	}
 	for _, p := range cpu.Available() {
 		r.Features = append(r.Features, p.String())
@@ -177,6 +177,9 @@ func (r *selftestReport) print(w io.Writer) error {
 	signed := "not signed"
 	if r.SignedBy != "" {
 		signed = "signed by " + r.SignedBy
+		if r.Serial > 0 {
+			signed += fmt.Sprintf(", serial %d", r.Serial)
+		}
 	}
 	if _, err := fmt.Fprintf(w, "bundle     %s\ndigest     %s, %s\nmodel      %s for %s\ncpu        %v, kernels %s\nloaded in  %.1f ms\n",
 		cli.Name(r.Bundle), r.Digest, signed, cli.Name(r.Model), r.Target, r.Features, r.Kernels, float64(r.LoadUS)/1000); err != nil {

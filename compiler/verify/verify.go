@@ -12,10 +12,13 @@ package verify
 
 import (
 	"cmp"
+	"crypto/ed25519"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"nepcoc/compiler"
 	"nepcoc/compiler/calibrate"
@@ -28,6 +31,7 @@ import (
 	"nepcoc/runtime/engine"
 	"nepcoc/runtime/refexec"
 	"nepcoc/runtime/traffic"
+	"nepcoc/runtime/trust"
 )
 
 // Options say what to verify a bundle with. All but Bundle may be empty; the
@@ -65,7 +69,9 @@ type Options struct {
 	Robust      bool
 	RobustFlows int
 	Seed        uint64
-	Progress    func(stage string, done, total int)
+	// Trusted are keys of which one must have signed the bundle; none: whoever made it.
+	Trusted  []ed25519.PublicKey
+	Progress func(stage string, done, total int)
 }
 
 // Report is what was found.
@@ -234,7 +240,22 @@ func (v *verifier) open() error {
 	}
 	v.report = Report{Bundle: v.Bundle, Digest: v.b.Digest.String(), Kernel: v.eng.KernelPath()}
 	v.report.Evidence.Bundle, v.report.Evidence.Engine = v.b, v.eng
+	if len(v.Trusted) > 0 {
+		v.signature()
+	}
 	return nil
+}
+
+// signature holds the bundle to the trusted keys and its own time, as the agent would.
+func (v *verifier) signature() {
+	c := Check{Name: "signature", Cases: 1, Unit: "bundle", Held: 1, OK: true}
+	p := trust.Policy{Keys: v.Trusted, Now: time.Now()}
+	if err := p.Accept(v.b.Signature, v.b.Digest); err != nil {
+		c.Held, c.OK, c.Detail = 0, false, strings.ReplaceAll(err.Error(), "\n", "; ")
+	} else {
+		c.Detail = "by " + bundle.Fingerprint(v.b.Signature.Key)
+	}
+	v.check(c)
 }
 
 // golden runs the bundle's own vectors through both executors.

@@ -225,3 +225,24 @@ func TestReadOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestWriteNew(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "key")
+	check(t, WriteNew(name, []byte("secret"), 0o600))
+	if info := must[os.FileInfo](t)(os.Stat(name)); info.Mode() != 0o600 || content(t, name) != "secret" {
+		t.Errorf("%v, %q", info.Mode(), content(t, name))
+	}
+	for _, name := range []string{name, filepath.Join(dir, "no", "key")} {
+		if err := WriteNew(name, []byte("other"), 0o600); err == nil || !strings.HasPrefix(err.Error(), name+": ") {
+			t.Errorf("%v", err)
+		}
+	}
+	check(t, os.Symlink("nowhere", filepath.Join(dir, "link")))
+	if err := WriteNew(filepath.Join(dir, "link"), nil, 0o600); err == nil {
+		t.Error("a link is followed")
+	}
+	if content(t, name) != "secret" {
+		t.Error("a file was replaced")
+	}
+}

@@ -41,6 +41,25 @@ func whole(data []byte) func(io.Writer) error {
 // symbolic link is followed and stays; a device, FIFO or socket is written to.
 func Write(name string, data []byte) error { return write(name, whole(data)) }
 
+// WriteNew writes a file that isn't there yet, with these rights from its first byte on.
+func WriteNew(name string, data []byte, mode os.FileMode) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return named(name, err)
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return errors.Join(named(name, err), os.Remove(name))
+	}
+	return nil
+}
+
 func write(name string, fill func(io.Writer) error) error {
 	t, err := resolve(name)
 	if err != nil {

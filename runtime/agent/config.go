@@ -2,7 +2,6 @@ package agent
 
 import (
 	"bytes"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -24,10 +23,16 @@ import (
 
 // Config is everything that nepcod run can be told, in one YAML file.
 type Config struct {
-	Bundle      string   `yaml:"bundle"`
+	Bundle string `yaml:"bundle"`
+	// TrustedKeys are files of keys of which one must have signed the bundle, or, with a key list, the list, whose keys then sign bundles.
 	TrustedKeys []string `yaml:"trusted_keys"`
-	Interface   string   `yaml:"interface"`
-	Receive     Receive  `yaml:"receive"`
+	KeyList     string   `yaml:"key_list"`
+	// State is the file that remembers the highest serial that ran; "": it isn't remembered.
+	State string `yaml:"state"`
+	// AllowRollback is a signed reason to run one older bundle.
+	AllowRollback string  `yaml:"allow_rollback"`
+	Interface     string  `yaml:"interface"`
+	Receive       Receive `yaml:"receive"`
 	// Workers is the number of threads that classify, Flows the number of flows
 	// that they hold together, Queue the batches of up to 128 packets in
 	// front of each.
@@ -201,9 +206,17 @@ func (c *Config) Validate() error {
 	}
 	for _, f := range []struct{ field, v string }{
 		{"bundle", c.Bundle}, {"interface", c.Interface}, {"output.to", c.Output.To}, {"metrics.listen", c.Metrics.Listen}, {"keep_unknown.to", c.Keep.To}, {"trusted_keys", strings.Join(c.TrustedKeys, "")},
+		{"key_list", c.KeyList}, {"state", c.State}, {"allow_rollback", c.AllowRollback},
 	} {
 		if strings.ContainsFunc(f.v, unicode.IsControl) {
 			bad(f.field, "%q holds a control character", f.v)
+		}
+	}
+	if len(c.TrustedKeys) == 0 {
+		for _, f := range []struct{ field, v string }{{"key_list", c.KeyList}, {"allow_rollback", c.AllowRollback}} {
+			if f.v != "" {
+				bad(f.field, "%s: goes with trusted_keys, one of which has signed it", f.v)
+			}
 		}
 	}
 	if d := c.Health.Drops; !(d >= 0 && d <= 1) {
@@ -249,35 +262,14 @@ func (c *Config) Rings() ([]*afpacket.Ring, error) {
 	return afpacket.Open(c.Interface, c.Receive.Threads, c.ring())
 }
 
-// Keys reads the trusted keys.
-func (c *Config) Keys() (keys []ed25519.PublicKey, err error) {
-	var errs []error
-	for _, file := range c.TrustedKeys {
-		k, err := files.Read(file, bundle.ReadPublicKey)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("trusted_keys: %w", err))
-		}
-		keys = append(keys, k)
-	}
-	return keys, errors.Join(errs...)
-}
-
 // Load loads the bundle, and checks that this configuration takes it. All that is wrong is in
 // the error.
 func (c *Config) Load() (*Model, error) {
 	if c.Bundle == "" {
-		_, err := c.Keys()
+		_, err := c.trust()
 		return nil, errors.Join(append(Errors(err), errors.New("bundle: is missing"))...)
 	}
-	asked := false
-	m, err := loadModel(c.Bundle, func(b *bundle.Bundle) error {
-		asked = true
-		return c.CheckBundle(c.Bundle, b)
-	})
-	if err != nil && !asked { // the bundle can't be read; the keys are looked at all the same
-		_, keys := c.Keys()
-		err = errors.Join(append(Errors(keys), err)...)
-	}
+	m, err := c.loadModel()
 	if err == nil && c.Output.Explain {
 		_, err = m.explained()
 	}

@@ -44,3 +44,6 @@ func LossProblems(c HealthConfig) func(lost uint64) []string {
 		return said
 	}
 }
+
+// SetLoadTimeout makes LoadTimeout shorter for an agent.
+func (a *Agent) SetLoadTimeout(d time.Duration) { a.loadTimeout = d }

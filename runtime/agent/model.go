@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"os"
@@ -13,7 +12,6 @@ import (
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/engine"
 	"nepcoc/runtime/explain"
-	"nepcoc/runtime/flow"
 	"nepcoc/runtime/traffic"
 )
 
@@ -39,21 +37,23 @@ func (m *Model) explained() (*explain.Explainer, error) {
 	return m.explainer, m.wrong
 }
 
-// loadModel reads a bundle, checks it, asks whether it is accepted, binds it, and runs
+// loadModel reads a bundle that a configuration trusts, checks that it fits, binds it, and runs
 // its golden vectors: what comes back computes what the compiler saw it compute.
-func loadModel(path string, accept func(*bundle.Bundle) error) (*Model, error) {
+func (c *Config) loadModel() (*Model, error) {
+	path := c.Bundle
 	var info os.FileInfo
 	if !files.IsStdin(path) {
 		var err error
 		if info, err = os.Stat(path); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, files.Reason(err))
+			_, wrong := c.trust()
+			return nil, errors.Join(append(Errors(wrong), fmt.Errorf("%s: %w", path, files.Reason(err)))...)
 		}
 	}
-	b, err := files.Read(path, bundle.Read)
+	b, err := c.ReadBundle(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := accept(b); err != nil {
+	if err := c.CheckBundle(path, b); err != nil {
 		return nil, err
 	}
 	m, err := NewModel(b)
@@ -68,8 +68,8 @@ func loadModel(path string, accept func(*bundle.Bundle) error) (*Model, error) {
 }
 
 // NewModel does for a bundle in memory what loadModel does for a file.
-func NewModel(b *bundle.Bundle, keys ...ed25519.PublicKey) (*Model, error) {
-	opt, err := runnable(b, keys...)
+func NewModel(b *bundle.Bundle) (*Model, error) {
+	opt, err := classify.FlowOptions(b)
 	if err != nil {
 		return nil, err
 	}
@@ -79,18 +79,6 @@ func NewModel(b *bundle.Bundle, keys ...ed25519.PublicKey) (*Model, error) {
 		return nil, err
 	}
 	return m, m.prove()
-}
-
-// runnable says all that keeps this machine from running a bundle, before it computes anything:
-// its signature where keys are given, its outputs, its traffic contract. The options are good
-// where the last two are, whatever the error; their encoder is nil where they are not.
-func runnable(b *bundle.Bundle, keys ...ed25519.PublicKey) (flow.Options, error) {
-	var errs []error
-	if len(keys) > 0 {
-		errs = append(errs, b.VerifySigner(keys...))
-	}
-	opt, err := classify.FlowOptions(b)
-	return opt, errors.Join(append(errs, err)...)
 }
 
 // inBundle puts a bundle's name in front of each of the errors.

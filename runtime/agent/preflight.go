@@ -17,6 +17,7 @@ import (
 	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture/afpacket"
+	"nepcoc/runtime/classify"
 	"nepcoc/runtime/flow"
 )
 
@@ -135,14 +136,10 @@ func servesHealth(address string) bool {
 	return json.NewDecoder(http.MaxBytesReader(nil, res.Body, 1<<16)).Decode(&h) == nil && h.Digest != ""
 }
 
-// CheckBundle says all that keeps an agent with this configuration from running a bundle, but for its golden vectors.
+// CheckBundle says all that keeps an agent with this configuration from running a bundle that it trusts, but for its golden vectors.
 func (c *Config) CheckBundle(path string, b *bundle.Bundle) error {
-	keys, err := c.Keys()
-	if err != nil {
-		keys = nil // whether one of them signed can't be said
-	}
-	opt, wrong := runnable(b, keys...)
-	errs := append(Errors(err), Errors(inBundle(path, wrong))...)
+	opt, wrong := classify.FlowOptions(b)
+	errs := Errors(inBundle(path, wrong))
 	if opt.Encoder != nil {
 		errs = append(errs, Errors(c.checkFit(&Model{Path: path, Bundle: b, encoder: opt.Encoder}))...)
 	}
@@ -169,7 +166,7 @@ func (c *Config) Overwrites(others ...string) error {
 	if c.Keep.To != "" && (c.Keep.To == c.Output.To || files.Same(c.Keep.To, c.Output.To)) {
 		return fmt.Errorf("verdicts and unknown flows would be written into one file, %s", c.Keep.To)
 	}
-	for _, input := range append(append(others, c.Bundle), c.TrustedKeys...) {
+	for _, input := range append(append(others, c.Bundle), c.keyFiles()...) {
 		if input != "" && c.Keep.To != "" && files.Same(c.Keep.To, input) {
 			return fmt.Errorf("unknown flows would be written into %s, which is read", input)
 		}

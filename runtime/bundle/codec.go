@@ -49,8 +49,9 @@ type Options struct {
 	// Mappable stores the weights raw at a multiple of 64 KiB: a larger file
 	// that needs no decompression.
 	Mappable bool
-	// Key signs the bundle.
-	Key ed25519.PrivateKey
+	// Key signs the bundle, and what Statement says of it.
+	Key       ed25519.PrivateKey
+	Statement Statement
 }
 
 // The largest JSON section, and the largest number of JSON objects in one: an
@@ -101,20 +102,21 @@ func Encode(b *Bundle, opts Options) ([]byte, error) {
 		}
 		sections = append(sections, s)
 	}
-	return seal(sections, opts.Key)
+	return seal(FormatVersion, sections, opts.Key, opts.Statement)
 }
 
 // Decode reads a bundle and checks all of it. The tensors may share memory
 // with data, which must not change afterwards.
 func Decode(data []byte) (*Bundle, error) {
-	b, err := decode(data)
+	b, err := decode(data, nil)
 	if err != nil {
 		return nil, fmt.Errorf("bundle: %w", err)
 	}
 	return b, nil
 }
 
-func decode(data []byte) (*Bundle, error) {
+// decode reads a bundle. accept, where there is one, is asked before anything of what the sections hold is decoded.
+func decode(data []byte, accept Accept) (*Bundle, error) {
 	c, err := parse(data)
 	if err != nil {
 		return nil, err
@@ -127,6 +129,11 @@ func decode(data []byte) (*Bundle, error) {
 	b := &Bundle{Program: new(Program), Digest: c.digest}
 	if b.Signature, err = parseSignature(c); err != nil {
 		return nil, err
+	}
+	if accept != nil {
+		if err := accept(b.Signature, b.Digest); err != nil {
+			return nil, err
+		}
 	}
 	form := formats[c.version]
 	manifest, err := decodeJSON(c.find(manifestSection), form.manifest, &b.Manifest)

@@ -166,7 +166,7 @@ func (e encoding) align() uint64 {
 
 // build lays the sections out and seals the file with its digest. The bytes of
 // the signature section are those given; see digestOf.
-func build(sections []section) []byte {
+func build(version int, sections []section) []byte {
 	at := uint64(headerSize + entrySize*len(sections))
 	for i := range sections {
 		s := &sections[i]
@@ -176,7 +176,7 @@ func build(sections []section) []byte {
 	out := alignedBytes(int(at))
 	copy(out, magic)
 	le := binary.LittleEndian
-	le.PutUint32(out[8:], FormatVersion)
+	le.PutUint32(out[8:], uint32(version))
 	le.PutUint32(out[12:], uint32(len(sections)))
 	le.PutUint64(out[16:], at)
 	for i := range sections {
@@ -202,7 +202,7 @@ func build(sections []section) []byte {
 // its signature taken as zero.
 func digestOf(data []byte, sections []section) (d [sha256.Size]byte) {
 	h := sha256.New()
-	zero := make([]byte, max(sha256.Size, signatureSize))
+	zero := make([]byte, max(sha256.Size, signatureSize+statementSize))
 	h.Write(data[:digestAt])
 	h.Write(zero[:sha256.Size])
 	rest, at := data[digestAt+sha256.Size:], uint64(digestAt+sha256.Size)
@@ -310,8 +310,8 @@ func (s *section) parse(entry, data []byte, at uint64) error {
 		return fmt.Errorf("stored raw, but the lengths %d and %d differ", stored, s.raw)
 	case s.raw > maxRaw(stored):
 		return fmt.Errorf("claims to grow from %d to %d bytes; %d are allowed", stored, s.raw, maxRaw(stored))
-	case s.kind == signatureSection && (s.enc != storedRaw || stored != signatureSize || s.crc != 0):
-		return fmt.Errorf("a signature has %d raw bytes, not %d", signatureSize, stored)
+	case s.kind == signatureSection && (s.enc != storedRaw || stored != signatureSize && stored != signatureSize+statementSize || s.crc != 0):
+		return fmt.Errorf("a signature has %d raw bytes, or %d with a statement, not %d", signatureSize, signatureSize+statementSize, stored)
 	}
 	s.stored = data[s.offset : s.offset+stored : s.offset+stored]
 	return nil

@@ -25,7 +25,10 @@
 //	             multiple of 64 bytes, zeros between
 //	4 golden     token sequences and the logits they must give
 //	5 signature  optional: Ed25519 public key [32] and signature [64] over
-//	             "nepco bundle signature v1\n" and the digest
+//	             "nepco bundle signature v1\n" and the digest; or, of a
+//	             signature with a statement, over "nepco bundle signature
+//	             v2\n", the digest and the statement, which follows: serial
+//	             u64 · not-before u64 · expiry u64, seconds since 1970, 0: none
 //
 // A section is stored raw (encoding 0), as one zstd frame (1), or raw at a
 // multiple of 64 KiB, so that it can be mapped even where pages are that large

@@ -17,12 +17,23 @@ func ReadFile(path string) (*Bundle, error) {
 }
 
 // Read reads r to its end and checks the bundle in it. name is for messages.
-func Read(name string, r io.Reader) (*Bundle, error) {
+func Read(name string, r io.Reader) (*Bundle, error) { return read(name, r, nil) }
+
+// Accept says whether a bundle may be used, by its signature (nil: none) and digest.
+type Accept func(s *Signature, d Digest) error
+
+// ReadAccepted is Read for those who don't take every bundle: accept is asked once the signature has been checked against the
+// digest, and that against the file, before anything in it is decoded.
+func ReadAccepted(accept Accept) func(name string, r io.Reader) (*Bundle, error) {
+	return func(name string, r io.Reader) (*Bundle, error) { return read(name, r, accept) }
+}
+
+func read(name string, r io.Reader, accept Accept) (*Bundle, error) {
 	data, err := readAligned(name, r, MaxFileSize)
 	if err != nil {
 		return nil, err
 	}
-	b, err := decode(data)
+	b, err := decode(data, accept)
 	if err == errNotBundle {
 		err = fmt.Errorf("%w%s", err, filekind.Hint(name, data[:min(len(data), filekind.Head)], filekind.Bundle))
 	}

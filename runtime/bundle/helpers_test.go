@@ -118,7 +118,7 @@ func reseal(data []byte) (ok bool) {
 		}
 		s := section{kind: kind, offset: offset, stored: data[offset : offset+stored]}
 		if kind == signatureSection {
-			if stored != signatureSize {
+			if stored != signatureSize && stored != signatureSize+statementSize {
 				return false // parse refuses it before it looks at the digest
 			}
 			sections = append(sections, s)
@@ -142,7 +142,7 @@ func assemble(manifest, program, weights, golden []byte) []byte {
 		{kind: weightsSection, raw: uint64(len(weights)), stored: weights},
 		{kind: goldenSection, raw: uint64(len(golden)), stored: golden},
 	}
-	return build(sections)
+	return build(FormatVersion, sections)
 }
 
 // rawParts are the sections of a bundle before compression.

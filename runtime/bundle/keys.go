@@ -22,11 +22,8 @@ const (
 	publicPEM  = "PUBLIC KEY"  // PKIX
 )
 
-// The commands that make what is read here.
-const (
-	generateKey = "openssl genpkey -algorithm ed25519 -out key.pem"
-	derivePub   = "openssl pkey -in key.pem -pubout -out key.pub"
-)
+// generateKey is the command that makes what is read here: key.pem and key.pub.
+const generateKey = "nepcoc key new key"
 
 // GenerateKey makes a new key pair, as PEM files.
 func GenerateKey() (private, public []byte, err error) {
@@ -63,11 +60,7 @@ func readKey[K any](name string, r io.Reader, kind string, parse func([]byte) (a
 	if err != nil {
 		return none, err
 	}
-	// The way to the right key: a new pair, for the public key by way of the private.
 	newKey := "make an Ed25519 key with " + generateKey
-	if kind == publicPEM {
-		newKey += " and its public key with " + derivePub
-	}
 	block, _ := pem.Decode(raw)
 	if block == nil || block.Type != kind {
 		return none, fmt.Errorf("%s: %s", name, otherKey(name, raw, block, kind, newKey))
