@@ -31,7 +31,7 @@
 
 enum {
 	BURST = 32,
-	RING = 1024, /* packets that wait for a worker */
+	RING = 2048, /* packets that wait for a worker */
 	CACHE = 128, /* buffers that a core keeps for itself */
 	CHAIN = 1 + 65535 / RTE_MBUF_DEFAULT_DATAROOM, /* buffers of a packet */
 	SPIN = 256 /* empty polls before a core sleeps for some microseconds */
@@ -390,9 +390,9 @@ static void start_port(void)
 	if (rte_mbuf_dyn_rx_timestamp_register(&app.timestamp, &flag) != 0) {
 		fail("no room for times in mbufs: %s", rte_strerror(rte_errno));
 	}
-	app.pool = rte_pktmbuf_pool_create("mbufs", 2 * mbufs, CACHE, 0, RTE_MBUF_DEFAULT_BUF_SIZE, (int)rte_socket_id());
+	app.pool = rte_pktmbuf_pool_create("mbufs", mbufs, CACHE, 0, RTE_MBUF_DEFAULT_BUF_SIZE, (int)rte_socket_id());
 	if (app.pool == NULL) {
-		fail("%u packet buffers: %s; with --no-huge, -m MEGABYTES says how much memory there is", 2 * mbufs, rte_strerror(rte_errno));
+		fail("%u packet buffers: %s; with --no-huge, -m MEGABYTES says how much memory there is", mbufs, rte_strerror(rte_errno));
 	}
 	if ((rc = rte_eth_dev_configure(app.port, 1, 0, &conf)) != 0 && (rc = rte_eth_dev_configure(app.port, 1, 1, &conf)) != 0) {
 		fail("port: configure: %s", rte_strerror(-rc));

@@ -1,0 +1,71 @@
+package c_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	emit "nepcoc/backends/c"
+	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/bundle"
+)
+
+// What docs/c.md shows compiles, runs, and names what is there.
+func TestDocument(t *testing.T) {
+	for _, tool := range []string{"cc", "make", "pkg-config"} {
+		testfiles.Tool(t, tool)
+	}
+	doc, err := os.ReadFile("../../docs/c.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(doc), "```c\n")
+	program, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("no program in docs/c.md")
+	}
+	data, err := os.ReadFile("../../runtime/bundle/testdata/format1/demo.nepco")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := bundle.Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := emit.Emit(b, emit.Options{Name: "model"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, header := t.TempDir(), ""
+	for _, f := range files {
+		if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(f.Name, ".h") {
+			header = string(f.Data)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "program.c"), []byte(program), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := output(t, dir, "sh", "-c", "make -s CFLAGS=-O0 && cc -Wall -Wextra -Werror program.c $(PKG_CONFIG_PATH=$PWD pkg-config --cflags --libs nepco_model) && ./a.out")
+	if !strings.HasPrefix(string(out), "logits: ") || !strings.Contains(string(out), ", score 0.") {
+		t.Errorf("the document's program says %q", out)
+	}
+	for _, name := range regexp.MustCompile("`(_[a-z_]+)`|\\b(nepco_model_[a-z_]+)\\b|\\b(NEPCO_MODEL_[A-Z_]+)\\b").FindAllStringSubmatch(string(doc), -1) {
+		symbol := name[2] + name[3]
+		if name[1] != "" {
+			symbol = "nepco_model" + name[1]
+		}
+		switch symbol {
+		case "NEPCO_MODEL_E", "nepco_model_dep": // E..., Meson's
+		case "nepco_model_flow_numbers", "nepco_model_flow_secret", "nepco_model_flow_mac", "NEPCO_MODEL_FLOW_MAC": // of other contracts
+		default:
+			if !strings.Contains(header, strings.TrimSuffix(symbol, "_")) {
+				t.Errorf("docs/c.md names %s, which the header has not", symbol)
+			}
+		}
+	}
+}
