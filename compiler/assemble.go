@@ -64,9 +64,7 @@ func (c *compilation) assemble(p *bundle.Program) error {
 			return err
 		}
 	}
-	for _, t := range p.Tensors {
-		m.Sizes.Weights += int64(len(t.Data))
-	}
+	m.Sizes.Weights = p.WeightBytes()
 	for _, s := range c.res.Cost {
 		m.Sizes.MACs += s.MACs
 	}

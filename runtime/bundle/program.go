@@ -370,3 +370,11 @@ type Plan struct {
 	// another way: see engine.Describe.
 	Tile int `json:"tile"`
 }
+
+// WeightBytes is the size of all tensors.
+func (p *Program) WeightBytes() (n int64) {
+	for i := range p.Tensors {
+		n += int64(len(p.Tensors[i].Data))
+	}
+	return n
+}

@@ -128,10 +128,7 @@ func Know(b *bundle.Bundle, output int, examples []Example, opt KnownOptions) (*
 		}
 	}
 	b.Program, b.Golden, info.Known = p, golden, known
-	b.Manifest.Sizes.Weights = 0
-	for i := range p.Tensors {
-		b.Manifest.Sizes.Weights += int64(len(p.Tensors[i].Data))
-	}
+	b.Manifest.Sizes.Weights = p.WeightBytes()
 	return r, nil
 }
 

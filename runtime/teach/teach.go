@@ -407,10 +407,7 @@ func finish(b *bundle.Bundle, p *bundle.Program, t *Task, h *head, r *Report, x 
 		}
 		m.Outputs = append(m.Outputs, o)
 	}
-	m.Sizes = bundle.Sizes{MACs: b.Manifest.Sizes.MACs}
-	for i := range p.Tensors {
-		m.Sizes.Weights += int64(len(p.Tensors[i].Data))
-	}
+	m.Sizes = bundle.Sizes{MACs: b.Manifest.Sizes.MACs, Weights: p.WeightBytes()}
 	// The encoder's own figures say how near its features are to the float model's; they stay.
 	exec, err := refexec.New(p.Judged())
 	if err != nil {
