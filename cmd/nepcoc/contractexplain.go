@@ -27,7 +27,7 @@ func newContractExplain() *cobra.Command {
 		Use:   "explain CAPTURE...",
 		Short: "Show what a contract makes of a capture: of one flow byte by byte, of all in figures",
 		Long: `explain says what share of a capture's tokens is payload, how many flows the contract's budget cuts, how many fill it with
-a handshake alone, and how many verdicts would be marked (docs/marks.md).
+a handshake alone, and how many verdicts would be marked (docs/marks.md). Payload is what TCP or UDP carry: the application's bytes.
 
 With --flow N it prints the N-th flow, in the order of their first packets: each field's bytes with its name, whether they
 enter the tokens, are blanked (are zero there) or are left out. In the stream view it prints each side's bytes.
@@ -94,7 +94,7 @@ func printExplained(w io.Writer, r *explain.Report) {
 	rows := [][]string{
 		{"contract", name},
 		{"flows", fmt.Sprint(r.Flows)},
-		{"tokens", fmt.Sprintf("%d, of them payload %d (%s)", r.Tokens, r.PayloadTokens, cli.Percent(r.PayloadShare))},
+		{"tokens", fmt.Sprintf("%d, of them payload (the application's bytes) %d (%s)", r.Tokens, r.PayloadTokens, cli.Percent(r.PayloadShare))},
 		{"sequence full", of(r.Full)},
 		{"budget of packets or bytes reached", of(r.Budget)},
 		{"of both, went on and were cut", of(r.Cut)},
