@@ -89,6 +89,7 @@ func TestTrainedModels(t *testing.T) {
 			if size > 9_000_000 {
 				t.Errorf("the bundle has %d bytes, want at most 9 MB", size)
 			}
+			t.Run("c", func(t *testing.T) { smallInC(t, inC(t, path)) })
 			r := holds(t, verify.Options{Bundle: path, Model: model, Pcap: pcap, Labels: labels, Random: 256}, agreement)
 			float, integer := r.Output[0].Float, r.Output[0].Integer
 			if float == nil || integer == nil {
@@ -144,7 +145,7 @@ func TestZoo(t *testing.T) {
 }
 
 // inC holds the code that a bundle is written as to its golden vectors.
-func inC(t *testing.T, path string) {
+func inC(t *testing.T, path string) (dir string) {
 	t.Helper()
 	testfiles.Tool(t, "gcc")
 	data, err := os.ReadFile(path)
@@ -155,7 +156,7 @@ func inC(t *testing.T, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
+	dir = t.TempDir()
 	built, err := c.Artifact.Build(b, backends.ArtifactOptions{Symbol: "zoo"})
 	if err != nil {
 		t.Fatal(err)
@@ -170,5 +171,23 @@ func inC(t *testing.T, path string) {
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), " 0 wrong logits") {
 		t.Errorf("%v\n%.3000s", err, out)
+	}
+	return dir
+}
+
+// smallInC holds the code in a folder to a context of 64 KiB, and to 60 KB compiled for arm64 without its tables.
+func smallInC(t *testing.T, dir string) {
+	t.Helper()
+	header, err := os.ReadFile(filepath.Join(dir, "nepco_zoo.h"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	context := 0
+	_, after, _ := strings.Cut(string(header), "_CTX_BYTES ")
+	if _, err := fmt.Sscan(after, &context); err != nil || context > 65536 {
+		t.Errorf("a context of %d bytes: %v", context, err)
+	}
+	if n := testfiles.CodeSize(t, filepath.Join(dir, "nepco_zoo.c")); n > 60_000 {
+		t.Errorf("%d bytes of code", n)
 	}
 }

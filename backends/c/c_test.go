@@ -134,6 +134,35 @@ func TestRandomPrograms(t *testing.T) {
 	}
 }
 
+// The demo's code and context are small.
+func TestSize(t *testing.T) {
+	data, err := os.ReadFile("../../runtime/bundle/testdata/format1/demo.nepco")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := bundle.Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := emit.Emit(b, emit.Options{Name: "it"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, context := t.TempDir(), 0
+	for _, f := range files[:2] { // the header and the source
+		if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, after, _ := strings.Cut(string(files[0].Data), "_CTX_BYTES ")
+	if _, err := fmt.Sscan(after, &context); err != nil || context > 65536 {
+		t.Errorf("a context of %d bytes: %v", context, err)
+	}
+	if n := testfiles.CodeSize(t, filepath.Join(dir, "nepco_it.c")); n > 60_000 {
+		t.Errorf("%d bytes of code", n)
+	}
+}
+
 // What streams and batches refuse, and that nothing of it is taken.
 func TestFormsRefuse(t *testing.T) {
 	testfiles.Tool(t, "gcc")
