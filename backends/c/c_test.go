@@ -19,6 +19,7 @@ import (
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/refexec"
+	"nepcoc/runtime/traffic"
 )
 
 // withGolden is a bundle of a program whose golden vectors, which the emitted self-test holds the code to, are
@@ -441,8 +442,12 @@ func TestWrongWeight(t *testing.T) {
 // Clang's static analyzer finds nothing.
 func TestAnalyzer(t *testing.T) {
 	testfiles.Tool(t, "clang")
-	for _, seed := range []uint64{4, 5} {
-		dir, _ := build(t, withGolden(t, randprog.New(seed), 1), emit.Options{Name: "it"}, "clang", "-O0")
+	contracts := allContracts(t)
+	for seed, name := range map[uint64]string{4: "version2-nepco-stream", 5: "version3-open"} {
+		b := withGolden(t, randprog.New(seed), 1)
+		c := contracts[name]
+		b.Manifest.Contract.YAML = string(c.Canonical())
+		dir, _ := build(t, b, emit.Options{Name: "it"}, "clang", "-O0")
 		cmd := exec.Command("clang", "--analyze", "-Xclang", "-analyzer-werror", "-std=c99", "nepco_it.c", "selftest.c")
 		cmd.Dir = dir
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -455,8 +460,18 @@ func TestAnalyzer(t *testing.T) {
 func TestSymbols(t *testing.T) {
 	testfiles.Tool(t, "gcc")
 	testfiles.Tool(t, "nm")
+	stream, err := traffic.Named("nepco-stream")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, seed := range []uint64{0, 1, 2, 3} {
-		dir, _ := build(t, withGolden(t, randprog.New(seed), 1), emit.Options{Name: "it"}, "gcc", "-O2")
+		b := withGolden(t, randprog.New(seed), 1)
+		if c := traffic.Default(); seed == 0 {
+			b.Manifest.Contract.YAML = string(c.Canonical())
+		} else if seed == 1 {
+			b.Manifest.Contract.YAML = string(stream.Canonical())
+		}
+		dir, _ := build(t, b, emit.Options{Name: "it"}, "gcc", "-O2")
 		cmd := exec.Command("sh", "-c", "gcc -O2 -c nepco_it.c && nm nepco_it.o")
 		cmd.Dir = dir
 		out, err := cmd.CombinedOutput()

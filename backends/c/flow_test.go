@@ -2,18 +2,23 @@ package c_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	emit "nepcoc/backends/c"
+	"nepcoc/internal/evasion"
 	"nepcoc/internal/randprog"
 	"nepcoc/internal/testfiles"
 	"nepcoc/runtime/bundle"
@@ -182,6 +187,8 @@ func buildDriver(t testing.TB, c traffic.Contract, cc []string) string {
 type fed struct {
 	input   []byte
 	records int
+	packets [][]byte
+	notSeen flow.Marks
 	want    []string // codes of packets
 	flows   map[uint64]string
 }
@@ -193,8 +200,15 @@ const (
 	codeRefused  = 18
 )
 
-// notSeen are marks that only a table of flows can give.
-const notSeen = flow.MarkEvicted | flow.MarkOverload
+// notSeen are marks that only a table of flows can give. Where all packets count, nothing is kept by which copies of datagrams are known, and
+// a copy's hop limit is one of the flow's.
+func notSeen(c *traffic.Contract) flow.Marks {
+	m := flow.MarkEvicted | flow.MarkOverload
+	if c.Accept == traffic.AcceptAll {
+		m |= flow.MarkTTL
+	}
+	return m
+}
 
 // feed runs frames through a flow table, and writes the same packets down for the driver, which has no table: with the place of their
 // connection. Fragments come as the table's front gives them, in order or put together.
@@ -204,7 +218,7 @@ func feed(t testing.TB, c traffic.Contract, trust capture.Trust, frames []captur
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &fed{flows: map[uint64]string{}}
+	w := &fed{flows: map[uint64]string{}, notSeen: notSeen(&c)}
 	hosts := c.Accept == traffic.AcceptHosts
 	table, err := flow.New(flow.Options{Encoder: enc, Capacity: 1 << 14, Ready: func(f *flow.Flow) {
 		var s strings.Builder
@@ -217,7 +231,7 @@ func feed(t testing.TB, c traffic.Contract, trust capture.Trust, frames []captur
 		if f.Reason == flow.ReasonTokens {
 			full = 1
 		}
-		fmt.Fprintf(&s, "%d full %d packets %d bytes %d client %d payload %d marks %d", f.Seq, full, f.UsedPackets(), f.BytesUsed(), client, f.Payload, f.Marks&^notSeen)
+		fmt.Fprintf(&s, "%d full %d packets %d bytes %d client %d payload %d marks %d", f.Seq, full, f.UsedPackets(), f.BytesUsed(), client, f.Payload, f.Marks&^notSeen(&c))
 		for _, x := range f.Tokens[:f.Valid] {
 			fmt.Fprintf(&s, " %d", x)
 		}
@@ -235,6 +249,7 @@ func feed(t testing.TB, c traffic.Contract, trust capture.Trust, frames []captur
 	slots, le := map[flow.Key]int{}, binary.LittleEndian
 	var wire int
 	var fragment bool
+	var now int64
 	record := func(slot, swapped int, ip []byte, wire int, time int64, mac [12]byte, want int) {
 		about := byte(0)
 		if hosts && trust == capture.TrustWire {
@@ -246,10 +261,11 @@ func feed(t testing.TB, c traffic.Contract, trust capture.Trust, frames []captur
 		w.input = le.AppendUint32(le.AppendUint32(w.input, uint32(wire)), uint32(len(ip)))
 		w.input = append(append(le.AppendUint64(w.input, uint64(time)), mac[:]...), ip...)
 		w.records++
+		w.packets = append(w.packets, ip)
 		w.want = append(w.want, fmt.Sprintf("rc %d", want))
 	}
 	start := frames[0].Time // the table's clock begins with its first packet
-	front := flow.Front{Hosts: hosts, Limit: c.PacketBytes(), Count: table.Count, Unread: table.Counters(), Deal: func(p *capture.Packet) {
+	front := flow.Front{Hosts: hosts, Limit: 1 << 16, Count: table.Count, Unread: table.Counters(), Deal: func(p *capture.Packet) {
 		if p.Faults&(capture.FaultOverlap|capture.FaultLost) != 0 {
 			return // of datagrams that were not put together nothing is known here
 		}
@@ -270,13 +286,14 @@ func feed(t testing.TB, c traffic.Contract, trust capture.Trust, frames []captur
 			side = 1
 		}
 		before := table.Counters().Frames[capture.KindOK]
-		ip, mac, at := slices.Clone(p.IP), p.MAC, p.Time-start
+		ip, mac := slices.Clone(p.IP), p.MAC
+		now = max(now, p.Time-start) // fragments may have waited for others
 		table.Add(p)
 		code := 0
 		if table.Counters().Frames[capture.KindOK] == before {
 			code = codeRefused
 		}
-		record(slot, side, ip, wire, at, mac, code)
+		record(slot, side, ip, wire, now, mac, code)
 	}}
 	for i := range frames {
 		f := frames[i]
@@ -316,7 +333,13 @@ func (w *fed) compare(t *testing.T, command ...string) {
 		if _, err := fmt.Sscan(line, &seq); err != nil {
 			t.Fatalf("%q: %v", line, err)
 		}
-		flows[seq] = line
+		head, rest, _ := strings.Cut(line, " marks ")
+		number, rest, _ := strings.Cut(rest, " ")
+		marks, err := strconv.Atoi(number)
+		if err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		flows[seq] = strings.TrimSpace(fmt.Sprintf("%s marks %d %s", head, flow.Marks(marks)&^w.notSeen, rest))
 	}
 	wrong := 0
 	for seq, want := range w.flows {
@@ -329,7 +352,13 @@ func (w *fed) compare(t *testing.T, command ...string) {
 	if wrong > 0 || len(flows) != len(w.flows) {
 		t.Errorf("%d flows of %d are wrong, %d written", wrong, len(w.flows), len(flows))
 	}
-	if d := cmp.Diff(w.want, codes); d != "" {
+	for i := range min(len(codes), len(w.want)) {
+		if codes[i] != w.want[i] {
+			t.Errorf("packet %d of %d: got %s, want %s: %.200x", i, len(w.want), codes[i], w.want[i], w.packets[i])
+			break
+		}
+	}
+	if d := gocmp.Diff(w.want, codes); d != "" {
 		t.Errorf("codes (-Go +C):\n%.2000s", d)
 	}
 }
@@ -406,6 +435,197 @@ func TestFlowContracts(t *testing.T) {
 			driver := buildDriver(t, c, sanitized)
 			feed(t, c, capture.TrustForm, frames).compare(t, driver)
 			feed(t, c, capture.TrustForm, cut(frames)).compare(t, driver)
+		})
+	}
+}
+
+// mixed are real flows, each changed in another of the ways that package evasion knows (fragments, overlaps, wrong checksums, other connections
+// between the same ports), then cut, repeated, swapped and overwritten here and there, with IPv6 headers put in between, and raw bytes between them.
+func mixed(t testing.TB, r *rand.Rand, flows []evasion.Flow, n int) (frames []capture.Frame) {
+	t.Helper()
+	transforms := slices.Concat(evasion.Transforms, evasion.Disturbances)
+	var packets []evasion.Packet
+	for range n {
+		f, other := &flows[r.IntN(len(flows))], &flows[r.IntN(len(flows))]
+		change := &transforms[r.IntN(len(transforms))]
+		if !change.Applies(f) || other.Packets[0].Proto != f.Packets[0].Proto {
+			continue
+		}
+		changed, start := change.Run(f, other, r.Uint64()), int64(1e18)+r.Int64N(300e9)
+		for i := range changed {
+			changed[i].Time += start - f.First
+		}
+		packets = append(packets, changed...)
+	}
+	slices.SortStableFunc(packets, func(a, b evasion.Packet) int { return cmp.Compare(a.Time, b.Time) })
+	for i := range packets {
+		frames = append(frames, packets[i].Frame())
+	}
+	var last int64
+	for i := range frames {
+		f := &frames[i]
+		f.Data = slices.Clone(f.Data)
+		ip := f.Data[min(14, len(f.Data)):]
+		if r.IntN(20) == 0 && len(ip) > 40 && f.Link == capture.LinkEthernet && ip[0]>>4 == 6 {
+			kind := []byte{0, 43, 44, 51, 60, 135}[r.IntN(6)]
+			header := make([]byte, 8)
+			header[0] = ip[6]
+			if r.IntN(3) == 0 {
+				header[2], header[3] = byte(r.IntN(8)), byte(r.IntN(3))
+			}
+			ip[6] = kind
+			size := int(binary.BigEndian.Uint16(ip[4:])) + 8
+			binary.BigEndian.PutUint16(ip[4:], uint16(size))
+			f.Data = slices.Insert(f.Data, 14+40, header...)
+			f.Length += 8
+		}
+		switch r.IntN(24) {
+		case 0: // cut
+			f.Data = f.Data[:r.IntN(len(f.Data)+1)]
+		case 1, 2: // anything, in the headers
+			for range 1 + r.IntN(3) {
+				f.Data[min(len(f.Data)-1, 14+r.IntN(60))] = byte(r.Uint32())
+			}
+		case 3: // another bit
+			f.Data[14+r.IntN(len(f.Data)-14)] ^= 1 << r.IntN(8)
+		case 4: // without a link-layer header
+			if f.Link == capture.LinkEthernet {
+				f.Data, f.Length, f.Link = f.Data[14:], f.Length-14, capture.LinkRaw
+			}
+		case 5: // no packet at all
+			f.Data, f.Link = make([]byte, r.IntN(80)), capture.LinkRaw
+			for k := range f.Data {
+				f.Data[k] = byte(r.Uint32())
+			}
+			if len(f.Data) > 0 {
+				f.Data[0] = []byte{0x45, 0x60, 0x4f, f.Data[0]}[r.IntN(4)]
+			}
+			f.Length = len(f.Data)
+		case 6: // swapped with the one before
+			if i > 0 {
+				a := &frames[i-1]
+				a.Data, f.Data, a.Length, f.Length, a.Link, f.Link = f.Data, a.Data, f.Length, a.Length, f.Link, a.Link
+			}
+		case 7: // repeated
+			if i > 0 {
+				f.Data, f.Length, f.Link = frames[i-1].Data, frames[i-1].Length, frames[i-1].Link
+			}
+		}
+		last = max(last, f.Time) // a clock that doesn't go back
+		f.Time = last
+	}
+	return frames
+}
+
+// randomContract is any contract that is valid.
+func randomContract(r *rand.Rand) traffic.Contract {
+	for {
+		base := []string{"nepco", "nepco-bytes", "nepco-stream", "byte"}[r.IntN(4)]
+		c, err := traffic.Named(base)
+		if err != nil {
+			panic(err)
+		}
+		odds := func(n int) bool { return r.IntN(n) == 0 }
+		c.Length = 1 + r.IntN(500)
+		c.CloseLinger, c.Idle = time.Duration(r.IntN(3000))*time.Millisecond, time.Duration(1000+r.IntN(60000))*time.Millisecond
+		if odds(2) {
+			c.Accept = traffic.AcceptHosts
+			if odds(2) {
+				c.FarTTL = traffic.FarTTLDrop
+			}
+		}
+		c.Blank = nil
+		for _, b := range traffic.BlankChoices() {
+			if odds(3) {
+				c.Blank = append(c.Blank, traffic.Blank(b.Word))
+			}
+		}
+		if c.View == traffic.ViewStream {
+			c.Blank = slices.DeleteFunc(c.Blank, func(b traffic.Blank) bool { return !strings.HasPrefix(string(b), "tls") })
+			c.ClientBytes, c.ServerBytes, c.TokenBytes = r.IntN(200), r.IntN(200), 1+r.IntN(2)
+			c.EnoughBytes = max(c.ClientBytes, c.ServerBytes) + r.IntN(2000)
+			c.Quiet = time.Duration(1+r.IntN(500)) * time.Millisecond
+		} else {
+			if c.Accept == traffic.AcceptHosts && odds(2) {
+				c.Empty = traffic.EmptySkip
+			}
+			c.Packets, c.BytesPerPacket = 1+r.IntN(12), 1+r.IntN(200)
+			switch r.IntN(4) {
+			case 0:
+				c.FirstLayer = traffic.LayerEthernet
+			case 1:
+				c.FirstLayer = traffic.LayerPayload
+				c.Blank = slices.DeleteFunc(c.Blank, func(b traffic.Blank) bool { return !strings.HasPrefix(string(b), "tls") })
+			}
+			if c.FirstLayer != traffic.LayerEthernet {
+				c.Blank = slices.DeleteFunc(c.Blank, func(b traffic.Blank) bool { return b == traffic.BlankMAC })
+			}
+			if odds(2) && c.FirstLayer != traffic.LayerPayload {
+				c.HeaderBytes = r.IntN(c.BytesPerPacket)
+			}
+			for _, f := range []traffic.PacketToken{traffic.TokenLength, traffic.TokenDirection} {
+				if odds(3) && c.Encoding == traffic.EncodingToken {
+					c.PacketTokens = append(c.PacketTokens, f)
+				}
+			}
+			for _, n := range []traffic.Number{traffic.NumberGap, traffic.NumberDirection, traffic.NumberLength} {
+				if odds(4) {
+					c.Numbers = append(c.Numbers, n)
+				}
+			}
+		}
+		if c.TokenBytes == 1 && c.Encoding == traffic.EncodingToken && odds(3) {
+			c.ValueOffset = 0
+			for range 256 {
+				c.ByteIDs = append(c.ByteIDs, 3+r.IntN(300))
+			}
+		}
+		if odds(3) {
+			c.UseCLS, c.CLS, c.UseSEP, c.SEP = false, 0, false, 0
+		}
+		if c.Validate() == nil {
+			return c
+		}
+	}
+}
+
+// flowToolchains are those that random contracts are compiled with, in turns.
+var flowToolchains = []toolchain{
+	{"gcc-sanitized", sanitized, nil},
+	{"clang-sanitized", []string{"clang", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"}, nil},
+	{"arm64", []string{"aarch64-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-aarch64"}},
+	{"s390x", []string{"s390x-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-s390x"}}, // big-endian
+	{"armhf", []string{"arm-linux-gnueabihf-gcc", "-O2", "-static"}, []string{"qemu-arm"}},
+}
+
+// Random contracts on flows that senders, networks and captures have changed: what is emitted says of every packet and flow what the
+// flow table says.
+func TestFlowHostile(t *testing.T) {
+	flows, err := evasion.Load("../../examples/testbed/test.pcap", 24, flow.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := len(flowToolchains)
+	if s, err := strconv.Atoi(os.Getenv("NEPCOC_CONTRACTS")); err == nil {
+		n = s // for a longer search
+	}
+	for seed := range n {
+		tools := &flowToolchains[seed%len(flowToolchains)]
+		t.Run(fmt.Sprintf("%d-%s", seed, tools.name), func(t *testing.T) {
+			t.Parallel()
+			testfiles.Tool(t, tools.cc[0])
+			if tools.run != nil {
+				testfiles.Tool(t, tools.run[0])
+			}
+			r := rand.New(rand.NewPCG(uint64(seed), 3))
+			c := randomContract(r)
+			driver := append(slices.Clone(tools.run), buildDriver(t, c, tools.cc))
+			for _, trust := range []capture.Trust{capture.TrustForm, capture.TrustWire, capture.TrustChecked} {
+				feed(t, c, trust, mixed(t, r, flows, 150)).compare(t, driver...)
+			}
+			if t.Failed() {
+				t.Logf("contract:\n%s", c.Canonical())
+			}
 		})
 	}
 }
