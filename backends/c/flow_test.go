@@ -137,7 +137,7 @@ int main(void)
 // withContract is a bundle of a small program, with a contract: for the emitted flow functions, not for the model.
 func withContract(t testing.TB, c traffic.Contract) *bundle.Bundle {
 	t.Helper()
-	b := &bundle.Bundle{Program: randprog.New(1)}
+	b := &bundle.Bundle{Program: randprog.New(35)} // one of few steps, which compile fast
 	b.Manifest.Model.File = "random.onnx"
 	b.Manifest.Contract.YAML, b.Manifest.Contract.Hash = string(c.Canonical()), c.Hash()
 	return b
