@@ -192,16 +192,6 @@ func (u *unit) aboutNumbers() string {
 	return w
 }
 
-func (u *unit) checkNumbers() string {
-	return u.numbers(fmt.Sprintf(`
-	for (i = 0; i < %d; i++) {
-		if (numbers[i] < 0 || numbers[i] >= 1 << 24) {
-			return %s_ETOKEN;
-		}
-	}
-`, u.p.Sides, u.macro()))
-}
-
 // pad is the token that fills an input up.
 func (u *unit) pad() int {
 	if c, err := traffic.Parse("contract", []byte(u.b.Manifest.Contract.YAML)); err == nil && c.Pad < u.p.Vocab {
