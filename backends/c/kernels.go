@@ -25,6 +25,8 @@ var (
 	kernelAVX2 string
 	//go:embed kernels/avx512.c
 	kernelAVX512 string
+	//go:embed kernels/neon.c
+	kernelNEON string
 )
 
 // packed are a gated layer's constants for the kernels.
@@ -36,13 +38,15 @@ type packed struct {
 	paired bool
 }
 
-// pack packs a layer as kernels for x86 broadcast its constants, 10 words a channel, 14 where there are more than four taps:
+// pack packs a layer as kernels broadcast its constants, 14 words a channel, 20 where there are more than four taps:
 //
 //	0   taps 01 and 23 of h, of g, each pair twice
 //	4   biases of h and g, the constant, rho, all as 16 bits, twice
 //	8   flip, 0 or -1
 //	9   input channels of h and g, 16 bits each
-//	10  taps 45 and 67 of h, of g
+//	10  biases of h and g for inputs x + 128, as 16 bits, twice
+//	12  the first four taps of h, of g
+//	14  taps 45 and 67 of h, of g, each pair twice
 //
 // Not taken are more than eight taps, and neighbours whose sum of products would saturate 16 bits.
 func (e *emitter) pack(s *bundle.Step) (packed, bool) {
@@ -51,9 +55,9 @@ func (e *emitter) pack(s *bundle.Step) (packed, bool) {
 	if k.K > 8 {
 		return packed{}, false
 	}
-	q, pairs := packed{words: 10}, 2
+	q, pairs := packed{words: 14}, 2
 	if k.K > 4 {
-		q.words, pairs = 14, 4
+		q.words, pairs = 20, 4
 	}
 	q.w = make([]uint32, channels*q.words)
 	twice := func(v int32) uint32 { return uint32(uint16(v)) * 0x10001 }
@@ -71,10 +75,16 @@ func (e *emitter) pack(s *bundle.Step) (packed, bool) {
 				}
 				at := 2*f + i
 				if i >= 2 {
-					at = 10 + 2*f + i - 2
+					at = 14 + 2*f + i - 2
 				}
 				w[at] = twice(all[2*i] | all[2*i+1]<<8)
 			}
+			sum := int32(0)
+			for _, v := range all {
+				sum += v
+			}
+			w[10+f] = twice([]int32{biasH[c], biasG[c]}[f] - 128*sum)
+			w[12+f] = uint32(all[0] | all[1]<<8 | all[2]<<16 | all[3]<<24)
 		}
 		w[4], w[5] = twice(biasH[c]), twice(biasG[c])
 		w[9] = uint32(chanH[c]) | uint32(chanG[c])<<16
@@ -245,7 +255,7 @@ static const char path_names[PATHS][9] = {"portable", "avx2", "avx512", "neon", 
 	if !u.kernels {
 		return names
 	}
-	return names + "\n" + kernelMachine + "\n#if defined(HAVE_KERNELS)\n" + kernelLayer + "\n" + kernelAVX2 + "\n" + kernelAVX512 + "\n" + kernelChoose + "#endif\n"
+	return names + "\n" + kernelMachine + "\n#if defined(HAVE_KERNELS)\n" + kernelLayer + "\n" + kernelAVX2 + "\n" + kernelAVX512 + "\n" + kernelNEON + "\n" + kernelChoose + "#endif\n"
 }
 
 // pathSource is the choice of a path, by name and by what the machine has.

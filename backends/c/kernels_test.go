@@ -41,9 +41,11 @@ func TestPaths(t *testing.T) {
 		{[]string{"gcc", "-O2"}, nil, paths},
 		{[]string{"clang", "-O2"}, nil, paths},
 		{[]string{"gcc", "-O2", "-DNEPCO_PORTABLE"}, nil, []string{"portable"}},
+		{[]string{"aarch64-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-aarch64", "-cpu", "cortex-a72"}, []string{"portable", "neon"}},
+		{[]string{"aarch64-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-aarch64", "-cpu", "cortex-a76"}, []string{"portable", "neon", "dotprod"}},
 		{[]string{"s390x-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-s390x"}, []string{"portable"}},
 	} {
-		t.Run(strings.Join(test.cc, " "), func(t *testing.T) {
+		t.Run(strings.Join(append(test.cc, test.run...), " "), func(t *testing.T) {
 			testfiles.Tool(t, test.cc[0])
 			if test.run != nil {
 				testfiles.Tool(t, test.run[0])

@@ -40,7 +40,7 @@ AVX2 void avx2_front(const gated_layer *g, const avx2_gate *p, const uint32_t *w
 	const __m256i low = _mm256_set1_epi16(255), segment = _mm256_set1_epi8(31);
 	__m256i e, o, b, i, slope, base;
 	(void)g;
-	avx2_filter(x + (int)(w[9] >> 16) * stride, w + 2, w + 12, w[5], pairs, &e, &o);
+	avx2_filter(x + (int)(w[9] >> 16) * stride, w + 2, w + 16, w[5], pairs, &e, &o);
 	b = _mm256_blendv_epi8(o, _mm256_srli_epi16(e, 8), low);
 	i = _mm256_and_si256(_mm256_srli_epi16(b, 3), segment);
 	slope = _mm256_blendv_epi8(_mm256_shuffle_epi8(p->slope0, i), _mm256_shuffle_epi8(p->slope1, i), b);
@@ -48,7 +48,7 @@ AVX2 void avx2_front(const gated_layer *g, const avx2_gate *p, const uint32_t *w
 	*se = _mm256_add_epi16(_mm256_mullo_epi16(slope, b), base);
 	*so = _mm256_add_epi16(_mm256_mullo_epi16(_mm256_srli_epi16(slope, 8), _mm256_andnot_si256(low, b)), base);
 	*so = _mm256_srli_epi16(*so, 9);
-	avx2_filter(x + (int)(w[9] & 0xffff) * stride, w, w + 10, w[4], pairs, he, ho);
+	avx2_filter(x + (int)(w[9] & 0xffff) * stride, w, w + 14, w[4], pairs, he, ho);
 	*he = _mm256_srai_epi16(*he, 8);
 	*ho = _mm256_srai_epi16(*ho, 8);
 }
@@ -269,16 +269,16 @@ AVX2_KERNEL void gated_avx2(const gated_layer *g, const int8_t *x, int stride, c
 	void *out, int out_stride, int n, int16_t *y)
 {
 	if (!g->norm) {
-		if (g->words == 10) {
+		if (g->words == 14) {
 			avx2_plain_of(g, x, stride, out, out_stride, n, 2);
 		} else {
 			avx2_plain_of(g, x, stride, out, out_stride, n, 4);
 		}
 		return;
 	}
-	if (g->words == 10 && g->rho > 0) {
+	if (g->words == 14 && g->rho > 0) {
 		avx2_tile_of(g, x, stride, res, res_stride, y, 2, 1);
-	} else if (g->words == 10) {
+	} else if (g->words == 14) {
 		avx2_tile_of(g, x, stride, res, res_stride, y, 2, g->rho);
 	} else {
 		avx2_tile_of(g, x, stride, res, res_stride, y, 4, g->rho);

@@ -30,10 +30,10 @@ AVX512 void avx512_front(const uint32_t *w, int words, const __m512i *table, con
 {
 	const __m512i low = _mm512_set1_epi16(255);
 	__m512i b, s;
-	avx512_filter(x + (int)(w[9] >> 16) * stride, w, words, 2, 12, 5, pairs, e, o);
+	avx512_filter(x + (int)(w[9] >> 16) * stride, w, words, 2, 16, 5, pairs, e, o);
 	b = _mm512_or_si512(_mm512_srli_epi16(*e, 8), _mm512_andnot_si512(low, *o));
 	s = _mm512_mask_blend_epi8(_mm512_movepi8_mask(b), _mm512_permutex2var_epi8(table[0], b, table[1]), _mm512_permutex2var_epi8(table[2], b, table[3]));
-	avx512_filter(x + (int)(w[9] & 0xffff) * stride, w, words, 0, 10, 4, pairs, e, o);
+	avx512_filter(x + (int)(w[9] & 0xffff) * stride, w, words, 0, 14, 4, pairs, e, o);
 	*e = _mm512_mullo_epi16(_mm512_srai_epi16(*e, 8), _mm512_and_si512(s, low));
 	/* high halves of 256 * h times 256 * gate */
 	*o = _mm512_mulhi_epi16(_mm512_andnot_si512(low, *o), _mm512_andnot_si512(low, s));
@@ -61,7 +61,7 @@ AVX512 void avx512_plain_of(const gated_layer *g, const int8_t *x, int stride, i
 		table[c] = _mm512_loadu_si512(g->gate + 64 + 64 * c);
 	}
 	for (c = 0; c < g->channels; c += 2) {
-		avx512_front(g->w + c * words, words, table, x, stride, words == 10 ? 2 : 4, &e, &o);
+		avx512_front(g->w + c * words, words, table, x, stride, words == 14 ? 2 : 4, &e, &o);
 		e = avx512_bytes(_mm512_mulhrs_epi16(e, mult), _mm512_mulhrs_epi16(o, mult));
 		avx512_store(out + c * out_stride, out_stride, e, n);
 	}
@@ -79,7 +79,7 @@ AVX512 void avx512_tile_of(const gated_layer *g, const int8_t *x, int stride, co
 		const uint32_t *w = g->w + c * words;
 		const __m512i cst = avx512_pair(w, words, 6);
 		__m512i e, o;
-		avx512_front(w, words, table, x, stride, words == 10 ? 2 : 4, &e, &o);
+		avx512_front(w, words, table, x, stride, words == 14 ? 2 : 4, &e, &o);
 		e = _mm512_add_epi16(e, cst);
 		o = _mm512_add_epi16(o, cst);
 		if (rho != 0) {
@@ -204,19 +204,19 @@ static __attribute__((AVX512_TARGET, unused)) void gated_avx512(const gated_laye
 {
 	const __mmask32 mask = n >= 32 ? 0xffffffffu : (1u << n) - 1;
 	if (!g->norm) {
-		if (g->words == 10) {
-			avx512_plain_of(g, x, stride, out, out_stride, mask, 10);
-		} else {
+		if (g->words == 14) {
 			avx512_plain_of(g, x, stride, out, out_stride, mask, 14);
+		} else {
+			avx512_plain_of(g, x, stride, out, out_stride, mask, 20);
 		}
 		return;
 	}
-	if (g->words == 10 && g->rho > 0) {
-		avx512_tile_of(g, x, stride, res, res_stride, y, 10, 1);
-	} else if (g->words == 10) {
-		avx512_tile_of(g, x, stride, res, res_stride, y, 10, g->rho);
-	} else {
+	if (g->words == 14 && g->rho > 0) {
+		avx512_tile_of(g, x, stride, res, res_stride, y, 14, 1);
+	} else if (g->words == 14) {
 		avx512_tile_of(g, x, stride, res, res_stride, y, 14, g->rho);
+	} else {
+		avx512_tile_of(g, x, stride, res, res_stride, y, 20, g->rho);
 	}
 	avx512_norm(g, y, out, out_stride, n);
 }

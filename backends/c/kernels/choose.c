@@ -8,21 +8,34 @@ static MAYBE_UNUSED void gated_block(int path, const gated_layer *g, const int8_
 		return;
 	}
 	gated_avx2(g, x, stride, res, res_stride, out, out_stride, n, y);
+#else
+#if defined(HAVE_DOTPROD)
+	if (path == PATH_DOTPROD && g->paired && g->words == 14) {
+		gated_dotprod(g, x, stride, res, res_stride, out, out_stride, n, y);
+		return;
+	}
+#endif
+	(void)path;
+	gated_neon(g, x, stride, res, res_stride, out, out_stride, n, y);
 #endif
 }
 
 static MAYBE_UNUSED void token_rows(int path, const uint8_t *table, int cols, const int32_t *tokens, int n, int8_t *out, int stride)
 {
-#if defined(HAVE_X86)
 	(void)path;
+#if defined(HAVE_X86)
 	rows_avx2(table, cols, tokens, n, out, stride);
+#else
+	rows_neon(table, cols, tokens, n, out, stride);
 #endif
 }
 
 static MAYBE_UNUSED void dense(int path, const int8_t *w, int rows, int n, const void *x, int bits, int32_t *sum)
 {
-#if defined(HAVE_X86)
 	(void)path;
+#if defined(HAVE_X86)
 	dense_avx2(w, rows, n, x, bits, sum);
+#else
+	dense_neon(w, rows, n, x, bits, sum);
 #endif
 }

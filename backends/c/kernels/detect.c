@@ -12,6 +12,16 @@ static int best_path(void)
 	}
 	/* F, DQ, CD, BW, VL; VBMI and VNNI; the system keeps their registers */
 	return (low & 0xe6) == 0xe6 && (b & 0xd0030000u) == 0xd0030000u && (c & 0x802) == 0x802 ? PATH_AVX512 : PATH_AVX2;
+#elif defined(HAVE_NEON)
+#if defined(__ARM_FEATURE_DOTPROD)
+	return PATH_DOTPROD;
+#elif defined(HAVE_DOTPROD) && defined(__linux__)
+	uint64_t features; /* which Linux lets programs read */
+	__asm__("mrs %0, ID_AA64ISAR0_EL1" : "=r"(features));
+	return (features >> 44 & 15) != 0 ? PATH_DOTPROD : PATH_NEON;
+#else
+	return PATH_NEON;
+#endif
 #else
 	return PORTABLE;
 #endif

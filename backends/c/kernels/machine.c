@@ -5,5 +5,12 @@
 #include <immintrin.h>
 #define HAVE_X86
 #define HAVE_KERNELS
+#elif defined(__aarch64__) && defined(__ARM_NEON) && !defined(__AARCH64EB__)
+#include <arm_neon.h>
+#define HAVE_NEON
+#define HAVE_KERNELS
+#if defined(__ARM_FEATURE_DOTPROD) || (defined(__clang__) ? __clang_major__ >= 16 : __GNUC__ >= 8)
+#define HAVE_DOTPROD
+#endif
 #endif
 #endif
