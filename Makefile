@@ -24,7 +24,7 @@ KERNELS    := ./runtime/internal/kernels/... ./runtime/cpu ./runtime/engine
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := build
-.PHONY: help build dist demo test check fmt vet lint stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer bench-latency cycles evasion clean
+.PHONY: help build dist demo test check fmt vet lint stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer bench-c bench-latency cycles evasion clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -114,6 +114,14 @@ bench-peer: ## ONNX Runtime against nepcoc on one core; MODELS="a.onnx ..." choo
 	@mkdir -p $(BUILD)
 	$(GO) build -o $(BUILD)/bench-peer ./bench/peer
 	$$(command -v taskset >/dev/null && echo taskset -c $(CORE)) $(BUILD)/bench-peer -dir $(BUILD)/peer $(MODELS)
+
+# CBUNDLE is the bundle; without one, the example model is compiled.
+bench-c: ## emitted C against the engine on the same kernel path, taking turns on one core; CBUNDLE=x.nepco chooses a model
+	@mkdir -p $(BUILD)
+	$(GO) build -o $(BIN)/ ./cmd/nepcoc
+	$(GO) build -o $(BUILD)/bench-c ./bench/c
+	$(if $(CBUNDLE),,$(BIN)/nepcoc compile $(MODEL)/demo.onnx --calib $(TESTBED)/calib.pcap -o $(BUILD)/demo.nepco >/dev/null)
+	$$(command -v taskset >/dev/null && echo taskset -c $(CORE)) $(BUILD)/bench-c $(or $(CBUNDLE),$(BUILD)/demo.nepco)
 
 # Needs root: the cable is in a network namespace. LENGTH is each run's; the machine should have nothing else to do.
 LENGTH ?= 3s

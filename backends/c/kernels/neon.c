@@ -1,6 +1,9 @@
 #if defined(HAVE_NEON)
 #define NEON static inline __attribute__((always_inline, unused))
-#if defined(HAVE_DOTPROD)
+#if defined(__ARM_FEATURE_DOTPROD) /* all of the file has it */
+#define DOTPROD_TARGET __attribute__((unused))
+#define DOTPROD NEON
+#elif defined(HAVE_DOTPROD)
 #define DOTPROD_TARGET __attribute__((target("arch=armv8.2-a+dotprod"), unused))
 #define DOTPROD static inline __attribute__((target("arch=armv8.2-a+dotprod"), always_inline, unused))
 #endif
@@ -41,20 +44,20 @@ NEON void neon_store(int8_t *to, int8x16_t v, int n)
 }
 
 /* what becomes of h and the gate g of 16 positions of channel c: the layer's output, or LayerNorm's input */
-NEON void neon_after(const gated_layer *g, int c, int8x16_t h, int8x16_t s, const int8_t *res, int res_stride, void *out, int out_stride, int n, int16_t *y, int norm)
+NEON void neon_after(const uint32_t *constants, int shift, int c, int8x16_t h, int8x16_t s, const int8_t *res, int res_stride, void *out, int out_stride, int n, int16_t *y, int norm)
 {
 	if (norm) {
-		const uint32_t *w = g->w + c * g->words;
-		int16x8_t low = vld1q_dup_s16((const int16_t *)(w + 6)), high = low;
-		if (g->rho != 0) {
-			const int8x16_t r = vld1q_s8(res + c * res_stride), rho = vld1q_dup_s8((const int8_t *)(w + 7));
+		const uint32x2_t w = vld1_u32(constants + 6);
+		int16x8_t low = vdupq_lane_s16(vreinterpret_s16_u32(w), 0), high = low;
+		if (norm > 1) {
+			const int8x16_t r = vld1q_s8(res + c * res_stride), rho = vdupq_lane_s8(vreinterpret_s8_u32(w), 4);
 			low = vmlal_s8(low, vget_low_s8(r), vget_low_s8(rho));
 			high = vmlal_high_s8(high, r, rho);
 		}
 		vst1q_s16(y + c * 32, vmlal_s8(low, vget_low_s8(h), vget_low_s8(s)));
 		vst1q_s16(y + c * 32 + 8, vmlal_high_s8(high, h, s));
 	} else {
-		const int16x8_t by = vdupq_n_s16((int16_t)-g->shift);
+		const int16x8_t by = vdupq_n_s16((int16_t)-shift);
 		const int16x8_t low = vrshlq_s16(vmull_s8(vget_low_s8(h), vget_low_s8(s)), by), high = vrshlq_s16(vmull_high_s8(h, s), by);
 		neon_store((int8_t *)out + c * out_stride, vqmovn_high_s16(vqmovn_s16(low), high), n);
 	}
@@ -76,12 +79,13 @@ NEON uint8x16_t neon_filter(const int8_t *x, const uint32_t *w, int at, int more
 NEON void neon_front(const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride, void *out, int out_stride, int n, int16_t *y, int taps, int norm)
 {
 	const neon_gate p = neon_pieces(g->gate);
+	const uint32_t *w = g->w;
+	const int channels = g->channels, words = g->words, shift = g->shift;
 	int c;
-	for (c = 0; c < g->channels; c++) {
-		const uint32_t *w = g->w + c * g->words;
+	for (c = 0; c < channels; c++, w += words) {
 		const int8x16_t s = neon_sigmoid(&p, neon_filter(x + (int)(w[9] >> 16) * stride, w, 2, 16, 11, taps));
 		const int8x16_t h = vreinterpretq_s8_u8(neon_filter(x + (int)(w[9] & 0xffff) * stride, w, 0, 14, 10, taps));
-		neon_after(g, c, h, s, res, res_stride, out, out_stride, n, y, norm);
+		neon_after(w, shift, c, h, s, res, res_stride, out, out_stride, n, y, norm);
 	}
 }
 
@@ -137,6 +141,8 @@ NEON void neon_norm(const gated_layer *g, const int16_t *y, const int32x4_t *s1,
 	static const int16_t at[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 	const int16x8_t by = vdupq_n_s16((int16_t)-g->shift), least = vdupq_n_s16(-32768), most = vdupq_n_s16((int16_t)n);
 	const uint16x8_t in0 = vcltq_s16(vld1q_s16(at), most), in1 = vcltq_s16(vld1q_s16(at + 8), most);
+	const uint32_t *w = g->w;
+	const int channels = g->channels, words = g->words, wide = g->wide;
 	int16x8_t r[2], m[2];
 	int c;
 	for (c = 0; c < 2; c++) {
@@ -146,17 +152,17 @@ NEON void neon_norm(const gated_layer *g, const int16_t *y, const int32x4_t *s1,
 		r[c] = vcombine_s16(vmovn_s32(r0), vmovn_s32(r1));
 		m[c] = vcombine_s16(vmovn_s32(m0), vmovn_s32(m1));
 	}
-	for (c = 0; c < g->channels; c++) {
-		const int16x8_t flip = vreinterpretq_s16_u32(vld1q_dup_u32(g->w + c * g->words + 8));
+	for (c = 0; c < channels; c++, w += words) {
+		const int16x8_t flip = vreinterpretq_s16_u32(vld1q_dup_u32(w + 8));
 		int16x8_t a = neon_normal(y + c * 32, r[0], m[0]), b = neon_normal(y + c * 32 + 8, r[1], m[1]);
-		if (g->wide == 0) {
+		if (wide == 0) {
 			const int8x16_t v = vqmovn_high_s16(vqmovn_s16(vrshlq_s16(a, by)), vrshlq_s16(b, by));
 			neon_store((int8_t *)out + c * out_stride, veorq_s8(v, vreinterpretq_s8_s16(flip)), n);
 			continue;
 		}
 		a = veorq_s16(a, flip);
 		b = veorq_s16(b, flip);
-		if (g->wide == 1) {
+		if (wide == 1) {
 			int16_t *to = (int16_t *)out + c * out_stride;
 			neon_store((int8_t *)to, vreinterpretq_s8_s16(a), 2 * n);
 			if (n > 8) {
@@ -180,9 +186,9 @@ static __attribute__((unused)) void gated_neon(const gated_layer *g, const int8_
 		void *to = g->wide == 2 ? out : (void *)((int8_t *)out + i * (g->wide + 1));
 		const int8_t *r = g->rho != 0 ? res + i : NULL;
 		if (g->norm && g->words == 14) {
-			neon_front(g, x + i, stride, r, res_stride, NULL, 0, n - i, y, 4, 1);
+			neon_front(g, x + i, stride, r, res_stride, NULL, 0, n - i, y, 4, 1 + (g->rho != 0));
 		} else if (g->norm) {
-			neon_front(g, x + i, stride, r, res_stride, NULL, 0, n - i, y, 8, 1);
+			neon_front(g, x + i, stride, r, res_stride, NULL, 0, n - i, y, 8, 1 + (g->rho != 0));
 		} else if (g->words == 14) {
 			neon_front(g, x + i, stride, NULL, 0, to, out_stride, n - i, NULL, 4, 0);
 		} else {
@@ -198,10 +204,8 @@ static __attribute__((unused)) void gated_neon(const gated_layer *g, const int8_
 
 #if defined(HAVE_DOTPROD)
 /* four taps on the values at x and at one, two and three behind it; the second bytes of the sums, in the order of time */
-DOTPROD uint8x16_t dot_filter(const uint8x16_t *x, const uint32_t *w, int taps, int bias)
+DOTPROD uint8x16_t dot_filter(const uint8x16_t *x, uint8x16_t t, uint32x4_t b)
 {
-	const uint32x4_t b = vld1q_dup_u32(w + bias);
-	const uint8x16_t t = vreinterpretq_u8_u32(vld1q_dup_u32(w + taps));
 	const uint16x8_t c0 = vreinterpretq_u16_u32(vdotq_u32(b, x[0], t)), c1 = vreinterpretq_u16_u32(vdotq_u32(b, x[1], t));
 	const uint16x8_t c2 = vreinterpretq_u16_u32(vdotq_u32(b, x[2], t)), c3 = vreinterpretq_u16_u32(vdotq_u32(b, x[3], t));
 	return vtrn2q_u8(vreinterpretq_u8_u16(vtrn1q_u16(c0, c2)), vreinterpretq_u8_u16(vtrn1q_u16(c1, c3)));
@@ -218,19 +222,22 @@ DOTPROD void dot_load(const int8_t *x, uint8x16_t *v)
 DOTPROD void dot_front(const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride, void *out, int out_stride, int n, int16_t *y, int norm)
 {
 	const neon_gate p = neon_pieces(g->gate);
+	const uint32_t *w = g->w;
+	const int channels = g->channels, shift = g->shift;
 	int c, i;
-	for (c = 0; c < g->channels; c += 2) {
-		const uint32_t *w = g->w + c * g->words;
+	for (c = 0; c < channels; c += 2, w += 28) {
 		int8x16_t s[2];
 		uint8x16_t v[4];
 		dot_load(x + (int)(w[9] >> 16) * stride, v);
 		for (i = 0; i < 2; i++) {
-			s[i] = neon_sigmoid(&p, dot_filter(v, w + i * g->words, 13, 11));
+			const uint32x2_t bias = vld1_u32(w + i * 14 + 10), taps = vld1_u32(w + i * 14 + 12);
+			s[i] = neon_sigmoid(&p, dot_filter(v, vreinterpretq_u8_u32(vdupq_lane_u32(taps, 1)), vdupq_lane_u32(bias, 1)));
 		}
 		dot_load(x + (int)(w[9] & 0xffff) * stride, v);
 		for (i = 0; i < 2; i++) {
-			const int8x16_t h = vreinterpretq_s8_u8(dot_filter(v, w + i * g->words, 12, 10));
-			neon_after(g, c + i, h, s[i], res, res_stride, out, out_stride, n, y, norm);
+			const uint32x2_t bias = vld1_u32(w + i * 14 + 10), taps = vld1_u32(w + i * 14 + 12);
+			const int8x16_t h = vreinterpretq_s8_u8(dot_filter(v, vreinterpretq_u8_u32(vdupq_lane_u32(taps, 0)), vdupq_lane_u32(bias, 0)));
+			neon_after(w + i * 14, shift, c + i, h, s[i], res, res_stride, out, out_stride, n, y, norm);
 		}
 	}
 }
@@ -267,7 +274,11 @@ static DOTPROD_TARGET void gated_dotprod(const gated_layer *g, const int8_t *x, 
 			dot_front(g, x + i, stride, NULL, 0, to, out_stride, n - i, NULL, 0);
 			continue;
 		}
-		dot_front(g, x + i, stride, g->rho != 0 ? res + i : NULL, res_stride, NULL, 0, n - i, y, 1);
+		if (g->rho != 0) {
+			dot_front(g, x + i, stride, res + i, res_stride, NULL, 0, n - i, y, 2);
+		} else {
+			dot_front(g, x + i, stride, NULL, 0, NULL, 0, n - i, y, 1);
+		}
 		s1[0] = s1[1] = s1[2] = s1[3] = s2[0] = s2[1] = s2[2] = s2[3] = vdupq_n_s32(0);
 		dot_sums(g, y, s1, s2);
 		neon_norm(g, y, s1, s2, to, out_stride, n - i);

@@ -1,0 +1,168 @@
+// Command c compares the time per inference of the emitted C and of the engine, path by path, for a bundle's golden inputs.
+//
+//	c [-cc gcc] [-pairs 200] BUNDLE
+//
+// The C is emitted, compiled with -O3 and run by a small program beside this one. Turns alternate, so that whatever slows the
+// machine down slows both; the figure is the median of the pairs' ratios. `make bench-c` pins everything to one core.
+// Nothing here is part of the product or of CI.
+package main
+
+import (
+	"bufio"
+	_ "embed"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"nepcoc/backends/c"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/cpu"
+	"nepcoc/runtime/engine"
+)
+
+//go:embed run.c.txt
+var runner string
+
+func main() {
+	cc := flag.String("cc", "gcc", "C compiler")
+	pairs := flag.Int("pairs", 200, "pairs of turns per path")
+	flag.Parse()
+	if flag.NArg() != 1 || *pairs < 1 {
+		fmt.Fprintln(os.Stderr, "usage: c [-cc gcc] [-pairs N] BUNDLE")
+		os.Exit(2)
+	}
+	if err := run(flag.Arg(0), *cc, *pairs); err != nil {
+		fmt.Fprintln(os.Stderr, "c:", err)
+		os.Exit(1)
+	}
+}
+
+func run(path, cc string, pairs int) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	b, err := bundle.Decode(data)
+	if err != nil {
+		return err
+	}
+	if len(b.Golden) == 0 || b.Program.Sides > 0 {
+		return fmt.Errorf("%s: a bundle with golden vectors of tokens is needed", path)
+	}
+	dir, err := os.MkdirTemp("", "bench-c")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	exe, err := build(b, cc, dir)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d inputs; medians in us; ratio: the engine's time by that of C, of each pair of turns: above 1 C is faster\n", len(b.Golden))
+	for _, p := range cpu.Available() {
+		name := p.String()
+		if p == cpu.Purego {
+			name = "portable"
+		}
+		if err := compare(b, p, name, exe, dir, pairs); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// build compiles the bundle's C with the program that times it.
+func build(b *bundle.Bundle, cc, dir string) (string, error) {
+	files, err := c.Emit(b, c.Options{Name: "bench"})
+	if err != nil {
+		return "", err
+	}
+	for _, f := range files {
+		if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o600); err != nil {
+			return "", err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "run.c"), []byte(runner), 0o600); err != nil {
+		return "", err
+	}
+	cmd := exec.Command(cc, "-O3", "-o", "run", "run.c", "nepco_bench.c")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%s: %w\n%s", cc, err, out)
+	}
+	return filepath.Join(dir, "run"), nil
+}
+
+func compare(b *bundle.Bundle, p cpu.Path, name, exe, dir string, pairs int) error {
+	e, err := engine.Bind(b.Program, engine.Options{Kernel: p.String()})
+	if err != nil {
+		return err
+	}
+	ctx, out := e.NewContext(), e.NewOutput()
+	own := func() (float64, error) {
+		start := time.Now()
+		for i := range b.Golden {
+			if err := ctx.Run(b.Golden[i].Tokens, b.Golden[i].Valid, out); err != nil {
+				return 0, err
+			}
+		}
+		return float64(time.Since(start).Nanoseconds()) / 1e3 / float64(len(b.Golden)), nil
+	}
+	cmd := exec.Command(exe, name)
+	cmd.Dir, cmd.Stderr = dir, os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	answers, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	lines := bufio.NewScanner(answers)
+	for _, g := range b.Golden {
+		fmt.Fprintln(in, g.Valid, strings.Trim(fmt.Sprint(g.Tokens), "[]"))
+	}
+	fmt.Fprintln(in, 0)
+	other := func() (float64, error) {
+		if _, err := fmt.Fprintln(in, 1); err != nil {
+			return 0, err
+		}
+		if !lines.Scan() {
+			return 0, fmt.Errorf("the program in C ended: %v", cmd.Wait())
+		}
+		var ns float64
+		_, err := fmt.Sscan(lines.Text(), &ns)
+		return ns / 1e3 / float64(len(b.Golden)), err
+	}
+	var gos, cs, ratios []float64
+	for i := range pairs + 10 {
+		x, err := own()
+		if err != nil {
+			return err
+		}
+		y, err := other()
+		if err != nil {
+			return err
+		}
+		if i >= 10 { // the first warm up
+			gos, cs, ratios = append(gos, x), append(cs, y), append(ratios, x/y)
+		}
+	}
+	fmt.Printf("%-9s engine %8.1f   C %8.1f   ratio %.2f (quartiles %.2f to %.2f)\n", name, quantile(gos, 0.5), quantile(cs, 0.5),
+		quantile(ratios, 0.5), quantile(ratios, 0.25), quantile(ratios, 0.75))
+	in.Close()
+	return cmd.Wait()
+}
+
+func quantile(v []float64, q float64) float64 {
+	s := slices.Sorted(slices.Values(v))
+	return s[int(q*float64(len(s)-1)+0.5)]
+}
