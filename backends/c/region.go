@@ -130,6 +130,11 @@ func (r *region) extent(p *bundle.Program) {
 		}
 	}
 	r.prefix, r.early = over == "prefix", -1
+	for i := range p.Steps { // a maximum ends with its extent, also where others read on
+		if lag := r.lag[p.Steps[i].Out]; r.steps[i] && p.Steps[i].Op == bundle.OpPool && (r.early < 0 || lag < r.early) {
+			r.early = lag
+		}
+	}
 	for v, local := range r.local {
 		if local {
 			r.tiles = r.tiles && !r.kept[v]
