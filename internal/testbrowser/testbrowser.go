@@ -17,6 +17,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"nepcoc/internal/files"
 	"nepcoc/internal/testfiles"
 )
 
@@ -115,7 +116,7 @@ func Run[T any](t *testing.T, ctx context.Context, a chromedp.Action[T]) T {
 func Keep(t *testing.T, name string, data []byte) {
 	t.Helper()
 	if dir := os.Getenv("NEPCOC_SHOTS"); dir != "" {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o666); err != nil {
+		if err := files.Write(filepath.Join(dir, name), data); err != nil {
 			t.Fatal(err)
 		}
 	}
