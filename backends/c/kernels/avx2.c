@@ -72,13 +72,15 @@ AVX2 void avx2_store(void *to, __m256i v, int n)
 
 AVX2 void avx2_plain_of(const gated_layer *g, const int8_t *x, int stride, int8_t *out, int out_stride, int n, int pairs)
 {
+	const int channels = g->channels, words = g->words;
+	const uint32_t *const weights = g->w;
 	const avx2_gate p = avx2_pieces(g->gate);
 	const __m256i half = _mm256_set1_epi16((short)(1 << (14 - g->shift))), whole = _mm256_set1_epi16((short)(1 << (15 - g->shift)));
 	const __m256i twice = _mm256_set1_epi16(254);
 	int c;
-	for (c = 0; c < g->channels; c++) {
+	for (c = 0; c < channels; c++) {
 		__m256i he, ho, se, so;
-		avx2_front(g, &p, g->w + c * g->words, x, stride, pairs, &he, &ho, &se, &so);
+		avx2_front(g, &p, weights + c * words, x, stride, pairs, &he, &ho, &se, &so);
 		/* the low bytes of se are twice the gate, and a bit */
 		he = _mm256_mulhrs_epi16(_mm256_mullo_epi16(he, _mm256_and_si256(se, twice)), half);
 		ho = _mm256_mulhrs_epi16(_mm256_mullo_epi16(ho, so), whole);
@@ -88,11 +90,13 @@ AVX2 void avx2_plain_of(const gated_layer *g, const int8_t *x, int stride, int8_
 
 AVX2 void avx2_tile_of(const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride, int16_t *y, int pairs, int rho)
 {
+	const int channels = g->channels, words = g->words;
+	const uint32_t *const weights = g->w;
 	const avx2_gate p = avx2_pieces(g->gate);
 	const __m256i low = _mm256_set1_epi16(255);
 	int c;
-	for (c = 0; c < g->channels; c++) {
-		const uint32_t *w = g->w + c * g->words;
+	for (c = 0; c < channels; c++) {
+		const uint32_t *w = weights + c * words;
 		const __m256i cst = _mm256_set1_epi32((int)w[6]);
 		__m256i he, ho, se, so;
 		avx2_front(g, &p, w, x, stride, pairs, &he, &ho, &se, &so);
@@ -192,16 +196,18 @@ AVX2 __m128i avx2_maxima(const __m128i *v)
 /* takes the first n positions of a block into each channel's maximum */
 AVX2 void avx2_top(const gated_layer *g, const int16_t *y, __m256i re, __m256i ro, __m256i me, __m256i mo, int16_t *top, int n)
 {
+	const int channels = g->channels, words = g->words;
+	const uint32_t *const weights = g->w;
 	const __m256i at = _mm256_setr_epi16(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), least = _mm256_set1_epi16(-32768);
 	const __m256i in_e = _mm256_cmpgt_epi16(_mm256_set1_epi16((short)n), at), in_o = _mm256_cmpgt_epi16(_mm256_set1_epi16((short)(n - 1)), at);
 	__m128i v[8];
 	int16_t some[8];
 	int c, i;
-	for (c = 0; c < g->channels; c += 8) {
-		const int k = g->channels - c < 8 ? g->channels - c : 8;
+	for (c = 0; c < channels; c += 8) {
+		const int k = channels - c < 8 ? channels - c : 8;
 		for (i = 0; i < 8; i++) {
 			const int j = c + (i < k ? i : 0);
-			const __m256i flip = _mm256_set1_epi32((int)g->w[j * g->words + 8]);
+			const __m256i flip = _mm256_set1_epi32((int)weights[j * words + 8]);
 			__m256i e = _mm256_adds_epi16(_mm256_mulhrs_epi16(_mm256_load_si256((const __m256i *)(y + j * 32)), re), me);
 			__m256i o = _mm256_adds_epi16(_mm256_mulhrs_epi16(_mm256_load_si256((const __m256i *)(y + j * 32 + 16)), ro), mo);
 			e = _mm256_xor_si256(e, flip);
@@ -227,12 +233,14 @@ AVX2 void avx2_top(const gated_layer *g, const int16_t *y, __m256i re, __m256i r
 /* the rest of a layer with LayerNorm, from its input y */
 AVX2 void avx2_norm(const gated_layer *g, const int16_t *y, void *out, int out_stride, int n)
 {
+	const int channels = g->channels, words = g->words;
+	const uint32_t *const weights = g->w;
 	const __m256i zero = _mm256_setzero_si256(), mult = _mm256_set1_epi16((short)(1 << (15 - g->shift)));
 	ALIGNED static const int16_t none[32] = {0};
 	__m256i se = zero, so = zero, el = zero, eh = zero, ol = zero, oh = zero, re, ro, me, mo;
 	int c;
-	for (c = 0; c < g->channels; c += 2) {
-		const int16_t *y1 = c + 1 < g->channels ? y + c * 32 + 32 : none;
+	for (c = 0; c < channels; c += 2) {
+		const int16_t *y1 = c + 1 < channels ? y + c * 32 + 32 : none;
 		avx2_sum(y + c * 32, y1, &se, &el, &eh);
 		avx2_sum(y + c * 32 + 16, y1 + 16, &so, &ol, &oh);
 	}
@@ -242,10 +250,10 @@ AVX2 void avx2_norm(const gated_layer *g, const int16_t *y, void *out, int out_s
 		avx2_top(g, y, re, ro, me, mo, out, n);
 		return;
 	}
-	for (c = 0; c < g->channels; c++) {
+	for (c = 0; c < channels; c++) {
 		__m256i e = _mm256_adds_epi16(_mm256_mulhrs_epi16(_mm256_load_si256((const __m256i *)(y + c * 32)), re), me);
 		__m256i o = _mm256_adds_epi16(_mm256_mulhrs_epi16(_mm256_load_si256((const __m256i *)(y + c * 32 + 16)), ro), mo);
-		const __m256i flip = _mm256_set1_epi32((int)g->w[c * g->words + 8]);
+		const __m256i flip = _mm256_set1_epi32((int)weights[c * words + 8]);
 		if (g->wide) {
 			int16_t *to = (int16_t *)out + c * out_stride;
 			__m256i lo, hi;
