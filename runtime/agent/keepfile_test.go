@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -44,7 +45,11 @@ func TestKeepOnFullDisk(t *testing.T) {
 	if os.Getenv("NEPCOD_FULL_DISK") == "" { // in a process of its own: a test's has files of its own to write
 		cmd := exec.Command(os.Args[0], "-test.run=^TestKeepOnFullDisk$")
 		cmd.Env = append(os.Environ(), "NEPCOD_FULL_DISK=1")
-		if out, err := cmd.CombinedOutput(); err != nil {
+		out, err := cmd.CombinedOutput()
+		if errors.Is(err, syscall.ENOEXEC) {
+			t.Skip("starts itself again, which can't be done under an emulator: held where the machine is its own")
+		}
+		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		return

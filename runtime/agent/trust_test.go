@@ -175,10 +175,9 @@ func TestReplacedByOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		if tc.want != "" {
-			wait(t, tc.name+": refused", func() bool { return a.Report().SwapsRefused > refused })
-			if said := log.since(logged); !strings.Contains(said, tc.want) {
-				t.Errorf("%s: the log has %s, without %q", tc.name, said, tc.want)
-			}
+			wait(t, tc.name+": refused, and told of as "+tc.want, func() bool {
+				return a.Report().SwapsRefused > refused && strings.Contains(log.since(logged), tc.want)
+			})
 		}
 		if !tc.live {
 			_, start := s.config.Load()
