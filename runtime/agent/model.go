@@ -13,6 +13,7 @@ import (
 	"nepcoc/runtime/engine"
 	"nepcoc/runtime/explain"
 	"nepcoc/runtime/traffic"
+	"nepcoc/runtime/trust"
 )
 
 // Model is a bundle that has been proved on this machine and is ready to run.
@@ -25,6 +26,7 @@ type Model struct {
 	encoder  *traffic.Encoder
 	contract string // hash of the traffic contract
 	file     os.FileInfo
+	trusted  *trust.Policy // what the bundle was held to; nil: to nothing
 
 	once      sync.Once
 	explainer *explain.Explainer
@@ -49,7 +51,7 @@ func (c *Config) loadModel() (*Model, error) {
 			return nil, errors.Join(append(Errors(wrong), fmt.Errorf("%s: %w", path, files.Reason(err)))...)
 		}
 	}
-	b, err := c.ReadBundle(path)
+	b, policy, err := c.readBundle(path)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +62,7 @@ func (c *Config) loadModel() (*Model, error) {
 	if err != nil {
 		return nil, inBundle(path, err)
 	}
-	m.Path, m.file = path, info
+	m.Path, m.file, m.trusted = path, info, policy
 	// Reading took as much memory again as the model, in steps that a heap of this size does not
 	// soon collect.
 	debug.FreeOSMemory()

@@ -53,6 +53,12 @@ func (c *Config) trust() (*trust.Policy, error) {
 // ReadBundle reads a bundle that this configuration trusts: that is decided by its signature, before anything in it is decoded.
 // All that is wrong is in the error, with the keys and with the bundle.
 func (c *Config) ReadBundle(path string) (*bundle.Bundle, error) {
+	b, _, err := c.readBundle(path)
+	return b, err
+}
+
+// readBundle is ReadBundle, with what the bundle was held to.
+func (c *Config) readBundle(path string) (*bundle.Bundle, *trust.Policy, error) {
 	p, wrong := c.trust()
 	var refused error
 	b, err := files.Read(path, bundle.ReadAccepted(func(s *bundle.Signature, d bundle.Digest) error {
@@ -63,18 +69,18 @@ func (c *Config) ReadBundle(path string) (*bundle.Bundle, error) {
 	}))
 	switch {
 	case refused != nil:
-		return nil, refused
+		return nil, nil, refused
 	case err != nil:
-		return nil, errors.Join(append(Errors(wrong), err)...)
+		return nil, nil, errors.Join(append(Errors(wrong), err)...)
 	}
-	return b, nil
+	return b, p, nil
 }
 
 // Remember writes to the state file what now runs. Nothing is written where nothing changes.
 func (c *Config) Remember(m *Model) error {
-	p, err := c.trust()
-	if p == nil || c.State == "" || err != nil {
-		return err
+	p := m.trusted
+	if p == nil || c.State == "" {
+		return nil
 	}
 	if after := p.After(m.Bundle.Signature, m.Bundle.Digest); after != p.State {
 		if err := after.Write(c.State); err != nil {
