@@ -22,14 +22,7 @@ func TestByIndex(t *testing.T) {
 		file string
 		kind bundle.OutputKind // of the last output, which has three logits
 	}{{"demo", ""}, {"heads", ""}, {"heads", bundle.KindLabels}, {"heads", bundle.KindValues}, {"heads", bundle.KindBinary}} {
-		data, err := os.ReadFile("../../runtime/bundle/testdata/format1/" + test.file + ".nepco")
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := bundle.Decode(data)
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := stored(t, test.file)
 		outputs := b.Manifest.Outputs
 		if last := &outputs[len(outputs)-1]; test.kind != "" {
 			last.Kind, last.Thresholds = test.kind, []float64{0.5, 0.75, 0.125}

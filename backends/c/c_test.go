@@ -135,16 +135,19 @@ func TestRandomPrograms(t *testing.T) {
 	}
 }
 
+// stored is a bundle that an older version wrote.
+func stored(t *testing.T, name string) *bundle.Bundle {
+	t.Helper()
+	b, err := bundle.ReadFile("../../runtime/bundle/testdata/format1/" + name + ".nepco")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 // The demo's code and context are small.
 func TestSize(t *testing.T) {
-	data, err := os.ReadFile("../../runtime/bundle/testdata/format1/demo.nepco")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := bundle.Decode(data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := stored(t, "demo")
 	files, err := emit.Emit(b, emit.Options{Name: "it"})
 	if err != nil {
 		t.Fatal(err)
@@ -167,14 +170,7 @@ func TestSize(t *testing.T) {
 // What streams and batches refuse, and that nothing of it is taken.
 func TestFormsRefuse(t *testing.T) {
 	testfiles.Tool(t, "gcc")
-	data, err := os.ReadFile("../../runtime/bundle/testdata/format1/demo.nepco")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := bundle.Decode(data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := stored(t, "demo")
 	dir, _ := build(t, b, emit.Options{Name: "it"}, "gcc", "-O1")
 	const program = `#include <stdio.h>
 #include <string.h>
@@ -266,14 +262,7 @@ func TestTiles(t *testing.T) {
 
 // The demo model, with every toolchain, from a bundle that the compiler made.
 func TestDemo(t *testing.T) {
-	data, err := os.ReadFile("../../runtime/bundle/testdata/format1/demo.nepco")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := bundle.Decode(data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := stored(t, "demo")
 	if len(b.Golden) == 0 {
 		t.Fatal("no golden vectors")
 	}
@@ -323,14 +312,7 @@ func TestWords(t *testing.T) {
 		kind bundle.OutputKind // of the last output, which has three logits
 		know bool
 	}{{"demo", "", false}, {"demo", "", true}, {"heads", "", false}, {"heads", bundle.KindLabels, false}, {"heads", bundle.KindBinary, false}} {
-		data, err := os.ReadFile("../../runtime/bundle/testdata/format1/" + test.file + ".nepco")
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := bundle.Decode(data)
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := stored(t, test.file)
 		if last := &b.Manifest.Outputs[len(b.Manifest.Outputs)-1]; test.kind != "" {
 			last.Kind, last.Thresholds = test.kind, []float64{0.5, 0.75, 0.125}
 		}

@@ -9,7 +9,6 @@ import (
 
 	emit "nepcoc/backends/c"
 	"nepcoc/internal/testfiles"
-	"nepcoc/runtime/bundle"
 )
 
 // What docs/c.md shows compiles, runs, and names what is there.
@@ -26,14 +25,7 @@ func TestDocument(t *testing.T) {
 	if !found {
 		t.Fatal("no program in docs/c.md")
 	}
-	data, err := os.ReadFile("../../runtime/bundle/testdata/format1/demo.nepco")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := bundle.Decode(data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := stored(t, "demo")
 	files, err := emit.Emit(b, emit.Options{Name: "model"})
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,6 @@ import (
 
 	emit "nepcoc/backends/c"
 	"nepcoc/internal/testfiles"
-	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/flow"
@@ -31,14 +30,7 @@ func TestExample(t *testing.T) {
 		testfiles.Missing(t, "libpcap's headers are not installed: %s", out)
 	}
 	const path = "../../examples/testbed/test.pcap"
-	data, err := os.ReadFile("../../runtime/bundle/testdata/format1/demo.nepco")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := bundle.Decode(data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := stored(t, "demo")
 	dir := t.TempDir()
 	for _, name := range []string{"verdicts.c", "Makefile"} {
 		data, err := os.ReadFile(filepath.Join("../../examples/c", name))
