@@ -10,6 +10,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/mod/sumdb/note"
@@ -44,6 +45,10 @@ func sign(v any, key ed25519.PrivateKey) ([]byte, error) {
 	text, err := yaml.Marshal(v)
 	if err != nil {
 		return nil, err
+	}
+	// A note has none of these; YAML writes some as they are.
+	if strings.ContainsFunc(string(text), func(r rune) bool { return unicode.IsControl(r) && r != '\n' }) {
+		return nil, errors.New("a name or reason holds a tab or another control character: leave it out")
 	}
 	return note.Sign(&note.Note{Text: string(text)}, signer{key})
 }
