@@ -147,6 +147,9 @@ func (e *emitter) step(i int) {
 	}
 	e.line("static void step%d(%s)\n{", i, strings.Join(in, ", "))
 	if e.tokenRows(s) {
+		if e.l.byRows {
+			e.lookupRows(s, e.table(s, i))
+		}
 		e.rowsOf(s, e.table(s, i))
 	}
 	switch element, ok := e.lookups[i]; {
@@ -316,6 +319,12 @@ func (e *emitter) gatedConv(s *bundle.Step, i int) {
 	gate := e.gate(s)
 	kernels := e.layer(s, gate)
 	stride, left := e.l.stride[s.In[0]], e.l.left[s.In[0]]
+	if f := e.l.fused[s.Out]; f >= 0 {
+		e.start(f, "top")
+	}
+	if kernels && e.l.byRows {
+		e.gatedRows(s, i)
+	}
 	if n := k.PadLeft; n > 0 {
 		e.line("\tif (base + from < %d) {\n\t\tfor (c = 0; c < %d; c++) {", n, in.Cols)
 		e.line("\t\t\tmemset(x0 + c * %d + %d - base, %s[c], %d);\n\t\t}\n\t}", stride, left-n, e.tensor(k.PadIn), n)
@@ -323,9 +332,6 @@ func (e *emitter) gatedConv(s *bundle.Step, i int) {
 	if n := k.K - 1 - k.PadLeft; n > 0 {
 		e.line("\tif (base + to > %d) {\n\t\tfor (c = 0; c < %d; c++) {", in.Rows-n, in.Cols)
 		e.line("\t\t\tmemset(x0 + c * %d + %d - base, %s[c], %d);\n\t\t}\n\t}", stride, left+in.Rows, e.tensor(k.PadIn), n)
-	}
-	if f := e.l.fused[s.Out]; f >= 0 {
-		e.start(f, "top")
 	}
 	e.line("\t(void)path;")
 	e.line("\tfor (t0 = from; t0 < to; t0 += %d) {", block)

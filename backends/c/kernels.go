@@ -255,7 +255,11 @@ static const char path_names[PATHS][9] = {"portable", "avx2", "avx512", "neon", 
 	if !u.kernels {
 		return names
 	}
-	return names + "\n" + kernelMachine + "\n#if defined(HAVE_KERNELS)\n" + kernelLayer + "\n" + kernelAVX2 + "\n" + kernelAVX512 + "\n" + kernelNEON + "\n" + kernelChoose + "#endif\n"
+	rows := ""
+	if u.l.byRows {
+		rows = kernelRows + "\n"
+	}
+	return names + "\n" + kernelMachine + "\n#if defined(HAVE_KERNELS)\n" + kernelLayer + "\n" + kernelAVX2 + "\n" + kernelAVX512 + "\n" + rows + kernelNEON + "\n" + kernelChoose + "#endif\n"
 }
 
 // pathSource is the choice of a path, by name and by what the machine has.

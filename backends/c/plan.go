@@ -39,6 +39,9 @@ type layout struct {
 	tokens         int // tokens that a context has room for
 	// inPlace are the gated layers, by step, whose result takes its residual's place.
 	inPlace []bool
+	// byRows: with AVX-512, the planes hold rows (see fitsRows); beyond are the rows that their kernels read behind a value's.
+	byRows bool
+	beyond int
 }
 
 // newLayout lays a program out: at once if that takes a context of at most contextMost bytes, else in the largest tiles that do.
@@ -95,6 +98,7 @@ func plan(p *bundle.Program, r *region, tile int) *layout {
 			}
 		}
 	}
+	l.byRows = fitsRows(p, r)
 	right, last := make([]int, n), make([]int, n) // the place in order of the step that reads it last
 	scratch := 0
 	for at, i := range l.order {
@@ -111,6 +115,9 @@ func plan(p *bundle.Program, r *region, tile int) *layout {
 			l.planes[v] = true
 		}
 		k, in := s.GatedConv, s.In[0]
+		if l.byRows {
+			l.beyond = max(l.beyond, rowsTaps-k.K)
+		}
 		l.left[in], right[in] = max(l.left[in], k.PadLeft), max(right[in], k.K-1-k.PadLeft)
 		if k.Norm != nil {
 			scratch = max(scratch, 2*block*p.Values[s.Out].Cols)
@@ -202,7 +209,7 @@ func (l *layout) bytes(p *bundle.Program, v int) int {
 	x := &p.Values[v]
 	n := l.rows[v] * x.Cols
 	if l.planes[v] {
-		n = l.stride[v]*x.Cols + block + 8 // kernels take four taps or eight
+		n = l.stride[v]*x.Cols + max(block+8, l.beyond*x.Cols) // kernels take four taps or eight
 	}
 	return aligned(n * x.DType.Size())
 }

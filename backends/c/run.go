@@ -177,11 +177,15 @@ static void region(const context *x, uint8_t *mem, uint8_t *state, const int32_t
 		column := fmt.Sprintf("%s + (%d + %%s - base)", u.value(v), l.left[v]-n)
 		carried, cols := fmt.Sprintf("(int8_t *)(state + %d)", l.past[v]), u.p.Values[v].Cols
 		if n > 0 {
-			f("\tif (done > 0) {\n\t\tcarry%d(%s, %s, %d, %d, %d);\n\t}", n, fmt.Sprintf(column, "from"), carried, cols, l.stride[v], n)
+			f("\tif (done > 0) {")
+			u.carryRows(f, v, n, "from", false)
+			f("\t\tcarry%d(%s, %s, %d, %d, %d);\n\t}", n, fmt.Sprintf(column, "from"), carried, cols, l.stride[v], n)
 		}
 		f("\tif (to > from) {\n\t\t%s;\n\t}", u.call(i))
 		if n > 0 {
-			f("\tif (r == NULL) {\n\t\tcarry%d(%s, %s, %d, %d, %d);\n\t}", n, carried, fmt.Sprintf(column, "to"), cols, n, l.stride[v])
+			f("\tif (r == NULL) {")
+			u.carryRows(f, v, n, "to", true)
+			f("\t\tcarry%d(%s, %s, %d, %d, %d);\n\t}", n, carried, fmt.Sprintf(column, "to"), cols, n, l.stride[v])
 		}
 	}
 	f("}")

@@ -10,8 +10,8 @@ static int best_path(void)
 	if ((low & 6) != 6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || (b & 1u << 5) == 0) {
 		return PORTABLE;
 	}
-	/* F, DQ, CD, BW, VL; VBMI and VNNI; the system keeps their registers */
-	return (low & 0xe6) == 0xe6 && (b & 0xd0030000u) == 0xd0030000u && (c & 0x802) == 0x802 ? PATH_AVX512 : PATH_AVX2;
+	/* F, DQ, CD, BW, VL; VBMI, VBMI2 and VNNI; the system keeps their registers */
+	return (low & 0xe6) == 0xe6 && (b & 0xd0030000u) == 0xd0030000u && (c & 0x842) == 0x842 ? PATH_AVX512 : PATH_AVX2;
 #elif defined(HAVE_NEON)
 #if defined(__ARM_FEATURE_DOTPROD)
 	return PATH_DOTPROD;

@@ -1,0 +1,93 @@
+package c_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	emit "nepcoc/backends/c"
+	"nepcoc/internal/randprog"
+	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/bundle"
+)
+
+// byRows tells whether a bundle's code computes with rows on AVX-512.
+func byRows(t *testing.T, b *bundle.Bundle) bool {
+	t.Helper()
+	files, err := emit.Emit(b, emit.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(files[1].Data), "gated_rows(")
+}
+
+// Chains whose layers are all of the published kind compute with rows on AVX-512: every path of the self-test, which has streams, too, gives the reference's logits.
+func TestRows(t *testing.T) {
+	chains := []toolchain{
+		{"gcc-sanitized", []string{"gcc", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"}, nil},
+		{"gcc-O3", []string{"gcc", "-O3"}, nil},
+		{"clang-O3", []string{"clang", "-O3"}, nil},
+	}
+	seeds := []uint64{4, 124, 220, 476, 500, 512} // of which other chains have few
+	if testing.Short() {
+		seeds = seeds[:3]
+	}
+	for i, seed := range seeds {
+		b, c, o := withGolden(t, randprog.NewChain(seed), 12), &chains[i%len(chains)], emit.Options{Tile: []int{16, 64, 3, 0, 1}[i%5]}
+		if !byRows(t, b) {
+			t.Fatalf("chain %d does not compute with rows", seed)
+		}
+		t.Run(fmt.Sprintf("%d-%s-%d", seed, c.name, o.Tile), func(t *testing.T) { c.check(t, b, o) })
+	}
+}
+
+// A stream goes on in any context, also one that computes on another path.
+func TestStreamAcrossPaths(t *testing.T) {
+	testfiles.Tool(t, "gcc")
+	b := stored(t, "demo")
+	if !byRows(t, b) {
+		t.Fatal("the demo does not compute with rows")
+	}
+	dir, _ := build(t, b, emit.Options{Name: "it"}, "gcc", "-O1")
+	const program = `#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "nepco_it.h"
+enum { A = NEPCO_IT_CTX_ALIGN, C = (NEPCO_IT_CTX_BYTES + A - 1) / A * A, S = (NEPCO_IT_STREAM_BYTES + A - 1) / A * A };
+int main(int argc, char **argv)
+{
+	static int32_t tokens[NEPCO_IT_LENGTH];
+	nepco_it_result want, got;
+	char *memory = malloc((argc - 1) * (size_t)C + S + A), *first = memory + (A - (uintptr_t)memory % A), *stream = first + (argc - 1) * (size_t)C;
+	int i, n, wrong = 0;
+	for (i = 0; i < NEPCO_IT_LENGTH; i++) {
+		tokens[i] = i * 7919 % NEPCO_IT_VOCAB;
+	}
+	for (i = 0; i + 1 < argc; i++) {
+		if (nepco_it_init(first + i * C, C, NULL, 0) != 0 || nepco_it_use(first + i * C, argv[i + 1]) != 0) {
+			return 100;
+		}
+	}
+	for (n = 1; n <= NEPCO_IT_LENGTH; n += 9) {
+		wrong += nepco_it_run(first, tokens, n, &want) != 0 || nepco_it_stream_begin(stream) != 0;
+		for (i = 0; i < n; i++) {
+			wrong += nepco_it_stream_add(first + i / 32 % (argc - 1) * C, stream, tokens + i, 1) != 0;
+		}
+		wrong += nepco_it_stream_end(first + n % (argc - 1) * C, stream, &got) != 0 || memcmp(&want, &got, sizeof want) != 0;
+	}
+	free(memory);
+	return wrong;
+}
+`
+	if err := os.WriteFile(filepath.Join(dir, "across.c"), []byte(program), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", append([]string{"-c", `gcc -std=c99 -Wall -Wextra -Werror -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -o across across.c nepco_it.c && ./across "$@"`, "sh"}, native()...)...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%.3000s", err, out)
+	}
+}
