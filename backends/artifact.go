@@ -32,4 +32,37 @@ type ArtifactOptions struct {
 	Statement bundle.Statement
 	// Symbol is part of the names in code; empty: the bundle's name.
 	Symbol string
+	// Flows, of kinds that make tokens of packets themselves, are what such an artifact proves that by. compiler.Artifacts fills them in.
+	Flows []FlowVector
+}
+
+// FlowVector is a flow from its packets on, with what the specification makes of it by a bundle.
+type FlowVector struct {
+	Packets []FlowPacket
+	// Tokens are the sequence with its padding, behind it the numbers beside it; Valid, how many are the flow's own.
+	Tokens []int32
+	Valid  int
+	// Marks are flow.Marks, Payload the bytes of payload in the tokens. ClientSecond: the first packet is the server's.
+	Marks        uint32
+	Payload      int
+	ClientSecond bool
+	// Logits are those of each output of the judged program, Words the verdict of each of the program's own.
+	Logits [][]int32
+	Words  []Word
+}
+
+// FlowPacket is a packet of a flow, from its IP header on. Reverse: it goes against the first one. Time is in nanoseconds.
+type FlowPacket struct {
+	IP      []byte
+	Reverse bool
+	Time    uint64
+}
+
+// Word is what one output says: of classes and of two the label by number, in 1/2^24 score and margin; of labels those that are given.
+type Word struct {
+	Label         int
+	Score, Margin int32
+	Unknown       bool
+	Given         []int
+	Scores        []int32
 }

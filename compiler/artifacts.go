@@ -10,7 +10,7 @@ import (
 )
 
 // artifacts is the table of what a compiled model can be written as, the default first.
-var artifacts = []backends.Artifact{bundle.Artifact, c.Artifact}
+var artifacts = []backends.Artifact{bundle.Artifact, withFlows(c.Artifact)}
 
 // Artifacts lists what a compiled model can be written as, the default first.
 func Artifacts() []backends.Artifact { return artifacts }

@@ -19,10 +19,7 @@ func (u *unit) byIndex() (header, source string) {
 	kinds := make([]bundle.OutputKind, len(outputs))
 	most, longest := 1, 0
 	for i, o := range outputs {
-		kinds[i] = bundle.KindClasses
-		if i < len(u.b.Manifest.Outputs) {
-			kinds[i] = u.b.Manifest.Outputs[i].EffectiveKind()
-		}
+		kinds[i] = u.kind(i)
 		most = max(most, kinds[i].NumLabels(u.p.Values[o.Value].Cols))
 		longest = max(longest, len(o.Name))
 	}
@@ -94,6 +91,14 @@ int32_t %s_belonging(int output, int64_t distance);`,
 	}, "(void)result;\n\t\t(void)given;\n\t\t(void)score;\n\t\treturn -1;")
 	u.belonging(cf)
 	return h.String(), c.String()
+}
+
+// kind is what output i of the program gives.
+func (u *unit) kind(i int) bundle.OutputKind {
+	if i < len(u.b.Manifest.Outputs) {
+		return u.b.Manifest.Outputs[i].EffectiveKind()
+	}
+	return bundle.KindClasses
 }
 
 // belonging writes bundle.Known.Share of the outputs that have it.

@@ -26,6 +26,8 @@ type Options struct {
 	MaxTable int
 	// Tile is the number of positions that a program which can runs at a time; 0: such that a context has at most 64 KiB.
 	Tile int
+	// Flows are held to by the self-test from their packets on, where the bundle has a contract.
+	Flows []backends.FlowVector
 }
 
 // MaxTable is the default of Options.MaxTable: numbers in a source file take four times their bytes, and the compiler more.
@@ -49,7 +51,7 @@ func build(b *bundle.Bundle, o backends.ArtifactOptions) ([]backends.File, error
 			return nil, err
 		}
 	}
-	return Emit(b, Options{Name: o.Symbol})
+	return Emit(b, Options{Name: o.Symbol, Flows: o.Flows})
 }
 
 // Emit writes a validated bundle as C. The same bundle and options give the same bytes on every machine.
@@ -60,7 +62,7 @@ func Emit(b *bundle.Bundle, o Options) ([]backends.File, error) {
 	if o.MaxTable == 0 {
 		o.MaxTable = MaxTable
 	}
-	u := &unit{b: b, p: widened(b.Program.Judged()), name: identifier(o.Name)}
+	u := &unit{b: b, p: widened(b.Program.Judged()), name: identifier(o.Name), flows: o.Flows}
 	if u.name == "" {
 		return nil, fmt.Errorf("name %q has no letter or digit that a C symbol can have: choose another", o.Name)
 	}
@@ -72,6 +74,9 @@ func Emit(b *bundle.Bundle, o Options) ([]backends.File, error) {
 	declared, words := u.words()
 	numbered, choose := u.byIndex()
 	declared, words = declared+numbered, words+choose
+	if u.b.Manifest.Contract.YAML == "" {
+		u.flows = nil
+	}
 	flowDeclared, flowSource, err := u.flow()
 	if err != nil {
 		return nil, err
@@ -98,6 +103,8 @@ type unit struct {
 	p    *bundle.Program
 	name string
 	file []byte // tables to be mapped
+	// flows are the self-test's: Options.Flows, none where the bundle has no contract.
+	flows []backends.FlowVector
 }
 
 func (u *unit) prefix() string { return "nepco_" + u.name }

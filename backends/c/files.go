@@ -176,6 +176,14 @@ func (u *unit) numbers(text string) string {
 	return text
 }
 
+// packets is text that stands only where the self-test has flows.
+func (u *unit) packets(text string) string {
+	if len(u.flows) == 0 {
+		return ""
+	}
+	return text
+}
+
 // aboutNumbers says in the header what they are.
 func (u *unit) aboutNumbers() string {
 	if u.p.Sides == 0 {
@@ -211,7 +219,7 @@ func (u *unit) selftest() string {
 	var w strings.Builder
 	p, m := u.prefix(), u.macro()
 	f := func(format string, args ...any) { fmt.Fprintf(&w, format+"\n", args...) }
-	f(`/* The bundle's golden vectors: inputs with the logits that the compiler computed, then as streams and in a batch. Written by nepcoc.
+	f(`/* The bundle's golden vectors: inputs with the logits that the compiler computed, then as streams and in a batch%s. Written by nepcoc.
  * selftest [TABLES]: 0 if all are equal. */
 #include "%s.h"
 
@@ -220,7 +228,7 @@ func (u *unit) selftest() string {
 #include <string.h>
 
 enum { VECTORS = %d };
-`, p, len(u.b.Golden))
+`, u.packets("; and made-up flows from their packets on"), p, len(u.b.Golden))
 	var valid, tokens []string
 	logits := make([][]string, len(u.p.Outputs))
 	for _, g := range u.b.Golden {
@@ -243,18 +251,21 @@ static void *tables;`)
 	if len(valid) > 0 {
 		u.formsTest(f)
 	}
+	if len(u.flows) > 0 {
+		u.flowTest(f)
+	}
 	f(`
 int main(int argc, char **argv)
 {
 	%s_result r;
 	static const char *const paths[] = {"portable", "avx2", "avx512", "neon", "dotprod"};
-	int i, j, k, wrong = 0, all = 0, rc;
+	int i, j, k, wrong = 0, all = 0, rc;%s
 	uintptr_t at = (uintptr_t)malloc(%s_CTX_BYTES + %s_CTX_ALIGN);
 	if (at == 0) {
 		fprintf(stderr, "selftest: no memory\n");
 		return 2;
 	}
-	ctx = (void *)((at + %s_CTX_ALIGN - 1) / %s_CTX_ALIGN * %s_CTX_ALIGN);`, p, m, m, m, m, m)
+	ctx = (void *)((at + %s_CTX_ALIGN - 1) / %s_CTX_ALIGN * %s_CTX_ALIGN);`, p, u.packets("\n\tint unlike;"), m, m, m, m, m)
 	if len(u.file) > 0 {
 		f(`	{
 		const char *name = argc > 1 ? argv[1] : "%s.bin";
@@ -297,12 +308,12 @@ int main(int argc, char **argv)
 			all += wrong;
 		}`
 	}
-	f(`		}
-		printf("%%s: %%d golden vectors, %%d wrong logits, %%s\n", %s_digest, VECTORS, wrong, %s_path(ctx));
-		all += wrong;%s
+	f(`		}%s
+		printf("%%s: %%d golden vectors, %%d wrong logits, %s%%s\n", %s_digest, VECTORS, wrong, %s%s_path(ctx));
+		all += wrong%s;%s
 	}
 	return all != 0;
-}`, p, p, forms)
+}`, u.packets("\n\t\tunlike = flows_wrong();"), u.packets("%d flows from packets on, %d wrong, "), p, u.packets("FLOWS, unlike, "), p, u.packets(" + unlike"), forms)
 	return w.String()
 }
 
