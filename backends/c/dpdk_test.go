@@ -60,12 +60,38 @@ func needDPDK(t *testing.T) {
 	}
 }
 
-// programs are the compiler and the agent, built.
+// kept is a folder for what several tests use; TestMain removes it.
+var kept string
+
+func TestMain(m *testing.M) {
+	var err error
+	if kept, err = os.MkdirTemp("", "nepcoc-c"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	os.RemoveAll(kept)
+	os.Exit(code)
+}
+
+// programs are the compiler and the agent, built once.
 func programs(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	output(t, testfiles.Root(t), "go", "build", "-o", dir+"/", "./cmd/...")
+	dir := filepath.Join(kept, "bin")
+	if _, err := os.Stat(dir); err != nil {
+		output(t, testfiles.Root(t), "go", "build", "-o", dir+"/", "./cmd/...")
+	}
 	return dir
+}
+
+// published is the published model's bundle, compiled once.
+func published(t *testing.T) string {
+	t.Helper()
+	model, calib := testfiles.Path(t, "models", "nepco.onnx"), testfiles.Path(t, "traffic", "calib.pcap")
+	path := filepath.Join(kept, "published.nepco")
+	if _, err := os.Stat(path); err != nil {
+		output(t, ".", filepath.Join(programs(t), "nepcoc"), "compile", model, "--calib", calib, "-o", path)
+	}
+	return path
 }
 
 // dpdkExample builds examples/dpdk with a bundle in a folder of its own.
@@ -156,10 +182,8 @@ func TestDPDKPublished(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles the published model: 10 s")
 	}
-	model, capture := testfiles.Path(t, "models", "nepco.onnx"), testfiles.Path(t, "traffic", "test.pcap")
-	bin := programs(t)
-	bundle := filepath.Join(t.TempDir(), "nepco.nepco")
-	output(t, ".", filepath.Join(bin, "nepcoc"), "compile", model, "--calib", testfiles.Path(t, "traffic", "calib.pcap"), "-o", bundle)
+	capture := testfiles.Path(t, "traffic", "test.pcap")
+	bundle, bin := published(t), programs(t)
 	dir := dpdkExample(t, bin, bundle)
 	compareDPDK(t, bin, dir, bundle, capture, "(0-2)@0")
 

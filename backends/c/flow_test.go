@@ -32,6 +32,7 @@ import (
 const flowDriver = `#include "nepco_it.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { SLOTS = 4096 };
 
@@ -59,6 +60,22 @@ static uint64_t number64(void)
 	return (uint64_t)number(4) << 32 | lo;
 }
 
+#ifdef LOGITS
+static union { uint8_t b[NEPCO_IT_CTX_BYTES + NEPCO_IT_CTX_ALIGN]; uint64_t u; } memory;
+static void *ctx;
+
+static void begin_model(const char *name)
+{
+	static uint8_t tables[NEPCO_IT_TABLE_BYTES + 1];
+	FILE *in = fopen(name, "rb");
+	size_t n = in != NULL ? fread(tables, 1, NEPCO_IT_TABLE_BYTES, in) : 0;
+	ctx = memory.b + (NEPCO_IT_CTX_ALIGN - (uintptr_t)memory.b % NEPCO_IT_CTX_ALIGN);
+	if (nepco_it_init(ctx, NEPCO_IT_CTX_BYTES, tables, n) != 0) {
+		exit(3);
+	}
+}
+#endif
+
 static void verdict(int i)
 {
 	static int32_t tokens[65536];
@@ -78,6 +95,26 @@ static void verdict(int i)
 		}
 	}
 #endif
+#ifdef LOGITS
+	{
+		nepco_it_result r;
+		nepco_it_verdict v;
+		int32_t x;
+		if (nepco_it_run(ctx, tokens, (int)n, &r) != 0) {
+			exit(4);
+		}
+		printf(" logits");
+		for (k = 0; k < sizeof r / 4; k++) { /* its members are all of this type */
+			memcpy(&x, (char *)&r + 4 * k, 4);
+			printf(" %ld", (long)x);
+		}
+		for (k = 0; k < NEPCO_IT_OUTPUTS; k++) {
+			if (nepco_it_judge(&r, (int)k, &v) == 0) {
+				printf(" %s %ld %ld %d", nepco_it_label((int)k, v.label), (long)v.score, (long)v.margin, v.unknown);
+			}
+		}
+	}
+#endif
 	printf("\n");
 }
 
@@ -89,10 +126,15 @@ static void begin(int i)
 #endif
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	unsigned long records = number(4), r;
 	int i, rc;
+#ifdef LOGITS
+	begin_model(argc > 1 ? argv[1] : "");
+#endif
+	(void)argc;
+	(void)argv;
 	for (i = 0; i < SLOTS; i++) {
 		begin(i);
 	}
@@ -162,6 +204,12 @@ func buildDriver(t testing.TB, c traffic.Contract, cc []string) string {
 	t.Helper()
 	dir := t.TempDir()
 	emitInto(t, dir, withContract(t, c), emit.Options{Name: "it"})
+	return compileDriver(t, dir, c, cc)
+}
+
+// compileDriver compiles the driver with what was emitted into a folder.
+func compileDriver(t testing.TB, dir string, c traffic.Contract, cc []string) string {
+	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, "driver.c"), []byte(flowDriver), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -214,6 +262,12 @@ func notSeen(c *traffic.Contract) flow.Marks {
 // connection. Fragments come as the table's front gives them, in order or put together.
 func feed(t testing.TB, c traffic.Contract, trust capture.Trust, frames []capture.Frame) *fed {
 	t.Helper()
+	return feedAnd(t, c, trust, frames, nil)
+}
+
+// feedAnd is feed with what more says of a flow at the end of its line.
+func feedAnd(t testing.TB, c traffic.Contract, trust capture.Trust, frames []capture.Frame, more func(*flow.Flow) string) *fed {
+	t.Helper()
 	enc, err := traffic.NewEncoder(c)
 	if err != nil {
 		t.Fatal(err)
@@ -240,6 +294,9 @@ func feed(t testing.TB, c traffic.Contract, trust capture.Trust, frames []captur
 			for _, x := range f.Tokens[c.Length:] {
 				fmt.Fprintf(&s, " %d", x)
 			}
+		}
+		if more != nil {
+			s.WriteString(more(f))
 		}
 		w.flows[f.Seq] = s.String()
 	}})
