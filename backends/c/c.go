@@ -66,6 +66,11 @@ func Emit(b *bundle.Bundle, o Options) ([]backends.File, error) {
 	if u.name == "" {
 		return nil, fmt.Errorf("name %q has no letter or digit that a C symbol can have: choose another", o.Name)
 	}
+	for i := range u.p.Steps {
+		if s := &u.p.Steps[i]; s.Op != bundle.OpGatedConv && emitters[s.Op] == nil {
+			return nil, fmt.Errorf("step %d, %s: there is no C code for %s", i, s.Name, s.Op)
+		}
+	}
 	u.emitter = &emitter{p: u.p, l: newLayout(u.p, o.Tile), used: make(map[string]bool), written: make(map[int]string), lookups: make(map[int]string)}
 	u.mapTables(o.MaxTable)
 	for _, i := range u.l.order {

@@ -13,7 +13,6 @@ import (
 	emit "nepcoc/backends/c"
 	"nepcoc/internal/evasion"
 	"nepcoc/internal/testfiles"
-	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/flow"
 	"nepcoc/runtime/traffic"
 )
@@ -93,14 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 // Nothing that libFuzzer finds makes the emitted code read where it may not, do what C leaves open, or give what the model doesn't take.
 func TestFlowFuzzer(t *testing.T) {
 	testfiles.Tool(t, "clang")
-	data, err := os.ReadFile("../../runtime/bundle/testdata/format1/demo.nepco")
-	if err != nil {
-		t.Fatal(err)
-	}
-	demo, err := bundle.Decode(data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	demo := stored(t, "demo")
 	own, err := traffic.Parse("contract", []byte(demo.Manifest.Contract.YAML))
 	if err != nil {
 		t.Fatal(err)
