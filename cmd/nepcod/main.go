@@ -35,7 +35,7 @@ func newRoot() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(newRun(), newCheckConfig(), newSelftest())
+	root.AddCommand(newRun(), newCheckConfig(), newSelftest(), newLoad())
 	cli.AddVersion(root)
 	return root
 }
