@@ -24,7 +24,7 @@ KERNELS    := ./runtime/internal/kernels/... ./runtime/cpu ./runtime/engine
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := build
-.PHONY: help build dist demo test check fmt vet lint stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer bench-c bench-latency cycles evasion clean
+.PHONY: help build dist demo test check fmt vet lint stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer bench-c bench-latency bench-plan cycles evasion clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -134,6 +134,13 @@ bench-latency: ## receiving: what packets cost, and p50, p99, p99.9 from the wir
 	$(BIN)/nepcoc compile $(MODEL)/demo.onnx --calib $(TESTBED)/calib.pcap -o $(BUILD)/demo.nepco >/dev/null
 	$(GO) test -run '^$$' -bench Drain -benchtime 1x ./runtime/capture/afpacket
 	NEPCOC_LATENCY=$(LENGTH) NEPCOC_BUNDLE=$(abspath $(BUILD))/demo.nepco $(GO) test -count=1 -run '^TestLatency$$' -v ./runtime/agent
+
+# Needs root and two cores: sender and agent have one each.
+ROUNDS ?= 5
+bench-plan: build ## nepcoc plan against nepcod under nepcod load, on one core over a virtual cable, in turns
+	@mkdir -p $(BUILD)
+	$(GO) build -o $(BUILD)/bench-plan ./bench/plan
+	$(BUILD)/bench-plan -bin $(BIN) -rounds $(ROUNDS) -length $(LENGTH) $(MODEL)/demo.onnx $(MODEL)/demo.contract.yaml $(TESTBED)/calib.pcap $(TESTBED)/test.pcap
 
 cycles: ## count and estimate the Arm kernels anew (docs/arm-cycles.md; qemu-user, llvm-mca 16 or later)
 	$(GO) run ./runtime/internal/kernels/internal/cycles -o docs/arm-cycles.md
