@@ -136,7 +136,7 @@ bench-latency: ## receiving: what packets cost, and p50, p99, p99.9 from the wir
 	NEPCOC_LATENCY=$(LENGTH) NEPCOC_BUNDLE=$(abspath $(BUILD))/demo.nepco $(GO) test -count=1 -run '^TestLatency$$' -v ./runtime/agent
 
 # Needs root and two cores: sender and agent have one each.
-ROUNDS ?= 5
+ROUNDS ?= 3
 bench-plan: build ## nepcoc plan against nepcod under nepcod load, on one core over a virtual cable, in turns
 	@mkdir -p $(BUILD)
 	$(GO) build -o $(BUILD)/bench-plan ./bench/plan

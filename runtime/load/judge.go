@@ -12,6 +12,7 @@ type Judge struct {
 	script *Script
 	sent   *Sent
 	seen   []uint8 // verdicts of each flow that was begun
+	left   int     // that have not come
 	r      Verdicts
 	times  []float64 // us, from a flow's last packet to its verdict, where a packet decided
 	late   time.Duration
@@ -53,7 +54,11 @@ const maxExamples = 5
 
 // NewJudge judges a run; late is when a verdict is late. Expect was called before.
 func (s *Script) NewJudge(sent *Sent, late time.Duration) *Judge {
-	return &Judge{script: s, sent: sent, seen: make([]uint8, sent.Flows), late: late}
+	j := &Judge{script: s, sent: sent, seen: make([]uint8, sent.Flows), late: late}
+	for i := range j.seen {
+		j.left += len(s.Flows[i%len(s.Flows)].want)
+	}
+	return j
 }
 
 // Event takes a line of EVE; others than verdicts on the run's flows are passed over.
@@ -74,6 +79,7 @@ func (j *Judge) Event(line []byte) {
 		return
 	}
 	j.seen[n]++
+	j.left--
 	if us := e.Says.Latency; us > 0 && byPacket[e.Says.Decided] {
 		j.times = append(j.times, us)
 		if us > float64(j.late.Microseconds()) {
