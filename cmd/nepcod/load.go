@@ -20,6 +20,7 @@ import (
 	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
+	"nepcoc/runtime/classify"
 	"nepcoc/runtime/load"
 )
 
@@ -142,9 +143,13 @@ type loadReport struct {
 	Left      map[string]int `json:"left_out,omitempty"` // frames, by why
 	TooLarge  int            `json:"flows_too_large,omitempty"`
 	// NotCompared are the capture's flows whose labels depend on addresses or pauses; nil where none are judged.
-	NotCompared *int      `json:"flows_not_compared,omitempty"`
-	Gap         float64   `json:"gap_ms"`
-	Runs        []loadRun `json:"runs"`
+	NotCompared *int `json:"flows_not_compared,omitempty"`
+	// Gap, Idle and Tunnels are what the flows were read by; see load.Options.
+	Gap     float64 `json:"gap_ms"`
+	Idle    float64 `json:"idle_ms"`
+	Tunnels bool    `json:"tunnels"`
+
+	Runs []loadRun `json:"runs"`
 	// Capacity is what --find has found.
 	Capacity *capacity `json:"capacity,omitempty"`
 
@@ -189,14 +194,20 @@ func (f *loadFlags) run(ctx context.Context, stderr io.Writer, path string) (*lo
 		if before, err = readLoadReport(f.of); err != nil {
 			return nil, err
 		}
-		f.gap = time.Duration(before.Gap * 1e6)
 	}
 	o := load.Options{Gap: f.gap}
 	if f.bundle != "" {
 		if b, err = files.Read(f.bundle, bundle.Read); err != nil {
 			return nil, err
 		}
-		o.Tunnels = b.Manifest.View.Tunnels
+		opt, err := classify.FlowOptions(b)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.bundle, err)
+		}
+		o.Tunnels, o.Idle = opt.Tunnels, opt.Encoder.Contract().Idle
+	}
+	if before != nil {
+		o.Gap, o.Idle, o.Tunnels = time.Duration(before.Gap*1e6), time.Duration(before.Idle*1e6), before.Tunnels
 	}
 	if files.IsStdin(path) && b != nil {
 		return nil, fmt.Errorf("standard input: can't be read twice, to be sent and to be judged: give a file")
@@ -208,7 +219,7 @@ func (f *loadFlags) run(ctx context.Context, stderr io.Writer, path string) (*lo
 	if err != nil {
 		return nil, err
 	}
-	r := &loadReport{Capture: path, Interface: f.iface, Left: script.Left, Gap: float64(f.gap) / 1e6, judged: b != nil, loss: f.loss}
+	r := &loadReport{Capture: path, Interface: f.iface, Left: script.Left, Gap: float64(o.Gap) / 1e6, Idle: float64(o.Idle) / 1e6, Tunnels: o.Tunnels, judged: b != nil, loss: f.loss}
 	var wire *load.Interface
 	if before == nil {
 		if wire, err = load.Open(f.iface); err != nil {

@@ -8,6 +8,7 @@ import (
 	"nepcoc/internal/cli"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
+	"nepcoc/runtime/classify"
 	"nepcoc/runtime/load"
 )
 
@@ -80,7 +81,11 @@ func CostsOf(b *bundle.Bundle, t *backends.Target, p *Profile, open func() (capt
 	} else {
 		what = "datagrams of the profile's sizes"
 	}
-	script, err := load.ReadScript(src, load.Options{Gap: 10 * time.Millisecond, Tunnels: b.Manifest.View.Tunnels, Progress: func(n int) { progress.Update("reading packets", n, 0) }})
+	opt, err := classify.FlowOptions(b)
+	if err != nil {
+		return nil, err
+	}
+	script, err := load.ReadScript(src, load.Options{Gap: 10 * time.Millisecond, Idle: opt.Encoder.Contract().Idle, Tunnels: b.Manifest.View.Tunnels, Progress: func(n int) { progress.Update("reading packets", n, 0) }})
 	if err != nil {
 		return nil, err
 	}

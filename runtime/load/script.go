@@ -239,7 +239,9 @@ func (r *raw) frame(f *capture.Frame, p *capture.Packet, icmp bool) {
 	if !p.V6 && binary.BigEndian.Uint16(ip[2:]) == 0 && len(ip) <= 0xffff {
 		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip))) // segmentation offload leaves 0
 	}
-	p.Verify(f.Length, capture.TrustForm)
+	if !icmp {
+		p.Verify(f.Length, capture.TrustForm)
+	}
 	if !p.V6 && p.Faults&capture.FaultIPChecksum == 0 {
 		setHeaderSum(ip)
 	}

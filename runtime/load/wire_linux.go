@@ -101,13 +101,13 @@ func (i *Interface) Close() error { return unix.Close(i.fd) }
 
 // HasDefaultRoute tells whether this machine reaches other networks through an interface.
 func HasDefaultRoute(name string) bool {
-	v4, _ := os.ReadFile("/proc/net/route") // interface, destination, gateway, ..., mask in the eighth column
+	v4, _ := os.ReadFile("/proc/thread-self/net/route") // interface, destination, gateway, ..., mask in the eighth column
 	for l := range strings.Lines(string(v4)) {
 		if f := strings.Fields(l); len(f) > 7 && f[0] == name && f[1] == "00000000" && f[7] == "00000000" {
 			return true
 		}
 	}
-	v6, _ := os.ReadFile("/proc/net/ipv6_route") // destination, its length, ..., flags, interface
+	v6, _ := os.ReadFile("/proc/thread-self/net/ipv6_route") // destination, its length, ..., flags, interface
 	for l := range strings.Lines(string(v6)) {
 		if f := strings.Fields(l); len(f) > 9 && f[9] == name && f[1] == "00" && strings.Trim(f[0], "0") == "" && strings.Trim(f[4], "0") != "" {
 			return true
