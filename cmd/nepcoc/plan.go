@@ -15,6 +15,7 @@ import (
 	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
+	"nepcoc/runtime/classify"
 	"nepcoc/runtime/flow"
 )
 
@@ -51,6 +52,9 @@ cycles, and the packet path scaled from this machine's: just estimates. ` + "`ne
 				return cli.UsageError("--flows %d is not within 1..%d", capacity, flow.MaxCapacity)
 			}
 			if output != "" {
+				if err := notOver(output, args[0], traffic); err != nil {
+					return err
+				}
 				if err := files.Writable(output); err != nil {
 					return err
 				}
@@ -63,6 +67,9 @@ cycles, and the packet path scaled from this machine's: just estimates. ` + "`ne
 			b, err := files.Read(args[0], bundle.Read)
 			if err != nil {
 				return err
+			}
+			if _, err := classify.FlowOptions(b); err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			progress := cli.NewProgress(cmd.ErrOrStderr())
 			defer progress.Done()

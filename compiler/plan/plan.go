@@ -166,7 +166,7 @@ func New(b *bundle.Bundle, t *backends.Target, p *Profile, c *Costs, s Setup) (*
 	// A decided flow stays until it was idle, so that its other packets are known.
 	m.Need = int(math.Ceil(peakRate * (p.FlowSeconds + contract.Idle.Seconds())))
 	m.NeedBytes = flow.Memory(opt.Encoder, m.Need)
-	m.Ring = int64(r.Threads) * afpacketRing
+	m.Ring = int64(r.Threads) * ringBytes
 	m.Queues = int64(s.Cores) * (queueBatches*(batchPackets*packetStruct+max(limit, min(batchPackets*limit, batchLeast))) + chunks*chunkBytes)
 	for i := range b.Program.Tensors {
 		m.Model += int64(len(b.Program.Tensors[i].Data))
@@ -177,8 +177,8 @@ func New(b *bundle.Bundle, t *backends.Target, p *Profile, c *Costs, s Setup) (*
 	return r, nil
 }
 
-// afpacketRing is the agent's default.
-const afpacketRing = 64 << 20
+// ringBytes is the agent's default.
+const ringBytes = 64 << 20
 
 // queueing is the mean wait in ns of packets that come at random at a rate, to one server: Pollaczek's and Khinchin's formula, for packets of
 // which a share takes long (those that decide), the others short. Where busy is 1 or more it has no end.

@@ -13,6 +13,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -93,9 +94,9 @@ func ReadProfile(path string) (*Profile, error) {
 
 // Validate says all that is wrong with a profile.
 func (p *Profile) Validate() error {
-	var errs []error
+	var wrong []string
 	if p.Version != profileVersion {
-		errs = append(errs, fmt.Errorf("nepco_profile: %d: this program reads version %d", p.Version, profileVersion))
+		wrong = append(wrong, fmt.Sprintf("nepco_profile: %d: this program reads version %d", p.Version, profileVersion))
 	}
 	for _, f := range []struct {
 		name      string
@@ -107,10 +108,13 @@ func (p *Profile) Validate() error {
 		{"other_frames", p.Other, 0, 0.999}, {"flows", float64(p.Flows), 0, 1e12}, {"seconds", p.Seconds, 0, 1e9},
 	} {
 		if !(f.v >= f.lo && f.v <= f.hi) {
-			errs = append(errs, fmt.Errorf("%s: %g is not within %g..%g", f.name, f.v, f.lo, f.hi))
+			wrong = append(wrong, fmt.Sprintf("%s: %g is not within %g..%g", f.name, f.v, f.lo, f.hi))
 		}
 	}
-	return errors.Join(errs...)
+	if wrong != nil {
+		return errors.New(strings.Join(wrong, "; "))
+	}
+	return nil
 }
 
 // Encode is the profile's file.
