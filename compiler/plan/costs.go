@@ -70,7 +70,7 @@ func around(ns, low, high float64, source, why string, args ...any) Cost {
 // CostsOf finds out the costs of a target's core for a profile: those of target host are measured here, others' inference is estimated by the cost
 // model, and their packet path scaled from this machine's. open gives the capture whose flows are measured on; nil where there is only the profile.
 func CostsOf(b *bundle.Bundle, t *backends.Target, p *Profile, open func() (capture.Source, error), progress *cli.Progress) (*Costs, error) {
-	var src capture.Source = synthetic(p)
+	src := synthetic(p)
 	what := "the capture's flows"
 	if open != nil {
 		var err error
