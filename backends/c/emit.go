@@ -18,6 +18,7 @@ type emitter struct {
 	lookups map[int]string  // of steps that look up a table outside the program's tensors: the element [i]
 	body    strings.Builder
 	kernels bool // some step has
+	gated   bool // some gated layer has
 }
 
 var cTypes = map[bundle.DType]string{bundle.I8: "int8_t", bundle.U8: "uint8_t", bundle.I16: "int16_t", bundle.U16: "uint16_t", bundle.I32: "int32_t"}
@@ -312,12 +313,14 @@ func (e *emitter) conv(s *bundle.Step) {
 func (e *emitter) gatedConv(s *bundle.Step, i int) {
 	k, in, out := s.GatedConv, &e.p.Values[s.In[0]], &e.p.Values[s.Out]
 	e.line("\tint t0, t, c, n;")
-	e.line("\tint8_t h[%d];\n\tuint8_t g[%d];", block, block)
-	if k.Norm != nil {
-		e.line("\tint32_t s1[%d], s2[%d];\n\tint16_t r[%d], m[%d];", block, block, block, block)
-	}
 	gate := e.gate(s)
 	kernels := e.layer(s, gate)
+	if !kernels {
+		e.line("\tint8_t h[%d];\n\tuint8_t g[%d];", block, block)
+		if k.Norm != nil {
+			e.line("\tint32_t s1[%d], s2[%d];\n\tint16_t r[%d], m[%d];", block, block, block, block)
+		}
+	}
 	stride, left := e.l.stride[s.In[0]], e.l.left[s.In[0]]
 	if f := e.l.fused[s.Out]; f >= 0 {
 		e.start(f, "top")
@@ -333,11 +336,13 @@ func (e *emitter) gatedConv(s *bundle.Step, i int) {
 		e.line("\tif (base + to > %d) {\n\t\tfor (c = 0; c < %d; c++) {", in.Rows-n, in.Cols)
 		e.line("\t\t\tmemset(x0 + c * %d + %d - base, %s[c], %d);\n\t\t}\n\t}", stride, left+in.Rows, e.tensor(k.PadIn), n)
 	}
-	e.line("\t(void)path;")
+	e.line("\t(void)path;\n\t(void)t;\n\t(void)c;")
 	e.line("\tfor (t0 = from; t0 < to; t0 += %d) {", block)
 	e.line("\t\tn = to - t0 < %d ? to - t0 : %d;", block, block)
 	if kernels {
 		e.block(s, i)
+		e.line("\t}")
+		return
 	}
 	if k.Norm != nil {
 		e.line("\t\tmemset(s1, 0, sizeof s1);\n\t\tmemset(s2, 0, sizeof s2);")

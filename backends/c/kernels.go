@@ -11,7 +11,7 @@ import (
 
 // The kernels are C with intrinsics, for the instruction sets that runtime/cpu names. Each computes a block of positions of a
 // gated layer; which positions, and where values lie, is the layout's to say. They are compiled whatever the machine of the
-// compiler is told to be, by attributes of functions, and chosen when a context is made; the portable loops stand beside them.
+// compiler is told to be, by attributes of functions, and chosen when a context is made. Those in C alone stand beside them.
 var (
 	//go:embed kernels/layer.c
 	kernelLayer string
@@ -21,6 +21,10 @@ var (
 	kernelDetect string
 	//go:embed kernels/choose.c
 	kernelChoose string
+	//go:embed kernels/block.c
+	kernelBlock string
+	//go:embed kernels/portable.c
+	kernelPortable string
 	//go:embed kernels/avx2.c
 	kernelAVX2 string
 	//go:embed kernels/avx512.c
@@ -130,18 +134,19 @@ func (e *emitter) layer(s *bundle.Step, gate string) bool {
 	if !ok {
 		return false
 	}
-	e.kernels = true
+	e.kernels, e.gated = true, true
+	e.use("norm_factors")
 	k, out := s.GatedConv, &e.p.Values[s.Out]
 	name := fmt.Sprintf("w%d", len(e.tables.String()))
 	w := &e.tables
-	fmt.Fprintf(w, "\n#if defined(HAVE_KERNELS)\n/* %s: constants of its channels, for kernels */\nALIGNED static const uint32_t %s[%d] = {", comment(s.Name), name, len(q.w))
+	fmt.Fprintf(w, "\n/* %s: constants of its channels, for kernels */\nALIGNED static const uint32_t %s[%d] = {", comment(s.Name), name, len(q.w))
 	for i, x := range q.w {
 		if i%q.words == 0 {
 			w.WriteString("\n\t")
 		}
 		fmt.Fprintf(w, "0x%xu,", x)
 	}
-	w.WriteString("\n};\n#endif\n")
+	w.WriteString("\n};\n")
 	fields := []string{gate, name, fmt.Sprint(q.words), fmt.Sprint(out.Cols), "0"}
 	if q.paired {
 		fields[4] = "1"
@@ -157,7 +162,7 @@ func (e *emitter) layer(s *bundle.Step, gate string) bool {
 	} else {
 		fields = append(fields, "0", "0", "0", fmt.Sprint(k.Shift), "0", "0", "0", "0")
 	}
-	e.line("#if defined(HAVE_KERNELS)\n\tconst gated_layer layer = {%s};\n#endif", strings.Join(fields, ", "))
+	e.line("\tconst gated_layer layer = {%s};", strings.Join(fields, ", "))
 	return true
 }
 
@@ -179,7 +184,7 @@ func (e *emitter) gate(s *bundle.Step) string {
 	return name
 }
 
-// block writes the choice of a kernel for the block of a gated layer at t0, n positions. Of a layer whose maximum is taken, the kernel
+// block writes the block of a gated layer at t0, n positions. Of a layer whose maximum is taken, the kernel
 // writes its result over its scratch.
 func (e *emitter) block(s *bundle.Step, i int) {
 	k, in := s.GatedConv, s.In[0]
@@ -202,14 +207,12 @@ func (e *emitter) block(s *bundle.Step, i int) {
 	case top >= 0:
 		out, stride = "y", block
 	}
-	e.line("#if defined(HAVE_KERNELS)\n\t\tif (path != PORTABLE) {")
-	e.line("\t\t\tgated_block(path, &layer, x0 + %d + t0, %d, %s, %s, %s, %d, n, %s);", e.l.left[in]-k.PadLeft, e.l.stride[in], res, resStride, out, stride, y)
+	e.line("\t\tgated_block(path, &layer, x0 + %d + t0, %d, %s, %s, %s, %d, n, %s);", e.l.left[in]-k.PadLeft, e.l.stride[in], res, resStride, out, stride, y)
 	if top >= 0 && !wide {
 		x, d := &e.p.Values[s.Out], cTypes[e.p.Values[s.Out].DType]
-		e.line("\t\t\tfor (c = 0; c < %d; c++) {\n\t\t\t\tconst %s *v = (const %s *)y + c * %d;\n\t\t\t\t%s best = %s;", x.Cols, d, d, block, d, e.at("top", top, "0", "c"))
-		e.line("\t\t\t\tfor (t = 0; t < n; t++) {\n\t\t\t\t\tbest = v[t] > best ? v[t] : best;\n\t\t\t\t}\n\t\t\t\t%s = best;\n\t\t\t}", e.at("top", top, "0", "c"))
+		e.line("\t\tfor (c = 0; c < %d; c++) {\n\t\t\tconst %s *v = (const %s *)y + c * %d;\n\t\t\t%s best = %s;", x.Cols, d, d, block, d, e.at("top", top, "0", "c"))
+		e.line("\t\t\tfor (t = 0; t < n; t++) {\n\t\t\t\tbest = v[t] > best ? v[t] : best;\n\t\t\t}\n\t\t\t%s = best;\n\t\t}", e.at("top", top, "0", "c"))
 	}
-	e.line("\t\t\tcontinue;\n\t\t}\n#endif")
 }
 
 // denseSums writes the sums of a matrix and a vector, 64 outputs at a time, and then what becomes of each, acc.
@@ -255,11 +258,15 @@ static const char path_names[PATHS][9] = {"portable", "avx2", "avx512", "neon", 
 	if !u.kernels {
 		return names
 	}
-	rows := ""
+	vectors, rows := kernelAVX2+"\n"+kernelAVX512+"\n", ""
 	if u.l.byRows {
 		rows = kernelRows + "\n"
 	}
-	return names + "\n" + kernelMachine + "\n#if defined(HAVE_KERNELS)\n" + kernelLayer + "\n" + kernelAVX2 + "\n" + kernelAVX512 + "\n" + rows + kernelNEON + "\n" + kernelChoose + "#endif\n"
+	gated := ""
+	if u.gated {
+		gated = "\n" + kernelPortable + "\n" + kernelBlock
+	}
+	return names + "\n" + kernelMachine + "\n" + kernelLayer + "\n#if defined(HAVE_KERNELS)\n" + vectors + rows + kernelNEON + "\n" + kernelChoose + "#endif\n" + gated
 }
 
 // pathSource is the choice of a path, by name and by what the machine has.

@@ -209,7 +209,7 @@ func (l *layout) bytes(p *bundle.Program, v int) int {
 	x := &p.Values[v]
 	n := l.rows[v] * x.Cols
 	if l.planes[v] {
-		n = l.stride[v]*x.Cols + max(block+8, l.beyond*x.Cols) // kernels take four taps or eight
+		n = l.stride[v]*x.Cols + max(block+16, l.beyond*x.Cols) // kernels take four taps or eight, and those in C bring 48 values to 16 bits
 	}
 	return aligned(n * x.DType.Size())
 }

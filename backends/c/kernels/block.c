@@ -1,0 +1,28 @@
+/* The block of a gated layer by the kernels of a path: n positions, of at most 32. */
+static MAYBE_UNUSED void gated_block(int path, const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride, void *out, int out_stride,
+	int n, int16_t *y)
+{
+#if defined(HAVE_X86)
+	if (path == PATH_AVX512 && g->paired && (g->wide < 2 || g->channels % 8 == 0)) {
+		gated_avx512(g, x, stride, res, res_stride, out, out_stride, n, y);
+		return;
+	}
+	if (path != PORTABLE) {
+		gated_avx2(g, x, stride, res, res_stride, out, out_stride, n, y);
+		return;
+	}
+#elif defined(HAVE_NEON)
+#if defined(HAVE_DOTPROD)
+	if (path == PATH_DOTPROD && g->paired && g->words == 14) {
+		gated_dotprod(g, x, stride, res, res_stride, out, out_stride, n, y);
+		return;
+	}
+#endif
+	if (path != PORTABLE) {
+		gated_neon(g, x, stride, res, res_stride, out, out_stride, n, y);
+		return;
+	}
+#endif
+	(void)path;
+	gated_c(g, x, stride, res, res_stride, out, out_stride, n, y);
+}
