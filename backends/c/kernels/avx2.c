@@ -33,21 +33,24 @@ AVX2 avx2_gate avx2_pieces(const uint8_t *p)
 	return g;
 }
 
-/* h, and the gate in 1/127, of 32 positions of the channel of constants w */
-AVX2 void avx2_front(const gated_layer *g, const avx2_gate *p, const uint32_t *w, const int8_t *x, int stride, int pairs,
-	__m256i *he, __m256i *ho, __m256i *se, __m256i *so)
+/* the gate in 1/127 of the sums e and o: twice it and a bit in the low bytes of se, itself in so */
+AVX2 void avx2_sigmoid(const avx2_gate *p, __m256i e, __m256i o, __m256i *se, __m256i *so)
 {
-	const __m256i low = _mm256_set1_epi16(255), segment = _mm256_set1_epi8(31);
-	__m256i e, o, b, i, slope, base;
-	(void)g;
-	avx2_filter(x + (int)(w[9] >> 16) * stride, w + 2, w + 16, w[5], pairs, &e, &o);
-	b = _mm256_blendv_epi8(o, _mm256_srli_epi16(e, 8), low);
-	i = _mm256_and_si256(_mm256_srli_epi16(b, 3), segment);
-	slope = _mm256_blendv_epi8(_mm256_shuffle_epi8(p->slope0, i), _mm256_shuffle_epi8(p->slope1, i), b);
-	base = _mm256_blendv_epi8(_mm256_shuffle_epi8(p->base0, i), _mm256_shuffle_epi8(p->base1, i), b);
+	const __m256i low = _mm256_set1_epi16(255), segment = _mm256_set1_epi8(31), odd = _mm256_andnot_si256(low, o);
+	const __m256i b = _mm256_or_si256(_mm256_srli_epi16(e, 8), odd), i = _mm256_and_si256(_mm256_srli_epi16(b, 3), segment);
+	const __m256i slope = _mm256_blendv_epi8(_mm256_shuffle_epi8(p->slope0, i), _mm256_shuffle_epi8(p->slope1, i), b);
+	const __m256i base = _mm256_blendv_epi8(_mm256_shuffle_epi8(p->base0, i), _mm256_shuffle_epi8(p->base1, i), b);
 	*se = _mm256_add_epi16(_mm256_mullo_epi16(slope, b), base);
-	*so = _mm256_add_epi16(_mm256_mullo_epi16(_mm256_srli_epi16(slope, 8), _mm256_andnot_si256(low, b)), base);
+	*so = _mm256_add_epi16(_mm256_mullo_epi16(_mm256_srli_epi16(slope, 8), odd), base);
 	*so = _mm256_srli_epi16(*so, 9);
+}
+
+/* h, and the gate, of 32 positions of the channel of constants w */
+AVX2 void avx2_front(const avx2_gate *p, const uint32_t *w, const int8_t *x, int stride, int pairs, __m256i *he, __m256i *ho, __m256i *se, __m256i *so)
+{
+	__m256i e, o;
+	avx2_filter(x + (int)(w[9] >> 16) * stride, w + 2, w + 16, w[5], pairs, &e, &o);
+	avx2_sigmoid(p, e, o, se, so);
 	avx2_filter(x + (int)(w[9] & 0xffff) * stride, w, w + 14, w[4], pairs, he, ho);
 	*he = _mm256_srai_epi16(*he, 8);
 	*ho = _mm256_srai_epi16(*ho, 8);
@@ -80,7 +83,7 @@ AVX2 void avx2_plain_of(const gated_layer *g, const int8_t *x, int stride, int8_
 	int c;
 	for (c = 0; c < channels; c++) {
 		__m256i he, ho, se, so;
-		avx2_front(g, &p, weights + c * words, x, stride, pairs, &he, &ho, &se, &so);
+		avx2_front(&p, weights + c * words, x, stride, pairs, &he, &ho, &se, &so);
 		/* the low bytes of se are twice the gate, and a bit */
 		he = _mm256_mulhrs_epi16(_mm256_mullo_epi16(he, _mm256_and_si256(se, twice)), half);
 		ho = _mm256_mulhrs_epi16(_mm256_mullo_epi16(ho, so), whole);
@@ -99,7 +102,7 @@ AVX2 void avx2_tile_of(const gated_layer *g, const int8_t *x, int stride, const 
 		const uint32_t *w = weights + c * words;
 		const __m256i cst = _mm256_set1_epi32((int)w[6]);
 		__m256i he, ho, se, so;
-		avx2_front(g, &p, w, x, stride, pairs, &he, &ho, &se, &so);
+		avx2_front(&p, w, x, stride, pairs, &he, &ho, &se, &so);
 		he = _mm256_mullo_epi16(he, _mm256_srli_epi16(_mm256_slli_epi16(se, 8), 9));
 		ho = _mm256_mullo_epi16(ho, so);
 		he = _mm256_add_epi16(he, cst);
@@ -272,10 +275,160 @@ AVX2 void avx2_norm(const gated_layer *g, const int16_t *y, void *out, int out_s
 	}
 }
 
+/* Quarter blocks: 8 positions of four channels, of which the first two and the last two read the same inputs, a quarter of a register
+ * each; everything else as above. A flow's last positions are seldom a whole block. */
+
+/* words at and at + 1 of the constants of four channels, as AVX2_FIRST and AVX2_SECOND take them, then those two behind */
+AVX2 void avx2_constants(const uint32_t *w, int at, __m256i *first, __m256i *then)
+{
+	const __m128i *const w0 = (const __m128i *)(w + at), *const w1 = (const __m128i *)(w + 14 + at), *const w2 = (const __m128i *)(w + 28 + at), *const w3 = (const __m128i *)(w + 42 + at);
+	const __m256i a = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(w0)), _mm_loadu_si128(w2), 1);
+	const __m256i b = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(w1)), _mm_loadu_si128(w3), 1);
+	*first = _mm256_unpacklo_epi32(a, b);
+	*then = _mm256_unpackhi_epi32(a, b);
+}
+#define AVX2_FIRST(v) _mm256_shuffle_epi32(v, 0x50)
+#define AVX2_SECOND(v) _mm256_shuffle_epi32(v, 0xfa)
+
+/* 8 bytes at a for the first two channels, at b for the others */
+AVX2 __m256i avx2_inputs(const int8_t *a, const int8_t *b)
+{
+	int64_t x, y;
+	memcpy(&x, a, 8);
+	memcpy(&y, b, 8);
+	return _mm256_blend_epi32(_mm256_set1_epi64x(x), _mm256_set1_epi64x(y), 0xf0);
+}
+
+AVX2 void avx2_four_taps(const int8_t *a, const int8_t *b, __m256i taps, __m256i bias, __m256i *e, __m256i *o)
+{
+	const __m256i w01 = AVX2_FIRST(taps), w23 = AVX2_SECOND(taps);
+	*e = _mm256_add_epi16(_mm256_add_epi16(_mm256_maddubs_epi16(w01, avx2_inputs(a, b)), bias), _mm256_maddubs_epi16(w23, avx2_inputs(a + 2, b + 2)));
+	*o = _mm256_add_epi16(_mm256_add_epi16(_mm256_maddubs_epi16(w01, avx2_inputs(a + 1, b + 1)), bias), _mm256_maddubs_epi16(w23, avx2_inputs(a + 3, b + 3)));
+}
+
+/* 8 bytes of each of four rows */
+AVX2 __m256i avx2_rows(const int8_t *x, int stride)
+{
+	const __m128i a = _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)x), _mm_loadl_epi64((const __m128i *)(x + stride)));
+	const __m128i b = _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)(x + 2 * stride)), _mm_loadl_epi64((const __m128i *)(x + 3 * stride)));
+	return _mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1);
+}
+
+/* stores those of v that mask has: what stands behind them stays */
+AVX2 void avx2_put_rows(int8_t *to, int stride, __m256i v, __m256i mask, int whole)
+{
+	__m128i a, b;
+	if (!whole) {
+		v = _mm256_blendv_epi8(avx2_rows(to, stride), v, mask);
+	}
+	a = _mm256_castsi256_si128(v);
+	b = _mm256_extracti128_si256(v, 1);
+	_mm_storel_epi64((__m128i *)to, a);
+	_mm_storel_epi64((__m128i *)(to + stride), _mm_unpackhi_epi64(a, a));
+	_mm_storel_epi64((__m128i *)(to + 2 * stride), b);
+	_mm_storel_epi64((__m128i *)(to + 3 * stride), _mm_unpackhi_epi64(b, b));
+}
+
+/* the sums of four groups of four words, as numbers of 32 bits: of e, and of o */
+AVX2 __m256i avx2_fold16(__m256i e, __m256i o)
+{
+	const __m256i v = _mm256_add_epi16(_mm256_unpacklo_epi64(e, o), _mm256_unpackhi_epi64(e, o));
+	return _mm256_cvtepi16_epi32(_mm_add_epi16(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1)));
+}
+
+AVX2 __m256i avx2_fold32(__m256i e, __m256i o)
+{
+	return _mm256_add_epi32(_mm256_permute2x128_si256(e, o, 0x20), _mm256_permute2x128_si256(e, o, 0x31));
+}
+
+/* a quarter block, of which n positions are stored; the layer's output has 8 bits, or its maximum is taken */
+static __attribute__((target("avx2"), noinline, unused)) void avx2_quarter(const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride, void *out, int out_stride, int n, int16_t *y)
+{
+	const __m256i zero = _mm256_setzero_si256(), low = _mm256_set1_epi16(255), twice = _mm256_set1_epi16(254), least = _mm256_set1_epi16(-32768);
+	const __m256i whole = _mm256_set1_epi16((short)(1 << (15 - g->shift))), half = _mm256_srli_epi16(whole, 1);
+	const __m256i mask = _mm256_cmpgt_epi8(_mm256_set1_epi8((char)(n < 8 ? n : 8)), _mm256_set1_epi64x(0x0706050403020100));
+	const __m256i at = _mm256_setr_epi16(0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6);
+	const __m256i in_e = _mm256_cmpgt_epi16(_mm256_set1_epi16((short)n), at), in_o = _mm256_cmpgt_epi16(_mm256_set1_epi16((short)(n - 1)), at);
+	const avx2_gate p = avx2_pieces(g->gate);
+	const int channels = g->channels, norm = g->norm, rho = g->rho;
+	const uint32_t *w = g->w;
+	__m256i se = zero, so = zero, el = zero, eh = zero, ol = zero, oh = zero, r, m, re, ro, me, mo;
+	int c, i;
+	for (c = 0; c < channels; c += 4, w += 56) {
+		const uint32_t first = w[9], then = w[37];
+		__m256i taps_h, taps_g, bias, constant, e, o, s, u;
+		avx2_constants(w, 0, &taps_h, &taps_g);
+		avx2_constants(w, 4, &bias, &constant);
+		avx2_four_taps(x + (int)(first >> 16) * stride, x + (int)(then >> 16) * stride, taps_g, AVX2_SECOND(bias), &e, &o);
+		avx2_sigmoid(&p, e, o, &s, &u);
+		avx2_four_taps(x + (int)(first & 0xffff) * stride, x + (int)(then & 0xffff) * stride, taps_h, AVX2_FIRST(bias), &e, &o);
+		e = _mm256_srai_epi16(e, 8);
+		o = _mm256_srai_epi16(o, 8);
+		if (!norm) {
+			e = _mm256_mulhrs_epi16(_mm256_mullo_epi16(e, _mm256_and_si256(s, twice)), half);
+			o = _mm256_mulhrs_epi16(_mm256_mullo_epi16(o, u), whole);
+			avx2_put_rows((int8_t *)out + c * out_stride, out_stride, avx2_bytes(e, o), mask, n >= 8);
+			continue;
+		}
+		e = _mm256_add_epi16(_mm256_mullo_epi16(e, _mm256_srli_epi16(_mm256_slli_epi16(s, 8), 9)), AVX2_FIRST(constant));
+		o = _mm256_add_epi16(_mm256_mullo_epi16(o, u), AVX2_FIRST(constant));
+		if (rho != 0) { /* high halves of 256 * res times 256 * rho */
+			const __m256i v = avx2_rows(res + c * res_stride, res_stride), by = _mm256_slli_epi16(AVX2_SECOND(constant), 8);
+			e = _mm256_add_epi16(e, _mm256_mulhi_epi16(_mm256_slli_epi16(v, 8), by));
+			o = _mm256_add_epi16(o, _mm256_mulhi_epi16(_mm256_andnot_si256(low, v), by));
+		}
+		_mm256_store_si256((__m256i *)(y + c * 8), e);
+		_mm256_store_si256((__m256i *)(y + c * 8 + 16), o);
+	}
+	if (!norm) {
+		return;
+	}
+	if (channels % 8 != 0) {
+		memset(y + c * 8, 0, 64);
+	}
+	for (c = 0; c < channels; c += 8) {
+		avx2_sum(y + c * 8, y + c * 8 + 32, &se, &el, &eh);
+		avx2_sum(y + c * 8 + 16, y + c * 8 + 48, &so, &ol, &oh);
+	}
+	avx2_factors(g, avx2_fold16(se, so), avx2_fold32(_mm256_add_epi32(el, eh), _mm256_add_epi32(ol, oh)), &r, &m);
+	r = _mm256_packs_epi32(r, r);
+	m = _mm256_packs_epi32(m, m);
+	re = _mm256_permute4x64_epi64(r, 0);
+	ro = _mm256_permute4x64_epi64(r, 0xaa);
+	me = _mm256_permute4x64_epi64(m, 0);
+	mo = _mm256_permute4x64_epi64(m, 0xaa);
+	for (c = 0, w = g->w; c < channels; c += 4, w += 56) {
+		__m256i e = _mm256_adds_epi16(_mm256_mulhrs_epi16(_mm256_load_si256((const __m256i *)(y + c * 8)), re), me);
+		__m256i o = _mm256_adds_epi16(_mm256_mulhrs_epi16(_mm256_load_si256((const __m256i *)(y + c * 8 + 16)), ro), mo), flip, rest;
+		avx2_constants(w, 8, &flip, &rest);
+		flip = AVX2_FIRST(flip);
+		if (g->wide == 0) {
+			e = avx2_bytes(_mm256_mulhrs_epi16(e, whole), _mm256_mulhrs_epi16(o, whole));
+			avx2_put_rows((int8_t *)out + c * out_stride, out_stride, _mm256_xor_si256(e, flip), mask, n >= 8);
+		} else {
+			int16_t v[16], *top = (int16_t *)out + c;
+			e = _mm256_max_epi16(_mm256_blendv_epi8(least, _mm256_xor_si256(e, flip), in_e), _mm256_blendv_epi8(least, _mm256_xor_si256(o, flip), in_o));
+			e = _mm256_max_epi16(e, _mm256_srli_epi64(e, 32));
+			_mm256_storeu_si256((__m256i *)v, _mm256_max_epi16(e, _mm256_srli_epi32(e, 16)));
+			for (i = 0; i < 4; i++) {
+				top[i] = v[4 * i] > top[i] ? v[4 * i] : top[i];
+			}
+		}
+	}
+}
+
 /* One block of a gated layer: 32 positions, of which n are stored. x is the first tap's value at the first of them. */
 AVX2_KERNEL void gated_avx2(const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride,
 	void *out, int out_stride, int n, int16_t *y)
 {
+	if (n <= 16 && g->paired && g->words == 14 && g->channels % 4 == 0 && g->wide != 1) {
+		int i;
+		for (i = 0; i < n; i += 8) {
+			void *to = g->wide == 2 ? out : (void *)((int8_t *)out + i);
+			avx2_quarter(g, x + i, stride, g->rho != 0 ? res + i : NULL, res_stride, to, out_stride, n - i, y);
+		}
+		return;
+	}
 	if (!g->norm) {
 		if (g->words == 14) {
 			avx2_plain_of(g, x, stride, out, out_stride, n, 2);
