@@ -11,17 +11,24 @@ import (
 	"github.com/spf13/cobra"
 
 	"nepcoc/internal/cli"
+	"nepcoc/runtime/privilege"
 )
 
-func main() { os.Exit(doMain(os.Args[1:], os.Stdout, os.Stderr)) }
-
-// doMain is main without the process around it, so that tests can run whole
-// commands.
-func doMain(args []string, stdout, stderr io.Writer) int {
-	return cli.Run(newRoot(), args, stdout, stderr)
+func main() {
+	os.Exit(cli.Run(newRoot(privilege.Restrict), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-func newRoot() *cobra.Command {
+// doMain is main without the process around it, which it restricts in nothing, so that tests can run whole
+// commands.
+func doMain(args []string, stdout, stderr io.Writer) int {
+	return cli.Run(newRoot(nil), args, stdout, stderr)
+}
+
+// A restrictor takes from the process what it doesn't need; see privilege.Restrict.
+type restrictor func(privilege.Config, privilege.Needs) (*privilege.Report, error)
+
+// newRoot makes the commands. restrict is nil where the process is not theirs.
+func newRoot(restrict restrictor) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "nepcod",
 		Short: "Classify network flows with a compiled bundle",
@@ -35,7 +42,19 @@ func newRoot() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(newRun(), newCheckConfig(), newSelftest(), newLoad())
+	for _, g := range []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"run", "Classifying:", []*cobra.Command{newRun(restrict)}},
+		{"before", "Before it runs:", []*cobra.Command{newCheckConfig(), newSelftest(), newLoad()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
+		for _, c := range g.commands {
+			c.GroupID = g.id
+			root.AddCommand(c)
+		}
+	}
 	cli.AddVersion(root)
 	return root
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"sync/atomic"
@@ -18,18 +19,20 @@ import (
 	"nepcoc/runtime/agent"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
+	"nepcoc/runtime/privilege"
 )
 
 // runFlags are what the command line adds to the configuration.
 type runFlags struct {
-	config string
-	pcap   []string
-	speed  float64
-	view   bundle.ViewOverride
+	config  string
+	pcap    []string
+	speed   float64
+	sandbox bool
+	view    bundle.ViewOverride
 	agent.Config
 }
 
-func newRun() *cobra.Command {
+func newRun(restrict restrictor) *cobra.Command {
 	f := runFlags{Config: agent.DefaultConfig()}
 	cmd := &cobra.Command{
 		Use:   "run --bundle B (--iface IF | --pcap F [--speed X])",
@@ -51,7 +54,7 @@ at the end, and served as Prometheus metrics at --metrics.`,
 			if err != nil {
 				return err
 			}
-			return runAgent(cmd, c, f.pcap, f.speed)
+			return runAgent(cmd, c, f.pcap, f.speed, restrict)
 		},
 	}
 	fl := cmd.Flags()
@@ -72,6 +75,7 @@ at the end, and served as Prometheus metrics at --metrics.`,
 	fl.BoolVar(&f.Output.Explain, "explain", false, "name the bytes that each verdict stands on: why in its events")
 	fl.BoolVar(&f.Drift.On, "drift", f.Drift.On, "compare verdicts with what the bundle says of its calibration's traffic (drift); --drift=false: don't")
 	fl.StringVar(&f.Keep.To, "keep-unknown", "", "keep the packets of flows whose verdict is unknown in this capture file, 4 times 64 MiB at most (keep_unknown), to be labelled; they hold what people sent")
+	fl.BoolVar(&f.sandbox, "sandbox", true, "take from the process what it doesn't need once its sockets are open: capabilities, system calls, files (sandbox); --sandbox=false: don't")
 	fl.StringVar(&f.Metrics.Listen, "metrics", "", "serve /metrics and /healthz at this address; :PORT is on the loopback")
 	fl.StringArrayVar(&f.TrustedKeys, "trusted-key", nil, "refuse a bundle not signed by this public key (PEM file; may be repeated)")
 	fl.StringVar(&f.KeyList, "key-list", "", "keys that may sign bundles, and those that may no more: a list that a trusted key signed (nepcoc key list)")
@@ -121,6 +125,9 @@ func (f *runFlags) resolve(cmd *cobra.Command) (*agent.Config, error) {
 			}
 		}
 	}
+	if !f.sandbox {
+		c.Sandbox = privilege.Config{}
+	}
 	if err := c.Validate(); err != nil {
 		return nil, cli.UsageError("%w", allWrong("", err))
 	}
@@ -166,7 +173,7 @@ func sources(c *agent.Config, pcap []string, speed float64) (list []capture.Sour
 	return []capture.Source{files}, files.Notes, nil
 }
 
-func runAgent(cmd *cobra.Command, c *agent.Config, pcap []string, speed float64) error {
+func runAgent(cmd *cobra.Command, c *agent.Config, pcap []string, speed float64, restrict restrictor) error {
 	model, notes, err := c.Preflight()
 	if err == nil {
 		err = c.Remember(model)
@@ -198,21 +205,31 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap []string, speed float64)
 	}
 	defer a.Close()
 
+	var listener net.Listener
+	if c.Metrics.Listen != "" {
+		if listener, err = agent.Listen(c.Metrics.Listen); err != nil {
+			return fmt.Errorf("metrics: %w", err)
+		}
+		defer listener.Close()
+	}
+	// Whatever has to be opened with the rights of the start is open.
+	if restrict != nil {
+		if err := sandbox(log, restrict, c.Sandbox, c.Needs(pcap...)); err != nil {
+			return err
+		}
+	}
+
 	again := make(chan os.Signal, 1)
 	signal.Notify(again, syscall.SIGHUP)
 	defer signal.Stop(again)
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go a.Watch(watching, c, again, c.Watch)
-	if c.Metrics.Listen != "" {
-		l, err := agent.Listen(c.Metrics.Listen)
-		if err != nil {
-			return fmt.Errorf("metrics: %w", err)
-		}
+	if listener != nil {
 		server := a.Server()
-		go server.Serve(l)
+		go server.Serve(listener)
 		defer server.Close()
-		log.Info("serving /metrics and /healthz", "address", l.Addr().String())
+		log.Info("serving /metrics and /healthz", "address", listener.Addr().String())
 	}
 	go a.Supervise(watching)
 	go a.Advise(watching)
@@ -232,6 +249,35 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap []string, speed float64)
 		err = fmt.Errorf("%w; %w", err, lost)
 	}
 	return err
+}
+
+// sandbox restricts the process, and says what came of it: a part that doesn't hold is a warning each time.
+func sandbox(log *slog.Logger, restrict restrictor, c privilege.Config, n privilege.Needs) error {
+	r, err := restrict(c, n)
+	if err != nil {
+		return fmt.Errorf("sandbox: %w", err)
+	}
+	held := []any{}
+	for _, p := range r.Parts {
+		switch {
+		case p.Off:
+			log.Warn("sandbox: "+p.Name+" is switched off", "instead", "sandbox."+p.Name+": true")
+		case !p.Held:
+			log.Warn("sandbox: "+p.Name+" does not hold", "error", p.Err)
+		default:
+			held = append(held, p.Name, p.Says)
+			if p.Lacks != "" {
+				log.Warn("sandbox: "+p.Name+" holds in part", "lacks", p.Lacks)
+			}
+		}
+	}
+	if len(held) > 0 {
+		log.Info("sandboxed", held...)
+	}
+	for _, w := range r.Warnings {
+		log.Warn("sandbox: " + w)
+	}
+	return nil
 }
 
 // pipe is standard output; broken is called when its reader has gone away.

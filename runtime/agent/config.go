@@ -19,6 +19,7 @@ import (
 	"nepcoc/runtime/capture/afpacket"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/flow"
+	"nepcoc/runtime/privilege"
 )
 
 // Config is everything that nepcod run can be told, in one YAML file.
@@ -48,6 +49,8 @@ type Config struct {
 	Health  HealthConfig  `yaml:"health"`
 	Drift   DriftConfig   `yaml:"drift"`
 	Keep    KeepConfig    `yaml:"keep_unknown"`
+	// Sandbox says what is taken from the process once its sockets are open.
+	Sandbox privilege.Config `yaml:"sandbox"`
 	// Watch is how often the bundle's file is looked at for a change; 0: never,
 	// only on SIGHUP.
 	Watch time.Duration `yaml:"watch"`
@@ -98,7 +101,7 @@ func DefaultConfig() Config {
 		},
 		Workers: 1, Flows: flow.DefaultCapacity, Queue: DefaultQueue,
 		Output: OutputConfig{To: "-", Format: "eve"},
-		Watch:  2 * time.Second, Drain: DefaultDrain, Health: DefaultHealth, Drift: DefaultDrift, Keep: DefaultKeep,
+		Watch:  2 * time.Second, Drain: DefaultDrain, Health: DefaultHealth, Drift: DefaultDrift, Keep: DefaultKeep, Sandbox: privilege.Default,
 	}
 }
 
@@ -224,6 +227,9 @@ func (c *Config) Validate() error {
 	}
 	if err := c.Keep.Validate(); err != nil {
 		bad("keep_unknown", "%w", err)
+	}
+	if err := c.Sandbox.Validate(); err != nil {
+		bad("sandbox", "%w", err)
 	}
 	if o := c.Drift.options(); o != nil {
 		if err := o.Validate(); err != nil {

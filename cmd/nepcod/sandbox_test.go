@@ -1,0 +1,139 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"nepcoc/internal/files"
+	"nepcoc/internal/testfiles"
+	"nepcoc/internal/testnet"
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/privilege"
+)
+
+// An agent that has given up its rights does all that it did before: it begins its output anew, remembers serials, takes new bundles and refuses others, and keeps unknown flows.
+func TestSandbox(t *testing.T) {
+	if privilege.LandlockABI() == 0 {
+		testfiles.Missing(t, "no landlock here")
+	}
+	n := testnet.New(t)
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, d := range []string{"models", "log", "lib"} {
+		if err := os.Mkdir(at(d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := files.Write(at("models/m.nepco"), bundleBytes(t, 0, "a")); err != nil {
+		t.Fatal(err)
+	}
+	config := fmt.Sprintf("bundle: %s\ninterface: %s\noutput: {to: %s}\nstate: %s\nkeep_unknown: {to: %s}\nunknown_threshold: 1\nmetrics: {listen: ':0'}\nsandbox: {require: true}\n",
+		at("models/m.nepco"), testnet.Far, at("log/eve.json"), at("lib/state.json"), at("lib/unknown.pcap"))
+	if err := files.Write(at("nepcod.yaml"), []byte(config)); err != nil {
+		t.Fatal(err)
+	}
+	p := nepcod(t, nil, nil, "run", "--config", at("nepcod.yaml"))
+	n.Do(func() {
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	defer p.Process.Kill()
+	p.until(t, "msg=started")
+	threads := privilege.Threads(p.Process.Pid)
+	for _, s := range threads {
+		if s.Effective|s.Permitted|s.Inheritable|s.Ambient|s.Bounding != 0 || !s.NoNewPrivs || s.Seccomp != 2 {
+			t.Errorf("a thread has %+v", s)
+		}
+	}
+	if len(threads) < 3 {
+		t.Errorf("%d threads", len(threads))
+	}
+	send := n.NewSender(t, testnet.Near)
+	sendAll := func() {
+		src, err := capture.Open(filepath.Join(testfiles.Root(t), "examples", "testbed", "test.pcap"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		var f capture.Frame
+		for i := 0; src.Next(&f) == nil; i++ {
+			if err := send.Send(f.Data); err != nil {
+				t.Fatal(err)
+			}
+			if i%32 == 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+	}
+	sendAll()
+	if err := os.Rename(at("log/eve.json"), at("log/eve.1")); err != nil {
+		t.Fatal(err)
+	}
+	if err := files.Write(at("models/m.nepco"), bundleBytes(t, 1, "b")); err != nil {
+		t.Fatal(err)
+	}
+	p.Process.Signal(syscall.SIGHUP)
+	p.until(t, "bundle changed")
+	if err := files.Write(at("models/m.nepco"), []byte("broken")); err != nil {
+		t.Fatal(err)
+	}
+	p.Process.Signal(syscall.SIGHUP)
+	p.until(t, "bundle refused")
+	time.Sleep(500 * time.Millisecond) // what was sent is on its way
+	p.Process.Signal(syscall.SIGTERM)
+	if err := p.Wait(); err != nil {
+		t.Fatalf("%v:\n%s", err, p.stderr())
+	}
+	if s := p.stderr(); strings.Contains(s, "not permitted") || strings.Contains(s, "permission denied") || strings.Contains(s, "level=WARN msg=\"sandbox") {
+		t.Errorf("something is out of reach:\n%s", s)
+	}
+	lines := 0
+	for _, name := range []string{"log/eve.1", "log/eve.json"} {
+		b, err := os.ReadFile(at(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for l := range strings.Lines(string(b)) {
+			if !json.Valid([]byte(l)) {
+				t.Errorf("%s: %s", name, l)
+			}
+			lines++
+		}
+	}
+	if lines != 441 {
+		t.Errorf("%d lines, want 441:\n%s", lines, p.stderr())
+	}
+	if info, err := os.Stat(at("lib/unknown.pcap")); err != nil || info.Size() < 1000 {
+		t.Errorf("kept flows: %v", err)
+	}
+}
+
+// What is switched off is a warning each time; with require it is refused.
+func TestSandboxOff(t *testing.T) {
+	dir := t.TempDir()
+	bundle, config := filepath.Join(dir, "m.nepco"), filepath.Join(dir, "c.yaml")
+	if err := files.Write(bundle, bundleBytes(t, 0, "a")); err != nil {
+		t.Fatal(err)
+	}
+	pcap := filepath.Join(testfiles.Root(t), "examples", "testbed", "test.pcap")
+	p := nepcod(t, nil, nil, "run", "--sandbox=false", "--bundle", bundle, "--pcap", pcap)
+	if err := p.Run(); err != nil || strings.Count(p.stderr(), "is switched off") != 3 {
+		t.Errorf("%v: %s", err, p.stderr())
+	}
+	if err := files.Write(config, []byte("bundle: "+bundle+"\nsandbox: {require: true, seccomp: false}\n")); err != nil {
+		t.Fatal(err)
+	}
+	p = nepcod(t, nil, nil, "run", "--config", config, "--pcap", pcap)
+	if err := p.Run(); err == nil || !strings.Contains(p.stderr(), "sandbox: require: goes with") {
+		t.Errorf("%v: %s", err, p.stderr())
+	}
+}

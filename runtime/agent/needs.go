@@ -1,0 +1,49 @@
+package agent
+
+import (
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"nepcoc/internal/files"
+	"nepcoc/runtime/privilege"
+)
+
+// Needs is what an agent with this configuration still does once its sources, its output and its listener are open: it reads bundles and keys again, appends to its
+// output and begins it anew, writes state and kept flows, and tells systemd how things are. No capability is needed for that. others are files that are read besides.
+func (c *Config) Needs(others ...string) privilege.Needs {
+	var n privilege.Needs
+	file := func(what, name string, write bool) {
+		if name != "" && !files.IsStdin(name) {
+			n.Paths = append(n.Paths, privilege.Path{For: what, Name: name, Write: write})
+		}
+	}
+	socket := func(what, name string) {
+		n.Sockets = []int{unix.AF_UNIX}
+		if !strings.HasPrefix(name, "@") {
+			n.Paths = append(n.Paths, privilege.Path{For: what, Name: name, Socket: true})
+		}
+	}
+	file("bundle", c.Bundle, false)
+	for _, k := range c.TrustedKeys {
+		file("trusted_keys", k, false)
+	}
+	file("key_list", c.KeyList, false)
+	file("allow_rollback", c.AllowRollback, false)
+	file("state", c.State, true)
+	switch network, path := socketOf(c.Output.To); {
+	case network != "":
+		socket("output", path)
+	case !files.IsStdout(path):
+		file("output", path, true)
+	}
+	file("keep_unknown", c.Keep.To, true)
+	for _, name := range others {
+		file("pcap", name, false)
+	}
+	if name := os.Getenv("NOTIFY_SOCKET"); name != "" {
+		socket("systemd", name)
+	}
+	return n
+}
