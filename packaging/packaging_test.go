@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -78,6 +79,24 @@ func TestDeb(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The unit lets the agent restrict itself: what it calls for that is in no group of older versions of systemd.
+func TestUnitLetsSandbox(t *testing.T) {
+	unit, err := os.ReadFile(filepath.Join(testfiles.Root(t), "packaging", "nepcod.service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, call := range []string{"seccomp", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"} {
+		if !regexp.MustCompile(`(?m)^SystemCallFilter=[^~\n]*\b` + call + `\b`).Match(unit) {
+			t.Errorf("the unit's SystemCallFilter has no %s", call)
+		}
+	}
+	for _, line := range []string{"NoNewPrivileges=yes", "CapabilityBoundingSet=CAP_NET_RAW"} {
+		if !bytes.Contains(unit, []byte("\n"+line+"\n")) {
+			t.Errorf("the unit has no %s", line)
+		}
 	}
 }
 
