@@ -24,7 +24,7 @@ KERNELS    := ./runtime/internal/kernels/... ./runtime/cpu ./runtime/engine
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := build
-.PHONY: help build dist demo test check fmt vet lint stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer bench-c bench-latency bench-plan cycles evasion clean
+.PHONY: help build dist demo test check fmt vet lint stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer bench-c bench-latency bench-plan cycles evasion card card-shell card-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,7 +55,7 @@ test: ## all tests on this machine
 
 # Fuzzing is short here; `make fuzz` alone takes a minute for each target.
 check: FUZZTIME := 20s
-check: fmt vet lint stale test purego race soak arm64 arm64-nodot fuzz demo ## what CI runs
+check: fmt vet lint stale test purego race soak arm64 arm64-nodot fuzz demo card-test ## what CI runs
 	@echo 'check: all held'
 
 fmt: ## fail on files that gofmt would change
@@ -89,6 +89,19 @@ arm64-nodot: ## kernels and engine on a core without
 
 soak: ## the agent under load for SOAK (default 60s; 10m at night): memory, 1,000 hot changes, 200 kills
 	NEPCOC_SOAK=$${SOAK:-60s} $(GO) test -count=1 -timeout 2h -run 'Soak|Overload|Swaps|Killed' ./runtime/agent ./cmd/nepcod
+
+# Where it can't be built, a laptop goes on without one; CI doesn't.
+CARD := $(abspath $(BUILD))/card
+card: ## the emulated card, into build/card: some minutes, once (root, Debian's mmdebstrap qemu-user-static qemu-system-arm qemu-utils)
+	@test/card/build.sh $(CARD) || { rc=$$?; [ $$rc = 77 ] && echo 'card: none; tests that need it skip'; }
+
+card-shell: card ## boot the card and log in; it goes off with the shell, and forgets all
+	$(GO) run ./test/card/shell $(CARD)
+
+# CUTS is how often its power is cut; 50 takes half an hour.
+CUTS ?= 8
+card-test: card ## boot the card, install the agent there, ship, replay, cut its power CUTS times (default 8)
+	NEPCOC_CARD=$(CARD) NEPCOC_CUTS=$(CUTS) $(GO) test -count=1 -timeout 2h -v ./test/card
 
 deb: ## Debian packages of the agent, for the card and for its host, into dist/
 	packaging/build-deb.sh arm64 amd64
