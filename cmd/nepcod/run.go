@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -223,8 +224,18 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap []string, speed float64,
 	signal.Notify(again, syscall.SIGHUP)
 	defer signal.Stop(again)
 	watching, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go a.Watch(watching, c, again, c.Watch)
+	watched := make(chan bool)
+	go func() {
+		a.Watch(watching, c, again, c.Watch)
+		close(watched)
+	}()
+	defer func() {
+		cancel()
+		select {
+		case <-watched: // what it remembers is written
+		case <-time.After(time.Second):
+		}
+	}()
 	if listener != nil {
 		server := a.Server()
 		go server.Serve(listener)
@@ -235,7 +246,7 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap []string, speed float64,
 	go a.Advise(watching)
 
 	if len(pcap) == 0 {
-		log.Info("started", "version", version.Version, "interface", c.Interface, "bundle", c.Bundle, "digest", model.Digest(), "kernels", model.Kernels(),
+		log.Info("started", "version", version.Version, "interface", c.Interface, "bundle", model.Path, "digest", model.Digest(), "kernels", model.Kernels(),
 			"threads", c.Receive.Threads, "workers", c.Workers)
 	}
 	report, err := a.Run(ctx)

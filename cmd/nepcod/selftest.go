@@ -26,8 +26,9 @@ func newSelftest() *cobra.Command {
 		Short: "Prove a bundle on this machine",
 		Long: "Selftest proves what run accepts: it reads and checks a bundle, its signature where keys are given, its traffic\n" +
 			"contract, and runs the bundle's golden vectors through every executor: the logits\n" +
-			"must be those that the compiler stored, to the bit. With --config it takes trusted keys, alerts and snap length\n" +
-			"from the configuration of the service, which then accepts the bundle, too.",
+			"must be those that the compiler stored, to the bit. With --config it takes trusted keys, alerts, snap length and the time that\n" +
+			"a flow may take from the configuration of the service, and the rate of flows from the agent that runs with it, if\n" +
+			"one does: the service then accepts the bundle, too.",
 		Args: exactArgs("BUNDLE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c := agent.DefaultConfig()
@@ -120,6 +121,9 @@ func selftest(path string, c *agent.Config) (*selftestReport, error) {
 	}
 	debug.FreeOSMemory() // as the agent does
 	if err := c.CheckBundle(path, b); err != nil {
+		return nil, err
+	}
+	if err := c.CheckTime(path, b); err != nil {
 		return nil, err
 	}
 	if b.Signature != nil {

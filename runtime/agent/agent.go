@@ -98,17 +98,19 @@ type Agent struct {
 	out       *output
 	kept      *keepFile // nil: flows are not kept
 
-	model       atomic.Pointer[Model]
-	copyBytes   atomic.Int64
-	tunnels     atomic.Bool // are opened; see setModel
-	hosts       atomic.Bool // packets are checked as hosts do
-	shards      flow.Seed   // of the hash that deals flows out to workers; a capture is dealt out the same way every time
-	swapMu      sync.Mutex
-	swaps       atomic.Uint64
-	refused     atomic.Uint64
-	loadTimeout time.Duration
-	losses      losses
-	drift       atomic.Pointer[watched]
+	model     atomic.Pointer[Model]
+	copyBytes atomic.Int64
+	tunnels   atomic.Bool // are opened; see setModel
+	hosts     atomic.Bool // packets are checked as hosts do
+	shards    flow.Seed   // of the hash that deals flows out to workers; a capture is dealt out the same way every time
+	swapMu    sync.Mutex
+	swaps     atomic.Uint64
+	refused   atomic.Uint64
+	losses    losses
+	paces     paces
+	drift     atomic.Pointer[watched]
+	probation probation
+	events    events
 
 	emergencies atomic.Int64 // tables that are in one
 	shedBefore  atomic.Uint64
@@ -146,7 +148,7 @@ func New(o Options) (*Agent, error) {
 	// Receivers hold a batch open per worker, workers a chunk.
 	o.Queue = max(o.Queue, len(o.Sources)+1)
 	o.Chunks = max(o.Chunks, o.Workers+1)
-	a := &Agent{opt: o, start: time.Now(), hurry: make(chan struct{}), loadTimeout: LoadTimeout}
+	a := &Agent{opt: o, start: time.Now(), hurry: make(chan struct{})}
 	a.shards = flow.NewSeed()
 	if o.Lossless {
 		a.shards = flow.FixedSeed(0)
@@ -302,6 +304,7 @@ func (a *Agent) Run(ctx context.Context) (*Report, error) {
 			close(a.kept.queue)
 			<-a.kept.done
 		}
+		a.events.end()
 		close(a.out.queue)
 	}()
 

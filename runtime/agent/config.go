@@ -51,11 +51,15 @@ type Config struct {
 	Keep    KeepConfig    `yaml:"keep_unknown"`
 	// Sandbox says what is taken from the process once its sockets are open.
 	Sandbox privilege.Config `yaml:"sandbox"`
+	// Probation is what a new bundle has to stand.
+	Probation ProbationConfig `yaml:"probation"`
 	// Watch is how often the bundle's file is looked at for a change; 0: never,
 	// only on SIGHUP.
 	Watch time.Duration `yaml:"watch"`
 	// Drain bounds how long SIGTERM takes.
 	Drain time.Duration `yaml:"drain"`
+
+	disk *disk // nil: the real one
 }
 
 // Receive is how packets are taken from the interface; see afpacket.Options.
@@ -101,7 +105,7 @@ func DefaultConfig() Config {
 		},
 		Workers: 1, Flows: flow.DefaultCapacity, Queue: DefaultQueue,
 		Output: OutputConfig{To: "-", Format: "eve"},
-		Watch:  2 * time.Second, Drain: DefaultDrain, Health: DefaultHealth, Drift: DefaultDrift, Keep: DefaultKeep, Sandbox: privilege.Default,
+		Watch:  2 * time.Second, Drain: DefaultDrain, Health: DefaultHealth, Drift: DefaultDrift, Keep: DefaultKeep, Sandbox: privilege.Default, Probation: DefaultProbation,
 	}
 }
 
@@ -231,6 +235,7 @@ func (c *Config) Validate() error {
 	if err := c.Sandbox.Validate(); err != nil {
 		bad("sandbox", "%w", err)
 	}
+	errs = append(errs, Errors(c.Probation.Validate())...)
 	if o := c.Drift.options(); o != nil {
 		if err := o.Validate(); err != nil {
 			bad("drift", "%w", err)
@@ -266,20 +271,6 @@ func (c *Config) ring() afpacket.Options {
 // Rings opens the interface.
 func (c *Config) Rings() ([]*afpacket.Ring, error) {
 	return afpacket.Open(c.Interface, c.Receive.Threads, c.ring())
-}
-
-// Load loads the bundle, and checks that this configuration takes it. All that is wrong is in
-// the error.
-func (c *Config) Load() (*Model, error) {
-	if c.Bundle == "" {
-		_, err := c.trust()
-		return nil, errors.Join(append(Errors(err), errors.New("bundle: is missing"))...)
-	}
-	m, err := c.loadModel()
-	if err == nil && c.Output.Explain {
-		_, err = m.explained()
-	}
-	return m, err
 }
 
 // CheckAlerts says which labels to alert on the model does not know, all of them: an alert

@@ -1,6 +1,10 @@
 package agent
 
-import "time"
+import (
+	"io"
+	"os"
+	"time"
+)
 
 // QuantileOf is a quantile of a histogram of d alone.
 func QuantileOf(d time.Duration, q float64) float64 {
@@ -45,5 +49,51 @@ func LossProblems(c HealthConfig) func(lost uint64) []string {
 	}
 }
 
-// SetLoadTimeout makes LoadTimeout shorter for an agent.
-func (a *Agent) SetLoadTimeout(d time.Duration) { a.loadTimeout = d }
+// SetDisk puts a file system of a test's in the place of the real one.
+func (c *Config) SetDisk(stat func(string) (os.FileInfo, error), open func(string) (io.ReadCloser, error)) {
+	c.disk = &disk{stat, open}
+}
+
+// PerFlow is what a flow takes, as it was measured.
+func (m *Model) PerFlow() time.Duration { return m.perFlow }
+
+// UnderWay is how many loads have not come back, MaxUnderWay how many may be.
+func UnderWay() int { return int(underWay.Load()) }
+
+const MaxUnderWay = maxUnderWay
+
+// GoBackTo returns from the model that runs.
+func (a *Agent) GoBackTo(m *Model) {
+	a.probation.withdrawn.Store(a.Model())
+	a.Swap(m)
+}
+
+// TrialSample is what a trial looks at.
+type TrialSample struct {
+	Packets, Lost, Verdicts, Unknown uint64
+	Latency                          time.Duration // of 100 verdicts that were decided since the one before
+}
+
+// TrialFault is what a trial finds with these samples, one after another; "" where nothing is wrong.
+func TrialFault(c ProbationConfig, before TrialSample, after ...TrialSample) (fault string) {
+	h := new(hist)
+	make := func(t TrialSample) (s sample) {
+		s.packets, s.lost, s.verdicts, s.unknown = t.Packets, t.Lost, t.Verdicts, t.Unknown
+		if t.Latency > 0 {
+			for range 100 {
+				h.add(t.Latency)
+			}
+		}
+		s.decision.read(h)
+		return s
+	}
+	t := &trial{before: make(before)}
+	for i := range after {
+		s := make(after[i])
+		if fault == "" {
+			fault = t.fault(&s, &c)
+		}
+		t.add(s)
+	}
+	return fault
+}

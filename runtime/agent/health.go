@@ -24,6 +24,10 @@ type Health struct {
 	// should, so the status is no worse for it. NewFlowsFrom are the source prefixes of most of them then.
 	Emergency    bool     `json:"emergency"`
 	NewFlowsFrom []string `json:"new_flows_from,omitempty"`
+	// OnTrial: the bundle is new, and watched before it is remembered as good.
+	OnTrial bool `json:"on_trial"`
+	// Load is what the workers do; a new bundle is held to it.
+	Load Load `json:"load"`
 }
 
 // HealthConfig is when the loss of packets or verdicts is a problem.
@@ -45,11 +49,12 @@ const (
 	problemInterface
 	problemOutput
 	problemDrops
+	problemBundle
 	numProblems
 )
 
 func (k problemKind) String() string {
-	return [numProblems]string{"stalled", "interface", "output", "drops"}[k]
+	return [numProblems]string{"stalled", "interface", "output", "drops", "bundle"}[k]
 }
 
 // stalledAfter is how long a worker may go without finishing a batch while
@@ -83,13 +88,20 @@ func (a *Agent) problems() (all [numProblems][]string) {
 	if s := a.out.problem(a.opt.Health.Window); s != "" {
 		add(problemOutput, "%s", s)
 	}
+	if s := a.probation.problem.Load(); s != nil && *s != "" {
+		add(problemBundle, "%s", *s)
+	}
+	if at := a.probation.asking.Load(); at != 0 && at < old {
+		add(problemBundle, "the file system of the bundle, or of the keys, has not answered for %d s", (a.now()-at)/int64(time.Second))
+	}
 	all[problemDrops] = a.losses.problems(a.lossNow(), a.opt.Health)
 	return all
 }
 
 // Health says how the agent is.
 func (a *Agent) Health() Health {
-	h := Health{Status: "ok", Digest: a.Model().Digest(), Bundle: a.Model().Bundle.Name(), Version: version.Version, Uptime: int64(time.Since(a.start).Seconds())}
+	h := Health{Status: "ok", Digest: a.Model().Digest(), Bundle: a.Model().Bundle.Name(), Version: version.Version, Uptime: int64(time.Since(a.start).Seconds()),
+		OnTrial: a.probation.onTrial.Load(), Load: a.Load()}
 	for kind, said := range a.problems() {
 		h.Problems = append(h.Problems, said...)
 		if len(said) > 0 && h.Status == "ok" {
@@ -144,14 +156,27 @@ func (s *losses) sample(l loss) {
 	s.n++
 }
 
+// window is what was lost since the window's beginning.
+func (s *losses) window(now loss) loss {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	then := s.then()
+	return loss{now.packets - then.packets, now.kernel - then.kernel, now.queue - then.queue, now.records - then.records, now.output - then.output}
+}
+
+// then is the window's beginning.
+func (s *losses) then() (l loss) {
+	if s.n >= lossSamples {
+		l = s.past[s.n%lossSamples]
+	}
+	return l // while the window has not passed: all since the start
+}
+
 // problems says which share of losses since the window's beginning passes the bound.
 func (s *losses) problems(now loss, c *HealthConfig) (said []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var then loss // while the window has not passed: all since the start
-	if s.n >= lossSamples {
-		then = s.past[s.n%lossSamples]
-	}
+	then := s.then()
 	share := func(bad *bool, part, of uint64) (percent float64, bound string) {
 		x := float64(part) / float64(max(of, 1))
 		switch {
@@ -186,6 +211,7 @@ func (a *Agent) watchHealth(ended <-chan struct{}) {
 			return
 		case <-t.C:
 			a.losses.sample(a.lossNow())
+			a.paces.sample(a.pace())
 			for k, said := range a.problems() {
 				switch kind := problemKind(k); {
 				case len(said) > 0 && !was[k]:
@@ -197,4 +223,58 @@ func (a *Agent) watchHealth(ended <-chan struct{}) {
 			}
 		}
 	}
+}
+
+// pace is what workers have done so far.
+type pace struct {
+	at              int64 // Agent.now
+	flows           uint64
+	busy, inference time.Duration
+}
+
+// paces remembers it at the beginnings of the latest parts of a window.
+type paces struct {
+	mu   sync.Mutex
+	past [lossSamples]pace
+	n    int
+}
+
+func (s *paces) sample(p pace) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.past[s.n%lossSamples] = p
+	s.n++
+}
+
+// then is the window's beginning; while it has not passed, the start.
+func (s *paces) then() (p pace) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.n >= lossSamples {
+		p = s.past[s.n%lossSamples]
+	}
+	return p
+}
+
+func (a *Agent) pace() pace {
+	p := pace{at: a.now()}
+	for _, w := range a.workers {
+		p.busy += time.Duration(w.busy.Load())
+		p.inference += time.Duration(w.lat.inference.sum.Load())
+		w.mu.Lock()
+		p.flows += w.pub.flow.Decided()
+		w.mu.Unlock()
+	}
+	return p
+}
+
+// Load is what the workers have had to do within the health's window.
+func (a *Agent) Load() Load {
+	now, then := a.pace(), a.paces.then()
+	l := Load{Workers: atOnce(len(a.workers)), PerFlow: a.Model().perFlow}
+	if s := time.Duration(now.at - then.at).Seconds(); s > 0 {
+		l.Flows = float64(now.flows-then.flows) / s
+		l.Other = max(((now.busy-then.busy)-(now.inference-then.inference)).Seconds()/s, 0)
+	}
+	return l
 }

@@ -4,10 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"sync"
+	"time"
 
-	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/engine"
@@ -27,6 +26,12 @@ type Model struct {
 	contract string // hash of the traffic contract
 	file     os.FileInfo
 	trusted  *trust.Policy // what the bundle was held to; nil: to nothing
+	perFlow  time.Duration // what a flow takes here of a processor, by the golden vectors
+	raw      []byte        // the bundle's file, until it is kept as the last good one
+	kept     bool          // it was read from where that is kept
+	onTrial  bool          // it runs, and is watched, but hasn't stood its trial
+	instead  error         // why the configuration's bundle doesn't run in this one's place; nil: this is it
+	note     string        // what is to be said of it though it runs
 
 	once      sync.Once
 	explainer *explain.Explainer
@@ -39,48 +44,27 @@ func (m *Model) explained() (*explain.Explainer, error) {
 	return m.explainer, m.wrong
 }
 
-// loadModel reads a bundle that a configuration trusts, checks that it fits, binds it, and runs
-// its golden vectors: what comes back computes what the compiler saw it compute.
-func (c *Config) loadModel() (*Model, error) {
-	path := c.Bundle
-	var info os.FileInfo
-	if !files.IsStdin(path) {
-		var err error
-		if info, err = os.Stat(path); err != nil {
-			_, wrong := c.trust()
-			return nil, errors.Join(append(Errors(wrong), fmt.Errorf("%s: %w", path, files.Reason(err)))...)
-		}
-	}
-	b, policy, err := c.readBundle(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.CheckBundle(path, b); err != nil {
-		return nil, err
-	}
-	m, err := NewModel(b)
-	if err != nil {
-		return nil, inBundle(path, err)
-	}
-	m.Path, m.file, m.trusted = path, info, policy
-	// Reading took as much memory again as the model, in steps that a heap of this size does not
-	// soon collect.
-	debug.FreeOSMemory()
-	return m, nil
+// Instead says why the configuration's bundle does not run, where this is the last good one, which does; nil otherwise.
+func (m *Model) Instead() error { return m.instead }
+
+// NewModel does for a bundle in memory what Config.Load does for a file.
+func NewModel(b *bundle.Bundle) (*Model, error) {
+	m := &Model{Bundle: b}
+	return m, m.bind(new(reading))
 }
 
-// NewModel does for a bundle in memory what loadModel does for a file.
-func NewModel(b *bundle.Bundle) (*Model, error) {
-	opt, err := classify.FlowOptions(b)
+// bind makes a bundle that was read a model that runs, and proves it.
+func (m *Model) bind(r *reading) error {
+	opt, err := classify.FlowOptions(m.Bundle)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	contract := opt.Encoder.Contract()
-	m := &Model{Bundle: b, encoder: opt.Encoder, contract: contract.Hash()}
-	if m.engine, err = engine.Bind(b.Program.Judged(), engine.Options{}); err != nil {
-		return nil, err
+	m.encoder, m.contract = opt.Encoder, contract.Hash()
+	if m.engine, err = engine.Bind(m.Bundle.Program.Judged(), engine.Options{}); err != nil {
+		return err
 	}
-	return m, m.prove()
+	return m.prove(r)
 }
 
 // inBundle puts a bundle's name in front of each of the errors.
@@ -92,12 +76,22 @@ func inBundle(path string, err error) error {
 	return errors.Join(errs...)
 }
 
-// prove runs the golden vectors.
-func (m *Model) prove() error {
-	_, difference, err := classify.Prove(m.Bundle, m.engine.NewContext().Run)
-	if err == nil && difference != "" {
-		err = fmt.Errorf("this machine computes other logits than the compiler did: %s; see nepcod selftest", difference)
+// prove runs the golden vectors, and measures what a flow takes.
+func (m *Model) prove(r *reading) (err error) {
+	x := m.engine.NewContext()
+	run := func(tokens []int32, valid int, out [][]int32) error {
+		if r.over.Load() {
+			return errGivenUp
+		}
+		return x.Run(tokens, valid, out)
 	}
+	m.perFlow, err = price(len(m.Bundle.Golden), func() error {
+		_, difference, err := classify.Prove(m.Bundle, run)
+		if err == nil && difference != "" {
+			err = fmt.Errorf("this machine computes other logits than the compiler did: %s; see nepcod selftest", difference)
+		}
+		return err
+	})
 	return err
 }
 

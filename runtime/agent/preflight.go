@@ -27,8 +27,14 @@ import (
 // It captures nothing and writes nothing. Both run and check-config begin with it, so that one answers as
 // the other. The notes are no reason not to start.
 func (c *Config) Preflight() (m *Model, notes []string, err error) {
-	m, err = c.Load()
+	m, err = c.LoadStart()
 	errs := Errors(err)
+	if m != nil && m.instead != nil {
+		notes = append(notes, fmt.Sprintf("the last good bundle, %s, %.12s, runs in the configuration's place: %v", m.Path, m.Digest(), inOneLine(Errors(m.instead))))
+	}
+	if m != nil && m.note != "" {
+		notes = append(notes, m.note)
+	}
 	add := func(field string, err error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", field, err))
@@ -123,17 +129,23 @@ func (c *Config) checkMetrics() (note string, err error) {
 
 // servesHealth tells whether an agent answers at an address.
 func servesHealth(address string) bool {
+	_, ok := askHealth(address)
+	return ok
+}
+
+// askHealth asks the agent at an address how it is; false where none answers.
+func askHealth(address string) (h Health, ok bool) {
 	if strings.HasPrefix(address, ":") {
 		address = "127.0.0.1" + address
 	}
 	client := http.Client{Timeout: time.Second}
 	res, err := client.Get("http://" + address + "/healthz")
 	if err != nil {
-		return false
+		return h, false
 	}
 	defer res.Body.Close()
-	var h Health
-	return json.NewDecoder(http.MaxBytesReader(nil, res.Body, 1<<16)).Decode(&h) == nil && h.Digest != ""
+	err = json.NewDecoder(http.MaxBytesReader(nil, res.Body, 1<<16)).Decode(&h)
+	return h, err == nil && h.Digest != ""
 }
 
 // CheckBundle says all that keeps an agent with this configuration from running a bundle that it trusts, but for its golden vectors.

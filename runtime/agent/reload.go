@@ -2,63 +2,67 @@ package agent
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
 // Reload loads the bundle of a configuration again and makes it the model of
 // new flows. A bundle that cannot be used changes nothing.
-func (a *Agent) Reload(c *Config) error { return a.reload(c, func() bool { return true }) }
-
-// reload is Reload; a bundle is taken only if wanted still holds once it has been proved.
-func (a *Agent) reload(c *Config, wanted func() bool) error {
-	var m *Model
-	// What is no regular file may never end, and was good enough for the start only.
-	info, err := os.Stat(c.Bundle)
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s: is %s, not a file: copy a bundle beside it and rename that to this name", c.Bundle, kindOf(info.Mode()))
-	} else {
-		m, err = c.Load()
+func (a *Agent) Reload(c *Config) error {
+	p := &a.probation
+	known := false // it has stood its trial
+	m, err := c.within(c.Bundle, func(r *reading) (*Model, error) {
+		m, err := c.load(c.Bundle, r, true, a.Load())
+		if err != nil || r.over.Load() {
+			return nil, err
+		}
+		p.mu.Lock()
+		known = p.good != nil && p.good.Digest() == m.Digest() || !a.watches(c)
+		under := p.trial != nil && p.trial.model.Digest() == m.Digest()
+		p.mu.Unlock()
+		switch {
+		case under:
+			return nil, nil
+		case known:
+			return m, c.remember(m)
+		}
+		return m, c.begin(m, 0)
+	})
+	if err == nil && m == nil {
+		return nil // it is on trial already
 	}
-	if !wanted() {
-		return errors.New("given up")
-	}
-	if err == nil {
-		err = c.Remember(m)
-	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if err != nil {
 		a.refused.Add(1)
+		p.says("the bundle is refused: " + err.Error())
 		a.opt.Log.Error("bundle refused; the agent goes on with the one it has", "error", err, "digest", a.Model().Digest())
 		return err
 	}
+	before := a.before()
 	a.Swap(m)
+	p.says("")
+	p.watch(nil)
 	a.opt.Log.Info("bundle changed", "bundle", m.Path, "digest", m.Digest())
+	if m.note != "" {
+		a.opt.Log.Warn(m.note)
+	}
+	if !known {
+		a.beginTrial(m, before)
+		return nil
+	}
+	p.good = m
+	if err := c.keepGood(m); err != nil {
+		a.opt.Log.Error("the last good bundle can't be kept", "error", err)
+	}
 	return nil
 }
 
-// kindOf names what is no regular file.
-func kindOf(m os.FileMode) string {
-	switch {
-	case m.IsDir():
-		return "a folder"
-	case m&os.ModeNamedPipe != 0:
-		return "a named pipe"
-	case m&os.ModeSocket != 0:
-		return "a socket"
-	}
-	return "a device"
-}
-
-// LoadTimeout is how long a bundle may take to be read and proved while another runs.
-const LoadTimeout = time.Minute
-
 // Watch reloads the bundle and opens the output anew whenever something comes from again, and reloads the bundle when its
-// file has changed and then stayed the same for one interval: one that is
-// being copied is not touched. An interval of 0 doesn't look at the file. A bundle that takes longer than LoadTimeout, say on a file
-// system that hangs, is given up, and the next change is looked at.
+// file, or one of those that say whom to trust, has changed and then stayed the same for one interval: one that is
+// being copied is not touched. An interval of 0 doesn't look at the files. A new bundle is on trial for a while (probation.go). Nothing that a file system does keeps
+// Watch from what comes next: files are looked at and read elsewhere, and what takes too long is given up.
 func (a *Agent) Watch(ctx context.Context, c *Config, again <-chan os.Signal, interval time.Duration) {
 	var tick <-chan time.Time
 	if interval > 0 {
@@ -66,63 +70,101 @@ func (a *Agent) Watch(ctx context.Context, c *Config, again <-chan os.Signal, in
 		defer t.Stop()
 		tick = t.C
 	}
-	loaded := a.Model().file
-	last := loaded
-	var load struct {
-		done    chan struct{} // nil: none is under way
-		timeout <-chan time.Time
-		over    *atomic.Bool // it was taken, or refused, or given up: whoever sets it first
-		again   bool         // asked for meanwhile
-	}
-	begin := func() {
-		done, over := make(chan struct{}), new(atomic.Bool)
-		load.done, load.over, load.timeout, load.again = done, over, time.After(a.loadTimeout), false
+	a.beginWatch(c)
+	var probing sync.WaitGroup
+	probing.Go(func() { a.probe(ctx, c) })
+	defer probing.Wait()
+
+	names := append([]string{c.Bundle}, c.trustFiles()...)
+	loaded := make([]os.FileInfo, len(names)) // as they were when they were last read
+	looks := make(chan []os.FileInfo, 1)
+	looking := false
+	look := func() {
+		looking = true
+		a.probation.asking.Store(max(a.now(), 1))
 		go func() {
-			defer close(done)
-			a.reload(c, func() bool { return over.CompareAndSwap(false, true) })
+			infos := make([]os.FileInfo, len(names))
+			for i, name := range names {
+				infos[i], _ = c.from().stat(name)
+			}
+			a.probation.asking.Store(0)
+			looks <- infos
 		}()
 	}
-	look := func() {
-		info, _ := os.Stat(c.Bundle)
-		loaded, last = info, info
-		begin()
+	if m := a.Model(); m.instead == nil { // else it is tried once more
+		loaded[0] = m.file
 	}
+	last, first := loaded, true
+	var load chan []os.FileInfo // nil: none is under way
+	asked := false              // to be read, whatever its file is like
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-load.done:
-			if load.done, load.timeout = nil, nil; load.again {
-				look()
-			}
-		case <-load.timeout:
-			if load.timeout = nil; !load.over.CompareAndSwap(false, true) {
-				continue // it is being taken
-			}
-			load.done = nil
-			a.refused.Add(1)
-			a.opt.Log.Error("bundle given up: reading and proving it takes too long; the agent goes on with the one it has", "bundle", c.Bundle, "timeout", a.loadTimeout, "digest", a.Model().Digest())
-			if load.again {
-				look()
-			}
+		case loaded = <-load:
+			load = nil
 		case <-again:
 			a.ReopenOutput()
-			if load.again = load.done != nil; !load.again {
+			asked = true
+		case <-tick:
+			if !looking && load == nil {
 				look()
 			}
-		case <-tick:
-			info, err := os.Stat(c.Bundle)
-			if err != nil || load.done != nil {
-				continue // gone, perhaps between two renames: what runs, runs
+		case now := <-looks:
+			looking = false
+			if first { // what says whom to trust was read before
+				first = false
+				loaded = append([]os.FileInfo{loaded[0]}, now[1:]...)
 			}
-			settled := sameFile(info, last)
-			last = info
-			if settled && !sameFile(info, loaded) {
-				loaded = info
-				begin()
+			changed := same(now, last) && !same(now, loaded) && now[0] != nil // gone, perhaps between two renames: what runs, runs
+			if last = now; load == nil && (changed || asked) {
+				done := make(chan []os.FileInfo, 1)
+				load, asked = done, false
+				go func() {
+					a.Reload(c)
+					a.checkSigner(c)
+					done <- now
+				}()
 			}
 		}
+		if asked && !looking && load == nil {
+			look()
+		}
 	}
+}
+
+// beginWatch takes notice of how the model that runs came to.
+func (a *Agent) beginWatch(c *Config) {
+	p := &a.probation
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := a.Model()
+	if m.note != "" {
+		a.opt.Log.Warn(m.note)
+	}
+	switch {
+	case m.instead != nil:
+		p.good = m
+		p.says("the last good bundle runs, since the configuration's is refused: " + m.instead.Error())
+		a.opt.Log.Error("the last good bundle runs in place of the configuration's", "error", m.instead, "bundle", m.Path, "digest", m.Digest())
+		a.tell("kept", m, nil, m.instead.Error())
+	case m.onTrial && a.watches(c):
+		a.beginTrial(m, sample{})
+	case m.onTrial:
+		p.good = m
+		a.settle(c, m)
+	default:
+		p.good = m
+	}
+}
+
+func same(a, b []os.FileInfo) bool {
+	for i := range a {
+		if !(a[i] == nil && b[i] == nil) && !sameFile(a[i], b[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 func sameFile(a, b os.FileInfo) bool {

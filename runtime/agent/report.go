@@ -25,8 +25,9 @@ type Report struct {
 	// Open are the flows in the tables, Undecided those without a verdict.
 	Open, Undecided int
 	// Abandoned are flows that became ready when the drain's time was over, and
-	// got no verdict, Failed those that the engine refused.
-	Abandoned, Failed uint64
+	// got no verdict, Failed those that the engine refused, Withdrawn those whose model was returned from (see ProbationConfig), and which the one
+	// before could not judge, since it reads other bytes of flows.
+	Abandoned, Failed, Withdrawn uint64
 	// Verdicts are one per flow and output of its model that makes some; Named name a label or
 	// several, Unknown were below their threshold, Insufficient of flows with too little payload, None have none of the labels that they could have. Labels
 	// counts each label of each output by itself, and the others by output.
@@ -46,8 +47,8 @@ type Report struct {
 	// Events are of no flow: drift.
 	Events      uint64
 	OutputError error // why the sink last refused some
-	// Swaps counts changes of the model, SwapsRefused those that were not made.
-	Swaps, SwapsRefused uint64
+	// Swaps counts changes of the model, SwapsRefused those that were not made, Returns those among Swaps that went back.
+	Swaps, SwapsRefused, Returns uint64
 	// Emergencies are the tables that are in one now; see flow.Options.
 	Emergencies int
 	// Sources are the source prefixes that most flows came from lately, of SourceTotal.
@@ -59,6 +60,7 @@ type Report struct {
 	Models, Tables int
 
 	batches, chunks int // in the queues
+	fresh           fresh
 }
 
 // SourcesShown is the number of source prefixes that are told of.
@@ -68,7 +70,7 @@ const SourcesShown = 5
 func (a *Agent) Report() *Report {
 	r := &Report{
 		Labels: map[OutputLabel]uint64{}, Marked: map[string]uint64{}, Written: a.out.written.Load(), OutputFailed: a.out.failed.Load(), OutputTooLarge: a.out.tooLarge.Load(),
-		OutputBytes: a.out.bytes.Load(), Swaps: a.swaps.Load(), SwapsRefused: a.refused.Load(),
+		OutputBytes: a.out.bytes.Load(), Swaps: a.swaps.Load(), SwapsRefused: a.refused.Load(), Returns: a.probation.returns.Load(),
 		chunks: len(a.out.queue),
 	}
 	r.Waiting = a.out.sent.Load() - r.Written - r.OutputFailed - r.OutputTooLarge // sent was read last: never below 0
@@ -123,6 +125,7 @@ func (a *Agent) Report() *Report {
 		r.Named += c.named
 		r.Abandoned += c.abandoned
 		r.Failed += c.failed
+		r.Withdrawn += c.withdrawn
 		r.Alerts += c.alerts
 		for i := range all.Count() {
 			r.Marked[all.Name(i)] += c.marks[i]
@@ -134,10 +137,17 @@ func (a *Agent) Report() *Report {
 		r.OutputDropped += c.lost
 		if c.cur != model {
 			c.models++
+		} else {
+			r.fresh.verdicts += c.fresh.verdicts
+			r.fresh.unknown += c.fresh.unknown
 		}
 		r.Models, r.Tables = max(r.Models, c.models), max(r.Tables, c.tables)
 	}
 	r.Sources, r.SourceTotal = flow.Top(SourcesShown, sources...)
+	a.events.mu.Lock()
+	r.Events += a.events.made
+	r.OutputDropped += a.events.lost
+	a.events.mu.Unlock()
 	return r
 }
 
@@ -147,7 +157,7 @@ func (a *Agent) Report() *Report {
 //	packets read     = decoded + ignored + refused + malformed + dropped for want of room
 //	                 + held fragments (none after Run)
 //	flows            = decided (early ones of evicted flows among them) + shed + active
-//	flows decided    = records + abandoned + failed
+//	flows decided    = records + abandoned + failed + withdrawn
 //	verdicts         = named + unknown + insufficient + without a label
 //	flows that left  = ends + without one, where ends are written
 //	records + ends + events = written + dropped + refused by the sink + too large + waiting
@@ -170,7 +180,7 @@ func (r *Report) Check() error {
 	law("packets read", r.Read, "%d decoded + %d ignored + %d refused + %d malformed + %d dropped in queues + %d held fragments",
 		r.Flow.Joined(), r.Flow.Ignored(), r.Flow.Refused(), r.Flow.Malformed(), r.QueueDropped, r.Flow.Held)
 	law("flows", r.Flow.Flows, "%d verdicts + %d shed + %d active", r.Flow.Decided(), r.Flow.Shed, uint64(r.Undecided))
-	law("flows decided", r.Flow.Decided(), "%d records + %d abandoned + %d failed", r.Records, r.Abandoned, r.Failed)
+	law("flows decided", r.Flow.Decided(), "%d records + %d abandoned + %d failed + %d withdrawn", r.Records, r.Abandoned, r.Failed, r.Withdrawn)
 	law("verdicts", r.Verdicts, "%d named + %d unknown + %d insufficient + %d without a label", r.Named, r.Unknown, r.Insufficient, r.None)
 	if r.Ends+r.NoEnds > 0 {
 		law("flows that left", r.Flow.Closed, "%d ends + %d without one", r.Ends, r.NoEnds)
@@ -227,6 +237,9 @@ func (r *Report) String() string {
 	s += fmt.Sprintf("; %d flows = %d verdicts (%d evicted, %d unknown, %d insufficient, %d abandoned) + %d shed + %d active; %d records = %d written + %d dropped",
 		r.Flow.Flows, r.Flow.Decided(), r.Flow.Verdicts[flow.ReasonEvicted], r.Unknown, r.Insufficient, r.Abandoned, r.Flow.Shed, r.Undecided,
 		r.Records+r.Ends+r.Events, r.Written, r.OutputDropped+r.OutputFailed+r.OutputTooLarge+r.Waiting)
+	if r.Withdrawn > 0 {
+		s += fmt.Sprintf("; %d verdicts withheld of bundles that were returned from", r.Withdrawn)
+	}
 	if r.Flow.Emergencies > 0 {
 		s += fmt.Sprintf("; %d emergencies of full tables", r.Flow.Emergencies)
 	}

@@ -233,6 +233,7 @@ func TestWatch(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "model.nepco")
 	config := agent.DefaultConfig()
 	config.Bundle = file
+	config.Probation.Time = 0
 	write := func(b *bundle.Bundle) {
 		if err := testbundle.Write(file, b, bundle.Options{}); err != nil {
 			t.Fatal(err)

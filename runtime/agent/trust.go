@@ -3,6 +3,9 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"os"
+	"reflect"
+	"sync"
 	"time"
 
 	"nepcoc/internal/files"
@@ -50,47 +53,96 @@ func (c *Config) trust() (*trust.Policy, error) {
 	return p, errors.Join(errs...)
 }
 
-// ReadBundle reads a bundle that this configuration trusts: that is decided by its signature, before anything in it is decoded.
-// All that is wrong is in the error, with the keys and with the bundle.
-func (c *Config) ReadBundle(path string) (*bundle.Bundle, error) {
-	b, _, err := c.readBundle(path)
-	return b, err
-}
+// stateMu is held while a state file is read and written.
+var stateMu sync.Mutex
 
-// readBundle is ReadBundle, with what the bundle was held to.
-func (c *Config) readBundle(path string) (*bundle.Bundle, *trust.Policy, error) {
-	p, wrong := c.trust()
-	var refused error
-	b, err := files.Read(path, bundle.ReadAccepted(func(s *bundle.Signature, d bundle.Digest) error {
-		if refused = wrong; wrong == nil && p != nil {
-			refused = inBundle(path, p.Accept(s, d))
-		}
-		return refused
-	}))
-	switch {
-	case refused != nil:
-		return nil, nil, refused
-	case err != nil:
-		return nil, nil, errors.Join(append(Errors(wrong), err)...)
-	}
-	return b, p, nil
-}
-
-// Remember writes to the state file what now runs. Nothing is written where nothing changes.
-func (c *Config) Remember(m *Model) error {
-	p := m.trusted
-	if p == nil || c.State == "" {
+// update changes the state file, where there is one and something changes. Where no keys are trusted a file that can't be read is written anew.
+func (c *Config) update(change func(*trust.State)) error {
+	if c.State == "" {
 		return nil
 	}
-	if after := p.After(m.Bundle.Signature, m.Bundle.Digest); after != p.State {
-		if err := after.Write(c.State); err != nil {
-			return fmt.Errorf("state: %w: what runs can't be remembered, and older bundles could come back", err)
-		}
+	stateMu.Lock()
+	defer stateMu.Unlock()
+	before, err := trust.ReadState(c.State)
+	if err != nil && len(c.TrustedKeys) > 0 {
+		return fmt.Errorf("state: %w", err)
+	}
+	after := before
+	if change(&after); reflect.DeepEqual(before, after) {
+		return nil
+	}
+	if err := after.Write(c.State); err != nil {
+		return fmt.Errorf("state: %w: what runs can't be remembered, and older bundles could come back", err)
 	}
 	return nil
 }
 
+// remember writes to the state file that a model has stood its trial.
+func (c *Config) remember(m *Model) error {
+	return c.update(func(s *trust.State) {
+		if p := m.trusted; p != nil {
+			now := *p
+			now.State = *s
+			*s = now.After(m.Bundle.Signature, m.Bundle.Digest)
+		}
+		if s.Trial = nil; s.Returned != nil && s.Returned.Digest == m.Digest() {
+			s.Returned = nil
+		}
+	})
+}
+
+// begin writes to the state file that a model's trial begins: its serial counts only once it has stood it, so that what is returned to isn't too old.
+func (c *Config) begin(m *Model, starts int) error {
+	return c.update(func(s *trust.State) {
+		if p := m.trusted; p != nil {
+			now := *p
+			now.State = *s
+			*s = now.Seen()
+		}
+		var modified time.Time
+		if m.file != nil {
+			modified = m.file.ModTime().UTC()
+		}
+		if t := s.Trial; t != nil && t.Digest == m.Digest() && t.Modified.Equal(modified) && starts > 0 {
+			starts += t.Starts
+		}
+		s.Trial = &trust.Trial{Digest: m.Digest(), Modified: modified, Starts: starts}
+	})
+}
+
+// Remember writes to the state file what an agent begins to run at its start: m, which LoadStart has loaded. A bundle that is not the last good one, where
+// there is one to return to, begins its trial. Nothing is written where nothing changes.
+func (c *Config) Remember(m *Model) error {
+	switch {
+	case m.instead != nil:
+		return nil
+	case c.State == "" || c.Probation.Time == 0 || sameDigest(c.goodFile(0), m.Bundle.Digest) || !exists(c.goodFile(0)) && !exists(c.goodFile(1)):
+		err := c.remember(m)
+		if kept := c.keepGood(m); err == nil && kept != nil {
+			m.note = fmt.Sprintf("%v: the last good bundle can't be kept", kept)
+		}
+		return err
+	}
+	m.onTrial = true
+	return c.begin(m, 1)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// trustFiles are those that say which bundles may run.
+func (c *Config) trustFiles() (names []string) {
+	for _, name := range append([]string{c.KeyList, c.AllowRollback}, c.TrustedKeys...) {
+		if name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // keyFiles are the files that trust is read from.
 func (c *Config) keyFiles() []string {
-	return append([]string{c.KeyList, c.AllowRollback, c.State}, c.TrustedKeys...)
+	return append([]string{c.KeyList, c.AllowRollback, c.State, c.goodFile(0), c.goodFile(1)}, c.TrustedKeys...)
 }

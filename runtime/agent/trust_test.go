@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/pem"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nepcoc/internal/files"
+	"nepcoc/internal/testbundle"
 	"nepcoc/runtime/agent"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
@@ -45,6 +48,7 @@ func newSigning(t *testing.T) *signing {
 	}
 	s.write(t, file("keys"), must(l.Sign(s.root)))
 	s.config.Bundle, s.config.TrustedKeys, s.config.KeyList, s.config.State = file("model.nepco"), []string{file("root.pub")}, file("keys"), file("state.json")
+	s.config.Probation.Time = 0 // what runs is good
 	return s
 }
 
@@ -74,9 +78,9 @@ func (l *logLines) since(n int) string {
 	return l.text.String()[n:]
 }
 
-// watched runs an agent that captures nothing and watches its bundle.
-func watched(t *testing.T, c *agent.Config, timeout time.Duration) (*agent.Agent, *logLines, chan os.Signal) {
-	m, err := c.Load()
+// watchedAgent runs an agent that captures nothing and watches its bundle.
+func watchedAgent(t *testing.T, c *agent.Config, o agent.Options) (*agent.Agent, *logLines, chan os.Signal) {
+	m, err := c.LoadStart()
 	if err == nil {
 		err = c.Remember(m)
 	}
@@ -92,11 +96,17 @@ func watched(t *testing.T, c *agent.Config, timeout time.Duration) (*agent.Agent
 		time.Sleep(time.Millisecond)
 		return capture.ErrEmpty
 	})
-	a, err := agent.New(agent.Options{Sources: []capture.Source{idle}, Model: m, Workers: 1, FlowsPerWorker: 16, Queue: 4, Sink: io.Discard, Log: slog.New(slog.NewTextHandler(log, nil)), Format: agent.Formats["json"]})
+	if o.Sources == nil {
+		o.Sources = []capture.Source{idle}
+	}
+	if o.Sink == nil {
+		o.Sink = io.Discard
+	}
+	o.Model, o.Workers, o.FlowsPerWorker, o.Queue, o.Log = m, 1, 16, 4, slog.New(slog.NewTextHandler(log, nil))
+	a, err := agent.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.SetLoadTimeout(timeout)
 	hup := make(chan os.Signal)
 	var running sync.WaitGroup
 	running.Go(func() { a.Watch(ctx, c, hup, 5*time.Millisecond) })
@@ -129,13 +139,17 @@ func TestReplacedByOthers(t *testing.T) {
 	hour := func(n time.Duration) time.Time { return time.Now().Add(n * time.Hour).Truncate(time.Second) }
 	path := s.config.Bundle
 	s.write(t, path, encode(b, s.signer, bundle.Statement{Serial: 10}))
-	a, log, _ := watched(t, &s.config, time.Minute)
+	// The rate of flows at which the two good ones are fast enough and a third isn't, by far.
+	slow := must(testbundle.Slow(1, "b", 3500))
+	fast := max(must(agent.NewModel(b)).PerFlow(), must(agent.NewModel(other)).PerFlow())
+	s.config.Probation.Rate = s.config.Probation.Budget / math.Sqrt(fast.Seconds()*must(agent.NewModel(slow)).PerFlow().Seconds())
+	a, log, _ := watchedAgent(t, &s.config, agent.Options{})
 	put := func(data []byte) func() error { return func() error { return files.Write(path, data) } }
 	for _, tc := range []struct {
-		name string
-		put  func() error
-		want string
-		live bool // only an agent that runs refuses it: at the start it is read
+		name   string
+		put    func() error
+		want   string
+		proved bool // found out when it is run, which the self-test does itself
 	}{
 		{"unsigned", put(encode(other, nil, bundle.Statement{})), "not signed", false},
 		{"another key", put(encode(other, s.stranger, bundle.Statement{Serial: 11})), "not a trusted key", false},
@@ -153,7 +167,8 @@ func TestReplacedByOthers(t *testing.T) {
 		{"cut", put(next[:len(next)-1]), "cut off", false},
 		{"empty", put(nil), "not a bundle", false},
 		{"no bundle", put([]byte("GIF89a")), "not a bundle", false},
-		{"another CPU's numbers", put(encode(wrong, s.signer, bundle.Statement{Serial: 11})), "other logits than the compiler", false},
+		{"another CPU's numbers", put(encode(wrong, s.signer, bundle.Statement{Serial: 11})), "other logits than the compiler", true},
+		{"too slow", put(encode(slow, s.signer, bundle.Statement{Serial: 11})), "too slow: it takes", true},
 		{"a folder", func() error { return os.Mkdir(path, 0o755) }, "is a folder", false},
 		{"a link to nothing", func() error { return os.Symlink("nowhere", path) }, "", false},
 		{"a link to an older one", func() error {
@@ -163,8 +178,22 @@ func TestReplacedByOthers(t *testing.T) {
 			}
 			return os.Symlink(older, path)
 		}, "serial 10 ran here before", false},
-		{"a pipe", func() error { return unix.Mkfifo(path, 0o644) }, "is a named pipe", true},
-		{"a device", func() error { return os.Symlink("/dev/zero", path) }, "is a device", true},
+		{"a pipe", func() error { return unix.Mkfifo(path, 0o644) }, "is a named pipe", false},
+		{"a large file", func() error {
+			if err := os.WriteFile(path, []byte("GIF89a"), 0o644); err != nil {
+				return err
+			}
+			return os.Truncate(path, 1<<30)
+		}, "not a bundle", false},
+		{"too large a bundle", func() error {
+			large := bytes.Clone(next[:64])
+			binary.LittleEndian.PutUint64(large[16:], 1<<30)
+			if err := os.WriteFile(path, large, 0o644); err != nil {
+				return err
+			}
+			return os.Truncate(path, 1<<30)
+		}, "more than the 268435456 bytes", false},
+		{"a device", func() error { return os.Symlink("/dev/zero", path) }, "is a device", false},
 	} {
 		before, refused := a.Model().Digest(), a.Report().SwapsRefused
 		logged := len(log.since(0))
@@ -179,16 +208,21 @@ func TestReplacedByOthers(t *testing.T) {
 				return a.Report().SwapsRefused > refused && strings.Contains(log.since(logged), tc.want)
 			})
 		}
-		if !tc.live {
-			_, start := s.config.Load()
-			if start == nil || !strings.Contains(start.Error(), tc.want) {
-				t.Errorf("%s: the start says %v", tc.name, start)
+		_, start := s.config.Load()
+		if start == nil || !strings.Contains(start.Error(), tc.want) {
+			t.Errorf("%s: the start says %v", tc.name, start)
+		}
+		if b, err := s.config.ReadBundle(path); err == nil && !tc.proved {
+			t.Errorf("%s: the self-test takes it: %v", tc.name, b.Manifest.Name)
+		} else if err == nil && tc.name == "too slow" {
+			if err := s.config.CheckTime(path, b); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("%s: the self-test says %v", tc.name, err)
 			}
-			if b, err := s.config.ReadBundle(path); err == nil && tc.name != "another CPU's numbers" {
-				t.Errorf("%s: the self-test takes it: %v", tc.name, b.Manifest.Name)
-			} else if err != nil && start != nil && tc.want != "" && err.Error() != start.Error() {
-				t.Errorf("%s: the self-test says %v, the start %v", tc.name, err, start)
-			}
+		} else if err != nil && start != nil && tc.want != "" && err.Error() != start.Error() {
+			t.Errorf("%s: the self-test says %v, the start %v", tc.name, err, start)
+		}
+		if good, err := s.config.LoadStart(); err != nil || good.Digest() != before || good.Instead() == nil {
+			t.Errorf("%s: the last good one does not run in its place: %v", tc.name, err)
 		}
 		if a.Model().Digest() != before {
 			t.Fatalf("%s: it runs", tc.name)
@@ -261,7 +295,8 @@ func TestLoadTimeout(t *testing.T) {
 		return must(bundle.Encode(b, bundle.Options{Key: s.signer, Statement: bundle.Statement{Serial: serial}}))
 	}
 	s.write(t, s.config.Bundle, sign(first, 1))
-	a, log, _ := watched(t, &s.config, time.Second)
+	s.config.Probation.Load = time.Second
+	a, log, _ := watchedAgent(t, &s.config, agent.Options{})
 	list := must(os.ReadFile(s.config.KeyList))
 	if err := os.Remove(s.config.KeyList); err != nil {
 		t.Fatal(err)
@@ -270,7 +305,7 @@ func TestLoadTimeout(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.write(t, s.config.Bundle, sign(second, 2))
-	wait(t, "given up", func() bool { return strings.Contains(log.since(0), "takes too long") })
+	wait(t, "given up", func() bool { return strings.Contains(log.since(0), "takes longer than 1s") })
 	hung := must(os.OpenFile(s.config.KeyList, os.O_RDWR, 0)) // what hung goes on
 	defer hung.Close()
 	if err := os.Remove(s.config.KeyList); err != nil {

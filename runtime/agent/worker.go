@@ -44,6 +44,7 @@ type worker struct {
 	lat  latencies
 	src  *flow.Sources // as they were at srcAt
 	beat atomic.Int64  // when it last finished a batch; see Agent.now
+	busy atomic.Int64  // ns spent on batches
 
 	srcAt int64
 }
@@ -91,6 +92,8 @@ type workerCounts struct {
 	taken     uint64 // packets taken from the queue
 	verdicts  uint64 // one per flow and output, but for values
 	named     uint64 // those that name a label
+	fresh     fresh  // of cur
+	withdrawn uint64 // flows left without a verdict since their model was returned from
 	abandoned uint64 // flows left without a verdict at the end of the drain
 	failed    uint64 // flows that the engine refused
 	labels    []labelCount
@@ -102,6 +105,9 @@ type workerCounts struct {
 	noEnds    uint64     // flows that ended without a verdict, or when time was over
 	lost      uint64     // lines dropped because the output was behind
 }
+
+// fresh are a model's own verdicts: those of enough payload, and the unknown ones among them.
+type fresh struct{ verdicts, unknown uint64 }
 
 // OutputLabel is a label of one of a model's outputs. Special are verdicts that name none.
 type OutputLabel struct {
@@ -215,7 +221,10 @@ func (w *worker) adopt(m *Model) error {
 		}
 		g.heads = append(g.heads, use)
 	}
-	if w.gens = append(w.gens, g); len(w.gens) > maxModels {
+	w.own.fresh = fresh{}
+	w.gens = append(w.gens, g)
+	w.withdraw()
+	if len(w.gens) > maxModels {
 		w.merge()
 	}
 	return nil
@@ -270,6 +279,18 @@ func (w *worker) merge() {
 	panic("BUG: more models than tables, and no two in one")
 }
 
+// withdraw has flows of a model that was returned from judged by the next one, where that reads the same of them.
+func (w *worker) withdraw() {
+	m := w.a.probation.withdrawn.Load()
+	for i := 0; i+1 < len(w.gens); i++ {
+		if g, next := w.gens[i], w.gens[i+1]; g.model == m && next.table == g.table {
+			next.undecided += g.undecided
+			w.gens = slices.Delete(w.gens, i, i+1)
+			i--
+		}
+	}
+}
+
 // shedding is what becomes of flows that go without a verdict; nil where each gets one.
 func (w *worker) shedding() func(*flow.Flow) {
 	if w.a.opt.Lossless {
@@ -313,7 +334,9 @@ const timersPerBatch = 64
 // verdict, as far as there is time.
 func (w *worker) run() {
 	for b := range w.in {
+		start := w.a.now()
 		w.batch(b)
+		w.busy.Add(w.a.now() - start)
 		w.spent = append(w.spent, b)
 		// A receiver that waits is woken once for several batches.
 		if len(w.spent) >= cap(w.free)/8 || len(w.in) == 0 {
@@ -339,16 +362,12 @@ const flushAtOnce = 256
 func (w *worker) batch(b *batch) {
 	w.now = b.received
 	w.lat.queue.add(time.Duration(w.a.now() - b.received))
-	// The packets of a new model's flows must have been copied as far as it
-	// wants them.
-	if m := w.a.model.Load(); m != w.cur().model && b.limit >= copyBytes(m.encoder.Contract()) {
-		if err := w.adopt(m); err != nil {
-			// Tables have been made with these very options before.
-			panic("BUG: " + err.Error())
-		}
-	}
+	w.renew(b)
 	w.lossy(b, true)
 	for i := range b.pkts[:b.n] {
+		if w.cur().model == w.a.probation.withdrawn.Load() {
+			w.renew(b) // it may be too slow for the rest of the batch
+		}
 		w.packet(&b.pkts[i])
 	}
 	w.lossy(b, false)
@@ -370,6 +389,18 @@ func (w *worker) batch(b *batch) {
 	}
 	w.publish()
 	w.beat.Store(w.a.now())
+}
+
+// renew takes the agent's model, if the batch has what it wants.
+func (w *worker) renew(b *batch) {
+	// The packets of a new model's flows must have been copied as far as it
+	// wants them.
+	if m := w.a.model.Load(); m != w.cur().model && b.limit >= copyBytes(m.encoder.Contract()) {
+		if err := w.adopt(m); err != nil {
+			// Tables have been made with these very options before.
+			panic("BUG: " + err.Error())
+		}
+	}
 }
 
 // lossy tells the tables of packets that were lost before a batch or within it.
@@ -403,6 +434,10 @@ func (w *worker) ready(f *flow.Flow) {
 		w.own.abandoned++
 		return
 	}
+	if g.model == w.a.probation.withdrawn.Load() {
+		w.own.withdrawn++
+		return
+	}
 	start := time.Now()
 	if _, err := g.cls.Run(f.Tokens, f.Valid); err != nil {
 		w.own.failed++
@@ -426,7 +461,14 @@ func (w *worker) ready(f *flow.Flow) {
 	w.rec.Totals = w.a.opt.Totals
 	place := 0
 	for i := range w.rec.Verdicts {
-		place = w.count(&w.rec.Verdicts[i], &g.heads[w.rec.Verdicts[i].Head])
+		v := &w.rec.Verdicts[i]
+		place = w.count(v, &g.heads[v.Head])
+		if g == w.cur() && !v.Insufficient {
+			w.own.fresh.verdicts++
+			if v.Unknown {
+				w.own.fresh.unknown++
+			}
+		}
 	}
 	if len(w.rec.Verdicts) > 1 || w.rec.Verdicts[0].Multi {
 		place = noLabel

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"io"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -310,10 +311,62 @@ func TestRead(t *testing.T) {
 	wantError(t, err, dir+": is a folder")
 	_, err = ReadFile(filepath.Join(dir, "none.nepco"))
 	wantError(t, err, "none.nepco")
-	_, err = readAligned("x", bytes.NewReader(data), int64(len(data))-1)
+	_, err = readAligned("x", bytes.NewReader(data), nil, int64(len(data))-1)
 	wantError(t, err, "x: more than the")
 	_, err = Read("x", iotest.ErrReader(errors.New("broken")))
 	wantError(t, err, "x: broken")
+}
+
+// endless is a file of so many bytes, which counts those that are read.
+type endless struct {
+	head       []byte
+	size, read int64
+}
+
+func (e *endless) Read(b []byte) (int, error) {
+	n := min(int64(len(b)), e.size-e.read)
+	if n == 0 {
+		return 0, io.EOF
+	}
+	clear(b[:n])
+	if e.read < int64(len(e.head)) {
+		copy(b[:n], e.head[e.read:])
+	}
+	e.read += n
+	return int(n), nil
+}
+
+// What is no bundle, or too large a one, is refused by its first bytes, however large it is, pipe or file.
+func TestReadNoMore(t *testing.T) {
+	header := mustEncode(t, small(), Options{})[:headerSize]
+	large := bytes.Clone(header)
+	binary.LittleEndian.PutUint64(large[16:], 1<<30)
+	older := bytes.Clone(large)
+	older[8] = 99
+	for _, tc := range []struct {
+		head  []byte
+		limit int64
+		want  string
+	}{
+		{nil, MaxFileSize, "not a bundle"}, {[]byte("\x7fELF"), MaxFileSize, "not a bundle"}, {older, MaxFileSize, "newer nepcoc"}, {large, 1 << 20, "more than the 1048576 bytes"},
+	} {
+		e := &endless{head: tc.head, size: 1 << 30}
+		_, _, err := ReadAccepted("x", e, tc.limit, nil)
+		wantError(t, err, tc.want)
+		if e.read > 4096 {
+			t.Errorf("%s: %d bytes were read", tc.want, e.read)
+		}
+	}
+	// A file's own size counts, too: nothing is allocated for what follows a bundle.
+	file := filepath.Join(t.TempDir(), "sparse.nepco")
+	if err := os.WriteFile(file, mustEncode(t, small(), Options{}), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	_, err := ReadFile(file)
+	wantError(t, err, "follow the end of the bundle")
 }
 
 // table is a bundle whose token table is as large as the published model's,

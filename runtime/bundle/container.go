@@ -220,38 +220,48 @@ func digestOf(data []byte, sections []section) (d [sha256.Size]byte) {
 
 var errNotBundle = errors.New("not a bundle: it does not begin with the magic of .nepco files")
 
+// parseHeader checks what a file of so many bytes begins with, by which its length is known. More than the header may be given.
+func parseHeader(data []byte, size uint64) (version int, err error) {
+	if len(data) < len(magic) || string(data[:len(magic)]) != magic {
+		if len(data) > 1 && bytes.HasPrefix(data, []byte(magic[:6])) {
+			return 0, errors.New("damaged magic: was the file transferred in text mode? Copy it again")
+		}
+		return 0, errNotBundle
+	}
+	if len(data) < headerSize {
+		return 0, fmt.Errorf("cut off in the header, after %d bytes", len(data))
+	}
+	le := binary.LittleEndian
+	switch v := le.Uint32(data[8:]); {
+	case v > FormatVersion:
+		return 0, fmt.Errorf("written by a newer nepcoc (format %d; this program reads 1 to %d): update nepcod", v, FormatVersion)
+	case v < 1:
+		return 0, fmt.Errorf("format version %d does not exist", v)
+	}
+	switch total := le.Uint64(data[16:]); {
+	case total > size:
+		return 0, fmt.Errorf("cut off: %d of %d bytes are there; copy the file again", size, total)
+	case total < size:
+		return 0, fmt.Errorf("%d bytes follow the end of the bundle", size-total)
+	}
+	return int(le.Uint32(data[8:])), nil
+}
+
 // parse checks everything about a file but what its sections hold.
 func parse(data []byte) (*container, error) {
 	if len(data) > MaxFileSize {
 		return nil, fmt.Errorf("%d bytes are more than the %d a bundle may have", len(data), MaxFileSize)
 	}
-	if len(data) < len(magic) || string(data[:len(magic)]) != magic {
-		if len(data) > 1 && bytes.HasPrefix(data, []byte(magic[:6])) {
-			return nil, errors.New("damaged magic: was the file transferred in text mode? Copy it again")
-		}
-		return nil, errNotBundle
-	}
-	if len(data) < headerSize {
-		return nil, fmt.Errorf("cut off in the header, after %d bytes", len(data))
+	version, err := parseHeader(data, uint64(len(data)))
+	if err != nil {
+		return nil, err
 	}
 	le := binary.LittleEndian
-	switch v := le.Uint32(data[8:]); {
-	case v > FormatVersion:
-		return nil, fmt.Errorf("written by a newer nepcoc (format %d; this program reads 1 to %d): update nepcod", v, FormatVersion)
-	case v < 1:
-		return nil, fmt.Errorf("format version %d does not exist", v)
-	}
-	switch total := le.Uint64(data[16:]); {
-	case total > uint64(len(data)):
-		return nil, fmt.Errorf("cut off: %d of %d bytes are there; copy the file again", len(data), total)
-	case total < uint64(len(data)):
-		return nil, fmt.Errorf("%d bytes follow the end of the bundle", uint64(len(data))-total)
-	}
 	n := le.Uint32(data[12:])
 	if n > maxSections || headerSize+int(n)*entrySize > len(data) {
 		return nil, fmt.Errorf("a table of %d sections does not fit", n)
 	}
-	c := &container{version: int(le.Uint32(data[8:])), sections: make([]section, n), digest: [sha256.Size]byte(data[digestAt:])}
+	c := &container{version: version, sections: make([]section, n), digest: [sha256.Size]byte(data[digestAt:])}
 	at := uint64(headerSize + int(n)*entrySize)
 	for i := range c.sections {
 		s := &c.sections[i]

@@ -56,7 +56,7 @@ func ReadPublicKey(name string, r io.Reader) (ed25519.PublicKey, error) {
 // readKey reads a file of one PEM block.
 func readKey[K any](name string, r io.Reader, kind string, parse func([]byte) (any, error)) (K, error) {
 	var none K
-	raw, err := readAligned(name, r, 1<<16)
+	raw, err := readAligned(name, r, nil, 1<<16)
 	if err != nil {
 		return none, err
 	}

@@ -131,16 +131,20 @@ func TestReadAccepted(t *testing.T) {
 		t.Fatal("not sealed again")
 	}
 	asked := 0
-	read := ReadAccepted(func(s *Signature, d Digest) error {
+	accept := func(s *Signature, d Digest) error {
 		asked++
 		if s == nil || s.Serial != 3 || d == (Digest{}) {
 			t.Errorf("asked for %+v, %v", s, d)
 		}
 		return errors.New("not today")
-	})
-	_, err := read("a", bytes.NewReader(data))
+	}
+	read := func(data []byte) error {
+		_, _, err := ReadAccepted("a", bytes.NewReader(data), MaxFileSize, accept)
+		return err
+	}
+	err := read(data)
 	wantError(t, err, "a: not today")
-	_, err = read("a", bytes.NewReader(damaged))
+	err = read(damaged)
 	wantError(t, err, "not a signature of this bundle")
 	if asked != 1 {
 		t.Errorf("asked %d times", asked)

@@ -49,14 +49,38 @@ func (p *Policy) Good() (good []ed25519.PublicKey) {
 	return good
 }
 
-// After is the state once a bundle has run that was signed as s says (nil: not).
+// After is the state once a bundle has run to satisfaction that was signed as s says (nil: not).
 func (p *Policy) After(s *bundle.Signature, d bundle.Digest) State {
-	after := p.State
-	if s != nil && s.Serial > after.Serial {
-		after.Serial, after.Digest = s.Serial, d.String()
+	after := p.Seen()
+	if s != nil && s.Serial > 0 {
+		after = after.ran(bundle.Fingerprint(s.Key), s.Serial, d.String())
 	}
-	after.Keys = max(after.Keys, p.list)
 	return after
+}
+
+// Seen is the state once the key list has been read, whatever becomes of a bundle.
+func (p *Policy) Seen() State {
+	s := p.State
+	s.Keys = max(s.Keys, p.list)
+	return s
+}
+
+// before is the highest serial that ran here, and its bundle's digest. What a revoked key has signed counts for nothing: a thief could else
+// keep all later bundles out with the highest number that there is.
+func (p *Policy) before() (serial uint64, digest string) {
+	if len(p.State.Signers) == 0 {
+		return p.State.Serial, p.State.Digest
+	}
+	revoked := map[string]bool{}
+	for k := range p.Revoked {
+		revoked[bundle.Fingerprint(ed25519.PublicKey(k))] = true
+	}
+	for _, r := range p.State.Signers {
+		if !revoked[r.Signer] && r.Serial > serial {
+			serial, digest = r.Serial, r.Digest
+		}
+	}
+	return serial, digest
 }
 
 // Accept says all that keeps a bundle with this signature (nil: none) and digest from being run.
@@ -64,11 +88,11 @@ func (p *Policy) Accept(s *bundle.Signature, d bundle.Digest) error {
 	if s == nil {
 		return errors.New("bundle is not signed, and trusted_keys asks for it: nepcoc sign BUNDLE --key KEY")
 	}
-	return errors.Join(append([]error{p.signer(s.Key)}, p.within(s.Statement), p.serial(s.Serial, d))...)
+	return errors.Join(append([]error{p.Signer(s.Key)}, p.within(s.Statement), p.serial(s.Serial, d))...)
 }
 
-// signer says why a key may not sign.
-func (p *Policy) signer(key ed25519.PublicKey) error {
+// Signer says why a key may not sign.
+func (p *Policy) Signer(key ed25519.PublicKey) error {
 	if reason, revoked := p.Revoked[string(key)]; revoked {
 		return fmt.Errorf("bundle is signed by %s, which was revoked: %s: sign it with a key that is good", bundle.Fingerprint(key), reason)
 	}
@@ -95,22 +119,22 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // serial holds a bundle to what ran before.
 func (p *Policy) serial(serial uint64, d bundle.Digest) error {
-	before := p.State
+	before, ran := p.before()
 	switch {
-	case serial > before.Serial, before.Serial == 0, serial == before.Serial && d.String() == before.Digest:
+	case serial > before, before == 0, serial == before && d.String() == ran:
 		return nil
-	case serial == before.Serial:
-		return fmt.Errorf("bundle has serial %d, which another bundle, %.12s, had here before: sign it with a higher --serial", serial, before.Digest)
+	case serial == before:
+		return fmt.Errorf("bundle has serial %d, which another bundle, %.12s, had here before: sign it with a higher --serial", serial, ran)
 	}
 	if p.Rollback != nil {
-		err := p.Rollback.allows(before.Serial, serial, d)
+		err := p.Rollback.allows(before, serial, d)
 		if err == nil {
 			return nil
 		}
-		return fmt.Errorf("%s: %w", olderThan(serial, before.Serial), err)
+		return fmt.Errorf("%s: %w", olderThan(serial, before), err)
 	}
 	return fmt.Errorf("%s: sign it with a higher --serial, or allow this once with a signed reason (nepcoc sign BUNDLE --rollback-from %d --reason TEXT, then allow_rollback)",
-		olderThan(serial, before.Serial), before.Serial)
+		olderThan(serial, before), before)
 }
 
 func olderThan(serial, before uint64) string {

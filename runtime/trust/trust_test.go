@@ -3,9 +3,13 @@ package trust
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -76,7 +80,7 @@ func TestAccept(t *testing.T) {
 
 func TestState(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "state.json")
-	if s, err := ReadState(file); err != nil || s != (State{}) {
+	if s, err := ReadState(file); err != nil || !reflect.DeepEqual(s, State{}) {
 		t.Errorf("a state that isn't there: %+v, %v", s, err)
 	}
 	_, signer := key(1)
@@ -88,19 +92,31 @@ func TestState(t *testing.T) {
 	}{{nil, bundle.Digest{9}}, {&bundle.Signature{Key: signer, Statement: bundle.Statement{Serial: 7}}, bundle.Digest{1}}, {&bundle.Signature{Key: signer, Statement: bundle.Statement{Serial: 6}}, bundle.Digest{2}}} {
 		p.State = p.After(tc.sig, tc.d)
 	}
-	want := State{Serial: 7, Digest: bundle.Digest{1}.String(), Keys: 4}
-	if p.State != want {
+	want := State{Serial: 7, Digest: bundle.Digest{1}.String(), Keys: 4, Signers: []Ran{{bundle.Fingerprint(signer), 7, bundle.Digest{1}.String()}}}
+	if !reflect.DeepEqual(p.State, want) {
 		t.Errorf("%+v, want %+v", p.State, want)
 	}
+	want.Trial = &Trial{bundle.Digest{3}.String(), time.Date(2026, 11, 28, 5, 0, 0, 9, time.UTC), 2}
+	want.Returned = &Returned{bundle.Digest{2}.String(), 8, time.Date(2026, 11, 28, 5, 0, 0, 7, time.UTC), "r"}
 	if err := want.Write(file); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := ReadState(file); err != nil || s != want {
+	if s, err := ReadState(file); err != nil || !reflect.DeepEqual(s, want) {
 		t.Errorf("%+v, %v", s, err)
 	}
 	whole, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
+	}
+	var many State
+	for i := range 3 * maxSigners { // fits the file
+		many = many.ran(fmt.Sprintf("SHA256:%043d", i%(2*maxSigners)), uint64(1e18)+uint64(i), bundle.Digest{byte(i)}.String())
+	}
+	if err := many.Write(filepath.Join(t.TempDir(), "many")); err != nil || len(many.Signers) != maxSigners {
+		t.Errorf("%d signers, %v", len(many.Signers), err)
+	}
+	if data, _ := json.Marshal(many); len(data) > maxState/2 {
+		t.Errorf("%d bytes", len(data))
 	}
 	// What a cut or a stranger's hand leaves is never taken for an agent that never ran.
 	damaged := [][]byte{[]byte(`{"serial":-1}`), []byte(`{"serials":1}`), []byte(`{"serial":1,"digest":"00"}`), append(bytes.Clone(whole), "{}"...), make([]byte, maxState+1)}
@@ -245,4 +261,36 @@ func FuzzSigned(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What a stolen key has brought in counts for nothing once the key is revoked: neither does the number that it used keep later bundles
+// out, nor do older ones than the good keys' come back.
+func TestRevokedSerial(t *testing.T) {
+	_, good := key(1)
+	_, stolen := key(2)
+	p := Policy{Keys: []ed25519.PublicKey{good, stolen}}
+	says := func(k ed25519.PublicKey, serial uint64) *bundle.Signature {
+		return &bundle.Signature{Key: k, Statement: bundle.Statement{Serial: serial}}
+	}
+	p.State = p.After(says(good, 10), bundle.Digest{1})
+	p.State = p.After(says(stolen, math.MaxUint64), bundle.Digest{2})
+	if err := p.Accept(says(good, 11), bundle.Digest{3}); err == nil {
+		t.Error("an older one than ran")
+	}
+	l := KeyList{Serial: 2}
+	l.Revoke(stolen, "stolen")
+	if err := l.Add("good", good); err != nil {
+		t.Fatal(err)
+	}
+	p.Use(&l)
+	for _, tc := range []struct {
+		key    ed25519.PublicKey
+		serial uint64
+		d      bundle.Digest
+		ok     bool
+	}{{good, 11, bundle.Digest{3}, true}, {good, 10, bundle.Digest{1}, true}, {good, 10, bundle.Digest{3}, false}, {good, 9, bundle.Digest{4}, false}, {stolen, math.MaxUint64, bundle.Digest{2}, false}} {
+		if err := p.Accept(says(tc.key, tc.serial), tc.d); (err == nil) != tc.ok {
+			t.Errorf("serial %d: %v", tc.serial, err)
+		}
+	}
 }
