@@ -106,7 +106,9 @@ func TestSandbox(t *testing.T) {
 			if !json.Valid([]byte(l)) {
 				t.Errorf("%s: %s", name, l)
 			}
-			lines++
+			if !strings.Contains(l, `"nepco":{"trial":`) { // of the changed bundle
+				lines++
+			}
 		}
 	}
 	if lines != 441 {
