@@ -142,7 +142,7 @@ func TestCosts(t *testing.T) {
 		}
 		h := target(t, "host")
 		slower := tg.Cost.Step / tg.GHz * h.GHz / h.Cost.Step
-		if !near(c.Flow.NS, 3000*slower) || !near(c.Inference.NS, 1e3*estimate(b, tg, p.Tokens)) || c.Kernels != tg.Kernel {
+		if !near(c.Flow.NS, 3000*slower) || !near(c.Flow.Low, host.Flow.Low*slower*scaleLow) || !near(c.Flow.High, host.Flow.High*slower*scaleHigh) || !near(c.Inference.NS, 1e3*estimate(b, tg, p.Tokens)) || c.Kernels != tg.Kernel {
 			t.Errorf("%s: %+v", name, c)
 		}
 	}
