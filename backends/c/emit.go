@@ -19,6 +19,7 @@ type emitter struct {
 	body    strings.Builder
 	kernels bool // some step has
 	gated   bool // some gated layer has
+	tokens  bool // some look-up has
 }
 
 var cTypes = map[bundle.DType]string{bundle.I8: "int8_t", bundle.U8: "uint8_t", bundle.I16: "int16_t", bundle.U16: "uint16_t", bundle.I32: "int32_t"}
@@ -152,6 +153,8 @@ func (e *emitter) step(i int) {
 			e.lookupRows(s, e.table(s, i))
 		}
 		e.rowsOf(s, e.table(s, i))
+		e.line("}")
+		return
 	}
 	switch element, ok := e.lookups[i]; {
 	case ok:

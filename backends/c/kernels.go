@@ -23,6 +23,8 @@ var (
 	kernelChoose string
 	//go:embed kernels/block.c
 	kernelBlock string
+	//go:embed kernels/tokens.c
+	kernelTokens string
 	//go:embed kernels/portable.c
 	kernelPortable string
 	//go:embed kernels/avx2.c
@@ -239,13 +241,13 @@ func (e *emitter) table(s *bundle.Step, i int) string {
 	return "(const uint8_t *)" + e.tensor(s.TokenTable.Table)
 }
 
-// rowsOf writes a kernel's look-up of tokens in the table of 8 bits that the expression names.
+// rowsOf writes the look-up of tokens in the table of 8 bits that the expression names.
 func (e *emitter) rowsOf(s *bundle.Step, table string) {
-	e.kernels = true
+	e.kernels, e.tokens = true, true
 	from, to := e.span(s)
-	e.line("#if defined(HAVE_KERNELS)\n\tif (path != PORTABLE) {\n\t\ttoken_rows(path, %s, %d, tokens + %s, %s - %s, out + %d + %s, %d);\n\t\treturn;\n\t}\n#endif",
-		table, e.p.Values[s.Out].Cols, from, to, from, e.l.left[s.Out], from, e.l.stride[s.Out])
-	e.line("\t(void)path;")
+	args := fmt.Sprintf("%s, %d, tokens + %s, %s - %s, out + %d + %s, %d", table, e.p.Values[s.Out].Cols, from, to, from, e.l.left[s.Out], from, e.l.stride[s.Out])
+	e.line("#if defined(HAVE_KERNELS)\n\tif (path != PORTABLE) {\n\t\ttoken_rows(path, %s);\n\t\treturn;\n\t}\n#endif", args)
+	e.line("\t(void)path;\n\ttokens_c(%s);", args)
 }
 
 // kernelSource is what stands before the tables where a step has kernels.
@@ -262,11 +264,14 @@ static const char path_names[PATHS][9] = {"portable", "avx2", "avx512", "neon", 
 	if u.l.byRows {
 		rows = kernelRows + "\n"
 	}
-	gated := ""
-	if u.gated {
-		gated = "\n" + kernelPortable + "\n" + kernelBlock
+	portable := ""
+	if u.tokens {
+		portable += "\n" + kernelTokens
 	}
-	return names + "\n" + kernelMachine + "\n" + kernelLayer + "\n#if defined(HAVE_KERNELS)\n" + vectors + rows + kernelNEON + "\n" + kernelChoose + "#endif\n" + gated
+	if u.gated {
+		portable += "\n" + kernelPortable + "\n" + kernelBlock
+	}
+	return names + "\n" + kernelMachine + "\n" + kernelLayer + "\n#if defined(HAVE_KERNELS)\n" + vectors + rows + kernelNEON + "\n" + kernelChoose + "#endif\n" + portable
 }
 
 // pathSource is the choice of a path, by name and by what the machine has.

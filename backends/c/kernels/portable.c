@@ -72,15 +72,17 @@ LOOP void c_gates(const uint8_t *gate, uint8_t *to, int n)
  * compilers load in the loop, they know to have 16 bits */
 LOOP void c_plain(const uint16_t *restrict h, const uint8_t *restrict s, int16_t half, const int16_t *restrict by, int8_t *restrict to, int stride, int n, int k)
 {
+	int16_t v[32];
 	int i, t;
 	n &= ~15;
 	for (i = 0; i < k; i++, h += n, s += n, to += stride) {
 		for (t = 0; t < n; t++) {
-			int16_t v = (int16_t)(((int16_t)h[t] >> 8) * s[t] + half);
-			v = (int16_t)(v * by[t] >> 16);
-			v = v < -128 ? -128 : v;
-			v = v > 127 ? 127 : v;
-			to[t] = (int8_t)v;
+			const int16_t x = (int16_t)(((int16_t)h[t] >> 8) * s[t] + half);
+			v[t] = (int16_t)(x * by[t] >> 16);
+		}
+		for (t = 0; t < n; t++) { /* apart: with the product's 32 bits in sight, clang clamps these */
+			const int16_t x = v[t] < -128 ? -128 : v[t];
+			to[t] = (int8_t)(x > 127 ? 127 : x);
 		}
 	}
 }
@@ -138,6 +140,7 @@ LOOP void c_normal(const int16_t *restrict y, const int16_t *restrict r, const i
 LOOP void c_bytes(const int16_t *restrict y, const int16_t *restrict r, const int16_t *restrict m, const int16_t *restrict low, const int16_t *restrict high, const int16_t *restrict by,
 	const int16_t *restrict flips, int8_t *restrict to, int stride, int n, int k)
 {
+	int16_t b[32];
 	int i, t;
 	n &= ~15;
 	for (i = 0; i < k; i++, y += 32, to += stride) {
@@ -148,10 +151,12 @@ LOOP void c_bytes(const int16_t *restrict y, const int16_t *restrict r, const in
 			v = (int16_t)((uint16_t)(v * 2) + (uint16_t)((rest >> 14) + 1) / 2);
 			v = v < low[t] ? low[t] : v;
 			v = v > high[t] ? high[t] : v;
-			v = (int16_t)((int16_t)(v + m[t]) * by[t] >> 16);
-			v = v < -128 ? -128 : v;
-			v = v > 127 ? 127 : v;
-			to[t] = (int8_t)(v ^ flip);
+			v = (int16_t)(v + m[t]);
+			b[t] = (int16_t)(v * by[t] >> 16);
+		}
+		for (t = 0; t < n; t++) {
+			const int16_t x = b[t] < -128 ? -128 : b[t];
+			to[t] = (int8_t)((x > 127 ? 127 : x) ^ flip);
 		}
 	}
 }
