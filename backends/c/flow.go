@@ -40,6 +40,11 @@ type flowCode struct {
 
 	Linger, Quiet, Idle int64
 	MinPayload          int
+
+	// Of the table of flows: the bundle's view, and what is kept of a fragment that waits.
+	Tunnels, VLANs bool
+	Active         int64
+	HeldBytes      int
 }
 
 // Value is the token of a byte.
@@ -119,15 +124,26 @@ func (u *unit) flow() (header, source string, err error) {
 	f.TLS = f.Random || f.SNI
 	f.Blanks = f.Addresses || f.PortsBlank || f.Checksums || f.TOS || f.TTL || f.IPID || f.FlowLabel || f.Seq || f.Window || f.Options
 	f.Linger, f.Quiet, f.Idle = c.CloseLinger.Nanoseconds(), c.Quiet.Nanoseconds(), c.Idle.Nanoseconds()
-	var h, s strings.Builder
-	if err := flowTemplates.ExecuteTemplate(&h, "flow.h.tmpl", f); err != nil {
-		return "", "", err
+	view := u.b.Manifest.View
+	f.Tunnels, f.VLANs, f.Active = view.Tunnels, view.VLANs, view.ActiveTimeout.Nanoseconds()
+	f.HeldBytes = traffic.MaxBytesPerPacket // to put them together, all is wanted
+	if !f.Hosts {
+		f.HeldBytes = min(f.HeldBytes, mostHeaders+max(c.BytesPerPacket, c.ClientBytes, c.ServerBytes))
 	}
-	if err := flowTemplates.ExecuteTemplate(&s, "flow.c.tmpl", f); err != nil {
-		return "", "", err
+	var h, s strings.Builder
+	for _, name := range []string{"flow", "table"} {
+		if err := flowTemplates.ExecuteTemplate(&h, name+".h.tmpl", f); err != nil {
+			return "", "", err
+		}
+		if err := flowTemplates.ExecuteTemplate(&s, name+".c.tmpl", f); err != nil {
+			return "", "", err
+		}
 	}
 	return h.String(), s.String(), nil
 }
+
+// mostHeaders is no less than the bytes of a packet's headers: IPv6 with all extension headers that are passed over, and TCP.
+const mostHeaders = 40 + 2048 + 60
 
 // aboutPackets says in the README how packets become tokens.
 func (u *unit) aboutPackets() string {

@@ -496,9 +496,9 @@ func TestFlowContracts(t *testing.T) {
 	}
 }
 
-// mixed are real flows, each changed in another of the ways that package evasion knows (fragments, overlaps, wrong checksums, other connections
-// between the same ports), then cut, repeated, swapped and overwritten here and there, with IPv6 headers put in between, and raw bytes between them.
-func mixed(t testing.TB, r *rand.Rand, flows []evasion.Flow, n int) (frames []capture.Frame) {
+// changed are real flows, each changed in another of the ways that package evasion knows: fragments, overlaps, wrong checksums, other connections
+// between the same ports.
+func changed(t testing.TB, r *rand.Rand, flows []evasion.Flow, n int) (frames []capture.Frame) {
 	t.Helper()
 	transforms := slices.Concat(evasion.Transforms, evasion.Disturbances)
 	var packets []evasion.Packet
@@ -518,6 +518,13 @@ func mixed(t testing.TB, r *rand.Rand, flows []evasion.Flow, n int) (frames []ca
 	for i := range packets {
 		frames = append(frames, packets[i].Frame())
 	}
+	return frames
+}
+
+// mixed are changed flows, cut, repeated, swapped and overwritten here and there, with IPv6 headers put in between, and raw bytes between them.
+func mixed(t testing.TB, r *rand.Rand, flows []evasion.Flow, n int) (frames []capture.Frame) {
+	t.Helper()
+	frames = changed(t, r, flows, n)
 	var last int64
 	for i := range frames {
 		f := &frames[i]

@@ -1,0 +1,258 @@
+package c_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	emit "nepcoc/backends/c"
+	"nepcoc/internal/evasion"
+	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/classify"
+	"nepcoc/runtime/flow"
+	"nepcoc/runtime/traffic"
+)
+
+// tableDriver reads captures, each a list of frames, and writes a line for each flow of the emitted table, then what became of the frames. A frame lies in memory of
+// exactly its size.
+const tableDriver = `#include "nepco_it.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static unsigned long number(int bytes)
+{
+	unsigned long v = 0;
+	int i;
+	for (i = 0; i < bytes; i++) {
+		v |= (unsigned long)(getchar() & 255) << 8 * i;
+	}
+	return v;
+}
+
+static void verdict(void *to, const nepco_it_entry *e)
+{
+	static int32_t tokens[65536];
+	uint32_t n = nepco_it_flow_tokens(&e->flow, tokens), k;
+	for (k = 0; k < NEPCO_IT_FLOW_KEY; k++) {
+		printf("%02x", e->key[k]);
+	}
+	printf(" client %d why %d marks %lu vlan %d %d tunnel %lu at %llu %llu", e->client, e->why, (unsigned long)e->marks, e->vlan[0], e->vlan[1], (unsigned long)e->tunnel,
+		(unsigned long long)e->first, (unsigned long long)e->last);
+	printf(" packets %d %d bytes %d %d payload %lu tokens", (int)e->packets[0], (int)e->packets[1], (int)e->bytes[0], (int)e->bytes[1], (unsigned long)nepco_it_flow_payload(&e->flow));
+	for (k = 0; k < n; k++) {
+		printf(" %ld", (long)tokens[k]);
+	}
+	printf("\n");
+	++*(int *)to;
+}
+
+int main(void)
+{
+	const uint64_t secret[2] = {7, 9};
+	unsigned long captures = number(4), frames;
+	size_t bytes = nepco_it_table_bytes(5000);
+	void *memory = malloc(bytes);
+	if (nepco_it_table_new(memory, bytes - 1, 5000, secret, verdict, NULL) != NULL || nepco_it_table_new((char *)memory + 1, bytes - 1, 5000, secret, verdict, NULL) != NULL ||
+	    nepco_it_table_bytes(0) != 0 || nepco_it_table_bytes(0xffffffffu) != 0 || nepco_it_table_new(NULL, bytes, 5000, secret, verdict, NULL) != NULL) {
+		return 3;
+	}
+	while (captures-- > 0) {
+		int said = 0;
+		nepco_it_table *t = nepco_it_table_new(memory, bytes, 5000, secret, verdict, &said);
+		const nepco_it_counts *c = nepco_it_table_counts(t);
+		unsigned long all = frames = number(4);
+		while (frames-- > 0) {
+			int link = (int)number(2), ends;
+			uint32_t captured = (uint32_t)number(4), wire = (uint32_t)number(4);
+			uint64_t time = number(4);
+			uint8_t *frame, pair[32];
+			time |= (uint64_t)number(4) << 32;
+			frame = malloc(captured > 0 ? captured : 1);
+			if (fread(frame, 1, captured, stdin) != captured) {
+				return 2;
+			}
+			ends = nepco_it_frame_ends(link, frame, captured, pair);
+			if (ends != 0 && ends != 8 && ends != 32) {
+				return 4;
+			}
+			nepco_it_table_frame(t, link, frame, captured, wire, 0, time);
+			free(frame);
+		}
+		nepco_it_table_end(t);
+		if (c->joined + c->other + c->broken + c->fragments + c->refused != all || c->waiting != 0 || (int)c->flows != said) {
+			printf("%lu frames are not accounted for: %d %d %d %d %d, waiting %d, flows %d of %d\n", all, (int)c->joined, (int)c->other, (int)c->broken, (int)c->fragments,
+				(int)c->refused, (int)c->waiting, said, (int)c->flows);
+		}
+		printf("joined %d\n", (int)c->joined);
+	}
+	free(memory);
+	return 0;
+}
+`
+
+// why are the reasons of verdicts as emitted C numbers them.
+var why = map[flow.Reason]int{
+	flow.ReasonTokens: 0, flow.ReasonPackets: 1, flow.ReasonEnough: 2, flow.ReasonClosed: 3, flow.ReasonQuiet: 4, flow.ReasonIdle: 5, flow.ReasonEvicted: 6,
+	flow.ReasonReused: 7, flow.ReasonActive: 8, flow.ReasonEnd: 9,
+}
+
+// inTable is what the flow table makes of frames, in the words of the driver.
+func inTable(t *testing.T, b *bundle.Bundle, frames []capture.Frame) string {
+	t.Helper()
+	c, err := traffic.Parse("contract", []byte(b.Manifest.Contract.YAML))
+	if err != nil {
+		t.Fatal(err)
+	}
+	opt, err := classify.OptionsFor(c, b.Manifest.View)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	opt.Capacity = 5000
+	opt.Ready = func(f *flow.Flow) {
+		k, swapped := f.Key.Canonical()
+		key := []byte{k.Proto, 4}
+		client := 0
+		if swapped {
+			client = 1
+		}
+		if k.V6 {
+			key[1] = 6
+		}
+		key = binary.BigEndian.AppendUint16(append(key, k.Src[:]...), k.SrcPort)
+		key = binary.BigEndian.AppendUint16(append(key, k.Dst[:]...), k.DstPort)
+		line := fmt.Sprintf("%s client %d why %d marks %d vlan %d %d tunnel %d at %d %d packets %d %d bytes %d %d payload %d tokens", hex.EncodeToString(key), client, why[f.Reason], f.Marks,
+			f.VLAN[0], f.VLAN[1], k.Tunnel, f.First, f.Last, f.Packets[0], f.Packets[1], f.Bytes[0], f.Bytes[1], f.Payload)
+		lines = append(lines, line+strings.TrimSuffix(fmt.Sprintf(" %d", f.Tokens[:f.Valid]), "]"))
+	}
+	in, err := flow.NewInput(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range frames {
+		in.Frame(&frames[i])
+	}
+	in.Flush()
+	slices.Sort(lines)
+	lines = append(lines, fmt.Sprintf("joined %d\n", in.Counters().Frames[capture.KindOK]))
+	return strings.ReplaceAll(strings.Join(lines, "\n"), "[", "")
+}
+
+// forDriver are frames as the driver reads them.
+func forDriver(b []byte, frames []capture.Frame) []byte {
+	le := binary.LittleEndian
+	b = le.AppendUint32(b, uint32(len(frames)))
+	for i := range frames {
+		f := &frames[i]
+		b = le.AppendUint32(le.AppendUint32(le.AppendUint16(b, uint16(f.Link)), uint32(len(f.Data))), uint32(f.Length))
+		b = append(le.AppendUint64(b, uint64(f.Time)), f.Data...)
+	}
+	return b
+}
+
+// The emitted table gives each flow of a capture what the flow table gives it: fragments, tunnels, tags, link types, connections between the same ports. Without a clock that steps
+// back, which it leaves out.
+func TestTable(t *testing.T) {
+	testfiles.Tool(t, "gcc")
+	type source struct {
+		name   string
+		frames []capture.Frame
+	}
+	sources := []source{{"testbed", readFrames(t, "../../examples/testbed/test.pcap")}}
+	flows, err := evasion.Load("../../examples/testbed/test.pcap", 24, flow.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(1, 9))
+	for i := range 3 {
+		sources = append(sources, source{fmt.Sprint("changed ", i), changed(t, r, flows, 150)})
+	}
+	if dir := testfiles.Dir(t); dir != "" {
+		for _, pattern := range []string{"traffic/test.pcap", "captures/*.pcap", "cases/*/*.pcap", "cases/*/*.pcapng"} {
+			names, err := filepath.Glob(filepath.Join(dir, pattern))
+			if err != nil || len(names) == 0 {
+				t.Fatal(pattern, err)
+			}
+			for _, name := range names {
+				src, err := capture.Open(name)
+				if err != nil {
+					continue // it is broken on purpose
+				}
+				src.Close()
+				frames := readFrames(t, name)
+				if slices.IsSortedFunc(frames, func(a, b capture.Frame) int { return int(min(1, max(-1, a.Time-b.Time))) }) && len(frames) < 20000 &&
+					!slices.ContainsFunc(frames, func(f capture.Frame) bool { return f.Time < 0 || f.Astray || f.VLAN != 0 }) {
+					sources = append(sources, source{strings.TrimPrefix(name, dir), frames})
+				}
+			}
+		}
+		if len(sources) < 60 {
+			t.Errorf("%d captures", len(sources))
+		}
+	}
+	contracts := allContracts(t)
+	for name, view := range map[string]bundle.View{"version1-nepco": {}, "version2-nepco-hosts": {}, "version2-nepco-stream": {Tunnels: true, VLANs: true}, "version1-byte": {Tunnels: true}} {
+		c, ok := contracts[name]
+		if !ok {
+			t.Fatal("no contract", name)
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, dir := withContract(t, c), t.TempDir()
+			b.Manifest.View = view
+			emitInto(t, dir, b, emit.Options{Name: "it"})
+			if err := os.WriteFile(filepath.Join(dir, "driver.c"), []byte(tableDriver), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			args := append(slices.Clone(sanitized[1:]), "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-o", "driver", "driver.c", "nepco_it.c")
+			compile := exec.Command(sanitized[0], args...)
+			compile.Dir = dir
+			if out, err := compile.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%.4000s", err, out)
+			}
+			input := binary.LittleEndian.AppendUint32(nil, uint32(len(sources)))
+			for i := range sources {
+				input = forDriver(input, sources[i].frames)
+			}
+			run := exec.Command("./driver")
+			var stderr bytes.Buffer
+			run.Dir, run.Stdin, run.Stderr = dir, bytes.NewReader(input), &stderr
+			out, err := run.Output()
+			if err != nil {
+				t.Fatalf("%v\n%.3000s", err, stderr.String())
+			}
+			var lines []string
+			at, wrong := 0, 0
+			for line := range strings.Lines(string(out)) {
+				if !strings.HasPrefix(line, "joined ") {
+					lines = append(lines, strings.TrimSuffix(line, "\n"))
+					continue
+				}
+				slices.Sort(lines)
+				got, want := strings.Join(append(lines, line), "\n"), inTable(t, b, sources[at].frames)
+				if got != want {
+					if wrong++; wrong < 5 {
+						t.Errorf("%s (-Go +C):\n%.2500s", sources[at].name, gocmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n")))
+					}
+				}
+				lines, at = nil, at+1
+			}
+			if wrong > 0 || at != len(sources) {
+				t.Errorf("%d of %d captures are wrong", wrong, at)
+			}
+		})
+	}
+}
