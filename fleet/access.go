@@ -1,0 +1,359 @@
+package fleet
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"nepcoc/internal/files"
+)
+
+// Files of a fleet's folder. What ends in .nk or .key is secret.
+const (
+	fileOperatorKey = "operator.nk"
+	fileOperator    = "operator.jwt"
+	fileSystem      = "system.jwt"
+	fileAccountKey  = "account.nk" // signs cards' credentials: the hub's
+	fileAccount     = "account.jwt"
+	fileSealKey     = "seal.nk" // seals orders: the hub's
+	fileHubCreds    = "hub.creds"
+	fileAdminCreds  = "operator.creds" // the commands'
+	fileCA          = "ca.pem"
+	fileCAKey       = "ca.key"
+	fileCert        = "server.pem"
+	fileCertKey     = "server.key"
+	fileConf        = "nats-access.conf" // to include in the configuration of one's own servers
+)
+
+// Access is a fleet's folder: who may do what, as JWTs that every NATS server of the fleet knows.
+type Access struct {
+	dir      string
+	operator *jwt.OperatorClaims
+	system   string // public keys of accounts
+	account  string
+	users    nkeys.KeyPair // signs users; nil where the folder is an operator's
+	seal     nkeys.KeyPair // seals orders; nil likewise
+}
+
+// InitAccess makes a fleet's folder, which must not be there: an operator, an account for the fleet and one for the system, credentials
+// of the hub and of the commands, and a certificate for the hosts.
+func InitAccess(dir string, hosts []string) (err error) {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is there already: a fleet's folder is made once; give another name", dir)
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	// Whole or not at all.
+	part, err := os.MkdirTemp(filepath.Dir(dir), filepath.Base(dir)+".*.part")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.RemoveAll(part)
+		}
+	}()
+	w := accessWriter{dir: part}
+	operator, system, account, seal := w.key(nkeys.CreateOperator), w.key(nkeys.CreateAccount), w.key(nkeys.CreateAccount), w.key(nkeys.CreateUser)
+	if w.err != nil {
+		return w.err
+	}
+	oc := jwt.NewOperatorClaims(public(operator))
+	oc.Name, oc.SystemAccount = "nepco", public(system)
+	sc := jwt.NewAccountClaims(public(system))
+	sc.Name = "SYS"
+	ac := jwt.NewAccountClaims(public(account))
+	ac.Name = "FLEET"
+	ac.Limits.JetStreamLimits = jwt.JetStreamLimits{MemoryStorage: -1, DiskStorage: -1, Streams: -1, Consumer: -1}
+	w.text(fileOperator, encode(&w, oc, operator), 0o644)
+	w.text(fileSystem, encode(&w, sc, operator), 0o644)
+	accountJWT := encode(&w, ac, operator)
+	w.text(fileAccount, accountJWT, 0o644)
+	w.seed(fileOperatorKey, operator)
+	w.seed(fileAccountKey, account)
+	w.seed(fileSealKey, seal)
+	w.creds(fileHubCreds, account, "hub", jwt.Permissions{})
+	w.creds(fileAdminCreds, account, "operator", operatorPermissions())
+	w.certificates(hosts)
+	w.text(fileConf, fmt.Sprintf("# For each NATS server of the fleet: include this file.\noperator: %s\nsystem_account: %s\nresolver: MEMORY\nresolver_preload: {\n  %s: %s\n  %s: %s\n}\n",
+		encode(&w, oc, operator), public(system), public(system), encode(&w, sc, operator), public(account), accountJWT), 0o644)
+	if w.err != nil {
+		return w.err
+	}
+	return os.Rename(part, dir)
+}
+
+// accessWriter writes the files of a folder until something fails.
+type accessWriter struct {
+	dir string
+	err error
+}
+
+func (w *accessWriter) key(create func() (nkeys.KeyPair, error)) nkeys.KeyPair {
+	k, err := create()
+	w.fail(err)
+	return k
+}
+
+func (w *accessWriter) fail(err error) {
+	if w.err == nil {
+		w.err = err
+	}
+}
+
+func (w *accessWriter) text(name, text string, mode os.FileMode) {
+	if w.err == nil {
+		w.fail(files.WriteNew(filepath.Join(w.dir, name), []byte(text), mode))
+	}
+}
+
+func (w *accessWriter) seed(name string, key nkeys.KeyPair) {
+	seed, err := key.Seed()
+	w.fail(err)
+	w.text(name, string(seed)+"\n", 0o600)
+}
+
+func (w *accessWriter) creds(name string, account nkeys.KeyPair, user string, p jwt.Permissions) {
+	creds, err := newCreds(account, user, p)
+	w.fail(err)
+	w.text(name, string(creds), 0o600)
+}
+
+// newCreds are the credentials, a JWT and its key, of a new user.
+func newCreds(account nkeys.KeyPair, name string, p jwt.Permissions) ([]byte, error) {
+	key, err := nkeys.CreateUser()
+	if err != nil {
+		return nil, err
+	}
+	token, err := userJWT(account, public(key), name, p, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	return credsOf(token, key)
+}
+
+func credsOf(token string, key nkeys.KeyPair) ([]byte, error) {
+	seed, err := key.Seed()
+	if err != nil {
+		return nil, err
+	}
+	return jwt.FormatUserConfig(token, seed)
+}
+
+// userJWT lets the owner of a key do what p says, until a time (zero: for good).
+func userJWT(account nkeys.KeyPair, key, name string, p jwt.Permissions, until time.Time) (string, error) {
+	u := jwt.NewUserClaims(key)
+	u.Name, u.Permissions = name, p
+	if !until.IsZero() {
+		u.Expires = until.Unix()
+	}
+	return u.Encode(account)
+}
+
+// cardPermissions are all that a card may do: send its lines and its state, read its order and its group's bundles.
+func cardPermissions(group, card string) (p jwt.Permissions) {
+	own := group + "." + card
+	p.Pub.Allow.Add(
+		subjectLines+own,
+		subjectCards+own,
+		directGet+"KV_"+bucketOrders+"."+subjectOrders+own,
+		directGet+streamBundles+"."+subjectBundles+group+".>",
+	)
+	p.Sub.Allow.Add(inboxPrefix+own+".>", subjectOrders+own)
+	return p
+}
+
+// enrolPermissions are all that a token may do: ask once.
+func enrolPermissions(id string) (p jwt.Permissions) {
+	p.Pub.Allow.Add(subjectEnrol + id)
+	p.Sub.Allow.Add(inboxPrefix + "enrol." + id + ".>")
+	return p
+}
+
+// operatorPermissions are the commands': they change what groups run and make tokens, but neither order nor speak for cards.
+func operatorPermissions() (p jwt.Permissions) {
+	p.Pub.Deny.Add(subjectOrders+">", subjectCards+">", subjectLines+">", "$KV."+bucketMembers+".>", "$KV."+bucketLeader+".>")
+	return p
+}
+
+func encode(w *accessWriter, c interface {
+	Encode(nkeys.KeyPair) (string, error)
+}, key nkeys.KeyPair) string {
+	text, err := c.Encode(key)
+	w.fail(err)
+	return text
+}
+
+// public is a key's public half; keys here are made or checked by us.
+func public(k nkeys.KeyPair) string {
+	text, err := k.PublicKey()
+	if err != nil {
+		panic(err)
+	}
+	return text
+}
+
+// certificates makes an authority of the fleet's own and a certificate of its servers.
+func (w *accessWriter) certificates(hosts []string) {
+	begin := time.Now().Add(-time.Hour)
+	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "nepco fleet"}, NotBefore: begin, NotAfter: begin.AddDate(20, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	caKey := w.certificate(fileCA, fileCAKey, ca, ca, nil)
+	cert := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "nepco hub"}, NotBefore: begin, NotAfter: begin.AddDate(10, 0, 0),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+	for _, h := range append([]string{"localhost", "127.0.0.1", "::1"}, hosts...) {
+		if ip := net.ParseIP(h); ip != nil {
+			cert.IPAddresses = append(cert.IPAddresses, ip)
+		} else {
+			cert.DNSNames = append(cert.DNSNames, h)
+		}
+	}
+	w.certificate(fileCert, fileCertKey, cert, ca, caKey)
+}
+
+// certificate writes a certificate, signed by the parent's key or (nil) by its own, and its key.
+func (w *accessWriter) certificate(name, keyName string, c, parent *x509.Certificate, by *ecdsa.PrivateKey) *ecdsa.PrivateKey {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if w.fail(err); w.err != nil {
+		return nil
+	}
+	if by == nil {
+		by = key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, by)
+	w.fail(err)
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
+	w.fail(err)
+	w.text(name, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), 0o644)
+	w.text(keyName, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})), 0o600)
+	return key
+}
+
+// OpenAccess reads a fleet's folder. An operator's has neither the account's key nor the seal.
+func OpenAccess(dir string) (*Access, error) {
+	a := &Access{dir: dir}
+	text, err := os.ReadFile(a.file(fileOperator))
+	if err != nil {
+		return nil, fmt.Errorf("%w: no fleet's folder: nepcof init makes one", err)
+	}
+	if a.operator, err = jwt.DecodeOperatorClaims(string(text)); err != nil {
+		return nil, fmt.Errorf("%s: %w", a.file(fileOperator), err)
+	}
+	account, err := os.ReadFile(a.file(fileAccount))
+	if err != nil {
+		return nil, err
+	}
+	claims, err := jwt.DecodeAccountClaims(string(account))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", a.file(fileAccount), err)
+	}
+	a.system, a.account = a.operator.SystemAccount, claims.Subject
+	if a.users, err = a.key(fileAccountKey); err != nil {
+		return nil, err
+	}
+	if a.seal, err = a.key(fileSealKey); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *Access) file(name string) string { return filepath.Join(a.dir, name) }
+
+// key reads a seed; nil where the folder has none.
+func (a *Access) key(name string) (nkeys.KeyPair, error) {
+	text, err := os.ReadFile(a.file(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	k, err := nkeys.ParseDecoratedNKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", a.file(name), err)
+	}
+	return k, nil
+}
+
+// resolver knows the accounts of the folder.
+func (a *Access) resolver() (server.AccountResolver, error) {
+	r := &server.MemAccResolver{}
+	for key, name := range map[string]string{a.system: fileSystem, a.account: fileAccount} {
+		text, err := os.ReadFile(a.file(name))
+		if err != nil {
+			return nil, err
+		}
+		if err := r.Store(key, string(text)); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// serverTLS is what the fleet's servers show.
+func (a *Access) serverTLS() (*tls.Config, error) {
+	cert, err := tls.LoadX509KeyPair(a.file(fileCert), a.file(fileCertKey))
+	if err != nil {
+		return nil, err
+	}
+	pool, err := a.authorities()
+	return &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, RootCAs: pool, MinVersion: tls.VersionTLS13}, err
+}
+
+func (a *Access) authorities() (*x509.CertPool, error) {
+	text, err := os.ReadFile(a.file(fileCA))
+	if err != nil {
+		return nil, err
+	}
+	return pool(text, a.file(fileCA))
+}
+
+func pool(text []byte, name string) (*x509.CertPool, error) {
+	p := x509.NewCertPool()
+	if !p.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s: no certificate", name)
+	}
+	return p, nil
+}
+
+// connect opens a connection with the folder's credentials: the hub's where it has them, or the operator's.
+func (a *Access) connect(url, name string, opts ...nats.Option) (*nats.Conn, error) {
+	creds := a.file(fileHubCreds)
+	if _, err := os.Stat(creds); err != nil {
+		creds = a.file(fileAdminCreds)
+	}
+	authorities, err := a.authorities()
+	if err != nil {
+		return nil, err
+	}
+	return dial(url, append([]nats.Option{nats.Name(name), nats.UserCredentials(creds),
+		nats.Secure(&tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS13})}, opts...)...)
+}
+
+// dial opens a connection that comes back by itself, for as long as it takes.
+func dial(url string, opts ...nats.Option) (*nats.Conn, error) {
+	nc, err := nats.Connect(url, append([]nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(time.Second), nats.ReconnectJitter(time.Second, time.Second),
+		nats.PingInterval(20 * time.Second), nats.Timeout(5 * time.Second)}, opts...)...)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", url, err)
+	}
+	return nc, nil
+}

@@ -1,0 +1,408 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"nepcoc/internal/files"
+)
+
+// Files of a card's folder.
+const (
+	fileCard      = "card.json"
+	fileCardCreds = "card.creds"
+	fileState     = "state.json"
+	dirLines      = "lines"
+)
+
+// Runner is the agent beside a card: nepcod, or what tests put in its place.
+type Runner interface {
+	// Check says why the agent would not run the bundle in a file; asked before the file is put in its place.
+	Check(ctx context.Context, file string) error
+	// Place puts the bundle in its place, with the signed reason to go back to it, if there is one.
+	Place(ctx context.Context, file, back string) error
+	// Agent is how the agent is now.
+	Agent(ctx context.Context) Agent
+}
+
+// cardFile is what a card knows of its fleet since its enrolment.
+type cardFile struct {
+	Version int    `json:"version"`
+	Group   string `json:"group"`
+	Card    string `json:"card"`
+	URL     string `json:"url"`
+	CA      string `json:"ca"`
+	Seal    string `json:"seal"`
+}
+
+// cardState is what a card must not forget: no order with a lower number is taken up.
+type cardState struct {
+	Version int   `json:"version"`
+	Order   Order `json:"order"`
+}
+
+// Enrol uses a token: the card makes its own key, of which only the public half leaves, and dir then holds what Card needs.
+func Enrol(ctx context.Context, dir string, t *Token) error {
+	if t.Version > version {
+		return fmt.Errorf("the token is of a newer nepcof (version %d)", t.Version)
+	}
+	if err := errors.Join(CheckName("group", t.Group), CheckName("card", t.Card)); err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(dir, fileCardCreds)); err == nil {
+		return fmt.Errorf("%s: this card is enrolled already; remove the folder to enrol it anew", dir)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	authorities, err := pool([]byte(t.CA), "token")
+	if err != nil {
+		return err
+	}
+	nc, err := dial(t.URL, nats.UserCredentialBytes([]byte(t.Creds)), nats.CustomInboxPrefix(inboxPrefix+"enrol."+t.ID), secure(authorities))
+	if err != nil {
+		return fmt.Errorf("%w: is the hub there, and the token less than %v old?", err, tokenLife)
+	}
+	defer nc.Close()
+	key, err := nkeys.CreateUser()
+	if err != nil {
+		return err
+	}
+	request, err := json.Marshal(enrolment{Public: public(key)})
+	if err != nil {
+		return err
+	}
+	m, err := nc.RequestWithContext(ctx, subjectEnrol+t.ID, request)
+	if err != nil {
+		return fmt.Errorf("%s: no hub answers the enrolment: %w", t.URL, err)
+	}
+	var e enrolment
+	if err := json.Unmarshal(m.Data, &e); err != nil {
+		return err
+	}
+	if e.Error != "" {
+		return errors.New(e.Error)
+	}
+	creds, err := credsOf(e.JWT, key)
+	if err != nil {
+		return err
+	}
+	about, err := json.MarshalIndent(cardFile{version, t.Group, t.Card, t.URL, t.CA, t.Seal}, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := files.WriteNew(filepath.Join(dir, fileCard), append(about, '\n'), 0o600); err != nil {
+		return err
+	}
+	return files.WriteNew(filepath.Join(dir, fileCardCreds), creds, 0o600)
+}
+
+func secure(authorities *x509.CertPool) nats.Option {
+	return nats.Secure(&tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS13})
+}
+
+// CardOptions are of one card.
+type CardOptions struct {
+	Dir    string
+	Runner Runner
+	// Report is how often a card reports at least, Poll how often it looks for its order where nothing told of one.
+	Report, Poll time.Duration
+	Log          *slog.Logger
+	// Lines is what the card keeps of the agent's lines; nil: nothing.
+	Lines *Store
+}
+
+// Card is one card of a fleet.
+type Card struct {
+	cardFile
+	o     CardOptions
+	key   nkeys.KeyPair
+	nc    *nats.Conn
+	state cardState
+	now   Status
+	wake  chan struct{}
+}
+
+// OpenCard opens an enrolled card. The servers may be away: it comes to them when they are there.
+func OpenCard(o CardOptions) (*Card, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Report == 0 {
+		o.Report = 10 * time.Second
+	}
+	if o.Poll == 0 {
+		o.Poll = time.Minute
+	}
+	c := &Card{o: o, wake: make(chan struct{}, 1)}
+	text, err := os.ReadFile(filepath.Join(o.Dir, fileCard))
+	if err != nil {
+		return nil, fmt.Errorf("%w: this card is not enrolled: nepcof card --enrol TOKEN", err)
+	}
+	if err := json.Unmarshal(text, &c.cardFile); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(o.Dir, fileCard), err)
+	}
+	creds, err := os.ReadFile(filepath.Join(o.Dir, fileCardCreds))
+	if err != nil {
+		return nil, err
+	}
+	if c.key, err = nkeys.ParseDecoratedUserNKey(creds); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(o.Dir, fileCardCreds), err)
+	}
+	if err := c.recall(); err != nil {
+		return nil, err
+	}
+	authorities, err := pool([]byte(c.CA), fileCard)
+	if err != nil {
+		return nil, err
+	}
+	own := key(c.Group, c.cardFile.Card)
+	c.nc, err = dial(c.URL, nats.Name("card "+own), nats.UserCredentialBytes(creds), nats.CustomInboxPrefix(inboxPrefix+own), secure(authorities),
+		nats.RetryOnFailedConnect(true), nats.ReconnectHandler(func(*nats.Conn) { c.rouse() }), nats.ConnectHandler(func(*nats.Conn) { c.rouse() }))
+	if err != nil {
+		return nil, err
+	}
+	c.now = Status{Version: version, Group: c.Group, Card: c.cardFile.Card, Phase: Idle, Order: c.state.Order.Number, Wanted: c.state.Order.Artifact.File}
+	if c.now.Order != 0 {
+		c.now.Phase = Placed
+	}
+	return c, nil
+}
+
+func (c *Card) rouse() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// recall reads what the card must not forget.
+func (c *Card) recall() error {
+	file := filepath.Join(c.o.Dir, fileState)
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &c.state)
+	}
+	if err == nil && c.state.Version > version {
+		err = errors.New("written by a newer nepcof")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w: without it older orders would be taken up", file, err)
+	}
+	return nil
+}
+
+// remember writes it, before the order is followed.
+func (c *Card) remember(o Order) error {
+	c.state = cardState{version, o}
+	text, err := json.Marshal(c.state)
+	if err != nil {
+		return err
+	}
+	return files.Write(filepath.Join(c.o.Dir, fileState), append(text, '\n'))
+}
+
+// Run follows orders, reports, and sends lines until ctx ends.
+func (c *Card) Run(ctx context.Context) error {
+	defer c.nc.Close()
+	orders := make(chan []byte, 16)
+	sub, err := c.nc.Subscribe(subjectOrders+key(c.Group, c.cardFile.Card), func(m *nats.Msg) {
+		select {
+		case orders <- m.Data:
+		default: // the next look finds the last one
+			c.rouse()
+		}
+	})
+	if err != nil {
+		return err
+	}
+	defer sub.Unsubscribe()
+	if c.o.Lines != nil {
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			c.forward(ctx)
+		}()
+		defer func() { <-stopped }()
+	}
+	report, poll := time.NewTicker(c.o.Report), time.NewTicker(c.o.Poll)
+	defer report.Stop()
+	defer poll.Stop()
+	settle := time.NewTimer(0)
+	defer settle.Stop()
+	c.look(ctx)
+	for {
+		c.report(ctx)
+		if c.now.Phase == Placed {
+			settle.Reset(min(time.Second, c.o.Report))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case data := <-orders:
+			c.take(ctx, data)
+		case <-poll.C:
+			c.look(ctx)
+		case <-c.wake:
+			c.look(ctx)
+		case <-report.C:
+		case <-settle.C:
+		}
+	}
+}
+
+// get asks the servers for the last message on a subject of a stream.
+func (c *Card) get(ctx context.Context, stream, subject string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	m, err := c.nc.RequestWithContext(ctx, directGet+stream+"."+subject, nil)
+	if err != nil {
+		return nil, err
+	}
+	if status := m.Header.Get("Status"); status != "" {
+		if status == "404" {
+			return nil, fs.ErrNotExist
+		}
+		return nil, fmt.Errorf("%s: %s", status, m.Header.Get("Description"))
+	}
+	return m.Data, nil
+}
+
+// look asks for the card's order.
+func (c *Card) look(ctx context.Context) {
+	data, err := c.get(ctx, "KV_"+bucketOrders, subjectOrders+key(c.Group, c.cardFile.Card))
+	switch {
+	case err == nil:
+		c.take(ctx, data)
+	case !errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil:
+		c.o.Log.Debug("no order could be read", "why", err)
+	}
+}
+
+// take follows an order, if it is the hub's, this card's, and newer than the last one.
+func (c *Card) take(ctx context.Context, data []byte) {
+	var o Order
+	err := unseal(data, c.Seal, &o)
+	switch {
+	case err != nil:
+	case o.Version > version:
+		err = errors.New("the order is of a newer nepcof: bring this one up to date")
+	case o.Group != c.Group || o.Card != c.cardFile.Card:
+		err = fmt.Errorf("the order is for card %s of group %s", o.Card, o.Group)
+	case o.Number < c.state.Order.Number, o.Number == c.state.Order.Number && o != c.state.Order:
+		err = fmt.Errorf("the order has number %d, and %d was taken up before", o.Number, c.state.Order.Number)
+	default:
+		err = o.Artifact.check()
+	}
+	if err != nil {
+		c.o.Log.Warn("order refused", "why", err)
+		return
+	}
+	done := o == c.state.Order && (c.now.Phase == Running || c.now.Phase == Refused || c.now.Phase == Placed)
+	if done {
+		return
+	}
+	if err := c.remember(o); err != nil {
+		c.refuse(fmt.Errorf("the order can't be remembered: %w", err))
+		return
+	}
+	c.o.Log.Info("order", "number", o.Number, "bundle", o.Artifact.String())
+	c.now.Order, c.now.Wanted, c.now.Phase, c.now.Reason = o.Number, o.Artifact.File, Fetching, ""
+	if err := c.fetch(ctx, o.Artifact); err != nil {
+		if ctx.Err() == nil {
+			c.refuse(err)
+		}
+		return
+	}
+	c.now.Phase = Placed
+}
+
+func (c *Card) refuse(err error) {
+	c.o.Log.Warn("bundle refused", "why", err)
+	c.now.Phase, c.now.Reason = Refused, err.Error()
+}
+
+// fetchTries is how often a chunk is asked for: a server may be lost meanwhile.
+const fetchTries = 6
+
+// fetch reads a bundle, holds it to its SHA-256 and to the agent, and puts it in place.
+func (c *Card) fetch(ctx context.Context, a Artifact) error {
+	if c.o.Runner.Agent(ctx).Digest == a.Digest && a.Back == "" {
+		return nil // it runs already
+	}
+	var data bytes.Buffer
+	for i := range a.chunks() {
+		var part []byte
+		var err error
+		for try := range fetchTries {
+			if part, err = c.get(ctx, streamBundles, chunkSubject(c.Group, a, i)); err == nil || ctx.Err() != nil {
+				break
+			}
+			select {
+			case <-time.After(time.Second << try / 4):
+			case <-ctx.Done():
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("chunk %d of %d of the bundle: %w", i+1, a.chunks(), err)
+		}
+		data.Write(part)
+	}
+	if sum := sha256.Sum256(data.Bytes()); hex.EncodeToString(sum[:]) != a.File {
+		return errors.New("what the servers gave is not the file that was ordered (SHA-256)")
+	}
+	file := filepath.Join(c.o.Dir, "ordered.nepco")
+	if err := files.Write(file, data.Bytes()); err != nil {
+		return err
+	}
+	defer os.Remove(file)
+	// The agent's own judgement, with the reason to go back in its place first.
+	if err := c.o.Runner.Check(ctx, file); err != nil && a.Back == "" {
+		return err
+	}
+	return c.o.Runner.Place(ctx, file, a.Back)
+}
+
+// report tells how the card is.
+func (c *Card) report(ctx context.Context) {
+	s := &c.now
+	s.At, s.Agent = time.Now().UTC(), c.o.Runner.Agent(ctx)
+	a := c.state.Order.Artifact
+	switch {
+	case s.Phase == Placed && s.Agent.Digest == a.Digest:
+		s.Phase = Running
+	case s.Phase == Placed && s.Agent.Refused != "":
+		c.refuse(errors.New(s.Agent.Refused))
+	case s.Phase == Running && s.Agent.Digest != "" && s.Agent.Digest != a.Digest:
+		c.refuse(fmt.Errorf("the agent went back to %.12s: %s", s.Agent.Digest, s.Agent.Refused))
+	}
+	if c.o.Lines != nil {
+		s.Lines = c.o.Lines.Lines()
+	}
+	text, err := seal(s, c.key)
+	if err != nil {
+		c.o.Log.Warn("report", "why", err)
+		return
+	}
+	if c.nc.IsConnected() { // else it would wait, and arrive late in a crowd of others
+		c.nc.Publish(subjectCards+key(c.Group, c.cardFile.Card), text)
+	}
+}

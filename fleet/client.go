@@ -1,0 +1,431 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
+
+	"nepcoc/runtime/bundle"
+)
+
+// Client reads a fleet and changes what its groups run. It orders nothing itself: that is the leading hub's.
+type Client struct {
+	access *Access
+	nc     *nats.Conn
+	js     jetstream.JetStream
+
+	groups, members, tokens, orders jetstream.KeyValue
+}
+
+// Dial connects to the fleet's servers at url with the folder's credentials. Name is for the servers' logs.
+func (a *Access) Dial(ctx context.Context, url, name string, opts ...nats.Option) (*Client, error) {
+	nc, err := a.connect(url, name, opts...)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{access: a, nc: nc}
+	if c.js, err = jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(1024)); err == nil {
+		err = c.open(ctx)
+	}
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// open finds the buckets, which a hub makes.
+func (c *Client) open(ctx context.Context) (err error) {
+	for name, kv := range map[string]*jetstream.KeyValue{bucketGroups: &c.groups, bucketMembers: &c.members, bucketTokens: &c.tokens, bucketOrders: &c.orders} {
+		if *kv, err = c.js.KeyValue(ctx, name); errors.Is(err, jetstream.ErrBucketNotFound) && c.access.seal != nil {
+			err = nil // Hub makes it
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w: does a hub run there?", name, err)
+		}
+	}
+	return nil
+}
+
+// Close ends the connection, with what was written sent.
+func (c *Client) Close() { c.nc.Drain() }
+
+// change applies f to a group's document until nobody else has changed it in between.
+func (c *Client) change(ctx context.Context, group string, f func(Group) (Group, error)) (Group, error) {
+	for {
+		g, revision, err := c.group(ctx, group)
+		if err != nil {
+			return g, err
+		}
+		if g, err = f(g); err != nil {
+			return g, err
+		}
+		switch _, err = c.put(ctx, g, revision); {
+		case err == nil:
+			return g, nil
+		case !changedMeanwhile(err):
+			return g, err
+		}
+	}
+}
+
+// changedMeanwhile is true where a compare-and-swap found another value.
+func changedMeanwhile(err error) bool {
+	var api *jetstream.APIError
+	return errors.Is(err, jetstream.ErrKeyExists) || errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
+}
+
+// put writes a group's document over the one of a revision (0: there is none), and returns its own.
+func (c *Client) put(ctx context.Context, g Group, revision uint64) (uint64, error) {
+	text, err := json.Marshal(g)
+	if err != nil {
+		return 0, err
+	}
+	return c.groups.Update(ctx, g.Name, text, revision)
+}
+
+// group reads a group's document and its revision; one that isn't there runs nothing.
+func (c *Client) group(ctx context.Context, name string) (Group, uint64, error) {
+	if err := CheckName("group", name); err != nil {
+		return Group{}, 0, err
+	}
+	e, err := c.groups.Get(ctx, name)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return Group{Version: version, Name: name}, 0, nil
+	}
+	if err != nil {
+		return Group{}, 0, err
+	}
+	g, err := readGroup(e.Value())
+	return g, e.Revision(), err
+}
+
+func readGroup(data []byte) (g Group, err error) {
+	if err = json.Unmarshal(data, &g); err == nil && g.Version > version {
+		err = fmt.Errorf("group %s: written by a newer nepcof (version %d of documents, %d is known here)", g.Name, g.Version, version)
+	}
+	return g, err
+}
+
+// Groups are all groups by name.
+func (c *Client) Groups(ctx context.Context) (map[string]Group, error) {
+	groups := map[string]Group{}
+	err := all(ctx, c.groups, func(e jetstream.KeyValueEntry) error {
+		g, err := readGroup(e.Value())
+		groups[g.Name] = g
+		return err
+	})
+	return groups, err
+}
+
+// all gives every value of a bucket to f.
+func all(ctx context.Context, kv jetstream.KeyValue, f func(jetstream.KeyValueEntry) error) error {
+	w, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes())
+	if err != nil {
+		return err
+	}
+	defer w.Stop()
+	for {
+		select {
+		case e := <-w.Updates():
+			if e == nil {
+				return nil
+			}
+			if err := f(e); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// key is a card's in buckets and subjects.
+func key(group, card string) string { return group + "." + card }
+
+// Members are the cards that were enrolled, by group and name.
+func (c *Client) Members(ctx context.Context) (map[string]map[string]Member, error) {
+	members := map[string]map[string]Member{}
+	err := all(ctx, c.members, func(e jetstream.KeyValueEntry) error {
+		var m Member
+		if err := json.Unmarshal(e.Value(), &m); err != nil {
+			return fmt.Errorf("%s: %w", e.Key(), err)
+		}
+		group, card, _ := cutKey(e.Key())
+		if members[group] == nil {
+			members[group] = map[string]Member{}
+		}
+		members[group][card] = m
+		return nil
+	})
+	return members, err
+}
+
+// Cards is what the cards report, by group and name; those that never did are there with the zero time.
+func (c *Client) Cards(ctx context.Context) (map[string]map[string]Status, error) {
+	members, err := c.Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cards := newRegister(members)
+	stream, err := c.js.Stream(ctx, streamCards)
+	if err != nil {
+		return nil, err
+	}
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy})
+	if err != nil {
+		return nil, err
+	}
+	for left := consumer.CachedInfo().NumPending; left > 0; {
+		batch, err := consumer.Fetch(int(min(left, 1000)), jetstream.FetchMaxWait(5*time.Second))
+		if err != nil {
+			return nil, err
+		}
+		n := uint64(0)
+		for m := range batch.Messages() {
+			n++
+			if meta, err := m.Metadata(); err == nil {
+				cards.take(m.Subject(), m.Data(), meta.Timestamp) // what isn't a card's own is left out
+			}
+		}
+		if err := batch.Error(); err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			break // the rest was replaced in between
+		}
+		left -= min(left, n)
+	}
+	return cards.groups, nil
+}
+
+// register is what cards report, as far as it is theirs.
+type register struct {
+	members map[string]map[string]Member
+	groups  map[string]map[string]Status
+}
+
+func newRegister(members map[string]map[string]Member) *register {
+	r := &register{members: members, groups: map[string]map[string]Status{}}
+	for group, cards := range members {
+		for card := range cards {
+			r.add(group, card, members[group][card])
+		}
+	}
+	return r
+}
+
+// add enters a card that was enrolled.
+func (r *register) add(group, card string, m Member) {
+	if r.members[group] == nil {
+		r.members[group] = map[string]Member{}
+	}
+	r.members[group][card] = m
+	if r.groups[group] == nil {
+		r.groups[group] = map[string]Status{}
+	}
+	if _, ok := r.groups[group][card]; !ok {
+		r.groups[group][card] = Status{Group: group, Card: card}
+	}
+}
+
+// take enters a card's report, if the card sealed it and it is newer than the last one.
+func (r *register) take(subject string, data []byte, seen time.Time) error {
+	group, card, ok := cutKey(cutPrefix(subject, subjectCards))
+	m, member := r.members[group][card]
+	if !ok || !member {
+		return fmt.Errorf("%s: no card that was enrolled", subject)
+	}
+	var s Status
+	if err := unseal(data, m.Public, &s); err != nil {
+		return fmt.Errorf("%s: %w", subject, err)
+	}
+	switch before := r.groups[group][card]; {
+	case s.Version > version:
+		return fmt.Errorf("%s: written by a newer nepcof", subject)
+	case s.Group != group || s.Card != card:
+		return fmt.Errorf("%s: tells of card %s of group %s", subject, s.Card, s.Group)
+	case s.At.Before(before.At):
+		return fmt.Errorf("%s: older than what was told before", subject)
+	}
+	s.Seen = seen.UTC()
+	r.groups[group][card] = s
+	return nil
+}
+
+func cutPrefix(s, prefix string) string {
+	if len(s) < len(prefix) || s[:len(prefix)] != prefix {
+		return ""
+	}
+	return s[len(prefix):]
+}
+
+func cutKey(k string) (group, card string, ok bool) {
+	g, c, ok := bytes.Cut([]byte(k), []byte("."))
+	return string(g), string(c), ok && len(g) > 0 && len(c) > 0
+}
+
+// Upload gives a bundle to the servers for a group's cards. What is there already is not sent again.
+func (c *Client) Upload(ctx context.Context, group string, a Artifact, data []byte, progress func(done, total int)) error {
+	if err := errors.Join(CheckName("group", group), a.check()); err != nil {
+		return err
+	}
+	n := a.chunks()
+	stream, err := c.js.Stream(ctx, streamBundles)
+	if err != nil {
+		return err
+	}
+	for i := range n {
+		progress(i, n)
+		subject := chunkSubject(group, a, i)
+		part := data[i*chunkSize : min((i+1)*chunkSize, len(data))]
+		m, err := stream.GetLastMsgForSubject(ctx, subject)
+		if err == nil && bytes.Equal(m.Data, part) {
+			continue
+		}
+		if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+			return err
+		}
+		if _, err := c.js.Publish(ctx, subject, part); err != nil {
+			return fmt.Errorf("chunk %d of %d: %w", i+1, n, err)
+		}
+	}
+	progress(n, n)
+	return nil
+}
+
+func chunkSubject(group string, a Artifact, i int) string {
+	return fmt.Sprintf("%s%s.%s.%d", subjectBundles, group, a.File, i)
+}
+
+// Rollout begins to bring a bundle to a group's cards. Back, if any, is the signed reason to run the group's present bundle after this one.
+func (c *Client) Rollout(ctx context.Context, group, by string, data []byte, b *bundle.Bundle, back string, plan Plan, progress func(done, total int)) (Group, error) {
+	to := NewArtifact(data, b)
+	if err := c.Upload(ctx, group, to, data, progress); err != nil {
+		return Group{}, err
+	}
+	cards, err := c.Cards(ctx)
+	if err != nil {
+		return Group{}, err
+	}
+	now := time.Now().UTC()
+	id := now.Format("20060102-150405")
+	return c.change(ctx, group, func(g Group) (Group, error) {
+		g.Version = version
+		if !g.Stable.IsZero() {
+			g.Stable.Back = back
+		}
+		return g.Begin(id, by, to, plan, cards[group], now)
+	})
+}
+
+// Halt, Back and Approve are an operator's words on a group's rollout.
+func (c *Client) Halt(ctx context.Context, group, reason string) (Group, error) {
+	return c.change(ctx, group, func(g Group) (Group, error) { return g.Halt(reason, time.Now().UTC()) })
+}
+
+func (c *Client) Back(ctx context.Context, group, reason string) (Group, error) {
+	return c.change(ctx, group, func(g Group) (Group, error) { return g.Back(reason, time.Now().UTC()) })
+}
+
+func (c *Client) Approve(ctx context.Context, group string) (Group, error) {
+	cards, err := c.Cards(ctx)
+	if err != nil {
+		return Group{}, err
+	}
+	return c.change(ctx, group, func(g Group) (Group, error) { return g.Approve(cards[group], time.Now().UTC()) })
+}
+
+// tokenLife is how long an enrolment token is good.
+const tokenLife = 24 * time.Hour
+
+// Token is what a card is enrolled with, once.
+type Token struct {
+	Version int    `json:"version"`
+	Group   string `json:"group"`
+	Card    string `json:"card"`
+	ID      string `json:"id"`
+	URL     string `json:"url"`
+	CA      string `json:"ca"`    // PEM
+	Seal    string `json:"seal"`  // public key of the hub's seal
+	Creds   string `json:"creds"` // may ask for enrolment, nothing else
+}
+
+// NewToken makes a token for a card's enrolment, which the folder's account must sign: a hub's folder does.
+func (c *Client) NewToken(ctx context.Context, group, card, url string) (*Token, error) {
+	if err := errors.Join(CheckName("group", group), CheckName("card", card)); err != nil {
+		return nil, err
+	}
+	if c.access.users == nil || c.access.seal == nil {
+		return nil, fmt.Errorf("%s: has no %s and %s: make tokens with a hub's folder", c.access.dir, fileAccountKey, fileSealKey)
+	}
+	ca, err := os.ReadFile(c.access.file(fileCA))
+	if err != nil {
+		return nil, err
+	}
+	user, err := nkeys.CreateUser()
+	if err != nil {
+		return nil, err
+	}
+	id := public(user)
+	token, err := userJWT(c.access.users, id, "enrol "+key(group, card), enrolPermissions(id), time.Now().Add(tokenLife))
+	if err != nil {
+		return nil, err
+	}
+	creds, err := credsOf(token, user)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.tokens.Create(ctx, id, []byte(key(group, card))); err != nil {
+		return nil, err
+	}
+	return &Token{version, group, card, id, url, string(ca), public(c.access.seal), string(creds)}, nil
+}
+
+// enrolment is what a card asks for and is given.
+type enrolment struct {
+	Public string `json:"public,omitempty"` // the card's
+	JWT    string `json:"jwt,omitempty"`
+	Error  string `json:"error,omitempty"`
+}
+
+// enrol answers one request. A token is used up by the first that holds.
+func (c *Client) enrol(ctx context.Context, id string, request []byte) enrolment {
+	fail := func(format string, args ...any) enrolment { return enrolment{Error: fmt.Sprintf(format, args...)} }
+	var e enrolment
+	if err := json.Unmarshal(request, &e); err != nil || !nkeys.IsValidPublicUserKey(e.Public) {
+		return fail("no request of nepcof card")
+	}
+	t, err := c.tokens.Get(ctx, id)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return fail("the token was used, or is too old: nepcof enrol makes another")
+	}
+	if err != nil {
+		return fail("the hub can't look up the token now: %v", err)
+	}
+	group, card, _ := cutKey(string(t.Value()))
+	answer, err := userJWT(c.access.users, e.Public, key(group, card), cardPermissions(group, card), time.Time{})
+	if err != nil {
+		return fail("%v", err)
+	}
+	// Used up before anything is given away.
+	if err := c.tokens.Delete(ctx, id, jetstream.LastRevision(t.Revision())); err != nil {
+		return fail("the token was used: nepcof enrol makes another")
+	}
+	member, err := json.Marshal(Member{version, e.Public, time.Now().UTC()})
+	if err == nil {
+		_, err = c.members.Put(ctx, key(group, card), member)
+	}
+	if err != nil {
+		return fail("%v", err)
+	}
+	return enrolment{JWT: answer}
+}

@@ -1,0 +1,376 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// HubOptions are of one hub.
+type HubOptions struct {
+	Name     string // of this hub, for people
+	Replicas int    // of everything stored: 1, or 3 with a cluster of three servers
+	// LinesAge and LinesBytes bound what is kept of a group's lines.
+	LinesAge   time.Duration
+	LinesBytes int64
+	Log        *slog.Logger
+}
+
+// Hub moves rollouts on and orders, while it leads; it answers enrolments always. What it knows it has from the streams: another may take over at any moment.
+type Hub struct {
+	*Client
+	o      HubOptions
+	leader jetstream.KeyValue
+
+	mu     sync.Mutex
+	cards  *register
+	groups map[string]entry[Group]
+	orders map[string]entry[Order] // by key
+	lines  map[string]bool         // groups that have a stream of lines
+	wake   chan struct{}
+	leads  bool
+}
+
+// entry is a value with its revision.
+type entry[T any] struct {
+	value    T
+	revision uint64
+}
+
+// leaseTime is how long a hub leads without saying so again.
+const leaseTime = 6 * time.Second
+
+// NewHub makes what isn't there yet in the servers.
+func NewHub(ctx context.Context, c *Client, o HubOptions) (*Hub, error) {
+	if c.access.seal == nil || c.access.users == nil {
+		return nil, fmt.Errorf("%s: has no %s and %s: a hub needs the folder that nepcof init made", c.access.dir, fileAccountKey, fileSealKey)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	h := &Hub{Client: c, o: o, groups: map[string]entry[Group]{}, orders: map[string]entry[Order]{}, lines: map[string]bool{}, wake: make(chan struct{}, 1)}
+	for _, b := range []struct {
+		name string
+		ttl  time.Duration
+		kv   *jetstream.KeyValue
+	}{{bucketGroups, 0, &c.groups}, {bucketMembers, 0, &c.members}, {bucketOrders, 0, &c.orders}, {bucketTokens, tokenLife, &c.tokens}, {bucketLeader, leaseTime, &h.leader}} {
+		var err error
+		if *b.kv, err = c.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: b.name, TTL: b.ttl, Replicas: o.Replicas}); err != nil {
+			return nil, fmt.Errorf("%s: %w", b.name, err)
+		}
+	}
+	for _, s := range []jetstream.StreamConfig{
+		{Name: streamCards, Subjects: []string{subjectCards + ">"}, MaxMsgsPerSubject: 1, MaxMsgSize: 64 << 10},
+		{Name: streamBundles, Subjects: []string{subjectBundles + ">"}, MaxMsgsPerSubject: 1, AllowDirect: true},
+	} {
+		s.Replicas = o.Replicas
+		if _, err := c.js.CreateOrUpdateStream(ctx, s); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.Name, err)
+		}
+	}
+	members, err := c.Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h.cards = newRegister(members)
+	return h, nil
+}
+
+// Run leads whenever nobody else does, until ctx ends.
+func (h *Hub) Run(ctx context.Context) error {
+	enrolments, err := h.nc.QueueSubscribe(subjectEnrol+"*", "hub", func(m *nats.Msg) { h.answer(ctx, m) })
+	if err != nil {
+		return err
+	}
+	defer enrolments.Unsubscribe()
+	if err := h.follow(ctx); err != nil {
+		return err
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var lease uint64
+	var renewed time.Time
+	for {
+		if time.Since(renewed) > leaseTime/3 {
+			lease = h.lead(ctx, lease)
+			renewed = time.Now()
+		}
+		h.setLeads(lease != 0)
+		if lease != 0 {
+			h.step(ctx, time.Now().UTC())
+		}
+		select {
+		case <-ctx.Done():
+			if lease != 0 {
+				done, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+				h.leader.Delete(done, "hub", jetstream.LastRevision(lease))
+				cancel()
+			}
+			return nil
+		case <-tick.C:
+		case <-h.wake:
+			// Many cards report at once: what comes in the next moment is looked at together.
+			time.Sleep(50 * time.Millisecond)
+			select {
+			case <-h.wake:
+			default:
+			}
+		}
+	}
+}
+
+// Leads is true while this hub moves rollouts on.
+func (h *Hub) Leads() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.leads
+}
+
+func (h *Hub) setLeads(leads bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.leads != leads {
+		h.leads = leads
+		h.o.Log.Info("hub", "name", h.o.Name, "leads", leads)
+	}
+}
+
+// lead takes or keeps the lead, and returns the revision that says so; 0: another has it.
+func (h *Hub) lead(ctx context.Context, lease uint64) uint64 {
+	ctx, cancel := context.WithTimeout(ctx, leaseTime/3)
+	defer cancel()
+	if lease != 0 {
+		if r, err := h.leader.Update(ctx, "hub", []byte(h.o.Name), lease); err == nil {
+			return r
+		}
+	}
+	r, err := h.leader.Create(ctx, "hub", []byte(h.o.Name))
+	if err != nil {
+		return 0
+	}
+	return r
+}
+
+// answer enrols a card.
+func (h *Hub) answer(ctx context.Context, m *nats.Msg) {
+	e := h.enrol(ctx, cutPrefix(m.Subject, subjectEnrol), m.Data)
+	if e.Error != "" {
+		h.o.Log.Warn("enrolment refused", "why", e.Error)
+	}
+	if text, err := json.Marshal(e); err == nil {
+		m.Respond(text)
+	}
+}
+
+// follow keeps this hub's view of the streams, from now on.
+func (h *Hub) follow(ctx context.Context) error {
+	watch := func(kv jetstream.KeyValue, take func(key string, value []byte, revision uint64) error) error {
+		w, err := kv.WatchAll(ctx)
+		if err != nil {
+			return err
+		}
+		ready := make(chan struct{})
+		go func() {
+			for e := range w.Updates() {
+				if e == nil {
+					close(ready)
+					continue
+				}
+				if e.Operation() != jetstream.KeyValuePut {
+					continue
+				}
+				h.mu.Lock()
+				err := take(e.Key(), e.Value(), e.Revision())
+				h.mu.Unlock()
+				if err != nil {
+					h.o.Log.Warn("unreadable", "bucket", kv.Bucket(), "key", e.Key(), "why", err)
+				}
+				h.rouse()
+			}
+		}()
+		select {
+		case <-ready:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	err := watch(h.members, func(k string, value []byte, _ uint64) error {
+		var m Member
+		if err := json.Unmarshal(value, &m); err != nil {
+			return err
+		}
+		group, card, _ := cutKey(k)
+		h.cards.add(group, card, m)
+		return nil
+	})
+	if err == nil {
+		err = watch(h.Client.groups, func(_ string, value []byte, revision uint64) error {
+			g, err := readGroup(value)
+			if err == nil && revision > h.groups[g.Name].revision {
+				h.groups[g.Name] = entry[Group]{g, revision}
+			}
+			return err
+		})
+	}
+	if err == nil {
+		err = watch(h.Client.orders, func(k string, value []byte, revision uint64) error {
+			var o Order
+			err := unseal(value, public(h.access.seal), &o)
+			// One that isn't ours is replaced, too.
+			if revision > h.orders[k].revision {
+				h.orders[k] = entry[Order]{o, revision}
+			}
+			return err
+		})
+	}
+	if err != nil {
+		return err
+	}
+	stream, err := h.js.Stream(ctx, streamCards)
+	if err != nil {
+		return err
+	}
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy})
+	if err != nil {
+		return err
+	}
+	_, err = consumer.Consume(func(m jetstream.Msg) {
+		meta, err := m.Metadata()
+		if err == nil {
+			h.mu.Lock()
+			err = h.cards.take(m.Subject(), m.Data(), meta.Timestamp)
+			h.mu.Unlock()
+		}
+		if err != nil {
+			h.o.Log.Warn("report refused", "why", err)
+			return
+		}
+		h.rouse()
+	})
+	return err
+}
+
+func (h *Hub) rouse() {
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+// step moves all rollouts on and writes the orders that are missing. What fails is tried again with the next step.
+func (h *Hub) step(ctx context.Context, now time.Time) {
+	h.mu.Lock()
+	names := make([]string, 0, len(h.cards.groups))
+	for name := range h.cards.groups {
+		names = append(names, name)
+	}
+	h.mu.Unlock()
+	for _, name := range names {
+		if err := h.stepGroup(ctx, name, now); err != nil && !changedMeanwhile(err) && ctx.Err() == nil {
+			h.o.Log.Warn("group", "name", name, "why", err)
+		}
+	}
+}
+
+func (h *Hub) stepGroup(ctx context.Context, name string, now time.Time) error {
+	if err := h.keepLines(ctx, name); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	g, ok := h.groups[name]
+	next, changed := g.value.Step(h.cards.groups[name], now)
+	h.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	if changed {
+		revision, err := h.put(ctx, next, g.revision)
+		if err != nil {
+			return err
+		}
+		if r := next.Rollout; len(r.Events) > 0 {
+			h.o.Log.Info("rollout", "group", name, "state", r.State, "event", r.Events[len(r.Events)-1].Text)
+		}
+		g = entry[Group]{next, revision}
+		h.mu.Lock()
+		if h.groups[name].revision < revision {
+			h.groups[name] = g
+		}
+		h.mu.Unlock()
+	}
+	return h.order(ctx, g)
+}
+
+// keepLines makes the stream of a group's lines.
+func (h *Hub) keepLines(ctx context.Context, group string) error {
+	if h.lines[group] {
+		return nil
+	}
+	_, err := h.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: streamLines + group, Subjects: []string{subjectLines + group + ".*"}, Replicas: h.o.Replicas,
+		MaxAge: h.o.LinesAge, MaxBytes: h.o.LinesBytes, Duplicates: min(max(h.o.LinesAge, time.Second), 10*time.Minute)})
+	if err == nil {
+		h.lines[group] = true
+	}
+	return err
+}
+
+// order writes the orders of a group's cards that differ from what its document says. Each goes over the order of the revision that was seen,
+// and none over one with a higher number.
+func (h *Hub) order(ctx context.Context, g entry[Group]) error {
+	h.mu.Lock()
+	cards := make([]string, 0, len(h.cards.groups[g.value.Name]))
+	for c := range h.cards.groups[g.value.Name] {
+		cards = append(cards, c)
+	}
+	type change struct {
+		key  string
+		o    Order
+		over uint64
+	}
+	var changes []change
+	for card, a := range g.value.wanted(cards) {
+		k := key(g.value.Name, card)
+		if o := h.orders[k]; !a.IsZero() && o.value.Artifact.File != a.File && o.value.Number < g.revision {
+			changes = append(changes, change{k, Order{version, g.value.Name, card, g.revision, a}, o.revision})
+		}
+	}
+	h.mu.Unlock()
+	var futures []jetstream.PubAckFuture
+	for _, c := range changes {
+		text, err := seal(c.o, h.access.seal)
+		if err != nil {
+			return err
+		}
+		f, err := h.js.PublishAsync(subjectOrders+c.key, text, jetstream.WithExpectLastSequencePerSubject(c.over))
+		if err != nil {
+			return err
+		}
+		futures = append(futures, f)
+	}
+	var errs []error
+	for i, f := range futures {
+		select {
+		case ack := <-f.Ok():
+			h.mu.Lock()
+			if h.orders[changes[i].key].revision < ack.Sequence {
+				h.orders[changes[i].key] = entry[Order]{changes[i].o, ack.Sequence}
+			}
+			h.mu.Unlock()
+		case err := <-f.Err():
+			if !changedMeanwhile(err) {
+				errs = append(errs, err)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return errors.Join(errs...)
+}

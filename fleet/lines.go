@@ -1,0 +1,301 @@
+package fleet
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Lines leave a card in batches. A batch's headers say where its lines stand among all that the store ever took, so that whoever reads them
+// sees what is missing and what came twice.
+const (
+	headerStore = "Nepco-Store" // the store's random name: numbers count within it, and no other card can guess a message id
+	headerFirst = "Nepco-First" // number of the first line, from 0
+	headerSeal  = "Nepco-Seal"  // the card's signature over the subject, store, number and lines, in hex
+)
+
+// Bounds of a batch: lines wait for others up to batchTime, and are sent when they have batchBytes.
+const (
+	batchBytes = 64 << 10
+	batchTime  = time.Second
+)
+
+// Store keeps an agent's lines on disk until the fleet's servers have them: an embedded NATS server's stream, bounded, of which the oldest
+// lines are dropped and counted.
+type Store struct {
+	server *server.Server // nil: not ours
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	stream jetstream.Stream
+	name   string
+
+	mu     sync.Mutex
+	counts Lines
+}
+
+// storeSubject is what batches have in a card's own server.
+const storeSubject = "lines."
+
+// OpenStore opens a card's store, in a folder, of up to so many bytes.
+func OpenStore(ctx context.Context, dir string, bytes int64) (*Store, error) {
+	s, err := start(&server.Options{ServerName: "nepcof-card", DontListen: true, JetStream: true, SyncAlways: true, StoreDir: dir, NoSigs: true, NoLog: true})
+	if err != nil {
+		return nil, err
+	}
+	st, err := newStore(ctx, s, "lines", bytes)
+	if err != nil {
+		s.Shutdown()
+		return nil, err
+	}
+	st.server = s
+	return st, nil
+}
+
+// newStore opens a stream of that name in a server of this process.
+func newStore(ctx context.Context, s *server.Server, name string, bytes int64) (*Store, error) {
+	nc, err := inside(s)
+	if err != nil {
+		return nil, err
+	}
+	st := &Store{nc: nc}
+	if st.js, err = jetstream.New(nc); err == nil {
+		err = st.open(ctx, name, bytes)
+	}
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return st, nil
+}
+
+func (s *Store) open(ctx context.Context, name string, bytes int64) error {
+	stream, err := s.js.Stream(ctx, name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		var id [16]byte
+		rand.Read(id[:])
+		stream, err = s.js.CreateStream(ctx, jetstream.StreamConfig{Name: name, Subjects: []string{storeSubject + name}, MaxBytes: bytes, Discard: jetstream.DiscardOld,
+			Metadata: map[string]string{"store": hex.EncodeToString(id[:])}})
+	}
+	if err != nil {
+		return err
+	}
+	c := stream.CachedInfo().Config
+	if c.MaxBytes != bytes {
+		c.MaxBytes = bytes
+		if stream, err = s.js.UpdateStream(ctx, c); err != nil {
+			return err
+		}
+	}
+	s.stream, s.name = stream, c.Metadata["store"]
+	// Numbers go on where the last batch ended.
+	last, err := stream.GetLastMsgForSubject(ctx, storeSubject+name)
+	switch {
+	case err == nil:
+		s.counts.Stored = first(last.Header) + countLines(last.Data)
+	case !errors.Is(err, jetstream.ErrMsgNotFound):
+		return err
+	}
+	return nil
+}
+
+func countLines(data []byte) uint64 { return uint64(bytes.Count(data, []byte("\n"))) }
+
+func first(h nats.Header) uint64 {
+	n, _ := strconv.ParseUint(h.Get(headerFirst), 10, 64)
+	return n
+}
+
+// Close ends the store; what it took is on disk.
+func (s *Store) Close() {
+	s.nc.Close()
+	if s.server != nil {
+		s.server.Shutdown()
+		s.server.WaitForShutdown()
+	}
+}
+
+// Lines are the store's counts.
+func (s *Store) Lines() Lines {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.counts
+}
+
+// Add stores whole lines, each with its end: they are on disk when it returns.
+func (s *Store) Add(ctx context.Context, lines []byte) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	number := s.counts.Stored
+	s.mu.Unlock()
+	m := &nats.Msg{Subject: storeSubject + s.stream.CachedInfo().Config.Name, Header: nats.Header{}, Data: lines}
+	m.Header.Set(headerFirst, strconv.FormatUint(number, 10))
+	if _, err := s.js.PublishMsg(ctx, m); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.counts.Stored = number + countLines(lines)
+	s.mu.Unlock()
+	return nil
+}
+
+// sealed is what a card signs of a batch.
+func sealed(subject, store string, first uint64, lines []byte) []byte {
+	b := append([]byte(subject+" "+store+" "), binary.BigEndian.AppendUint64(nil, first)...)
+	return append(b, lines...)
+}
+
+// forward sends what is stored to the fleet's servers until ctx ends, one batch after the other, so that they arrive in order.
+func (c *Card) forward(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := c.forwardAll(ctx); err != nil {
+			c.o.Log.Warn("lines can't be read from the store", "why", err)
+		}
+		pause(ctx, time.Second)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// keepSent is how many batches that have been sent the store may hold: letting go is a write to the disk.
+const keepSent = 16
+
+func (c *Card) forwardAll(ctx context.Context) error {
+	s := c.o.Lines
+	consumer, err := s.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		return err
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(keepSent))
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, messages.Stop)()
+	defer messages.Stop()
+	for {
+		m, err := messages.Next()
+		if err != nil {
+			return err
+		}
+		for wait := time.Second / 4; ; wait = min(2*wait, 15*time.Second) {
+			if err := c.send(ctx, m); err == nil {
+				break
+			} else if ctx.Err() != nil {
+				return nil
+			} else {
+				c.o.Log.Debug("lines wait", "why", err)
+			}
+			pause(ctx, wait)
+		}
+		s.sent(m)
+		// The last batch stays: it says where numbers go on.
+		if meta, err := m.Metadata(); err == nil && (meta.NumPending == 0 || meta.Sequence.Stream%keepSent == 0) {
+			if err := s.stream.Purge(ctx, jetstream.WithPurgeSequence(meta.Sequence.Stream)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// sent counts a batch that has arrived, and those before it that were dropped.
+func (s *Store) sent(m jetstream.Msg) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	begin, end := first(m.Headers()), first(m.Headers())+countLines(m.Data())
+	if end <= s.counts.Sent+s.counts.Dropped {
+		return // again
+	}
+	s.counts.Dropped += begin - min(begin, s.counts.Sent+s.counts.Dropped)
+	s.counts.Sent = end - s.counts.Dropped
+}
+
+// send brings one batch to the servers, and waits for their word that they have it.
+func (c *Card) send(ctx context.Context, m jetstream.Msg) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	number := first(m.Headers())
+	out := &nats.Msg{Subject: subjectLines + key(c.Group, c.cardFile.Card), Header: nats.Header{}, Data: m.Data()}
+	signature, err := c.key.Sign(sealed(out.Subject, c.o.Lines.name, number, out.Data))
+	if err != nil {
+		return err
+	}
+	out.Header.Set(headerStore, c.o.Lines.name)
+	out.Header.Set(headerFirst, strconv.FormatUint(number, 10))
+	out.Header.Set(headerSeal, hex.EncodeToString(signature))
+	out.Header.Set(jetstream.MsgIDHeader, c.o.Lines.name+":"+strconv.FormatUint(number, 10))
+	reply, err := c.nc.RequestMsgWithContext(ctx, out)
+	if err != nil {
+		return err
+	}
+	if !bytes.Contains(reply.Data, []byte(`"stream"`)) || bytes.Contains(reply.Data, []byte(`"error"`)) {
+		return fmt.Errorf("the servers did not take lines: %.200s", reply.Data)
+	}
+	return nil
+}
+
+// Take stores the lines that r gives, until it ends: those that come within batchTime, or up to batchBytes, as one batch. A line that is longer
+// than a batch may be goes alone; one without its end, after a crash of who wrote it, is left out.
+func (s *Store) Take(ctx context.Context, r io.Reader) error {
+	lines := make(chan []byte, 64)
+	var broken error
+	go func() {
+		defer close(lines)
+		in := bufio.NewReaderSize(r, batchBytes)
+		for {
+			line, err := in.ReadBytes('\n')
+			if err == nil {
+				lines <- line
+				continue
+			}
+			if err != io.EOF {
+				broken = err
+			}
+			return
+		}
+	}()
+	var batch []byte
+	tick := time.NewTicker(batchTime)
+	defer tick.Stop()
+	flush := func() error {
+		err := s.Add(ctx, batch)
+		batch = nil
+		return err
+	}
+	for {
+		select {
+		case line, ok := <-lines:
+			if !ok {
+				return errors.Join(flush(), broken)
+			}
+			if len(batch)+len(line) > batchBytes {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+			batch = append(batch, line...)
+		case <-tick.C:
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+}

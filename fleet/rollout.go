@@ -1,0 +1,540 @@
+package fleet
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Group is the one document that says what a group of cards runs.
+type Group struct {
+	Version int    `json:"version"`
+	Name    string `json:"name"`
+	// Stable is what cards run that no rollout has reached.
+	Stable Artifact `json:"stable,omitzero"`
+	// Rollout is the one under way, or the last.
+	Rollout *Rollout `json:"rollout,omitempty"`
+}
+
+// State is where a rollout is.
+type State string
+
+const (
+	Advancing State = "running"   // cards take the bundle, or are watched with it
+	Waiting   State = "waiting"   // the stage held; an operator's approval is asked for the next
+	Halted    State = "halted"    // nothing more is ordered; cards stay with what they have
+	Returning State = "returning" // cards go back
+	Done      State = "done"
+	Returned  State = "returned"
+)
+
+// Over is true where nothing more will happen by itself.
+func (s State) Over() bool { return s == Done || s == Returned }
+
+// Plan is how a rollout goes.
+type Plan struct {
+	Stages []Stage `json:"stages"`
+	// Bake is how long all cards of a stage are watched with the bundle, Timeout how long they may take to run it.
+	Bake    time.Duration `json:"bake"`
+	Timeout time.Duration `json:"timeout"`
+	Limits  Limits        `json:"limits"`
+	// Approve asks for an operator's word before each stage after the first, Stay leaves cards with the bundle where a rollout halts.
+	Approve bool `json:"approve,omitempty"`
+	Stay    bool `json:"stay,omitempty"`
+}
+
+// Stage is up to how many cards a stage goes: a number, or a share of the group's in percent.
+type Stage struct {
+	Cards   int     `json:"cards,omitempty"`
+	Percent float64 `json:"percent,omitempty"`
+}
+
+// of is the stage's number of n cards: one at least.
+func (s Stage) of(n int) int {
+	k := s.Cards
+	if s.Percent > 0 {
+		k = int(s.Percent * float64(n) / 100)
+	}
+	return min(max(k, 1), n)
+}
+
+func (s Stage) String() string {
+	switch {
+	case s.Percent == 100:
+		return "all"
+	case s.Percent > 0:
+		return fmt.Sprintf("%g %%", s.Percent)
+	case s.Cards == 1:
+		return "1 card"
+	}
+	return fmt.Sprintf("%d cards", s.Cards)
+}
+
+// Limits are by how much cards with the new bundle may be worse than those of the stage before (for the first: than the group's with the old one).
+type Limits struct {
+	Drops   float64 `json:"drops"`   // share of packets dropped, more by
+	Unknown float64 `json:"unknown"` // share of verdicts that are unknown, more by
+	Latency float64 `json:"latency"` // the 99th percentile of latency, times
+	Drift   bool    `json:"drift"`   // whether drift that wasn't there before halts
+}
+
+// DefaultPlan goes over two cards, a twentieth and a quarter to all.
+func DefaultPlan() Plan {
+	return Plan{
+		Stages:  []Stage{{Cards: 2}, {Percent: 5}, {Percent: 25}, {Percent: 100}},
+		Bake:    10 * time.Minute,
+		Timeout: 5 * time.Minute,
+		Limits:  Limits{Drops: 0.01, Unknown: 0.1, Latency: 2, Drift: true},
+	}
+}
+
+// Check says all that is wrong with a plan.
+func (p *Plan) Check() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if len(p.Stages) == 0 {
+		bad("a rollout without stages: all, at least")
+	}
+	for i, s := range p.Stages {
+		if (s.Cards > 0) == (s.Percent > 0) || s.Cards < 0 || s.Percent < 0 || s.Percent > 100 {
+			bad("stage %d: a number of cards, or a share above 0 and up to 100 %%", i+1)
+		}
+	}
+	if n := len(p.Stages); n > 0 && p.Stages[n-1].Percent != 100 {
+		bad("the last stage must be all cards")
+	}
+	if p.Bake < 0 || p.Timeout <= 0 {
+		bad("bake time %v, timeout %v: the one can't be negative, the other must be above zero", p.Bake, p.Timeout)
+	}
+	if l := p.Limits; !(l.Drops >= 0) || !(l.Unknown >= 0) || !(l.Latency > 0) {
+		bad("limits: drops and unknown can't be negative, latency must be above zero")
+	}
+	return errors.Join(errs...)
+}
+
+// Rollout is one bundle on its way to a group's cards.
+type Rollout struct {
+	ID    string    `json:"id"`
+	By    string    `json:"by,omitempty"`
+	Begun time.Time `json:"begun"`
+	From  Artifact  `json:"from,omitzero"`
+	To    Artifact  `json:"to"`
+	Plan  Plan      `json:"plan"`
+
+	State State `json:"state"`
+	// Stage is the index of the stage, Since when it began, Steady when all of its cards ran the bundle (zero: not yet).
+	Stage  int       `json:"stage"`
+	Since  time.Time `json:"since"`
+	Steady time.Time `json:"steady,omitzero"`
+	// Cards are the group's in the order that stages take them, the first Reached of them have been ordered to run To.
+	Cards   []string `json:"cards"`
+	Reached int      `json:"reached"`
+	// Away are those that didn't report when their stage began: nobody waits for them, and they take the bundle when they come back.
+	Away []string `json:"away,omitempty"`
+	// Troubled are those whose agent had a problem before the rollout: that does not halt it.
+	Troubled []string `json:"troubled,omitempty"`
+	// Before is what this stage is compared with.
+	Before Figures `json:"before"`
+	// Reasons are why a rollout was halted.
+	Reasons []string `json:"reasons,omitempty"`
+	Events  []Event  `json:"events,omitempty"`
+}
+
+// Event is one line of a rollout's story.
+type Event struct {
+	At   time.Time `json:"at"`
+	Text string    `json:"text"`
+}
+
+// maxEvents bounds a rollout's story, maxReasons what is said of many cards.
+const (
+	maxEvents  = 100
+	maxReasons = 10
+)
+
+func (r *Rollout) tell(now time.Time, format string, args ...any) {
+	r.Events = append(r.Events, Event{now, fmt.Sprintf(format, args...)})
+	if n := len(r.Events) - maxEvents; n > 0 {
+		r.Events = slices.Delete(r.Events, 1, 1+n)
+	}
+}
+
+// Figures are of several cards together.
+type Figures struct {
+	Cards   int     `json:"cards"`
+	Flows   float64 `json:"flows"`
+	Packets float64 `json:"packets"`
+	Drops   float64 `json:"drops"`
+	Unknown float64 `json:"unknown"`
+	// Latency is the median of the cards' 99th percentiles, in seconds.
+	Latency float64 `json:"latency"`
+	Drift   int     `json:"drift"` // how many cards tell of drift
+}
+
+// figures are of the cards that run the bundle.
+func figures(cards map[string]Status, names []string, digest string) (f Figures) {
+	var latencies []float64
+	var dropped, unknown float64
+	for _, name := range names {
+		a := cards[name].Agent
+		if a.Digest != digest {
+			continue
+		}
+		f.Cards++
+		f.Flows += a.Flows()
+		f.Packets += a.Packets + a.Dropped
+		dropped += a.Dropped
+		unknown += a.Unknown
+		if a.Flows() > 0 {
+			latencies = append(latencies, a.Latency)
+		}
+		if a.Drift {
+			f.Drift++
+		}
+	}
+	f.Drops, f.Unknown = share(dropped, f.Packets), share(unknown, f.Flows)
+	if slices.Sort(latencies); len(latencies) > 0 {
+		f.Latency = latencies[len(latencies)/2]
+	}
+	return f
+}
+
+// worse says by which limits f is worse than before. What wasn't counted on both sides isn't compared.
+func (l *Limits) worse(f, before Figures) (why []string) {
+	if before.Packets > 0 && f.Packets > 0 && f.Drops > before.Drops+l.Drops {
+		why = append(why, fmt.Sprintf("%.1f %% of packets dropped, %.1f %% before", 100*f.Drops, 100*before.Drops))
+	}
+	if before.Flows > 0 && f.Flows > 0 {
+		if f.Unknown > before.Unknown+l.Unknown {
+			why = append(why, fmt.Sprintf("%.1f %% of verdicts are unknown, %.1f %% before", 100*f.Unknown, 100*before.Unknown))
+		}
+		if before.Latency > 0 && f.Latency > before.Latency*l.Latency {
+			why = append(why, fmt.Sprintf("99 %% of verdicts within %.3g ms, %.3g ms before", 1e3*f.Latency, 1e3*before.Latency))
+		}
+	}
+	if l.Drift && f.Drift > 0 && before.Drift == 0 {
+		why = append(why, fmt.Sprintf("drift on %d of %d cards, on none before", f.Drift, f.Cards))
+	}
+	return why
+}
+
+// lost is how long a card may be silent before it counts as away.
+const lost = time.Minute
+
+func reports(s Status, now time.Time) bool { return !s.Seen.IsZero() && now.Sub(s.Seen) < lost }
+
+// Begin is the group with a new rollout under way.
+func (g Group) Begin(id, by string, to Artifact, plan Plan, cards map[string]Status, now time.Time) (Group, error) {
+	if r := g.Rollout; r != nil && !r.State.Over() {
+		return g, fmt.Errorf("group %s: rollout %s is %s: wait for its end, or end it with nepcof back %s", g.Name, r.ID, r.State, g.Name)
+	}
+	if err := plan.Check(); err != nil {
+		return g, err
+	}
+	if len(cards) == 0 {
+		return g, fmt.Errorf("group %s has no cards: nepcof enrol makes a token for one", g.Name)
+	}
+	if to.File == g.Stable.File {
+		return g, fmt.Errorf("group %s runs %v already", g.Name, to)
+	}
+	if from := g.Stable; !from.IsZero() && to.Serial < from.Serial {
+		return g, fmt.Errorf("bundle has serial %d, and the group runs one of serial %d: cards refuse it; sign it with a higher --serial", to.Serial, from.Serial)
+	}
+	r := &Rollout{ID: id, By: by, Begun: now, From: g.Stable, To: to, Plan: plan, State: Advancing, Stage: -1}
+	for name, s := range cards {
+		r.Cards = append(r.Cards, name)
+		if s.Agent.Problem != "" {
+			r.Troubled = append(r.Troubled, name)
+		}
+	}
+	slices.Sort(r.Troubled)
+	// The order is by chance, but the same on each hub; first those that report and are well.
+	rank := func(name string) int {
+		switch s := cards[name]; {
+		case !reports(s, now):
+			return 2
+		case s.Agent.Problem != "":
+			return 1
+		}
+		return 0
+	}
+	slices.SortFunc(r.Cards, func(a, b string) int {
+		if d := rank(a) - rank(b); d != 0 {
+			return d
+		}
+		if x, y := hash(id+a), hash(id+b); x != y {
+			if x < y {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+	if rank(r.Cards[0]) == 2 {
+		return g, fmt.Errorf("no card of group %s has reported within %v: see nepcof cards --group %s", g.Name, lost, g.Name)
+	}
+	r.tell(now, "%v to %d cards of group %s, which run %v", to, len(r.Cards), g.Name, r.From)
+	r.next(cards, now)
+	g.Rollout = r
+	return g, nil
+}
+
+func hash(s string) uint32 {
+	h := fnv.New32a()
+	h.Write([]byte(s))
+	return h.Sum32()
+}
+
+// next begins the next stage.
+func (r *Rollout) next(cards map[string]Status, now time.Time) {
+	if r.Stage < 0 {
+		r.Before = figures(cards, r.Cards, r.From.Digest)
+	} else {
+		r.Before = figures(cards, r.Cards[:r.Reached], r.To.Digest)
+	}
+	r.Stage++
+	r.State, r.Since, r.Steady = Advancing, now, time.Time{}
+	reached := max(r.Plan.Stages[r.Stage].of(len(r.Cards)), r.Reached)
+	for _, name := range r.Cards[r.Reached:reached] {
+		if !reports(cards[name], now) {
+			r.Away = append(r.Away, name)
+		}
+	}
+	r.Reached = reached
+	r.tell(now, "stage %d of %d, %v: %d cards", r.Stage+1, len(r.Plan.Stages), r.Plan.Stages[r.Stage], r.Reached)
+}
+
+// Wants is what a card of the group is to run.
+func (g *Group) Wants(card string) Artifact {
+	r := g.Rollout
+	if r == nil || r.State.Over() || r.State == Returning {
+		return g.Stable
+	}
+	if i := slices.Index(r.Cards, card); i >= 0 && i < r.Reached {
+		return r.To
+	}
+	return g.Stable
+}
+
+// wanted is Wants for many cards.
+func (g *Group) wanted(cards []string) map[string]Artifact {
+	w := make(map[string]Artifact, len(cards))
+	for _, c := range cards {
+		w[c] = g.Stable
+	}
+	if r := g.Rollout; r != nil && !r.State.Over() && r.State != Returning {
+		for _, c := range r.Cards[:r.Reached] {
+			if _, ok := w[c]; ok {
+				w[c] = r.To
+			}
+		}
+	}
+	return w
+}
+
+// Step is the group a moment later, by what its cards report, and whether anything changed. It has no other input: each hub that sees the same moves it alike.
+func (g Group) Step(cards map[string]Status, now time.Time) (Group, bool) {
+	if g.Rollout == nil {
+		return g, false
+	}
+	r := g.Rollout.clone()
+	g.Rollout = &r
+	switch r.State {
+	case Advancing, Waiting:
+		why := r.failures(cards, now)
+		if len(why) > 0 {
+			g.stop(why, now, !r.Plan.Stay)
+			return g, true
+		}
+		if r.State == Waiting {
+			return g, false
+		}
+		return g, g.advance(cards, now)
+	case Returning:
+		left := 0
+		for _, name := range r.Cards[:r.Reached] {
+			s := cards[name]
+			if reports(s, now) && s.Wanted != r.From.File || s.Wanted == r.From.File && s.Phase != Running && s.Phase != Refused {
+				left++
+			}
+		}
+		if left == 0 {
+			r.State = Returned
+			r.tell(now, "back to %v: %s", r.From, r.ends(cards, r.From))
+			return g, true
+		}
+	}
+	return g, false
+}
+
+func (r *Rollout) clone() Rollout {
+	c := *r
+	c.Cards, c.Away, c.Reasons, c.Events = slices.Clone(r.Cards), slices.Clone(r.Away), slices.Clone(r.Reasons), slices.Clone(r.Events)
+	return c
+}
+
+// advance moves on where the stage's cards all run the bundle, and have for the bake time.
+func (g *Group) advance(cards map[string]Status, now time.Time) bool {
+	r := g.Rollout
+	for _, name := range r.Cards[:r.Reached] {
+		if !slices.Contains(r.Away, name) && !r.runs(cards[name]) {
+			return false
+		}
+	}
+	changed := false
+	if r.Steady.IsZero() {
+		r.Steady, changed = now, true
+	}
+	if now.Sub(r.Steady) < r.Plan.Bake {
+		return changed
+	}
+	f := figures(cards, r.Cards[:r.Reached], r.To.Digest)
+	compared := fmt.Sprintf("compared on %.0f flows with %.0f before", f.Flows, r.Before.Flows)
+	if f.Flows == 0 || r.Before.Flows == 0 {
+		compared = "no flows to compare"
+	}
+	r.tell(now, "stage %d held: %s, %s", r.Stage+1, r.ends(cards, r.To), compared)
+	switch {
+	case r.Stage+1 == len(r.Plan.Stages):
+		r.State, g.Stable = Done, r.To
+		r.tell(now, "done")
+	case r.Plan.Approve:
+		r.State = Waiting
+		r.tell(now, "waiting for approval of stage %d", r.Stage+2)
+	default:
+		r.next(cards, now)
+	}
+	return true
+}
+
+// runs is true where a card runs the rollout's bundle by the rollout's order.
+func (r *Rollout) runs(s Status) bool {
+	return s.Wanted == r.To.File && s.Phase == Running && s.Agent.Digest == r.To.Digest
+}
+
+// ends says in how many cards an artifact has arrived, and where not.
+func (r *Rollout) ends(cards map[string]Status, a Artifact) string {
+	n := 0
+	var not []string
+	for _, name := range r.Cards[:r.Reached] {
+		if s := cards[name]; s.Wanted == a.File && s.Phase == Running {
+			n++
+		} else {
+			not = append(not, name)
+		}
+	}
+	text := fmt.Sprintf("%d of %d cards run it", n, r.Reached)
+	if len(not) > 0 {
+		text += ", not " + several(not)
+	}
+	return text
+}
+
+// several names a few of many.
+func several(names []string) string {
+	if len(names) > maxReasons {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:maxReasons], ", "), len(names)-maxReasons)
+	}
+	return strings.Join(names, ", ")
+}
+
+// failures are why a rollout must not go on.
+func (r *Rollout) failures(cards map[string]Status, now time.Time) (why []string) {
+	var late []string
+	for _, name := range r.Cards[:r.Reached] {
+		s := cards[name]
+		switch {
+		case s.Wanted == r.To.File && s.Phase == Refused:
+			why = append(why, fmt.Sprintf("%s: %s", name, s.Reason))
+		case slices.Contains(r.Away, name):
+		case !reports(s, now):
+			why = append(why, fmt.Sprintf("%s has not reported since %s", name, s.Seen.UTC().Format(time.RFC3339)))
+		case r.runs(s):
+			if s.Agent.Problem != "" && !slices.Contains(r.Troubled, name) {
+				why = append(why, fmt.Sprintf("%s: %s", name, s.Agent.Problem))
+			}
+		case now.Sub(r.Since) > r.Plan.Timeout:
+			late = append(late, name)
+		}
+	}
+	if len(late) > 0 {
+		why = append(why, fmt.Sprintf("not running the bundle after %v: %s", r.Plan.Timeout, several(late)))
+	}
+	return append(why, r.Plan.Limits.worse(figures(cards, r.Cards[:r.Reached], r.To.Digest), r.Before)...)
+}
+
+// stop halts a rollout, and takes it back if that is wanted and there is anything to go back to.
+func (g *Group) stop(why []string, now time.Time, back bool) {
+	r := g.Rollout
+	if n := len(why) - maxReasons; n > 0 {
+		why = append(why[:maxReasons:maxReasons], fmt.Sprintf("and %d more", n))
+	}
+	r.Reasons = why
+	r.State = Halted
+	r.tell(now, "halted: %s", strings.Join(why, "; "))
+	if back {
+		if err := g.turnBack(now); err != nil {
+			r.tell(now, "%v", err)
+		}
+	}
+}
+
+// turnBack orders the cards back to what they ran.
+func (g *Group) turnBack(now time.Time) error {
+	r := g.Rollout
+	if r.From.IsZero() {
+		return fmt.Errorf("group %s ran no bundle before: there is nothing to go back to", g.Name)
+	}
+	if r.State == Done {
+		r.Reached = len(r.Cards)
+	}
+	r.State, r.Since, g.Stable = Returning, now, r.From
+	r.tell(now, "back to %v", r.From)
+	return nil
+}
+
+// Halt stops a rollout by an operator's word: cards stay with what they have.
+func (g Group) Halt(reason string, now time.Time) (Group, error) {
+	r := g.Rollout
+	if r == nil || r.State != Advancing && r.State != Waiting {
+		return g, fmt.Errorf("group %s: no rollout is under way", g.Name)
+	}
+	c := r.clone()
+	g.Rollout = &c
+	g.stop([]string{reason}, now, false)
+	return g, nil
+}
+
+// Back takes a rollout back, also one that is done.
+func (g Group) Back(reason string, now time.Time) (Group, error) {
+	r := g.Rollout
+	if r == nil || r.State == Returning || r.State == Returned {
+		return g, fmt.Errorf("group %s: no rollout to take back", g.Name)
+	}
+	c := r.clone()
+	g.Rollout = &c
+	if !slices.Contains(c.Reasons, reason) {
+		c.Reasons = append(c.Reasons, reason)
+	}
+	return g, g.turnBack(now)
+}
+
+// Approve lets a waiting rollout begin its next stage, and a halted one go on with its own.
+func (g Group) Approve(cards map[string]Status, now time.Time) (Group, error) {
+	r := g.Rollout
+	if r == nil || r.State != Waiting && r.State != Halted {
+		return g, fmt.Errorf("group %s: no rollout waits for approval", g.Name)
+	}
+	c := r.clone()
+	g.Rollout = &c
+	if c.State == Waiting {
+		c.next(cards, now)
+		return g, nil
+	}
+	c.State, c.Since, c.Steady, c.Reasons = Advancing, now, time.Time{}, nil
+	c.tell(now, "goes on")
+	return g, nil
+}

@@ -1,0 +1,297 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"nepcoc/internal/files"
+	"nepcoc/internal/testbundle"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/trust"
+)
+
+var (
+	signer    = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, ed25519.SeedSize))
+	signerKey = signer.Public().(ed25519.PublicKey)
+	quiet     = func(int, int) {}
+)
+
+// signedBundle is the bundle of a number, padded to a size or more by raw weights that nobody reads, signed with a serial.
+func signedBundle(t testing.TB, number int, serial uint64, key ed25519.PrivateKey) ([]byte, *bundle.Bundle) {
+	t.Helper()
+	b, err := testbundle.New(number, fmt.Sprintf("m%d-", number))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := bundle.Encode(b, bundle.Options{})
+	if err == nil {
+		data, err = bundle.Sign(data, key, bundle.Statement{Serial: serial})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err = bundle.Read("test", bytes.NewReader(data)); err != nil {
+		t.Fatal(err)
+	}
+	return data, b
+}
+
+// simAgent stands for nepcod: it holds bundles to real signatures and serials, and counts made-up flows.
+type simAgent struct {
+	mu     sync.Mutex
+	policy trust.Policy
+	agent  Agent
+	runs   []string // digests, in order
+	// act says what a bundle does to this card's agent, by its digest; nil: it runs it.
+	act func(digest string, a *Agent)
+}
+
+func newSimAgent() *simAgent {
+	return &simAgent{policy: trust.Policy{Keys: []ed25519.PublicKey{signerKey}, Now: time.Now()}}
+}
+
+func (s *simAgent) read(file string) (*bundle.Bundle, error) {
+	return files.Read(file, func(name string, r io.Reader) (*bundle.Bundle, error) {
+		b, _, err := bundle.ReadAccepted(name, r, bundle.MaxFileSize, s.policy.Accept)
+		return b, err
+	})
+}
+
+func (s *simAgent) Check(_ context.Context, file string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := s.read(file)
+	return err
+}
+
+func (s *simAgent) Place(_ context.Context, file, back string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.policy.Rollback = nil; back != "" {
+		r, err := trust.ReadRollback(signerKey)("back", bytes.NewReader([]byte(back)))
+		if err != nil {
+			return err
+		}
+		s.policy.Rollback = r
+	}
+	b, err := s.read(file)
+	if err != nil {
+		s.agent.Refused = err.Error()
+		return nil
+	}
+	digest := b.Digest.String()
+	before := s.agent
+	s.agent = Agent{Digest: digest, Since: time.Now(), Packets: 1000, Latency: 1e-3, Verdicts: map[string]float64{"a": 90}, Unknown: 10}
+	if s.act != nil {
+		s.act(digest, &s.agent)
+	}
+	if s.agent.Refused != "" {
+		before.Refused = s.agent.Refused
+		s.agent = before
+		return nil
+	}
+	s.policy.State = s.policy.After(b.Signature, b.Digest)
+	s.runs = append(s.runs, digest)
+	return nil
+}
+
+func (s *simAgent) Agent(context.Context) Agent {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.agent
+}
+
+// testFleet is a fleet on loopback: servers, and what tests start in it.
+type testFleet struct {
+	testing.TB
+	access  *Access
+	servers []*server.Server
+	urls    string
+	dir     string
+}
+
+// newFleet starts so many servers: one alone, or a cluster.
+func newFleet(t testing.TB, servers int) *testFleet {
+	t.Helper()
+	f := &testFleet{TB: t, dir: t.TempDir()}
+	folder := filepath.Join(f.dir, "fleet")
+	if err := InitAccess(folder, nil); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if f.access, err = OpenAccess(folder); err != nil {
+		t.Fatal(err)
+	}
+	ports := freePorts(t, 2*servers)
+	for i := range servers {
+		f.servers = append(f.servers, f.serve(i, ports))
+		if f.urls != "" {
+			f.urls += ","
+		}
+		f.urls += fmt.Sprintf("tls://127.0.0.1:%d", ports[2*i])
+	}
+	f.Cleanup(func() {
+		for _, s := range f.servers {
+			s.Shutdown()
+			s.WaitForShutdown()
+		}
+	})
+	return f
+}
+
+// freePorts are ports that nobody listens at.
+func freePorts(t testing.TB, n int) (ports []int) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports
+}
+
+// serve starts server i of a cluster with those ports, for clients and routes.
+func (f *testFleet) serve(i int, ports []int) *server.Server {
+	f.Helper()
+	o, err := f.access.options(fmt.Sprintf("127.0.0.1:%d", ports[2*i]), filepath.Join(f.dir, fmt.Sprintf("store%d", i)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	if n := len(ports) / 2; n > 1 {
+		o.ServerName = fmt.Sprintf("n%d", i)
+		o.Cluster = server.ClusterOpts{Name: "fleet", Host: "127.0.0.1", Port: ports[2*i+1]}
+		for j := range n {
+			if j != i {
+				o.Routes = append(o.Routes, server.RoutesFromStr(fmt.Sprintf("nats://127.0.0.1:%d", ports[2*j+1]))...)
+			}
+		}
+	}
+	s, err := start(o)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return s
+}
+
+// hub starts a hub, which ends with the function returned.
+func (f *testFleet) hub(name string) (*Hub, func()) {
+	f.Helper()
+	ctx, cancel := context.WithTimeout(f.Context(), 30*time.Second)
+	defer cancel()
+	var c *Client
+	f.eventually(30*time.Second, "servers", func() error {
+		var err error
+		if c, err = f.access.Dial(ctx, f.urls, name); err != nil {
+			return err
+		}
+		return nil
+	})
+	replicas := 1
+	if len(f.servers) > 1 {
+		replicas = 3
+	}
+	h, err := NewHub(ctx, c, HubOptions{Name: name, Replicas: replicas, LinesAge: time.Hour})
+	if err != nil {
+		f.Fatal(err)
+	}
+	run, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- h.Run(run) }()
+	ended := sync.OnceFunc(func() {
+		stop()
+		if err := <-done; err != nil {
+			f.Error(err)
+		}
+		c.Close()
+	})
+	f.Cleanup(ended)
+	return h, ended
+}
+
+// card enrols a card and starts it.
+func (f *testFleet) card(c *Client, group, name string, runner Runner, change func(*CardOptions)) func() {
+	f.Helper()
+	ctx, cancel := context.WithTimeout(f.Context(), 30*time.Second)
+	defer cancel()
+	token, err := c.NewToken(ctx, group, name, f.urls)
+	if err != nil {
+		f.Fatal(err)
+	}
+	dir := filepath.Join(f.dir, "cards", group, name)
+	if err := Enrol(ctx, dir, token); err != nil {
+		f.Fatal(err)
+	}
+	return f.start(dir, runner, change)
+}
+
+// start starts an enrolled card.
+func (f *testFleet) start(dir string, runner Runner, change func(*CardOptions)) func() {
+	f.Helper()
+	o := CardOptions{Dir: dir, Runner: runner, Report: 500 * time.Millisecond}
+	if change != nil {
+		change(&o)
+	}
+	card, err := OpenCard(o)
+	if err != nil {
+		f.Fatal(err)
+	}
+	run, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- card.Run(run) }()
+	ended := sync.OnceFunc(func() {
+		stop()
+		if err := <-done; err != nil {
+			f.Error(err)
+		}
+	})
+	f.Cleanup(ended)
+	return ended
+}
+
+// eventually waits for what must come, generously: tests share their machine.
+func (f *testFleet) eventually(within time.Duration, what string, ok func() error) {
+	f.Helper()
+	var err error
+	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if err = ok(); err == nil {
+			return
+		}
+	}
+	f.Fatalf("%s: not within %v: %v", what, within, err)
+}
+
+// quick is a plan without waiting.
+func quick() Plan {
+	p := DefaultPlan()
+	p.Bake, p.Timeout = 0, 20*time.Second
+	return p
+}
+
+// state waits for a rollout's state.
+func (f *testFleet) state(c *Client, group string, want State) *Rollout {
+	f.Helper()
+	var r *Rollout
+	f.eventually(60*time.Second, "rollout "+string(want), func() error {
+		g, _, err := c.group(f.Context(), group)
+		if err != nil {
+			return err
+		}
+		if r = g.Rollout; r == nil || r.State != want {
+			return fmt.Errorf("%+v", r)
+		}
+		return nil
+	})
+	return r
+}
