@@ -143,11 +143,7 @@ func TestArtifactsAreApart(t *testing.T) {
 // writers may make files themselves: the one place that knows what a name can stand
 // for, a log that is appended to, and what makes files for developers.
 var writers = []string{
-<<<<<<< HEAD
-	"internal/files", "runtime/agent", "internal/genops", "internal/golden", "internal/npzfile", "internal/testfiles", "internal/testnet", "internal/testcard",
-=======
-	"internal/files", "runtime/agent", "fleet", "internal/genops", "internal/golden", "internal/npzfile", "internal/testfiles", "internal/testnet",
->>>>>>> f10701e (fleet: rollouts over NATS by stages, cards, hubs, lines and their sink (begun))
+	"internal/files", "runtime/agent", "internal/genops", "internal/golden", "internal/npzfile", "internal/testfiles", "internal/testnet", "internal/testcard", "fleet",
 	"passes/internal/passtest", "runtime/internal/kernels/internal/...", "examples/testbed/...", "bench/...",
 }
 
@@ -173,11 +169,7 @@ func TestOnePlaceWritesFiles(t *testing.T) {
 // Every package is in a house that the rules know.
 func TestHouses(t *testing.T) {
 	for _, line := range goList(t, "./...") {
-<<<<<<< HEAD
-		if h := house(line[0]); !slices.Contains([]string{"cmd", "compiler", "passes", "backends", "ir", "runtime", "internal", "examples", "bench", "packaging", "test"}, h) {
-=======
 		if h := house(line[0]); !slices.Contains([]string{"cmd", "compiler", "passes", "backends", "ir", "runtime", "internal", "examples", "bench", "packaging", "fleet", "test"}, h) {
->>>>>>> f10701e (fleet: rollouts over NATS by stages, cards, hubs, lines and their sink (begun))
 			t.Errorf("%s: no rule says what %q may import", line[0], h)
 		}
 	}
