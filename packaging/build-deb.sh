@@ -41,7 +41,7 @@ for arch; do
 	cp "$here/nepcod.yaml" "$dir/etc/nepcod/nepcod.yaml"
 	cp "$here/nepcod.logrotate" "$dir/etc/logrotate.d/nepcod"
 	cp "$here/nepcod.service" "$dir/usr/lib/systemd/system/nepcod.service"
-	cp "$root/docs/bluefield.md" "$root/docs/marks.md" "$root/docs/verdicts.md" "$root/docs/metrics.md" \
+	cp "$root/docs/bluefield.md" "$root/docs/actions.md" "$root/docs/marks.md" "$root/docs/verdicts.md" "$root/docs/metrics.md" \
 		"$here/grafana/nepcod.json" "$here/prometheus/nepcod.rules.yml" "$dir/usr/share/doc/nepcod/"
 	chmod -R u=rwX,go=rX "$dir"
 	printf '/etc/nepcod/nepcod.yaml\n/etc/logrotate.d/nepcod\n' >"$dir/DEBIAN/conffiles"

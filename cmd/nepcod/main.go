@@ -48,6 +48,7 @@ func newRoot(restrict restrictor) *cobra.Command {
 	}{
 		{"run", "Classifying:", []*cobra.Command{newRun(restrict)}},
 		{"before", "Before it runs:", []*cobra.Command{newCheckConfig(), newSelftest(), newLoad()}},
+		{"beside", "Beside it:", []*cobra.Command{newActions()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
 		for _, c := range g.commands {

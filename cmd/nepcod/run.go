@@ -198,7 +198,13 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap []string, speed float64,
 	if err != nil {
 		return err
 	}
+	actions, err := c.OpenActions(len(pcap) > 0)
+	if err != nil {
+		return err
+	}
+	defer actions.Close()
 	opt := c.Options()
+	opt.Actions = actions
 	opt.Sources, opt.Model, opt.Sink, opt.Log, opt.Lossless = src, model, sink, log, len(pcap) > 0
 	a, err := agent.New(opt)
 	if err != nil {

@@ -79,7 +79,9 @@ type Options struct {
 	Keep *KeepConfig
 	// Health is when losses are a problem, nil: DefaultHealth.
 	Health *HealthConfig
-	Log    *slog.Logger // nil: none
+	// Actions are what is done about verdicts, nil: nothing. They are told in EVE's form.
+	Actions *Actions
+	Log     *slog.Logger // nil: none
 }
 
 // Defaults of Options.
@@ -97,6 +99,7 @@ type Agent struct {
 	workers   []*worker
 	out       *output
 	kept      *keepFile // nil: flows are not kept
+	acts      *actions  // nil: nothing is done
 
 	model     atomic.Pointer[Model]
 	copyBytes atomic.Int64
@@ -145,9 +148,9 @@ func New(o Options) (*Agent, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	// Receivers hold a batch open per worker, workers a chunk.
+	// Receivers hold a batch open per worker, workers, actions and events a chunk.
 	o.Queue = max(o.Queue, len(o.Sources)+1)
-	o.Chunks = max(o.Chunks, o.Workers+1)
+	o.Chunks = max(o.Chunks, o.Workers+3)
 	a := &Agent{opt: o, start: time.Now(), hurry: make(chan struct{})}
 	a.shards = flow.NewSeed()
 	if o.Lossless {
@@ -160,6 +163,9 @@ func New(o Options) (*Agent, error) {
 		if a.kept, err = newKeepFile(*o.Keep, a.complain); err != nil {
 			return nil, err
 		}
+	}
+	if o.Actions != nil {
+		a.acts = a.newActions(o.Actions)
 	}
 	for range o.Workers {
 		w, err := newWorker(a, o.Queue)
@@ -280,6 +286,10 @@ func (a *Agent) Run(ctx context.Context) (*Report, error) {
 	if a.kept != nil {
 		go a.kept.run()
 	}
+	if a.acts != nil {
+		go a.acts.Run()
+		defer a.acts.Close() // also where the packet path does not end
+	}
 	ended := make(chan struct{})
 	defer close(ended)
 	go a.watchHealth(ended)
@@ -303,6 +313,9 @@ func (a *Agent) Run(ctx context.Context) (*Report, error) {
 		if a.kept != nil {
 			close(a.kept.queue)
 			<-a.kept.done
+		}
+		if a.acts != nil {
+			a.acts.Close()
 		}
 		a.events.end()
 		close(a.out.queue)

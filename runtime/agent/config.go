@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"nepcoc/internal/files"
+	"nepcoc/runtime/act"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture/afpacket"
 	"nepcoc/runtime/classify"
@@ -53,6 +54,8 @@ type Config struct {
 	Sandbox privilege.Config `yaml:"sandbox"`
 	// Probation is what a new bundle has to stand.
 	Probation ProbationConfig `yaml:"probation"`
+	// Actions are what is done about verdicts, beside telling them.
+	Actions act.Config `yaml:"actions"`
 	// Watch is how often the bundle's file is looked at for a change; 0: never,
 	// only on SIGHUP.
 	Watch time.Duration `yaml:"watch"`
@@ -106,6 +109,7 @@ func DefaultConfig() Config {
 		Workers: 1, Flows: flow.DefaultCapacity, Queue: DefaultQueue,
 		Output: OutputConfig{To: "-", Format: "eve"},
 		Watch:  2 * time.Second, Drain: DefaultDrain, Health: DefaultHealth, Drift: DefaultDrift, Keep: DefaultKeep, Sandbox: privilege.Default, Probation: DefaultProbation,
+		Actions: act.Defaults,
 	}
 }
 
@@ -241,6 +245,10 @@ func (c *Config) Validate() error {
 			bad("drift", "%w", err)
 		}
 	}
+	errs = append(errs, Errors(c.Actions.Validate())...)
+	if c.Actions.On() && c.Output.Format != "eve" {
+		bad("actions", "go with output.format eve only, in which they are told")
+	}
 	if Formats[c.Output.Format] == nil {
 		bad("output.format", "%q is none of eve, json, text", c.Output.Format)
 	}
@@ -276,17 +284,22 @@ func (c *Config) Rings() ([]*afpacket.Ring, error) {
 // CheckAlerts says which labels to alert on the model does not know, all of them: an alert
 // that can never come is a mistake.
 func (c *Config) CheckAlerts(m *Model) error {
+	return checkLabels(m, "alerts", c.Alerts)
+}
+
+// checkLabels says which labels the model does not know, each error beginning with the field that names them.
+func checkLabels(m *Model, field string, labels []string) error {
 	heads := classify.Heads(m.Bundle)
 	var all []string
 	for i := range heads {
 		all = append(all, heads[i].Labels...)
 	}
 	var errs []error
-	for _, a := range c.Alerts {
+	for _, a := range labels {
 		if !slices.ContainsFunc(heads, func(h classify.Head) bool {
 			return slices.ContainsFunc(h.Labels, func(l string) bool { return alertsOn(a, h.Name, l) })
 		}) {
-			errs = append(errs, fmt.Errorf("alerts: %s has no label %q; it has %s", m.Path, a, strings.Join(all, ", ")))
+			errs = append(errs, fmt.Errorf("%s: %s has no label %q; it has %s", field, m.Path, a, strings.Join(all, ", ")))
 		}
 	}
 	return errors.Join(errs...)

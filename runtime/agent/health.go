@@ -50,11 +50,12 @@ const (
 	problemOutput
 	problemDrops
 	problemBundle
+	problemActions
 	numProblems
 )
 
 func (k problemKind) String() string {
-	return [numProblems]string{"stalled", "interface", "output", "drops", "bundle"}[k]
+	return [numProblems]string{"stalled", "interface", "output", "drops", "bundle", "actions"}[k]
 }
 
 // stalledAfter is how long a worker may go without finishing a batch while
@@ -93,6 +94,11 @@ func (a *Agent) problems() (all [numProblems][]string) {
 	}
 	if at := a.probation.asking.Load(); at != 0 && at < old {
 		add(problemBundle, "the file system of the bundle, or of the keys, has not answered for %d s", (a.now()-at)/int64(time.Second))
+	}
+	if a.acts != nil {
+		if s := a.acts.Problem(); s != "" {
+			add(problemActions, "%s", s)
+		}
 	}
 	all[problemDrops] = a.losses.problems(a.lossNow(), a.opt.Health)
 	return all

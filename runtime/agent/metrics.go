@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"nepcoc/internal/version"
+	"nepcoc/runtime/act"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/flow"
@@ -60,12 +61,18 @@ var (
 	descModel        = desc("model_info", "The model of new flows.", "digest", "bundle", "model_version", "file", "kernels")
 	descBuild        = desc("build_info", "The agent.", "version", "revision", "goversion")
 	descMerged       = desc("packets_merged_total", "Frames that the system had merged of several packets (GRO, LRO, TSO), by what the agent did: split them again, or read them as one packet each.", "how")
-	descProblem      = desc("problem", "1 where something is wrong now, of which /healthz says what: a thread is stalled, an interface is down, the output fails, packets or verdicts are dropped, the bundle is refused, returned from or no longer trusted.", "kind")
+	descProblem      = desc("problem", "1 where something is wrong now, of which /healthz says what: a thread is stalled, an interface is down, the output fails, packets or verdicts are dropped, rules of actions are refused or were flushed, the bundle is refused, returned from or no longer trusted.", "kind")
 	descDrift        = desc("drift", "1 while the traffic is not what the bundle was calibrated with: from a drift event's begin to its end.")
 	descDistance     = desc("drift_distance_bits", "Distance of the latest window's flows from calibration's, by feature and output (docs/drift.md): 0 is the same, 1 has nothing in common.", "feature", "output")
 	descBound        = desc("drift_bound_bits", "What that distance must be above to count.", "feature", "output")
 	descLooks        = desc("drift_windows_total", "Windows that were compared, a quarter of one apart.")
 	descKept         = desc("unknown_flows_kept_total", "Flows of unknown verdict whose packets were to be kept (keep_unknown), by fate: written, or dropped because the disk was behind or full.", "fate")
+	descActions      = desc("actions_total", "Rules that verdicts asked for (actions), by kind and what became of them: done is in force, dry_run would have been, everything else was not done.", "kind", "result")
+	descWithheld     = desc("actions_withheld_total", "Verdicts with a label and score that actions are for, about which nothing was done, by why: the flow's marks, the allow list, packets that no rule can match.", "why")
+	descActing       = desc("action_rules", "Rules of actions in force now.", "kind")
+	descActingHW     = desc("action_rules_in_hardware", "Rules in force that the kernel says are in hardware, all parts of them.")
+	descActed        = desc("action_rules_ended_total", "Rules of actions that have ended, by why: restart is one that an agent before this one had left.", "kind", "why")
+	descActQueue     = desc("action_queue_rules", "Rules that wait for the kernel.")
 	descModels       = desc("models_in_use", "Models in use in the worker that has most: the current one, and those that undecided flows hold.")
 
 	descHists = []struct {
@@ -207,6 +214,23 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	if k := c.a.kept; k != nil {
 		count(descKept, k.written.Load(), "written")
 		count(descKept, k.dropped.Load(), "dropped")
+	}
+	if s := c.a.acts; s != nil {
+		t := s.Stats()
+		for k := range act.NumKinds {
+			for result := range act.NumResults {
+				count(descActions, t.Results[k][result], k.String(), result.String())
+			}
+			for why := range act.NumEndings {
+				count(descActed, t.Ended[k][why], k.String(), why.String())
+			}
+			gauge(descActing, t.Active[k], k.String())
+		}
+		for why := act.Unasked + 1; why < act.NumReasons; why++ {
+			count(descWithheld, t.Withheld[why], why.String())
+		}
+		gauge(descActingHW, t.Hardware)
+		gauge(descActQueue, t.Queued)
 	}
 	gauge(descModels, r.Models)
 	gauge(descModel, 1, m.Digest(), m.Bundle.Name(), m.Bundle.Manifest.Model.Version, m.Bundle.Manifest.Model.File, m.Kernels())

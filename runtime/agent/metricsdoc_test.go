@@ -13,13 +13,27 @@ import (
 	"nepcoc/internal/golden"
 	"nepcoc/internal/testbundle"
 	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/act"
 	"nepcoc/runtime/agent"
+	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
+	"nepcoc/runtime/classify"
 	"nepcoc/runtime/drift"
 )
 
 // openLabels are those whose values come from bundles, builds and configurations.
 var openLabels = []string{"output", "label", "worker", "digest", "bundle", "model_version", "file", "kernels", "version", "revision", "goversion"}
+
+// dryRun are actions for a label that the bundle has.
+func dryRun(t testing.TB, b *bundle.Bundle) act.Config {
+	t.Helper()
+	c, score := act.Defaults, 0.0
+	c.Rules = []act.Entry{{Labels: []string{classify.Heads(b)[0].Labels[0]}, MinScore: &score, Do: "drop"}}
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
 
 // docs/metrics.md is what an agent exports: `go test ./runtime/agent -run TestMetricsReference -update` writes it. An agent on
 // an interface, with every kind of output, exports each metric that there is.
@@ -44,7 +58,8 @@ func TestMetricsReference(t *testing.T) {
 		return nil
 	})
 	a, err := agent.New(agent.Options{Sources: []capture.Source{src}, Model: m, Sink: io.Discard, Drift: &drift.Options{Flows: 64, Windows: 1, Bound: 1},
-		Keep: &agent.KeepConfig{To: filepath.Join(t.TempDir(), "unknown.pcap"), Size: 1 << 20, Files: 1}})
+		Actions: &agent.Actions{Config: dryRun(t, b)},
+		Keep:    &agent.KeepConfig{To: filepath.Join(t.TempDir(), "unknown.pcap"), Size: 1 << 20, Files: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // Needs is what an agent with this configuration still does once its sources, its output and its listener are open: it reads bundles and keys again, appends to its
-// output and begins it anew, writes state and kept flows, and tells systemd how things are. No capability is needed for that. others are files that are read besides.
+// output and begins it anew, writes state and kept flows, and tells systemd how things are. No capability is needed for that, but for actions. others are files that are read besides.
 func (c *Config) Needs(others ...string) privilege.Needs {
 	var n privilege.Needs
 	file := func(what, name string, write bool) {
@@ -44,6 +44,10 @@ func (c *Config) Needs(others ...string) privilege.Needs {
 	}
 	if name := os.Getenv("NOTIFY_SOCKET"); name != "" {
 		socket("systemd", name)
+	}
+	if c.Actions.Acts() && c.Interface != "" {
+		// Rules go over sockets that are open, but each message is asked for the right.
+		n.Add(privilege.Needs{Capabilities: []int{unix.CAP_NET_ADMIN}, Calls: []string{"sendmsg", "recvmsg"}})
 	}
 	return n
 }

@@ -57,6 +57,13 @@ func (c *Config) Preflight() (m *Model, notes []string, err error) {
 	if note != "" {
 		notes = append(notes, note)
 	}
+	if c.Actions.On() && c.Interface != "" {
+		note, err := c.checkActions()
+		errs = append(errs, Errors(err)...)
+		if note != "" {
+			notes = append(notes, note)
+		}
+	}
 	if err := c.Keep.check(); err != nil {
 		errs = append(errs, err)
 	}
@@ -163,6 +170,9 @@ func (c *Config) CheckBundle(path string, b *bundle.Bundle) error {
 // contract takes.
 func (c *Config) checkFit(m *Model) error {
 	errs := Errors(c.CheckAlerts(m))
+	for i := range c.Actions.Rules {
+		errs = append(errs, Errors(checkLabels(m, fmt.Sprintf("actions.rules[%d].labels", i), c.Actions.Rules[i].Labels))...)
+	}
 	contract := m.encoder.Contract()
 	view, _ := c.View().Of(m.Bundle.Manifest.View)
 	if want := flow.SnapLength(&contract, view.Tunnels); c.Interface != "" && c.Receive.SnapLen < want {

@@ -44,7 +44,7 @@ type Report struct {
 	// Ends are the flows whose end is to be written, too (Options.Totals), NoEnds those that left the table without a
 	// verdict, or when time was over.
 	Ends, NoEnds uint64
-	// Events are of no flow: drift.
+	// Events are those of drift and of actions.
 	Events      uint64
 	OutputError error // why the sink last refused some
 	// Swaps counts changes of the model, SwapsRefused those that were not made, Returns those among Swaps that went back.
@@ -142,6 +142,10 @@ func (a *Agent) Report() *Report {
 			r.fresh.unknown += c.fresh.unknown
 		}
 		r.Models, r.Tables = max(r.Models, c.models), max(r.Tables, c.tables)
+	}
+	if a.acts != nil {
+		r.OutputDropped += a.acts.lost.Load()
+		r.Events += a.acts.events.Load()
 	}
 	r.Sources, r.SourceTotal = flow.Top(SourcesShown, sources...)
 	a.events.mu.Lock()

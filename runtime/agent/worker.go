@@ -68,6 +68,7 @@ type generation struct {
 	table     *flow.Table
 	heads     []headUse // by output
 	drift     *drift.Monitor
+	scope     flow.Scope // of its table
 	undecided int
 }
 
@@ -195,7 +196,7 @@ func (w *worker) adopt(m *Model) error {
 		}
 		w.tables, w.keys = append(w.tables, t), append(w.keys, key)
 	}
-	g := &generation{model: m, table: w.tables[len(w.tables)-1]}
+	g := &generation{model: m, table: w.tables[len(w.tables)-1], scope: key.scope}
 	if w.a.opt.Explain {
 		x, err := m.explained()
 		if err != nil {
@@ -475,6 +476,9 @@ func (w *worker) ready(f *flow.Flow) {
 	}
 	f.Tag = endTag(place, w.rec.Alerts() > 0)
 	w.emit()
+	if w.a.acts != nil {
+		w.a.acts.Offer(&w.rec, g.scope)
+	}
 	if g.drift != nil && g == w.cur() {
 		w.compare(g.model, g.drift)
 	}

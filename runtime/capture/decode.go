@@ -68,6 +68,9 @@ type Packet struct {
 	// a GRE key, an ERSPAN session); 0: none.
 	Tunnel uint32
 	Level  uint8
+	// Shims is the number of headers between the Ethernet header and IP, but for one VLAN tag: more tags, MPLS, PPPoE, LLC and
+	// others (see shims). 0: the packet is one that the system itself would take for IP.
+	Shims uint8
 
 	// Payload is where in IP the bytes behind the TCP or UDP header begin, L4
 	// where that can't be told, len(IP) where the capture holds only part of the header; Faults is what Verify found, with
@@ -107,7 +110,7 @@ func (p *Packet) Headed() bool {
 // IP is opened (see shims); tunnels are left closed, see DecodeInner.
 func Decode(f *Frame, p *Packet) Kind {
 	p.Time, p.Astray, p.Faults = f.Time, f.Astray, 0
-	p.Tunnel, p.Level, p.VLAN, p.Interface = 0, 0, [2]uint16{f.VLAN}, uint16(f.Interface)
+	p.Tunnel, p.Level, p.Shims, p.VLAN, p.Interface = 0, 0, 0, [2]uint16{f.VLAN}, uint16(f.Interface)
 	return decodeLink(f.Link, f.Data, p)
 }
 

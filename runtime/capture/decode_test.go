@@ -316,3 +316,32 @@ func TestMAC(t *testing.T) {
 		}
 	}
 }
+
+// What stands between Ethernet and IP, but for one tag, is counted: the system takes such a packet for no IP.
+func TestShims(t *testing.T) {
+	u4 := ipv4(17, 0, 0, udp(4))
+	for _, tc := range []struct {
+		name string
+		vlan uint16 // of a tag that the network card took off
+		data []byte
+		want uint8
+	}{
+		{"plain", 0, cat(eth(0x800), u4), 0},
+		{"VLAN", 0, cat(eth(0x8100), tag(0x800), u4), 0},
+		{"provider's VLAN", 0, cat(eth(0x88a8), tag(0x800), u4), 0},
+		{"VLAN, taken off", 7, cat(eth(0x800), u4), 0},
+		{"QinQ", 0, cat(eth(0x88a8), tag(0x8100), tag(0x800), u4), 1},
+		{"QinQ, one taken off", 7, cat(eth(0x8100), tag(0x800), u4), 1},
+		{"an old tag", 0, cat(eth(0x9100), tag(0x800), u4), 1},
+		{"three tags", 0, cat(eth(0x8100), tag(0x8100), tag(0x8100), tag(0x800), u4), 2},
+		{"MPLS", 0, cat(eth(0x8847), []byte{0, 1, 1, 64}, u4), 1},
+		{"MPLS in a VLAN", 0, cat(eth(0x8100), tag(0x8847), []byte{0, 1, 1, 64}, u4), 1},
+		{"PPPoE", 0, cat(eth(0x8864), []byte{0x11, 0, 0, 1, 0, 34, 0, 0x21}, u4), 1},
+		{"SNAP", 0, cat(eth(40), []byte{0xaa, 0xaa, 3, 0, 0, 0, 8, 0}, u4), 1},
+	} {
+		p := capture.Packet{Shims: 9}
+		if kind := capture.Decode(&capture.Frame{Link: capture.LinkEthernet, Data: tc.data, Length: len(tc.data), VLAN: tc.vlan}, &p); kind != capture.KindOK || p.Shims != tc.want {
+			t.Errorf("%s: %v, %d shims, want %d", tc.name, kind, p.Shims, tc.want)
+		}
+	}
+}

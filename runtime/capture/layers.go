@@ -51,8 +51,10 @@ const minEthertype = 0x600
 
 // decodeLayers goes through what stands before IP.
 func decodeLayers(what layer, b []byte, p *Packet) Kind {
+	tagged := p.VLAN[0] != 0
 	for depth := 0; ; depth++ {
 		open := opener(nil)
+		tag := false
 		switch {
 		case what == etherIPv4:
 			if len(b) > 0 && b[0]>>4 != 4 {
@@ -75,7 +77,7 @@ func decodeLayers(what layer, b []byte, p *Packet) Kind {
 			}
 			return MalformedIPVersion
 		case what == 0x8100 || what == 0x88a8 || what == 0x9100 || what == 0x9200 || what == 0x9300:
-			open = openTag
+			open, tag = openTag, what == 0x8100 || what == 0x88a8 // the system takes no other for one
 		case what < minEthertype:
 			open = openLLC
 		default:
@@ -95,6 +97,10 @@ func decodeLayers(what layer, b []byte, p *Packet) Kind {
 		if what, b, kind = open(b, p); kind != KindOK {
 			return kind
 		}
+		if !tag || tagged {
+			p.Shims++
+		}
+		tagged = tagged || tag
 	}
 }
 

@@ -157,7 +157,7 @@ func (s *assembly) whole(p *capture.Packet) capture.Kind {
 	}
 	f := capture.Frame{Data: b, Length: s.head + s.end, Time: p.Time, Link: link, Interface: int(s.pkt.Interface)}
 	kind := capture.Decode(&f, p)
-	p.Tunnel, p.Level, p.VLAN = s.pkt.Tunnel, s.pkt.Level, s.pkt.VLAN
+	p.Tunnel, p.Level, p.Shims, p.VLAN = s.pkt.Tunnel, s.pkt.Level, s.pkt.Shims, s.pkt.VLAN
 	if kind != capture.KindOK {
 		return kind
 	}

@@ -35,10 +35,10 @@ type Flow struct {
 	// Key has the direction from the client to the server: who sent the SYN, or,
 	// where that was not seen, what is most likely; see Table.Add.
 	Key Key
-	// VLAN and Level are those of the first packet: ids of its VLAN tags, 0 for none, and the
-	// number of tunnels that it was in.
-	VLAN  [2]uint16
-	Level uint8
+	// VLAN, Level and Shims are those of the first packet: ids of its VLAN tags, 0 for none, the
+	// number of tunnels that it was in, and that of other headers in front of IP (see capture.Packet).
+	VLAN         [2]uint16
+	Level, Shims uint8
 	// Seq numbers the table's flows in the order of their first packets.
 	Seq uint64
 	// Tag is what Options.Begun gave the flow. Ready may leave another one, which Closed sees; of a flow without a verdict that sees 0.

@@ -98,7 +98,7 @@ type entry struct {
 	hash           uint32
 	tag            uint32
 	vlan           [2]uint16 // of the first packet
-	level          uint8
+	level, shims   uint8
 	repeats        uint8  // packets that carried nothing new, up to 255
 	largest        uint16 // IP length of the largest packet
 	state          traffic.State
@@ -462,7 +462,7 @@ func (t *Table) fill(e *entry) {
 		o.Key = e.key.Reverse()
 	}
 	o.Seq, o.Tag, o.First, o.Last = e.seq, e.tag, e.first, e.last
-	o.VLAN, o.Level = e.vlan, e.level
+	o.VLAN, o.Level, o.Shims = e.vlan, e.level, e.shims
 	o.Packets, o.Bytes, o.Reason, o.Payload = e.packets, e.bytes, e.reason, int(e.payload)
 	o.Largest, o.Repeats = int(e.largest), int(e.repeats)
 }

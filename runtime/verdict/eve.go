@@ -107,10 +107,15 @@ const eveStart = `{"timestamp":`
 
 // appendEVEHead begins an event: what all kinds have in common.
 func (r *Record) appendEVEHead(b []byte, event string) []byte {
+	return r.appendEVEHeadID(b, event, r.flowID())
+}
+
+// appendEVEHeadID is appendEVEHead of a flow whose number is known.
+func (r *Record) appendEVEHeadID(b []byte, event string, id uint64) []byte {
 	b = append(b, eveStart...)
 	b = appendEVETime(b, r.Last)
 	b = append(b, `,"flow_id":`...)
-	b = strconv.AppendUint(b, r.flowID(), 10)
+	b = strconv.AppendUint(b, id, 10)
 	b = append(b, `,"event_type":`...)
 	b = appendString(b, event)
 	b = r.appendVLAN(b)

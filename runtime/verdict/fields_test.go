@@ -61,6 +61,32 @@ func everything(t *testing.T) (list []*Record) {
 	return list
 }
 
+// actions are those that have, together, all that can be written.
+func actions(t *testing.T) []*Action {
+	begin := &Action{
+		Key: key(t, 6, "192.0.2.1:5", "192.0.2.2:4"), First: 5, Time: 7, VLAN: [2]uint16{3}, Source: NewSource("b", "d", "v"), Event: "begin", Kind: "drop", Backend: "flower", Label: "Tor", Score: 0.75, Limit: 600,
+		Hardware: "partly", Latency: 1e-5, Held: -1,
+	}
+	end := *begin
+	end.Event, end.Latency, end.Held, end.Why, end.DryRun, end.VLAN, end.Source = "end", -1, 3, "time", true, [2]uint16{}, nil
+	refused := *begin
+	refused.Event, refused.Latency, refused.Error = "refused", -1, "no \"room\""
+	restart := &Action{Key: key(t, 17, "[2001:db8::1]:5", "[2001:db8::2]:4"), ID: 99, Time: 7, Event: "end", Kind: "mark", Backend: "nftables", Latency: -1, Held: -1, Why: "restart"}
+	return []*Action{begin, &end, &refused, restart}
+}
+
+// An action's event has the number of the verdict's own, or the one that it was given.
+func TestActionID(t *testing.T) {
+	r := record(t)
+	a := Action{Key: r.Key.Reverse(), First: r.First}
+	if a.FlowID() != r.flowID() {
+		t.Error("another number")
+	}
+	if a.ID = 99; a.FlowID() != 99 || !bytes.Contains(a.AppendEVE(nil), []byte(`"flow_id":99,`)) {
+		t.Error(a.FlowID())
+	}
+}
+
 // docs/verdicts.md has every field that is written, of its type, where it says and when; and none that isn't.
 func TestFields(t *testing.T) {
 	doc := filepath.Join(testfiles.Root(t), "docs", "verdicts.md")
@@ -82,6 +108,10 @@ func TestFields(t *testing.T) {
 		r.Totals = true
 		eve(r, "TLS")
 	}
+	for _, a := range actions(t) {
+		lines["action"] = append(lines["action"], a.AppendEVE(nil))
+	}
+	fieldtable.Check(t, fieldtable.Read(t, filepath.Join(testfiles.Root(t), "docs", "actions.md")), "action", true, lines["action"])
 	for _, kind := range []string{"flow", "alert", "nepco", "end", "json"} {
 		fieldtable.Check(t, table, kind, kind != "json", lines[kind])
 	}
@@ -118,6 +148,9 @@ func TestFieldsAreAll(t *testing.T) {
 	var written []byte
 	for _, r := range everything(t) {
 		written = r.AppendEVEEnd(r.AppendEVE(r.AppendJSON(written)), &End{Label: "x"})
+	}
+	for _, a := range actions(t) {
+		written = a.AppendEVE(written)
 	}
 	files, err := filepath.Glob("*.go")
 	if err != nil {

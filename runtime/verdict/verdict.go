@@ -32,9 +32,9 @@ type Record struct {
 	Marks   flow.Marks
 	// Largest and Repeats are the flow's; they are not written. See flow.Flow.
 	Largest, Repeats int
-	// VLAN and Level are the first packet's; see flow.Flow.
-	VLAN  [2]uint16
-	Level uint8
+	// VLAN, Level and Shims are the first packet's; see flow.Flow. Shims is not written.
+	VLAN         [2]uint16
+	Level, Shims uint8
 
 	// Seed is that of the Community ID: networks that use the same addresses have
 	// different ones.
@@ -180,7 +180,7 @@ func (r *Record) eachAlert(f func(label string, id int)) {
 func (r *Record) FromFlow(f *flow.Flow) {
 	r.Key, r.First, r.Last, r.Packets, r.Bytes = f.Key, f.First, f.Last, f.Packets, f.Bytes
 	r.Reason, r.Valid = f.Reason, f.Valid
-	r.VLAN, r.Level = f.VLAN, f.Level
+	r.VLAN, r.Level, r.Shims = f.VLAN, f.Level, f.Shims
 	r.UsedPackets, r.UsedBytes, r.Payload, r.Marks = f.UsedPackets(), f.BytesUsed(), f.Payload, f.Marks
 	r.Largest, r.Repeats = f.Largest, f.Repeats
 }

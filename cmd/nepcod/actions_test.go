@@ -1,0 +1,239 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"nepcoc/internal/files"
+	"nepcoc/internal/testfiles"
+	"nepcoc/internal/testnet"
+	"nepcoc/runtime/agent"
+	"nepcoc/runtime/bundle"
+	"nepcoc/runtime/classify"
+)
+
+// udpFlow is a flow between two hosts and a socket at each end.
+func udpFlow(t *testing.T, near, far *testnet.Net, port int) (a, b *net.UDPConn) {
+	t.Helper()
+	dial := func(n *testnet.Net, at, to string) (c *net.UDPConn) {
+		n.Do(func() {
+			l, err := net.ResolveUDPAddr("udp", at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn, err := (&net.Dialer{LocalAddr: l}).Dial("udp", to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c = conn.(*net.UDPConn)
+		})
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	x, y := fmt.Sprintf("%s:%d", testnet.NearAddress, port), fmt.Sprintf("%s:%d", testnet.FarAddress, port+2000)
+	return dial(near, x, y), dial(far, y, x)
+}
+
+// arrives says whether what one end sends comes out of the other.
+func arrives(from, to *net.UDPConn) bool {
+	text := []byte(fmt.Sprint(time.Now().UnixNano()) + strings.Repeat("x", 300))
+	from.Write(text)
+	to.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+	buf := make([]byte, 1000)
+	for {
+		n, err := to.Read(buf)
+		if err != nil {
+			return false
+		}
+		if bytes.Equal(buf[:n], text) {
+			return true
+		}
+	}
+}
+
+// Verdicts of live traffic become rules: a flow of a chosen label stops both ways within a second of its verdict while one on the allow list goes
+// on. However the agent ends, what it has done is undone: by kill -9 at the next start or by flush, by SIGTERM at once.
+func TestActions(t *testing.T) {
+	near, far := testnet.Hosts(t)
+	dir := t.TempDir()
+	file, out, config := filepath.Join(dir, "model.nepco"), filepath.Join(dir, "eve.json"), filepath.Join(dir, "nepcod.yaml")
+	if err := files.Write(file, bundleBytes(t, 0, "class")); err != nil {
+		t.Fatal(err)
+	}
+	bun, err := bundle.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels := classify.Heads(bun)[0].Labels
+	configure := func(allow string) {
+		t.Helper()
+		err := os.WriteFile(config, []byte(fmt.Sprintf(`bundle: %s
+interface: far
+receive: {outgoing: true}
+output: {to: %s}
+unknown_threshold: 0
+actions:
+  dry_run: false
+  backend: nftables
+  rules: [{labels: [%s], min_score: 0, do: drop, for: 1h}]
+  allow: {ports: [%s]}
+`, file, out, strings.Join(labels, ", "), allow)), 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	configure(`"5050"`)
+	start := func() *process {
+		p := nepcod(t, nil, nil, "run", "--config", config)
+		far.Do(func() {
+			if err := p.Start(); err != nil {
+				t.Fatal(err)
+			}
+		})
+		t.Cleanup(func() { p.Process.Kill() })
+		p.until(t, "msg=started")
+		return p
+	}
+	command := func(args ...string) string {
+		var text bytes.Buffer
+		p := nepcod(t, &text, nil, args...)
+		far.Do(func() {
+			if err := p.Run(); err != nil {
+				t.Fatalf("%v: %v: %s", args, err, p.stderr())
+			}
+		})
+		return text.String()
+	}
+	// events waits for an action's event of a flow from the near host's port.
+	event := func(port int, want string) {
+		t.Helper()
+		re := regexp.MustCompile(fmt.Sprintf(`"(src|dest)_port":%d,.*"action":\{%s`, port, want))
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			text, _ := os.ReadFile(out)
+			if re.Match(text) {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("no %s of port %d in\n%s", want, port, text)
+			}
+		}
+	}
+	both := func(a, b *net.UDPConn) int {
+		n := 0
+		for _, ok := range []bool{arrives(a, b), arrives(b, a)} {
+			if ok {
+				n++
+			}
+		}
+		return n
+	}
+	// talk goes on until the agent has something to say.
+	talk := func(a, b *net.UDPConn) {
+		for range 6 {
+			both(a, b)
+		}
+	}
+
+	p := start()
+	a, b := udpFlow(t, near, far, 5001)
+	c, d := udpFlow(t, near, far, 5050)
+	talk(a, b)
+	talk(c, d)
+	event(5001, `"event":"begin","kind":"drop"`)
+	if n := both(a, b); n != 0 {
+		t.Errorf("with a rule %d ways pass", n)
+	}
+	if n := both(c, d); n != 2 {
+		t.Errorf("on the allow list %d ways pass", n)
+	}
+	if s := command("actions", "list"); !strings.Contains(s, "1 rules in force") || !strings.Contains(s, "drop nftables UDP 10.9.0.1:5001 > 10.9.0.2:7001 label=class") {
+		t.Error(s)
+	}
+	p.Process.Kill()
+	p.Wait()
+	if n := both(a, b); n != 0 {
+		t.Errorf("after kill -9 %d ways pass: nobody has undone the rule", n)
+	}
+	configure(`"5050", "5001"`) // or the next agent would judge the flow by its first packet, and drop it again
+	p = start()
+	event(5001, `"event":"end","kind":"drop",.*"why":"restart"`)
+	if n := both(a, b); n != 2 {
+		t.Errorf("after a start %d ways pass", n)
+	}
+	e, f := udpFlow(t, near, far, 5002)
+	talk(e, f)
+	event(5002, `"event":"begin"`)
+	p.Process.Signal(syscall.SIGTERM)
+	if err := p.Wait(); err != nil {
+		t.Fatalf("%v: %s", err, p.stderr())
+	}
+	event(5002, `"event":"end","kind":"drop",.*"why":"exit"`)
+	if n := both(e, f); n != 2 {
+		t.Errorf("after SIGTERM %d ways pass", n)
+	}
+	p = start()
+	g, h := udpFlow(t, near, far, 5003)
+	talk(g, h)
+	event(5003, `"event":"begin"`)
+	if s := command("actions", "flush"); !regexp.MustCompile(`\n[1-9] rules undone`).MatchString(s) {
+		t.Error(s)
+	}
+	if n := both(g, h); n != 2 {
+		t.Errorf("after flush %d ways pass", n)
+	}
+	event(5003, `"event":"end","kind":"drop",.*"why":"flushed"`)
+	p.Process.Signal(syscall.SIGTERM)
+	p.Wait()
+
+	// The rule's begin and end have the number of the verdict.
+	text, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	types := map[string][]string{}
+	for line := range bytes.Lines(text) {
+		var v struct {
+			FlowID json.Number `json:"flow_id"`
+			Type   string      `json:"event_type"`
+			Port   int         `json:"src_port"`
+		}
+		if err := json.Unmarshal(line, &v); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if v.Port == 5002 && len(types[v.FlowID.String()]) < 3 {
+			types[v.FlowID.String()] = append(types[v.FlowID.String()], v.Type)
+		}
+	}
+	whole := false
+	for _, list := range types {
+		whole = whole || strings.Join(list, " ") == "flow nepco nepco"
+	}
+	if !whole {
+		t.Errorf("events of the second flow: %v", types)
+	}
+}
+
+// docs/actions.md has an example that is a configuration.
+func TestActionsDocument(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(testfiles.Root(t), "docs", "actions.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), "```yaml\n")
+	example, _, _ := strings.Cut(rest, "```")
+	c, err := agent.ParseConfig("docs/actions.md", []byte(example))
+	if err != nil || !ok || len(c.Actions.Rules) != 4 || !c.Actions.Acts() || c.Actions.Rules[0].For != 5*time.Minute {
+		t.Errorf("%+v, %v", c.Actions, err)
+	}
+}
