@@ -171,7 +171,8 @@ func TestSize(t *testing.T) {
 func TestFormsRefuse(t *testing.T) {
 	testfiles.Tool(t, "gcc")
 	b := stored(t, "demo")
-	dir, _ := build(t, b, emit.Options{Name: "it"}, "gcc", "-O1")
+	dir := t.TempDir()
+	emitInto(t, dir, b, emit.Options{Name: "it"})
 	const program = `#include <stdio.h>
 #include <string.h>
 #include "nepco_it.h"
@@ -429,7 +430,8 @@ func TestAnalyzer(t *testing.T) {
 		b := withGolden(t, randprog.New(seed), 1)
 		c := contracts[name]
 		b.Manifest.Contract.YAML = string(c.Canonical())
-		dir, _ := build(t, b, emit.Options{Name: "it"}, "clang", "-O0")
+		dir := t.TempDir()
+		emitInto(t, dir, b, emit.Options{Name: "it"})
 		cmd := exec.Command("clang", "--analyze", "-Xclang", "-analyzer-werror", "-std=c99", "nepco_it.c", "selftest.c")
 		cmd.Dir = dir
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -453,7 +455,8 @@ func TestSymbols(t *testing.T) {
 		} else if seed == 1 {
 			b.Manifest.Contract.YAML = string(stream.Canonical())
 		}
-		dir, _ := build(t, b, emit.Options{Name: "it"}, "gcc", "-O2")
+		dir := t.TempDir()
+		emitInto(t, dir, b, emit.Options{Name: "it"})
 		cmd := exec.Command("sh", "-c", "gcc -O2 -c nepco_it.c && nm nepco_it.o")
 		cmd.Dir = dir
 		out, err := cmd.CombinedOutput()
