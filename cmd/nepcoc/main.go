@@ -40,7 +40,7 @@ integer arithmetic that gives the same verdicts on every CPU, to the bit.
 	}{
 		{"models", "Models:", []*cobra.Command{newCompile(), newCheck(), newVerify(), newReport(), newInspect(), newBench(), newSign(), newKey(), newEmit(), newOpt()}},
 		{"data", "Traffic and data:", []*cobra.Command{newRun(), newExplain(), newDrift(), newContract(), newTokens(), newLint(), newTeach()}},
-		{"cards", "Cards:", []*cobra.Command{newPlan(), newShip()}},
+		{"cards", "Cards:", []*cobra.Command{newDoctor(), newPlan(), newShip()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
 		for _, c := range g.commands {

@@ -47,7 +47,7 @@ func newRoot(restrict restrictor) *cobra.Command {
 		commands  []*cobra.Command
 	}{
 		{"run", "Classifying:", []*cobra.Command{newRun(restrict)}},
-		{"before", "Before it runs:", []*cobra.Command{newCheckConfig(), newSelftest(), newLoad()}},
+		{"before", "Before it runs:", []*cobra.Command{newCheckConfig(), newSelftest(), newDoctor(), newLoad()}},
 		{"beside", "Beside it:", []*cobra.Command{newActions()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})

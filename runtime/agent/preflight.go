@@ -52,7 +52,7 @@ func (c *Config) Preflight() (m *Model, notes []string, err error) {
 			notes = append(notes, note)
 		}
 	}
-	note, err := c.checkOutput()
+	note, err := c.CheckOutput()
 	add("output", errors.Join(err, c.Overwrites()))
 	if note != "" {
 		notes = append(notes, note)
@@ -68,7 +68,7 @@ func (c *Config) Preflight() (m *Model, notes []string, err error) {
 		errs = append(errs, err)
 	}
 	if c.Metrics.Listen != "" && c.Metrics.valid() {
-		note, err := c.checkMetrics()
+		note, err := c.CheckMetrics()
 		add("metrics", err)
 		if note != "" {
 			notes = append(notes, note)
@@ -88,8 +88,8 @@ func Errors(err error) []error {
 	return nil
 }
 
-// checkOutput asks whether OpenSink and the first write would succeed.
-func (c *Config) checkOutput() (note string, err error) {
+// CheckOutput asks whether OpenSink and the first write would succeed.
+func (c *Config) CheckOutput() (note string, err error) {
 	name := c.Output.To
 	network, path := socketOf(name)
 	socket := network != ""
@@ -121,9 +121,9 @@ func (c *Config) checkOutput() (note string, err error) {
 	return "", nil
 }
 
-// checkMetrics asks whether Listen would succeed. An address that a running
+// CheckMetrics asks whether Listen would succeed. An address that a running
 // agent holds is free once that ends.
-func (c *Config) checkMetrics() (note string, err error) {
+func (c *Config) CheckMetrics() (note string, err error) {
 	l, err := Listen(c.Metrics.Listen)
 	if err == nil {
 		return "", l.Close()

@@ -127,13 +127,16 @@ func filters(n *Needs, a *arch.Info) ([]seccomp.Policy, error) {
 	), nil
 }
 
+// HasSeccomp tells whether this kernel has filters of system calls.
+func HasSeccomp() bool { return seccomp.Supported() }
+
 // filterCalls loads the filters into every thread.
 func filterCalls(n *Needs) (says, lacks string, err error) {
 	a, err := arch.GetInfo("")
 	if err != nil {
 		return "", "", fmt.Errorf("there is no list of system calls for this processor: %w", err)
 	}
-	if !seccomp.Supported() {
+	if !HasSeccomp() {
 		return "", "", errors.New("this kernel has none (CONFIG_SECCOMP_FILTER)")
 	}
 	all, err := filters(n, a)
@@ -147,14 +150,4 @@ func filterCalls(n *Needs) (says, lacks string, err error) {
 	}
 	last := all[len(all)-1].Syscalls[0].Names
 	return fmt.Sprintf("%d system calls", len(last)), "", nil
-}
-
-// CallName is what a system call of this architecture is called, its number where that is not known.
-func CallName(number int) string {
-	if a, err := arch.GetInfo(""); err == nil {
-		if name, ok := a.SyscallNumbers[number]; ok {
-			return name
-		}
-	}
-	return fmt.Sprintf("system call %d", number)
 }

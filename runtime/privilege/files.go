@@ -31,8 +31,8 @@ func LandlockABI() int {
 	return v
 }
 
-// lacking is what a version of landlock does not restrict of what is asked of it.
-func lacking(abi int) string {
+// LandlockLacks is what a version of landlock does not restrict of what is asked of it.
+func LandlockLacks(abi int) string {
 	var s []string
 	for _, l := range []struct {
 		from int
@@ -107,5 +107,5 @@ func restrictFiles(n *Needs) (says, lacks string, err error) {
 			says += "; " + what + list(where[i], func(s string) string { return s })
 		}
 	}
-	return fmt.Sprintf("version %d%s", abi, says), lacking(abi), nil
+	return fmt.Sprintf("version %d%s", abi, says), LandlockLacks(abi), nil
 }

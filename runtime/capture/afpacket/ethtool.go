@@ -11,14 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Commands and flags of ethtool.
+const (
+	getFlags = 0x25    // ETHTOOL_GFLAGS
+	flagLRO  = 1 << 15 // ETH_FLAG_LRO
+	getGRO   = 0x2b    // ETHTOOL_GGRO
+)
+
 // MergingNote says how an interface merges packets before they are captured, and
 // what comes of it; nothing where it does not, or can't be asked.
 func MergingNote(name string) string {
-	const (
-		getFlags = 0x25    // ETHTOOL_GFLAGS
-		flagLRO  = 1 << 15 // ETH_FLAG_LRO
-		getGRO   = 0x2b    // ETHTOOL_GGRO
-	)
 	if iface, err := net.InterfaceByName(name); err != nil || iface.Flags&net.FlagLoopback != 0 {
 		return "" // a loopback has the setting, but nothing to merge
 	}
