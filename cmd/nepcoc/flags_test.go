@@ -11,7 +11,7 @@ import (
 
 // No flag of any command takes its last value in silence.
 func TestEveryFlagOnce(t *testing.T) {
-	values := map[string]string{"bool": "true", "string": "a", "int": "1", "float64": "0.5", "uint16": "1", "active-timeout": "1s"}
+	values := map[string]string{"bool": "true", "string": "a", "int": "1", "float64": "0.5", "uint16": "1", "duration": "1s", "active-timeout": "1s"}
 	for _, cmd := range newRoot().Commands() {
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
 			if _, list := f.Value.(pflag.SliceValue); list || f.Name == "help" {
