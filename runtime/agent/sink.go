@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -37,7 +39,7 @@ func socketOf(name string) (network, path string) {
 // name, verdicts are lost and counted until that has a reader.
 //
 // What a sink has counted as taken is there, in whole lines: a regular file is cut back to its last whole record
-// where a disk had no room for the next; elsewhere the half line is ended before the next one.
+// where a disk had no room for the next, or where the power went; elsewhere the half line is ended before the next one.
 func OpenSink(ctx context.Context, name string, stdout io.Writer) (io.Writer, error) {
 	network, path := socketOf(name)
 	switch {
@@ -182,21 +184,32 @@ func (s *fileSink) open() error {
 	return nil
 }
 
-// endsInLine says whether a file ends within a line, as one does whose writer was
-// killed or lost its power.
+// maxTorn bounds the half line that is looked for at a file's end, in bytes: no record is as long.
+const maxTorn = 1 << 20
+
+// endsInLine says whether a file ends within a line, as one does whose writer lost its power. Half a JSON record is cut
+// off: readers would stop at it. What may be anything else stays, and is ended before the next line.
 func endsInLine(path string) bool {
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
 		return false
 	}
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return false // may be written to, but not read
 	}
 	defer f.Close()
-	var last [1]byte
-	_, err = f.ReadAt(last[:], info.Size()-1)
-	return err == nil && last[0] != '\n'
+	end := make([]byte, min(info.Size(), maxTorn))
+	if _, err := f.ReadAt(end, info.Size()-int64(len(end))); err != nil || end[len(end)-1] == '\n' {
+		return false
+	}
+	line := end[bytes.LastIndexByte(end, '\n')+1:]
+	// A file system may have given the file its size, and zeros in place of what was written.
+	torn := line[0] == 0 || line[0] == '{' && !json.Valid(line)
+	if torn && (len(line) < len(end) || len(end) < maxTorn) && f.Truncate(info.Size()-int64(len(line))) == nil {
+		return false
+	}
+	return true
 }
 
 // follow opens the file that has the name now, if that is another one.
