@@ -42,6 +42,8 @@ type packed struct {
 	rho   int // of the layer's struct
 	// neighbours, two by two, read the same inputs
 	paired bool
+	// some channel of LayerNorm is flipped
+	flipped bool
 }
 
 // pack packs a layer as kernels broadcast its constants, 14 words a channel, 20 where there are more than four taps:
@@ -97,6 +99,7 @@ func (e *emitter) pack(s *bundle.Step) (packed, bool) {
 		if n := k.Norm; n != nil {
 			w[6] = twice(ints(n.Cst)[c])
 			w[8] = -uint32(ints(n.Flip)[c])
+			q.flipped = q.flipped || w[8] != 0
 			if len(s.In) == 2 {
 				rho := ints(n.Rho)[c]
 				if w[7] = twice(rho); rho < 0 {
@@ -108,6 +111,42 @@ func (e *emitter) pack(s *bundle.Step) (packed, bool) {
 		}
 	}
 	return q, true
+}
+
+// pairs are the constants as kernels for Arm load them, by pairs of channels: see neon.c.
+func (q *packed) pairs(norm bool) string {
+	var text strings.Builder
+	list := func(format string, v ...uint32) {
+		for _, x := range v {
+			fmt.Fprintf(&text, format, x)
+		}
+	}
+	const once, four = "0x%xu,", "FOUR(0x%xu),"
+	for at := 0; at < len(q.w); at += 2 * q.words {
+		a, b := q.w[at:][:q.words], make([]uint32, q.words) // the last of an odd number has no neighbour
+		if at+q.words < len(q.w) {
+			b = q.w[at+q.words:][:q.words]
+		}
+		text.WriteString("\n\t")
+		list(four, a[10], b[10], a[11], b[11])
+		list(once, a[12], b[12], a[13], b[13], a[9], b[9], a[8], b[8])
+		if norm {
+			list(four, a[6], b[6], a[7]&0xff*0x1010101, b[7]&0xff*0x1010101)
+		}
+		if q.words > 14 {
+			for i := 14; i < 18; i += 2 { // pairs of taps, each twice in a word
+				list(once, a[i]&0xffff|a[i+1]<<16, b[i]&0xffff|b[i+1]<<16)
+			}
+		}
+	}
+	return text.String()
+}
+
+func flag(v bool) string {
+	if v {
+		return "1"
+	}
+	return "0"
 }
 
 // pathed tells whether a step's function is given the path.
@@ -148,11 +187,8 @@ func (e *emitter) layer(s *bundle.Step, gate string) bool {
 		}
 		fmt.Fprintf(w, "0x%xu,", x)
 	}
-	w.WriteString("\n};\n")
-	fields := []string{gate, name, fmt.Sprint(q.words), fmt.Sprint(out.Cols), "0"}
-	if q.paired {
-		fields[4] = "1"
-	}
+	fmt.Fprintf(w, "\n};\n#if defined(HAVE_NEON)\nALIGNED static const uint32_t %s_pairs[] = {%s\n};\n#endif\n", name, q.pairs(k.Norm != nil))
+	fields := []string{gate, name, fmt.Sprint(q.words), fmt.Sprint(out.Cols), flag(q.paired)}
 	if n := k.Norm; n != nil {
 		wide := 0
 		if out.DType == bundle.I16 {
@@ -160,11 +196,11 @@ func (e *emitter) layer(s *bundle.Step, gate string) bool {
 				wide = 2
 			}
 		}
-		fields = append(fields, "1", fmt.Sprint(wide), fmt.Sprint(q.rho), fmt.Sprint(max(n.Shift, 1)), lit(n.MeanM), lit(n.Eps), lit(n.A), fmt.Sprint(min(max(n.S, 0), 63)))
+		fields = append(fields, "1", fmt.Sprint(wide), fmt.Sprint(q.rho), fmt.Sprint(max(n.Shift, 1)), lit(n.MeanM), lit(n.Eps), lit(n.A), fmt.Sprint(min(max(n.S, 0), 63)), flag(q.flipped))
 	} else {
-		fields = append(fields, "0", "0", "0", fmt.Sprint(k.Shift), "0", "0", "0", "0")
+		fields = append(fields, "0", "0", "0", fmt.Sprint(k.Shift), "0", "0", "0", "0", "0")
 	}
-	e.line("\tconst gated_layer layer = {%s};", strings.Join(fields, ", "))
+	e.line("\tconst gated_layer layer = {%s, PAIRS(%s_pairs)};", strings.Join(fields, ", "), name)
 	return true
 }
 

@@ -13,7 +13,7 @@ static MAYBE_UNUSED void gated_block(int path, const gated_layer *g, const int8_
 	}
 #elif defined(HAVE_NEON)
 #if defined(HAVE_DOTPROD)
-	if (path == PATH_DOTPROD && g->paired && g->words == 14) {
+	if (path == PATH_DOTPROD && g->paired) {
 		gated_dotprod(g, x, stride, res, res_stride, out, out_stride, n, y);
 		return;
 	}

@@ -15,6 +15,12 @@ static MAYBE_UNUSED void dense(int path, const int8_t *w, int rows, int n, const
 #if defined(HAVE_X86)
 	dense_avx2(w, rows, n, x, bits, sum);
 #else
+#if defined(HAVE_DOTPROD)
+	if (path == PATH_DOTPROD && bits == 8) {
+		dense_dotprod(w, rows, n, x, sum);
+		return;
+	}
+#endif
 	dense_neon(w, rows, n, x, bits, sum);
 #endif
 }

@@ -11,4 +11,12 @@ typedef struct {
 	int shift;
 	int32_t mean_m, eps, a;
 	int s;
+	int flipped;         /* some channel of LayerNorm is */
+	const uint32_t *pairs; /* the constants by pairs of channels: see the kernels for Arm */
 } gated_layer;
+
+#if defined(HAVE_NEON)
+#define PAIRS(table) table
+#else
+#define PAIRS(table) NULL
+#endif

@@ -9,83 +9,243 @@
 #endif
 
 /* The kernels for Arm: 16 positions at a time, in the order of time. Taps are unsigned, so the values are taken as x + 128 and the
- * biases are less by 128 times the taps' sum. */
+ * biases are less by 128 times the taps' sum. Constants lie by pairs of channels, 24 words, with LayerNorm 40, and 4 more where
+ * there are more than four taps:
+ *
+ *	0   biases of h, h, g, g, each as 16 bits eight times
+ *	16  the first four taps of h, h, g, g
+ *	20  input channels of h and g, 16 bits each, of both
+ *	22  flip, 0 or -1, of both
+ *	24  the constants, each as 16 bits eight times
+ *	32  rho, each as 8 bits 16 times
+ *	40  (without LayerNorm: 24) the other four taps of h, h, g, g
+ */
+
+#define FOUR(x) x, x, x, x
+
+/* What was loaded before is loaded again: constants that begin many sums come from memory, two by an instruction, instead of by
+ * copies of a register. */
+#define AGAIN() __asm__ volatile("" ::: "memory")
+
+/* The compiler knows no more what p points to, so that what is loaded from there has its address in p and a constant. */
+#define OPAQUE(p) __asm__("" : "+r"(p))
+
+/* A gate's base and slope. Compilers that know no better keep pairs of registers in memory, so these have names there. */
+#if defined(__clang__) || __GNUC__ >= 14 || defined(NEPCO_INTRINSICS)
+#define GATE(p) const uint8x16x2_t base = vld1q_u8_x2(p), slope = vld1q_u8_x2((p) + 32)
+#define LOOK_UP(i, u, v) ((u) = vqtbl2q_u8(base, i), (v) = vqtbl2q_u8(slope, i))
+#else
+#define GATE(p) \
+	register uint8x16_t base0 __asm__("v28") = vld1q_u8(p); \
+	register uint8x16_t base1 __asm__("v29") = vld1q_u8((p) + 16); \
+	register uint8x16_t slope0 __asm__("v30") = vld1q_u8((p) + 32); \
+	register uint8x16_t slope1 __asm__("v31") = vld1q_u8((p) + 48)
+#define LOOK_UP(i, u, v) do { \
+		__asm__("tbl %0.16b, {%1.16b, %2.16b}, %3.16b" : "=w"(u) : "w"(base0), "w"(base1), "w"(i)); \
+		__asm__("tbl %0.16b, {%1.16b, %2.16b}, %3.16b" : "=w"(v) : "w"(slope0), "w"(slope1), "w"(i)); \
+	} while (0)
+#endif
+
+/* s = the gate in 1/127 of the bytes g */
+#define SIGMOID(s, g) do { \
+		const uint8x16_t of = (g), segment = vshrq_n_u8(of, 3); \
+		uint8x16_t b, m; \
+		LOOK_UP(segment, b, m); \
+		(s) = vreinterpretq_s8_u8(vshrq_n_u8(vmlaq_u8(b, m, of), 1)); \
+	} while (0)
 
 NEON uint8x16_t neon_unsigned(const int8_t *x) { return veorq_u8(vld1q_u8((const uint8_t *)x), vdupq_n_u8(0x80)); }
 
+/* the first n of 16 bytes */
+NEON uint8x16_t neon_first(int n)
+{
+	static const int8_t at[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+	return vcltq_s8(vld1q_s8(at), vdupq_n_s8((int8_t)(n < 16 ? n : 16)));
+}
+
+/* stores the bytes of 16 that are in: what stands in the others' places stays */
+NEON void neon_store(int8_t *to, int8x16_t v, uint8x16_t in, int part) { vst1q_s8(to, part ? vbslq_s8(in, v, vld1q_s8(to)) : v); }
+
+/* v rounded to v / 2^shift, saturated; by is -shift where shift is none of those that have code of their own, 0 */
+#if defined(NEPCO_INTRINSICS)
+#define NARROW(n) return vqrshrn_high_n_s16(vqrshrn_n_s16(low, n), high, n)
+#else
+#define NARROW(n) \
+	__asm__("sqrshrn %0.8b, %1.8h, #" #n "\n\tsqrshrn2 %0.16b, %2.8h, #" #n : "=&w"(v) : "w"(low), "w"(high)); \
+	return v
+#endif
+NEON int8x16_t neon_narrow(int16x8_t low, int16x8_t high, int shift, int16x8_t by)
+{
+	int8x16_t v;
+	(void)v;
+	switch (shift) {
+	case 4:
+		NARROW(4);
+	case 5:
+		NARROW(5);
+	case 6:
+		NARROW(6);
+	}
+	return vqmovn_high_s16(vqmovn_s16(vrshlq_s16(low, by)), vrshlq_s16(high, by));
+}
+
+/* calls f(..., shift) with a constant for shift, 0 for those that have no code of their own */
+#define BY_SHIFT(shift, f, ...) do { \
+		switch (shift) { \
+		case 4: f(__VA_ARGS__, 4); break; \
+		case 5: f(__VA_ARGS__, 5); break; \
+		case 6: f(__VA_ARGS__, 6); break; \
+		default: f(__VA_ARGS__, 0); \
+		} \
+	} while (0)
+
+/* where a block's results go */
 typedef struct {
-	uint8x16x2_t base, slope;
-} neon_gate;
+	const int8_t *res;
+	int res_stride;
+	int8_t *out;
+	int out_stride;
+	int16_t *y;
+	uint8x16_t in; /* of the last 16 positions those that are wanted */
+	int16x8_t by;
+} neon_sink;
 
-NEON neon_gate neon_pieces(const uint8_t *p)
+/* The results of halves times 16 positions of pair channels from c on, of which h and the gate s are: the layer's output, of the last
+ * half perhaps in part, or with norm LayerNorm's input, with norm 2 from a residual too. Constants of channel c are at w. */
+NEON void neon_after(const uint32_t *w, const neon_sink *to, int c, int8x16_t h[2][2], int8x16_t s[2][2], int pair, int halves, int part, int norm, int shift)
 {
-	neon_gate g;
-	g.base.val[0] = vld1q_u8(p);
-	g.base.val[1] = vld1q_u8(p + 16);
-	g.slope.val[0] = vld1q_u8(p + 32);
-	g.slope.val[1] = vld1q_u8(p + 48);
-	return g;
-}
-
-NEON int8x16_t neon_sigmoid(const neon_gate *p, uint8x16_t g)
-{
-	const uint8x16_t i = vshrq_n_u8(g, 3);
-	return vreinterpretq_s8_u8(vshrq_n_u8(vmlaq_u8(vqtbl2q_u8(p->base, i), vqtbl2q_u8(p->slope, i), g), 1));
-}
-
-/* stores the first n of 16 bytes: what stands behind them stays */
-NEON void neon_store(int8_t *to, int8x16_t v, int n)
-{
-	if (n < 16) {
-		static const int8_t at[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-		v = vbslq_s8(vcltq_s8(vld1q_s8(at), vdupq_n_s8((int8_t)n)), v, vld1q_s8(to));
+	int8x16_t rho[2];
+	int i, j;
+	for (j = 0; j < pair && norm == 2; j++) {
+		rho[j] = vreinterpretq_s8_u32(vld1q_u32(w + 32 + 4 * j));
 	}
-	vst1q_s8(to, v);
-}
-
-/* what becomes of h and the gate g of 16 positions of channel c: the layer's output, or LayerNorm's input */
-NEON void neon_after(const uint32_t *constants, int shift, int c, int8x16_t h, int8x16_t s, const int8_t *res, int res_stride, void *out, int out_stride, int n, int16_t *y, int norm)
-{
-	if (norm) {
-		const uint32x2_t w = vld1_u32(constants + 6);
-		int16x8_t low = vdupq_lane_s16(vreinterpret_s16_u32(w), 0), high = low;
-		if (norm > 1) {
-			const int8x16_t r = vld1q_s8(res + c * res_stride), rho = vdupq_lane_s8(vreinterpret_s8_u32(w), 4);
-			low = vmlal_s8(low, vget_low_s8(r), vget_low_s8(rho));
-			high = vmlal_high_s8(high, r, rho);
+	for (i = 0; i < halves; i++) {
+		int16x8_t low[2], high[2];
+		AGAIN();
+		for (j = 0; j < pair && norm; j++) {
+			low[j] = vreinterpretq_s16_u32(vld1q_u32(w + 24 + 4 * j));
 		}
-		vst1q_s16(y + c * 32, vmlal_s8(low, vget_low_s8(h), vget_low_s8(s)));
-		vst1q_s16(y + c * 32 + 8, vmlal_high_s8(high, h, s));
-	} else {
-		const int16x8_t by = vdupq_n_s16((int16_t)-shift);
-		const int16x8_t low = vrshlq_s16(vmull_s8(vget_low_s8(h), vget_low_s8(s)), by), high = vrshlq_s16(vmull_high_s8(h, s), by);
-		neon_store((int8_t *)out + c * out_stride, vqmovn_high_s16(vqmovn_s16(low), high), n);
+		AGAIN();
+		for (j = 0; j < pair && norm; j++) {
+			high[j] = vreinterpretq_s16_u32(vld1q_u32(w + 24 + 4 * j));
+		}
+		for (j = 0; j < pair; j++) {
+			if (norm) {
+				int16_t *y = to->y + (c + j) * 32 + 16 * i;
+				low[j] = vmlal_s8(low[j], vget_low_s8(h[i][j]), vget_low_s8(s[i][j]));
+				high[j] = vmlal_high_s8(high[j], h[i][j], s[i][j]);
+				if (norm == 2) {
+					const int8x16_t r = vld1q_s8(to->res + (c + j) * to->res_stride + 16 * i);
+					low[j] = vmlal_s8(low[j], vget_low_s8(r), vget_low_s8(rho[j]));
+					high[j] = vmlal_high_s8(high[j], r, rho[j]);
+				}
+				vst1q_s16(y, low[j]);
+				vst1q_s16(y + 8, high[j]);
+			} else {
+				const int16x8_t a = vmull_s8(vget_low_s8(h[i][j]), vget_low_s8(s[i][j])), b = vmull_high_s8(h[i][j], s[i][j]);
+				neon_store(to->out + (c + j) * to->out_stride + 16 * i, neon_narrow(a, b, shift, to->by), to->in, part && i == halves - 1);
+			}
+		}
 	}
 }
 
-NEON uint8x16_t neon_filter(const int8_t *x, const uint32_t *w, int at, int more, int bias, int taps)
+/* One filter of up to four taps of two channels on halves times 16 positions of the same inputs: the second bytes of the sums. f is 0 for h,
+ * 1 for g. */
+NEON void neon_filters(const int8_t *x, const uint32_t *w, int f, uint8x16_t out[2][2], int halves)
 {
-	uint16x8_t low = vreinterpretq_u16_u32(vld1q_dup_u32(w + bias)), high = low;
+	const uint8x16_t all = vreinterpretq_u8_u32(vld1q_u32(w + 16));
+	uint8x16_t t[2][4];
+	int i, j, k;
+	t[0][0] = f ? vdupq_laneq_u8(all, 8) : vdupq_laneq_u8(all, 0);
+	t[0][1] = f ? vdupq_laneq_u8(all, 9) : vdupq_laneq_u8(all, 1);
+	t[0][2] = f ? vdupq_laneq_u8(all, 10) : vdupq_laneq_u8(all, 2);
+	t[0][3] = f ? vdupq_laneq_u8(all, 11) : vdupq_laneq_u8(all, 3);
+	t[1][0] = f ? vdupq_laneq_u8(all, 12) : vdupq_laneq_u8(all, 4);
+	t[1][1] = f ? vdupq_laneq_u8(all, 13) : vdupq_laneq_u8(all, 5);
+	t[1][2] = f ? vdupq_laneq_u8(all, 14) : vdupq_laneq_u8(all, 6);
+	t[1][3] = f ? vdupq_laneq_u8(all, 15) : vdupq_laneq_u8(all, 7);
+	for (i = 0; i < halves; i++) {
+		uint16x8_t low[2], high[2];
+		AGAIN();
+		low[0] = vreinterpretq_u16_u32(vld1q_u32(w + 8 * f));
+		low[1] = vreinterpretq_u16_u32(vld1q_u32(w + 8 * f + 4));
+		AGAIN();
+		high[0] = vreinterpretq_u16_u32(vld1q_u32(w + 8 * f));
+		high[1] = vreinterpretq_u16_u32(vld1q_u32(w + 8 * f + 4));
+		for (k = 0; k < 4; k++) {
+			const uint8x16_t v = neon_unsigned(x + 16 * i + k);
+			for (j = 0; j < 2; j++) {
+				low[j] = vmlal_u8(low[j], vget_low_u8(v), vget_low_u8(t[j][k]));
+				high[j] = vmlal_high_u8(high[j], v, t[j][k]);
+			}
+		}
+		for (j = 0; j < 2; j++) {
+			out[i][j] = vuzp2q_u8(vreinterpretq_u8_u16(low[j]), vreinterpretq_u8_u16(high[j]));
+		}
+	}
+}
+
+/* Layers whose neighbours read the same inputs, of at most four taps, 16 or 32 positions. */
+NEON void neon_pairs(const gated_layer *g, const int8_t *x, int stride, const neon_sink *to, int halves, int part, int norm, int shift)
+{
+	GATE(g->gate);
+	const neon_sink sink = *to;
+	const uint32_t *w = g->pairs;
+	const int channels = g->channels;
+	int c, i, j;
+	for (c = 0; c < channels; c += 2, w += norm ? 40 : 24) {
+		uint8x16_t v[2][2];
+		int8x16_t s[2][2], h[2][2];
+		const int8_t *in = x + (ptrdiff_t)(w[20] >> 16) * stride;
+		OPAQUE(in);
+		neon_filters(in, w, 1, v, halves);
+		for (i = 0; i < halves; i++) {
+			for (j = 0; j < 2; j++) {
+				SIGMOID(s[i][j], v[i][j]);
+			}
+		}
+		in = x + (ptrdiff_t)(w[20] & 0xffff) * stride;
+		OPAQUE(in);
+		neon_filters(in, w, 0, v, halves);
+		for (i = 0; i < halves; i++) {
+			for (j = 0; j < 2; j++) {
+				h[i][j] = vreinterpretq_s8_u8(v[i][j]);
+			}
+		}
+		neon_after(w, &sink, c, h, s, 2, halves, part, norm, shift);
+	}
+}
+
+/* one filter of a channel, f of its pair's four, on 16 positions; the fifth tap and so on at more */
+NEON uint8x16_t neon_filter(const int8_t *x, const uint32_t *w, int f, int taps, int more)
+{
+	uint16x8_t low = vreinterpretq_u16_u32(vld1q_u32(w + 4 * f)), high = low;
 	int i;
 	for (i = 0; i < taps; i++) {
-		/* taps lie by pairs, each pair twice in a word */
-		const uint8x16_t v = neon_unsigned(x + i), t = vld1q_dup_u8((const uint8_t *)(w + (i < 4 ? at + i / 2 : more + i / 2 - 2)) + i % 2);
+		const uint8x16_t v = neon_unsigned(x + i), t = vld1q_dup_u8((const uint8_t *)(w + (i < 4 ? 16 : more) + f) + i % 4);
 		low = vmlal_u8(low, vget_low_u8(v), vget_low_u8(t));
 		high = vmlal_high_u8(high, v, t);
 	}
 	return vuzp2q_u8(vreinterpretq_u8_u16(low), vreinterpretq_u8_u16(high));
 }
 
-NEON void neon_front(const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride, void *out, int out_stride, int n, int16_t *y, int taps, int norm)
+/* layers of all kinds, channel by channel, 16 positions */
+NEON void neon_channels(const gated_layer *g, const int8_t *x, int stride, const neon_sink *to, int taps, int norm)
 {
-	const neon_gate p = neon_pieces(g->gate);
-	const uint32_t *w = g->w;
-	const int channels = g->channels, words = g->words, shift = g->shift;
+	GATE(g->gate);
+	const neon_sink sink = *to;
+	const uint32_t *w = g->pairs;
+	const int channels = g->channels, more = g->norm ? 40 : 24, words = more + (taps > 4 ? 4 : 0);
 	int c;
-	for (c = 0; c < channels; c++, w += words) {
-		const int8x16_t s = neon_sigmoid(&p, neon_filter(x + (int)(w[9] >> 16) * stride, w, 2, 16, 11, taps));
-		const int8x16_t h = vreinterpretq_s8_u8(neon_filter(x + (int)(w[9] & 0xffff) * stride, w, 0, 14, 10, taps));
-		neon_after(w, shift, c, h, s, res, res_stride, out, out_stride, n, y, norm);
+	for (c = 0; c < channels; c++) {
+		const int j = c & 1;
+		const uint32_t in = w[20 + j];
+		int8x16_t s[2][2], h[2][2];
+		const uint8x16_t v = neon_filter(x + (ptrdiff_t)(in >> 16) * stride, w, 2 + j, taps, more);
+		SIGMOID(s[0][0], v);
+		h[0][0] = vreinterpretq_s8_u8(neon_filter(x + (ptrdiff_t)(in & 0xffff) * stride, w, j, taps, more));
+		neon_after(w + 4 * j, &sink, c, h, s, 1, 1, 1, norm, 0);
+		w += j * words;
 	}
 }
 
@@ -113,60 +273,129 @@ NEON void neon_factors(const gated_layer *g, int32x4_t s1, int32x4_t s2, int32x4
 	*m = vmaxq_s32(vminq_s32(vnegq_s32(mean), vdupq_n_s32(16383)), vdupq_n_s32(-16384));
 }
 
-/* adds the words y >> 8 of 8 positions of a channel to the sums, and their squares */
-NEON void neon_sum(const int16_t *y, int32x4_t *s1, int32x4_t *s2)
+/* the sums of 16 positions' words y >> 8 over all channels from c on, and their squares' */
+NEON void neon_sums(const gated_layer *g, const int16_t *y, int c, int32x4_t *s1, int32x4_t *s2)
 {
-	const int16x8_t v = vshrq_n_s16(vld1q_s16(y), 8);
-	s1[0] = vaddw_s16(s1[0], vget_low_s16(v));
-	s1[1] = vaddw_high_s16(s1[1], v);
-	s2[0] = vmlal_s16(s2[0], vget_low_s16(v), vget_low_s16(v));
-	s2[1] = vmlal_high_s16(s2[1], v, v);
+	const int channels = g->channels;
+	int16x8_t low = vdupq_n_s16(0), high = low; /* at most 256 channels have LayerNorm */
+	for (; c + 1 < channels; c += 2) {
+		const int16x8_t a0 = vld1q_s16(y + c * 32), a1 = vld1q_s16(y + c * 32 + 8), b0 = vld1q_s16(y + c * 32 + 32), b1 = vld1q_s16(y + c * 32 + 40);
+		const int8x16_t a = vuzp2q_s8(vreinterpretq_s8_s16(a0), vreinterpretq_s8_s16(a1)), b = vuzp2q_s8(vreinterpretq_s8_s16(b0), vreinterpretq_s8_s16(b1));
+		/* up to 2^15: unsigned */
+		const uint16x8_t p = vreinterpretq_u16_s16(vmlal_s8(vmull_s8(vget_low_s8(a), vget_low_s8(a)), vget_low_s8(b), vget_low_s8(b)));
+		const uint16x8_t q = vreinterpretq_u16_s16(vmlal_high_s8(vmull_high_s8(a, a), b, b));
+		low = vsraq_n_s16(vsraq_n_s16(low, a0, 8), b0, 8);
+		high = vsraq_n_s16(vsraq_n_s16(high, a1, 8), b1, 8);
+		s2[0] = vreinterpretq_s32_u32(vaddw_u16(vreinterpretq_u32_s32(s2[0]), vget_low_u16(p)));
+		s2[1] = vreinterpretq_s32_u32(vaddw_high_u16(vreinterpretq_u32_s32(s2[1]), p));
+		s2[2] = vreinterpretq_s32_u32(vaddw_u16(vreinterpretq_u32_s32(s2[2]), vget_low_u16(q)));
+		s2[3] = vreinterpretq_s32_u32(vaddw_high_u16(vreinterpretq_u32_s32(s2[3]), q));
+	}
+	if (c < channels) {
+		const int16x8_t a0 = vshrq_n_s16(vld1q_s16(y + c * 32), 8), a1 = vshrq_n_s16(vld1q_s16(y + c * 32 + 8), 8);
+		low = vaddq_s16(low, a0);
+		high = vaddq_s16(high, a1);
+		s2[0] = vmlal_s16(s2[0], vget_low_s16(a0), vget_low_s16(a0));
+		s2[1] = vmlal_high_s16(s2[1], a0, a0);
+		s2[2] = vmlal_s16(s2[2], vget_low_s16(a1), vget_low_s16(a1));
+		s2[3] = vmlal_high_s16(s2[3], a1, a1);
+	}
+	s1[0] = vaddw_s16(s1[0], vget_low_s16(low));
+	s1[1] = vaddw_high_s16(s1[1], low);
+	s1[2] = vaddw_s16(s1[2], vget_low_s16(high));
+	s1[3] = vaddw_high_s16(s1[3], high);
 }
 
-NEON void neon_sums(const gated_layer *g, const int16_t *y, int from, int32x4_t *s1, int32x4_t *s2)
+/* the factors of 32 positions, by eight */
+typedef struct {
+	int16x8_t r[4], m[4];
+} neon_norms;
+
+/* the factors of 16 positions from i eights on, of whose words s1 are the sums and s2 the squares' */
+NEON void neon_norms_of(const gated_layer *g, const int32x4_t *s1, const int32x4_t *s2, neon_norms *f, int i)
 {
-	int c;
-	for (c = from; c < g->channels; c++) {
-		neon_sum(y + c * 32, s1, s2);
-		neon_sum(y + c * 32 + 8, s1 + 2, s2 + 2);
+	int j;
+	for (j = 0; j < 2; j++) {
+		int32x4_t r0, r1, m0, m1;
+		neon_factors(g, s1[2 * j], s2[2 * j], &r0, &m0);
+		neon_factors(g, s1[2 * j + 1], s2[2 * j + 1], &r1, &m1);
+		f->r[i + j] = vcombine_s16(vmovn_s32(r0), vmovn_s32(r1));
+		f->m[i + j] = vcombine_s16(vmovn_s32(m0), vmovn_s32(m1));
 	}
 }
 
-/* the normalised words of 8 positions */
+/* the normalised words of eight positions */
 NEON int16x8_t neon_normal(const int16_t *y, int16x8_t r, int16x8_t m) { return vqaddq_s16(vqrdmulhq_s16(vld1q_s16(y), r), m); }
 
-/* the rest of a layer with LayerNorm, from its input y and the sums of its 16 positions */
-NEON void neon_norm(const gated_layer *g, const int16_t *y, const int32x4_t *s1, const int32x4_t *s2, void *out, int out_stride, int n)
+NEON void neon_bytes(const gated_layer *g, const int16_t *y, const neon_norms *norms, const neon_sink *to, int halves, int part, int shift)
 {
-	static const int16_t at[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-	const int16x8_t by = vdupq_n_s16((int16_t)-g->shift), least = vdupq_n_s16(-32768), most = vdupq_n_s16((int16_t)n);
-	const uint16x8_t in0 = vcltq_s16(vld1q_s16(at), most), in1 = vcltq_s16(vld1q_s16(at + 8), most);
-	const uint32_t *w = g->w;
-	const int channels = g->channels, words = g->words, wide = g->wide;
-	int16x8_t r[2], m[2];
-	int c;
-	for (c = 0; c < 2; c++) {
-		int32x4_t r0, r1, m0, m1;
-		neon_factors(g, s1[2 * c], s2[2 * c], &r0, &m0);
-		neon_factors(g, s1[2 * c + 1], s2[2 * c + 1], &r1, &m1);
-		r[c] = vcombine_s16(vmovn_s32(r0), vmovn_s32(r1));
-		m[c] = vcombine_s16(vmovn_s32(m0), vmovn_s32(m1));
+	const neon_norms f = *norms;
+	const uint8x16_t in = to->in;
+	const int16x8_t by = to->by;
+	const int channels = g->channels, stride = to->out_stride;
+	int8_t *out = to->out;
+	int c, i;
+	for (c = 0; c < channels; c++, y += 32, out += stride) {
+		for (i = 0; i < halves; i++) {
+			const int16x8_t a = neon_normal(y + 16 * i, f.r[2 * i], f.m[2 * i]), b = neon_normal(y + 16 * i + 8, f.r[2 * i + 1], f.m[2 * i + 1]);
+			neon_store(out + 16 * i, neon_narrow(a, b, shift, by), in, part && i == halves - 1);
+		}
 	}
-	for (c = 0; c < channels; c++, w += words) {
-		const int16x8_t flip = vreinterpretq_s16_u32(vld1q_dup_u32(w + 8));
-		int16x8_t a = neon_normal(y + c * 32, r[0], m[0]), b = neon_normal(y + c * 32 + 8, r[1], m[1]);
+}
+
+/* takes n of up to 32 positions into the maxima of the channels from c on, eight at a time */
+NEON int neon_maxima(const gated_layer *g, const int16_t *y, const neon_norms *norms, int16_t *top, int n, int halves)
+{
+	static const int16_t at[32] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+	neon_norms f = *norms;
+	const int channels = g->channels;
+	int c, i, j;
+	for (i = 0; i < 2 * halves; i++) { /* others become the least value */
+		const uint16x8_t in = vcltq_s16(vld1q_s16(at + 8 * i), vdupq_n_s16((int16_t)n));
+		f.r[i] = vandq_s16(f.r[i], vreinterpretq_s16_u16(in));
+		f.m[i] = vbslq_s16(in, f.m[i], vdupq_n_s16(-32768));
+	}
+	for (c = 0; c + 8 <= channels; c += 8) {
+		int16x8_t v[8];
+		for (j = 0; j < 8; j++, y += 32) {
+			v[j] = vmaxq_s16(neon_normal(y, f.r[0], f.m[0]), neon_normal(y + 8, f.r[1], f.m[1]));
+			if (halves == 2) {
+				v[j] = vmaxq_s16(v[j], vmaxq_s16(neon_normal(y + 16, f.r[2], f.m[2]), neon_normal(y + 24, f.r[3], f.m[3])));
+			}
+		}
+		for (i = 1; i < 8; i *= 2) {
+			for (j = 0; j < 8; j += 2 * i) {
+				v[j] = vpmaxq_s16(v[j], v[j + i]);
+			}
+		}
+		vst1q_s16(top + c, vmaxq_s16(v[0], vld1q_s16(top + c)));
+	}
+	return c;
+}
+
+/* the rest of a layer with LayerNorm for 16 positions, n of them wanted, of any kind, from channel c on */
+NEON void neon_norm(const gated_layer *g, const int16_t *y, const neon_norms *f, int i, int c, void *out, int out_stride, int n)
+{
+	const uint8x16_t first = neon_first(n);
+	const uint16x8_t in0 = vreinterpretq_u16_u8(vzip1q_u8(first, first)), in1 = vreinterpretq_u16_u8(vzip2q_u8(first, first));
+	const int16x8_t by = vdupq_n_s16((int16_t)-g->shift), least = vdupq_n_s16(-32768);
+	const uint32_t *w = g->pairs;
+	const int channels = g->channels, words = g->words == 14 ? 40 : 44, wide = g->wide;
+	for (; c < channels; c++) {
+		const int16x8_t flip = vreinterpretq_s16_u32(vld1q_dup_u32(w + (c / 2) * words + 22 + c % 2));
+		int16x8_t a = neon_normal(y + c * 32, f->r[i], f->m[i]), b = neon_normal(y + c * 32 + 8, f->r[i + 1], f->m[i + 1]);
 		if (wide == 0) {
-			const int8x16_t v = vqmovn_high_s16(vqmovn_s16(vrshlq_s16(a, by)), vrshlq_s16(b, by));
-			neon_store((int8_t *)out + c * out_stride, veorq_s8(v, vreinterpretq_s8_s16(flip)), n);
+			const int8x16_t v = neon_narrow(a, b, 0, by);
+			neon_store((int8_t *)out + c * out_stride, veorq_s8(v, vreinterpretq_s8_s16(flip)), first, 1);
 			continue;
 		}
 		a = veorq_s16(a, flip);
 		b = veorq_s16(b, flip);
 		if (wide == 1) {
 			int16_t *to = (int16_t *)out + c * out_stride;
-			neon_store((int8_t *)to, vreinterpretq_s8_s16(a), 2 * n);
+			neon_store((int8_t *)to, vreinterpretq_s8_s16(a), vreinterpretq_u8_u16(in0), 1);
 			if (n > 8) {
-				neon_store((int8_t *)(to + 8), vreinterpretq_s8_s16(b), 2 * n - 16);
+				neon_store((int8_t *)(to + 8), vreinterpretq_s8_s16(b), vreinterpretq_u8_u16(in1), 1);
 			}
 		} else {
 			int16_t *to = (int16_t *)out + c, top;
@@ -176,69 +405,157 @@ NEON void neon_norm(const gated_layer *g, const int16_t *y, const int32x4_t *s1,
 	}
 }
 
+/* the rest of a layer with LayerNorm for a block of n positions */
+static __attribute__((unused)) void neon_finish(const gated_layer *g, const int16_t *y, const neon_norms *f, const neon_sink *to, int n)
+{
+	int i, c = 0;
+	if (!g->flipped && g->wide == 0) {
+		if (n == 32) {
+			BY_SHIFT(g->shift, neon_bytes, g, y, f, to, 2, 0);
+		} else if (n > 16) {
+			BY_SHIFT(g->shift, neon_bytes, g, y, f, to, 2, 1);
+		} else {
+			BY_SHIFT(g->shift, neon_bytes, g, y, f, to, 1, 1);
+		}
+		return;
+	}
+	if (!g->flipped && g->wide == 2) {
+		c = n > 16 ? neon_maxima(g, y, f, (int16_t *)to->out, n, 2) : neon_maxima(g, y, f, (int16_t *)to->out, n, 1);
+	}
+	for (i = 0; 16 * i < n; i++) {
+		neon_norm(g, y + 16 * i, f, 2 * i, c, g->wide == 2 ? to->out : to->out + 16 * i * (g->wide + 1), to->out_stride, n - 16 * i);
+	}
+}
+
+NEON neon_sink neon_to(const gated_layer *g, const int8_t *res, int res_stride, void *out, int out_stride, int n, int16_t *y)
+{
+	neon_sink to;
+	to.res = res;
+	to.res_stride = res_stride;
+	to.out = out;
+	to.out_stride = out_stride;
+	to.y = y;
+	to.in = neon_first(n > 16 ? n - 16 : n);
+	to.by = vdupq_n_s16((int16_t)-g->shift);
+	return to;
+}
+
 /* One block of a gated layer, as gated_avx2. */
 static __attribute__((unused)) void gated_neon(const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride, void *out, int out_stride,
 	int n, int16_t *y)
 {
+	const neon_sink to = neon_to(g, res, res_stride, out, out_stride, n, y);
+	neon_norms f;
 	int i;
-	for (i = 0; i < n; i += 16) {
-		int32x4_t s1[4], s2[4];
-		void *to = g->wide == 2 ? out : (void *)((int8_t *)out + i * (g->wide + 1));
-		const int8_t *r = g->rho != 0 ? res + i : NULL;
-		if (g->norm && g->words == 14) {
-			neon_front(g, x + i, stride, r, res_stride, NULL, 0, n - i, y, 4, 1 + (g->rho != 0));
-		} else if (g->norm) {
-			neon_front(g, x + i, stride, r, res_stride, NULL, 0, n - i, y, 8, 1 + (g->rho != 0));
-		} else if (g->words == 14) {
-			neon_front(g, x + i, stride, NULL, 0, to, out_stride, n - i, NULL, 4, 0);
+	if (g->paired && g->words == 14) {
+		if (!g->norm) {
+			if (n == 32) {
+				BY_SHIFT(g->shift, neon_pairs, g, x, stride, &to, 2, 0, 0);
+			} else if (n > 16) {
+				BY_SHIFT(g->shift, neon_pairs, g, x, stride, &to, 2, 1, 0);
+			} else {
+				BY_SHIFT(g->shift, neon_pairs, g, x, stride, &to, 1, 1, 0);
+			}
+		} else if (n > 16) {
+			if (g->rho != 0) {
+				neon_pairs(g, x, stride, &to, 2, 0, 2, 0);
+			} else {
+				neon_pairs(g, x, stride, &to, 2, 0, 1, 0);
+			}
+		} else if (g->rho != 0) {
+			neon_pairs(g, x, stride, &to, 1, 0, 2, 0);
 		} else {
-			neon_front(g, x + i, stride, NULL, 0, to, out_stride, n - i, NULL, 8, 0);
+			neon_pairs(g, x, stride, &to, 1, 0, 1, 0);
 		}
-		if (g->norm) {
+	} else {
+		for (i = 0; i < n; i += 16) {
+			neon_sink half = neon_to(g, g->rho != 0 ? res + i : NULL, res_stride, g->norm ? NULL : (int8_t *)out + i, out_stride, n - i < 16 ? n - i : 16, g->norm ? y + i : NULL);
+			if (g->words == 14) {
+				if (g->norm) {
+					if (g->rho != 0) {
+						neon_channels(g, x + i, stride, &half, 4, 2);
+					} else {
+						neon_channels(g, x + i, stride, &half, 4, 1);
+					}
+				} else {
+					neon_channels(g, x + i, stride, &half, 4, 0);
+				}
+			} else if (g->norm) {
+				if (g->rho != 0) {
+					neon_channels(g, x + i, stride, &half, 8, 2);
+				} else {
+					neon_channels(g, x + i, stride, &half, 8, 1);
+				}
+			} else {
+				neon_channels(g, x + i, stride, &half, 8, 0);
+			}
+		}
+	}
+	if (g->norm) {
+		for (i = 0; i < 2 && 16 * i < n; i++) {
+			int32x4_t s1[4], s2[4];
 			s1[0] = s1[1] = s1[2] = s1[3] = s2[0] = s2[1] = s2[2] = s2[3] = vdupq_n_s32(0);
-			neon_sums(g, y, 0, s1, s2);
-			neon_norm(g, y, s1, s2, to, out_stride, n - i);
+			neon_sums(g, y + 16 * i, 0, s1, s2);
+			neon_norms_of(g, s1, s2, &f, 2 * i);
 		}
+		neon_finish(g, y, &f, &to, n);
 	}
 }
 
 #if defined(HAVE_DOTPROD)
-/* four taps on the values at x and at one, two and three behind it; the second bytes of the sums, in the order of time */
-DOTPROD uint8x16_t dot_filter(const uint8x16_t *x, uint8x16_t t, uint32x4_t b)
+/* One filter of two channels, as neon_filters, of four taps or eight, the others at more. */
+DOTPROD void dot_filters(const int8_t *x, const uint32_t *w, int f, uint8x16_t out[2][2], int halves, int taps, int more)
 {
-	const uint16x8_t c0 = vreinterpretq_u16_u32(vdotq_u32(b, x[0], t)), c1 = vreinterpretq_u16_u32(vdotq_u32(b, x[1], t));
-	const uint16x8_t c2 = vreinterpretq_u16_u32(vdotq_u32(b, x[2], t)), c3 = vreinterpretq_u16_u32(vdotq_u32(b, x[3], t));
-	return vtrn2q_u8(vreinterpretq_u8_u16(vtrn1q_u16(c0, c2)), vreinterpretq_u8_u16(vtrn1q_u16(c1, c3)));
-}
-
-DOTPROD void dot_load(const int8_t *x, uint8x16_t *v)
-{
-	int i;
-	for (i = 0; i < 4; i++) {
-		v[i] = neon_unsigned(x + i);
+	const uint8x16_t first = vreinterpretq_u8_u32(vld1q_u32(w + 16)), second = vreinterpretq_u8_u32(vld1q_u32(w + (taps > 4 ? more : 16)));
+	int i, j, k;
+	for (i = 0; i < halves; i++) {
+		uint32x4_t a[2][4];
+		for (k = 0; k < taps; k++) {
+			const uint8x16_t v = neon_unsigned(x + 16 * i + k), t = k < 4 ? first : second;
+			if (k < 4) {
+				AGAIN();
+				a[0][k] = vld1q_u32(w + 8 * f);
+				a[1][k] = vld1q_u32(w + 8 * f + 4);
+			}
+			a[0][k % 4] = f ? vdotq_laneq_u32(a[0][k % 4], v, t, 2) : vdotq_laneq_u32(a[0][k % 4], v, t, 0);
+			a[1][k % 4] = f ? vdotq_laneq_u32(a[1][k % 4], v, t, 3) : vdotq_laneq_u32(a[1][k % 4], v, t, 1);
+		}
+		for (j = 0; j < 2; j++) { /* of every fourth position each, in the order of time */
+			const uint16x8_t even = vtrn1q_u16(vreinterpretq_u16_u32(a[j][0]), vreinterpretq_u16_u32(a[j][2]));
+			const uint16x8_t odd = vtrn1q_u16(vreinterpretq_u16_u32(a[j][1]), vreinterpretq_u16_u32(a[j][3]));
+			out[i][j] = vtrn2q_u8(vreinterpretq_u8_u16(even), vreinterpretq_u8_u16(odd));
+		}
 	}
 }
 
-DOTPROD void dot_front(const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride, void *out, int out_stride, int n, int16_t *y, int norm)
+/* layers whose neighbours read the same inputs, as neon_pairs */
+DOTPROD void dot_pairs(const gated_layer *g, const int8_t *x, int stride, const neon_sink *to, int taps, int halves, int part, int norm, int shift)
 {
-	const neon_gate p = neon_pieces(g->gate);
-	const uint32_t *w = g->w;
-	const int channels = g->channels, shift = g->shift;
-	int c, i;
-	for (c = 0; c < channels; c += 2, w += 28) {
-		int8x16_t s[2];
-		uint8x16_t v[4];
-		dot_load(x + (int)(w[9] >> 16) * stride, v);
-		for (i = 0; i < 2; i++) {
-			const uint32x2_t bias = vld1_u32(w + i * 14 + 10), taps = vld1_u32(w + i * 14 + 12);
-			s[i] = neon_sigmoid(&p, dot_filter(v, vreinterpretq_u8_u32(vdupq_lane_u32(taps, 1)), vdupq_lane_u32(bias, 1)));
+	GATE(g->gate);
+	const neon_sink sink = *to;
+	const uint32_t *w = g->pairs;
+	const int channels = g->channels, more = norm ? 40 : 24;
+	int c, i, j;
+	for (c = 0; c < channels; c += 2, w += taps > 4 ? more + 4 : more) {
+		uint8x16_t v[2][2];
+		int8x16_t s[2][2], h[2][2];
+		const int8_t *in = x + (ptrdiff_t)(w[20] >> 16) * stride;
+		OPAQUE(in);
+		dot_filters(in, w, 1, v, halves, taps, more);
+		for (i = 0; i < halves; i++) {
+			for (j = 0; j < 2; j++) {
+				SIGMOID(s[i][j], v[i][j]);
+			}
 		}
-		dot_load(x + (int)(w[9] & 0xffff) * stride, v);
-		for (i = 0; i < 2; i++) {
-			const uint32x2_t bias = vld1_u32(w + i * 14 + 10), taps = vld1_u32(w + i * 14 + 12);
-			const int8x16_t h = vreinterpretq_s8_u8(dot_filter(v, vreinterpretq_u8_u32(vdupq_lane_u32(taps, 0)), vdupq_lane_u32(bias, 0)));
-			neon_after(w + i * 14, shift, c + i, h, s[i], res, res_stride, out, out_stride, n, y, norm);
+		in = x + (ptrdiff_t)(w[20] & 0xffff) * stride;
+		OPAQUE(in);
+		dot_filters(in, w, 0, v, halves, taps, more);
+		for (i = 0; i < halves; i++) {
+			for (j = 0; j < 2; j++) {
+				h[i][j] = vreinterpretq_s8_u8(v[i][j]);
+			}
 		}
+		neon_after(w, &sink, c, h, s, 2, halves, part, norm, shift);
 	}
 }
 
@@ -246,8 +563,9 @@ DOTPROD void dot_front(const gated_layer *g, const int8_t *x, int stride, const 
 DOTPROD void dot_sums(const gated_layer *g, const int16_t *y, int32x4_t *s1, int32x4_t *s2)
 {
 	const int8x16_t one = vdupq_n_s8(1);
+	const int channels = g->channels;
 	int c, i;
-	for (c = 0; c + 4 <= g->channels; c += 4) {
+	for (c = 0; c + 4 <= channels; c += 4) {
 		for (i = 0; i < 2; i++) { /* upper bytes: of two channels, then of four */
 			const int8_t *at = (const int8_t *)(y + c * 32 + 8 * i);
 			const int16x8_t a = vreinterpretq_s16_s8(vtrn2q_s8(vld1q_s8(at), vld1q_s8(at + 64)));
@@ -262,26 +580,58 @@ DOTPROD void dot_sums(const gated_layer *g, const int16_t *y, int32x4_t *s1, int
 	neon_sums(g, y, c, s1, s2);
 }
 
-/* One block of a gated layer of at most four taps, whose neighbours read the same inputs. */
+/* One block of a gated layer whose neighbours read the same inputs. */
 static DOTPROD_TARGET void gated_dotprod(const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride, void *out, int out_stride,
 	int n, int16_t *y)
 {
+	const neon_sink to = neon_to(g, res, res_stride, out, out_stride, n, y);
+	neon_norms f;
 	int i;
-	for (i = 0; i < n; i += 16) {
-		int32x4_t s1[4], s2[4];
-		void *to = g->wide == 2 ? out : (void *)((int8_t *)out + i * (g->wide + 1));
+	if (g->words != 14) { /* more than four taps */
 		if (!g->norm) {
-			dot_front(g, x + i, stride, NULL, 0, to, out_stride, n - i, NULL, 0);
-			continue;
-		}
-		if (g->rho != 0) {
-			dot_front(g, x + i, stride, res + i, res_stride, NULL, 0, n - i, y, 2);
+			if (n > 16) {
+				dot_pairs(g, x, stride, &to, 8, 2, 1, 0, 0);
+			} else {
+				dot_pairs(g, x, stride, &to, 8, 1, 1, 0, 0);
+			}
+		} else if (g->rho != 0) {
+			if (n > 16) {
+				dot_pairs(g, x, stride, &to, 8, 2, 0, 2, 0);
+			} else {
+				dot_pairs(g, x, stride, &to, 8, 1, 0, 2, 0);
+			}
+		} else if (n > 16) {
+			dot_pairs(g, x, stride, &to, 8, 2, 0, 1, 0);
 		} else {
-			dot_front(g, x + i, stride, NULL, 0, NULL, 0, n - i, y, 1);
+			dot_pairs(g, x, stride, &to, 8, 1, 0, 1, 0);
 		}
-		s1[0] = s1[1] = s1[2] = s1[3] = s2[0] = s2[1] = s2[2] = s2[3] = vdupq_n_s32(0);
-		dot_sums(g, y, s1, s2);
-		neon_norm(g, y, s1, s2, to, out_stride, n - i);
+	} else if (!g->norm) {
+		if (n == 32) {
+			BY_SHIFT(g->shift, dot_pairs, g, x, stride, &to, 4, 2, 0, 0);
+		} else if (n > 16) {
+			BY_SHIFT(g->shift, dot_pairs, g, x, stride, &to, 4, 2, 1, 0);
+		} else {
+			BY_SHIFT(g->shift, dot_pairs, g, x, stride, &to, 4, 1, 1, 0);
+		}
+	} else if (g->rho != 0) {
+		if (n > 16) {
+			dot_pairs(g, x, stride, &to, 4, 2, 0, 2, 0);
+		} else {
+			dot_pairs(g, x, stride, &to, 4, 1, 0, 2, 0);
+		}
+	} else if (n > 16) {
+		dot_pairs(g, x, stride, &to, 4, 2, 0, 1, 0);
+	} else {
+		dot_pairs(g, x, stride, &to, 4, 1, 0, 1, 0);
+	}
+	if (g->norm) {
+		for (i = 0; i < 2 && 16 * i < n; i++) {
+			int32x4_t s1[4], s2[4];
+			s1[0] = s1[1] = s1[2] = s1[3] = s2[0] = s2[1] = s2[2] = s2[3] = vdupq_n_s32(0);
+			dot_sums(g, y + 16 * i, s1, s2);
+			neon_norms_of(g, s1, s2, &f, 2 * i);
+		}
+		neon_finish(g, y, &f, &to, n);
 	}
 }
 #endif
@@ -292,6 +642,7 @@ static __attribute__((unused)) void rows_neon(const uint8_t *table, int cols, co
 	int t, c, i, j;
 	for (t = 0; t < n; t += 16) {
 		const int left = n - t;
+		const uint8x16_t in = neon_first(left);
 		const uint8_t *row[16];
 		for (i = 0; i < 16; i++) {
 			row[i] = table + (size_t)tokens[i < left ? t + i : t] * (size_t)cols;
@@ -313,7 +664,7 @@ static __attribute__((unused)) void rows_neon(const uint8_t *table, int cols, co
 				}
 			}
 			for (i = 0; i < 16; i++) {
-				neon_store(out + (ptrdiff_t)(c + i) * stride + t, vreinterpretq_s8_u8(a[i]), left);
+				neon_store(out + (ptrdiff_t)(c + i) * stride + t, vreinterpretq_s8_u8(a[i]), in, left < 16);
 			}
 		}
 		for (c = cols & ~15; c < cols; c++) {
@@ -356,4 +707,29 @@ static __attribute__((unused)) void dense_neon(const int8_t *w, int rows, int n,
 		sum[o] += rest + vaddvq_s32(vaddq_s32(a, b));
 	}
 }
+
+#if defined(HAVE_DOTPROD)
+/* dense_neon of 8 bits, four rows at a time */
+static DOTPROD_TARGET void dense_dotprod(const int8_t *w, int rows, int n, const int8_t *x, int32_t *sum)
+{
+	int o, i, j;
+	for (o = 0; o + 4 <= rows; o += 4, w += 4 * n) {
+		int32x4_t a[4];
+		a[0] = a[1] = a[2] = a[3] = vdupq_n_s32(0);
+		for (i = 0; i + 16 <= n; i += 16) {
+			const int8x16_t v = vld1q_s8(x + i);
+			for (j = 0; j < 4; j++) {
+				a[j] = vdotq_s32(a[j], vld1q_s8(w + j * n + i), v);
+			}
+		}
+		vst1q_s32(sum + o, vaddq_s32(vld1q_s32(sum + o), vpaddq_s32(vpaddq_s32(a[0], a[1]), vpaddq_s32(a[2], a[3]))));
+		for (; i < n; i++) {
+			for (j = 0; j < 4; j++) {
+				sum[o + j] += w[j * n + i] * x[i];
+			}
+		}
+	}
+	dense_neon(w, rows - o, n, x, 8, sum + o);
+}
+#endif
 #endif
