@@ -43,6 +43,8 @@ func TestPaths(t *testing.T) {
 		{[]string{"gcc", "-O2", "-DNEPCO_PORTABLE"}, nil, []string{"portable"}},
 		{[]string{"aarch64-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-aarch64", "-cpu", "cortex-a72"}, []string{"portable", "neon"}},
 		{[]string{"aarch64-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-aarch64", "-cpu", "cortex-a76"}, []string{"portable", "neon", "dotprod"}},
+		// Without the statements in assembly that some compilers need to be fast.
+		{[]string{"aarch64-linux-gnu-gcc", "-O2", "-static", "-DNEPCO_INTRINSICS"}, []string{"qemu-aarch64", "-cpu", "cortex-a76"}, []string{"portable", "neon", "dotprod"}},
 		{[]string{"s390x-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-s390x"}, []string{"portable"}},
 	} {
 		t.Run(strings.Join(append(test.cc, test.run...), " "), func(t *testing.T) {
