@@ -71,3 +71,9 @@ func TestPaths(t *testing.T) {
 		})
 	}
 }
+
+// Where the maximum of flipped bytes is taken, these are written over the words that they come from.
+func TestArmOverScratch(t *testing.T) {
+	c := toolchain{"arm64", []string{"aarch64-linux-gnu-gcc", "-O1", "-static"}, []string{"qemu-aarch64", "-cpu", "cortex-a76"}}
+	c.check(t, withGolden(t, randprog.NewChain(516), 8), emit.Options{})
+}

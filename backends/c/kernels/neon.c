@@ -373,34 +373,29 @@ NEON int neon_maxima(const gated_layer *g, const int16_t *y, const neon_norms *n
 	return c;
 }
 
-/* the rest of a layer with LayerNorm for 16 positions, n of them wanted, of any kind, from channel c on */
-NEON void neon_norm(const gated_layer *g, const int16_t *y, const neon_norms *f, int i, int c, void *out, int out_stride, int n)
+/* The rest of a layer with LayerNorm for n positions, of any kind, from channel c on. A channel's bytes may be written over its words and
+ * those before them. */
+NEON void neon_norm(const gated_layer *g, const int16_t *y, const neon_norms *f, int c, void *out, int out_stride, int n)
 {
-	const uint8x16_t first = neon_first(n);
-	const uint16x8_t in0 = vreinterpretq_u16_u8(vzip1q_u8(first, first)), in1 = vreinterpretq_u16_u8(vzip2q_u8(first, first));
 	const int16x8_t by = vdupq_n_s16((int16_t)-g->shift), least = vdupq_n_s16(-32768);
-	const uint32_t *w = g->pairs;
 	const int channels = g->channels, words = g->words == 14 ? 40 : 44, wide = g->wide;
 	for (; c < channels; c++) {
-		const int16x8_t flip = vreinterpretq_s16_u32(vld1q_dup_u32(w + (c / 2) * words + 22 + c % 2));
-		int16x8_t a = neon_normal(y + c * 32, f->r[i], f->m[i]), b = neon_normal(y + c * 32 + 8, f->r[i + 1], f->m[i + 1]);
-		if (wide == 0) {
-			const int8x16_t v = neon_narrow(a, b, 0, by);
-			neon_store((int8_t *)out + c * out_stride, veorq_s8(v, vreinterpretq_s8_s16(flip)), first, 1);
-			continue;
-		}
-		a = veorq_s16(a, flip);
-		b = veorq_s16(b, flip);
-		if (wide == 1) {
-			int16_t *to = (int16_t *)out + c * out_stride;
-			neon_store((int8_t *)to, vreinterpretq_s8_s16(a), vreinterpretq_u8_u16(in0), 1);
-			if (n > 8) {
-				neon_store((int8_t *)(to + 8), vreinterpretq_s8_s16(b), vreinterpretq_u8_u16(in1), 1);
+		const int16x8_t flip = vreinterpretq_s16_u32(vld1q_dup_u32(g->pairs + (c / 2) * words + 22 + c % 2));
+		int i;
+		for (i = 0; i < n; i += 8) {
+			const uint8x16_t first = neon_first(n - i);
+			const uint16x8_t in = vreinterpretq_u16_u8(vzip1q_u8(first, first));
+			const int16x8_t v = neon_normal(y + c * 32 + i, f->r[i / 8], f->m[i / 8]);
+			if (wide == 0) {
+				int8_t *to = (int8_t *)out + c * out_stride + i;
+				const int8x8_t narrow = vqmovn_s16(vrshlq_s16(v, by));
+				vst1_s8(to, vbsl_s8(vget_low_u8(first), veor_s8(narrow, vget_low_s8(vreinterpretq_s8_s16(flip))), vld1_s8(to)));
+			} else if (wide == 1) {
+				neon_store((int8_t *)((int16_t *)out + c * out_stride + i), vreinterpretq_s8_s16(veorq_s16(v, flip)), vreinterpretq_u8_u16(in), 1);
+			} else {
+				int16_t *to = (int16_t *)out + c, top = vmaxvq_s16(vbslq_s16(in, veorq_s16(v, flip), least));
+				*to = top > *to ? top : *to;
 			}
-		} else {
-			int16_t *to = (int16_t *)out + c, top;
-			top = vmaxvq_s16(vmaxq_s16(vbslq_s16(in0, a, least), vbslq_s16(in1, b, least)));
-			*to = top > *to ? top : *to;
 		}
 	}
 }
@@ -408,7 +403,7 @@ NEON void neon_norm(const gated_layer *g, const int16_t *y, const neon_norms *f,
 /* the rest of a layer with LayerNorm for a block of n positions */
 static __attribute__((unused)) void neon_finish(const gated_layer *g, const int16_t *y, const neon_norms *f, const neon_sink *to, int n)
 {
-	int i, c = 0;
+	int c = 0;
 	if (!g->flipped && g->wide == 0) {
 		if (n == 32) {
 			BY_SHIFT(g->shift, neon_bytes, g, y, f, to, 2, 0);
@@ -422,9 +417,7 @@ static __attribute__((unused)) void neon_finish(const gated_layer *g, const int1
 	if (!g->flipped && g->wide == 2) {
 		c = n > 16 ? neon_maxima(g, y, f, (int16_t *)to->out, n, 2) : neon_maxima(g, y, f, (int16_t *)to->out, n, 1);
 	}
-	for (i = 0; 16 * i < n; i++) {
-		neon_norm(g, y + 16 * i, f, 2 * i, c, g->wide == 2 ? to->out : to->out + 16 * i * (g->wide + 1), to->out_stride, n - 16 * i);
-	}
+	neon_norm(g, y, f, c, to->out, to->out_stride, n);
 }
 
 NEON neon_sink neon_to(const gated_layer *g, const int8_t *res, int res_stride, void *out, int out_stride, int n, int16_t *y)
