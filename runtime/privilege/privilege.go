@@ -108,7 +108,7 @@ func Restrict(c Config, n Needs) (*Report, error) {
 		return nil, err
 	}
 	// Read on first use, from a file that may be out of reach then.
-	time.Now().Zone()
+	_, _ = time.Now().Zone()
 	r := &Report{}
 	var errs []error
 	for _, p := range []struct {
