@@ -9,7 +9,7 @@ set -euo pipefail
 dir=$(realpath -m "${1:?usage: build.sh DIR}")
 suite=bookworm
 packages=systemd-sysv,openssh-server,udev,dbus,iproute2,kmod,ethtool,nftables,iputils-ping,curl,tcpdump,busybox-static
-needed=(mmdebstrap qemu-aarch64-static qemu-system-aarch64 mkfs.ext4 depmod cpio ssh-keygen dpkg-deb)
+needed=(mmdebstrap qemu-aarch64-static qemu-system-aarch64 qemu-img mkfs.ext4 depmod cpio ssh-keygen dpkg-deb)
 
 recipe=$(sha256sum < "$0")
 say() { echo "card: $*" >&2; }
@@ -24,7 +24,7 @@ fi
 PATH=$PATH:/usr/sbin:/sbin
 missing=()
 for tool in "${needed[@]}"; do command -v "$tool" > /dev/null || missing+=("$tool"); done
-[ ${#missing[@]} = 0 ] || lacking "missing: ${missing[*]}: apt-get install mmdebstrap qemu-user-static qemu-system-arm e2fsprogs kmod cpio openssh-client dpkg"
+[ ${#missing[@]} = 0 ] || lacking "missing: ${missing[*]}: apt-get install mmdebstrap qemu-user-static qemu-system-arm qemu-utils e2fsprogs kmod cpio openssh-client dpkg"
 [ "$(id -u)" = 0 ] || lacking "only root can build it (sudo make card); to boot it, no root is needed"
 
 # The mirror is the first of apt's sources that has Debian itself, in either form; CARD_MIRROR says otherwise.
@@ -39,8 +39,11 @@ proxy=$(apt-config shell p Acquire::http::Proxy 2>/dev/null | sed "s/^p=//; s/'/
 [ -z "$proxy" ] || apt+=(--aptopt="Acquire::http::Proxy \"$proxy\"")
 
 mkdir -p "$dir"
-exec 9> "$dir/lock"
+# One at a time on a machine: what is registered below is the machine's.
+mkdir -p /run/lock
+exec 9> /run/lock/nepcoc-card
 flock 9
+if [ "$(cat "$dir/recipe" 2>/dev/null)" = "$recipe" ]; then exit 0; fi
 work=$(mktemp -d "$dir/work.XXXXXX")
 binfmt=/proc/sys/fs/binfmt_misc
 registered= mounted=
