@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,28 +30,50 @@ import (
 func newShip() *cobra.Command {
 	var s shipment
 	var asJSON bool
+	atOnce := 4
 	cmd := &cobra.Command{
-		Use:   "ship BUNDLE USER@HOST[:DIR]",
-		Short: "Copy a bundle to a card and prove it there",
+		Use:   "ship BUNDLE USER@HOST[:DIR] [USER@HOST[:DIR] ...]",
+		Short: "Copy a bundle to cards and prove it there",
 		Long: `ship copies a bundle with the system's scp under a temporary name, has nepcod
 prove on the card that it runs there and that the service accepts it, and only then gives it its name: a running
-agent's bundle is replaced by one that works there, or not at all.
+agent's bundle is replaced by one that works there, or not at all. With several cards each stands for itself, and the exit code is 1 where one failed.
 
 It uses the system's scp and ssh, so your keys, agent and ssh_config hold. DIR
-must exist; without it the bundle goes to the home folder. nepcod is looked for in DIR, then in PATH.
+must exist; without it the bundle goes to the home folder. nepcod is looked for in DIR, then in PATH. With --sudo the copy goes to the home folder,
+and what follows is done by root: for folders of the service such as /var/lib/nepcod. The bundle keeps the rights and the owner
+of the one that it replaces.
 ` + exitCodes,
 		Example: `  nepcoc ship model.nepco ubuntu@192.168.100.2:/opt/nepco
+  nepcoc ship model.nepco ubuntu@card1:/var/lib/nepcod ubuntu@card2:/var/lib/nepcod --sudo
   nepcoc ship model.nepco root@card --port 2222 --identity ~/.ssh/card --nepcod /usr/sbin/nepcod`,
-		Args: cobra.ExactArgs(2),
+		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.bundle = args[0]
 			if files.IsStdin(s.bundle) {
 				return cli.UsageError("scp copies files: give the bundle's name")
 			}
-			if err := s.parse(args[1]); err != nil {
-				return err
+			if atOnce < 1 || atOnce > 64 {
+				return cli.UsageError("--parallel %d is not within 1..64", atOnce)
 			}
-			r, err := s.ship(cmd.Context())
+			if s.timeout < time.Second || s.timeout > time.Hour {
+				return cli.UsageError("--timeout %v is not within 1s..1h", s.timeout)
+			}
+			cards := make([]shipment, len(args)-1)
+			for i, to := range args[1:] {
+				cards[i] = s
+				if err := cards[i].parse(to); err != nil {
+					return err
+				}
+				for _, o := range cards[:i] {
+					if o.login == cards[i].login && o.dir == cards[i].dir {
+						return cli.UsageError("%s is named twice", to)
+					}
+				}
+			}
+			if len(cards) > 1 {
+				return shipAll(cmd, cards, atOnce, asJSON)
+			}
+			r, err := cards[0].ship(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -67,8 +90,69 @@ must exist; without it the bundle goes to the home folder. nepcod is looked for 
 	fl.StringVar(&s.agent, "nepcod", "", "path of nepcod on the card")
 	fl.StringVar(&s.config, "config", "", "configuration of the service on the card, which has to accept the bundle (default: /etc/nepcod/nepcod.yaml where that names the bundle's path)")
 	fl.StringArrayVar(&s.options, "ssh-option", nil, "option for ssh and scp, as after their -o, such as ProxyJump=host; may be repeated")
+	fl.BoolVar(&s.sudo, "sudo", false, "have root prove the bundle and put it in its place, by sudo on the card, which must not ask for a password")
+	fl.DurationVar(&s.timeout, "timeout", 2*time.Minute, "how long each step may take: the copy, the proof")
+	fl.IntVar(&atOnce, "parallel", atOnce, "with several cards: how many at once")
 	fl.BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
+}
+
+// shipAll ships to several cards, so many at once, and prints a line for each.
+func shipAll(cmd *cobra.Command, cards []shipment, atOnce int, asJSON bool) error {
+	type outcome struct {
+		Host   string      `json:"host"`
+		Dir    string      `json:"dir"`
+		OK     bool        `json:"ok"`
+		Error  string      `json:"error,omitempty"`
+		Report *shipReport `json:"report,omitempty"`
+	}
+	all := make([]outcome, len(cards))
+	places := make(chan bool, atOnce)
+	var running sync.WaitGroup
+	for i := range cards {
+		running.Go(func() {
+			places <- true
+			defer func() { <-places }()
+			o := &all[i]
+			o.Host, o.Dir = cards[i].login, cards[i].dir
+			var err error
+			if o.Report, err = cards[i].ship(cmd.Context()); err != nil {
+				o.Error = err.Error()
+			}
+			o.OK = err == nil
+		})
+	}
+	running.Wait()
+	failed := 0
+	for _, o := range all {
+		if !o.OK {
+			failed++
+		}
+	}
+	if asJSON {
+		if err := cli.JSON(cmd.OutOrStdout(), all); err != nil {
+			return err
+		}
+	} else {
+		w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+		for _, o := range all {
+			what := "failed: " + o.Error
+			if o.OK {
+				what = fmt.Sprintf("%.12s proved, kernels %s", o.Report.Digest, o.Report.SelfTest.Kernels)
+				if o.Report.SelfTest.Config != "" {
+					what += ", accepted by the service"
+				}
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\n", o.Host, o.Dir, what)
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d cards did not take %s", failed, len(cards), cards[0].bundle)
+	}
+	return nil
 }
 
 // shipment is one bundle on its way.
@@ -80,6 +164,8 @@ type shipment struct {
 	dir                     string
 	port                    int
 	options                 []string
+	sudo                    bool
+	timeout                 time.Duration // of each step
 }
 
 // plainPath is what paths on the card may look like: older scp hands them to a
@@ -139,15 +225,18 @@ const (
 	sshFailed    = 255
 	agentMissing = 127 // what a shell says of a command it can't find
 	notProved    = 3
+	tooLong      = 4
 )
 
-// removeTimeout bounds how long a copy that failed is tried to be removed.
-const removeTimeout = 15 * time.Second
+// removeTimeout bounds how long a copy that failed is tried to be removed, and graceTime how much longer than the card a step is waited for here: what
+// is given up here first may still be done there.
+const removeTimeout, graceTime = 15 * time.Second, 10 * time.Second
 
 // remoteScript runs on the card, fed to sh on standard input so that the
-// user's login shell parses nothing. Its values are plainPath.
-const remoteScript = `dir=%s part=%s name=%s agent=%s config=%s
-trap 'rm -f "$dir/$part"' EXIT
+// user's login shell parses nothing. Its values are plainPath. from is where scp has put the copy, which then is brought beside the bundle, for a rename to replace that at once; a
+// reader of the folder sees the old or the new one, with the old one's rights, after a power failure, too.
+const remoteScript = `from=%s dir=%s part=%s name=%s agent=%s config=%s seconds=%d
+trap 'rm -f "$from" "$dir/$part"' EXIT
 trap 'exit 1' HUP INT TERM
 if [ -z "$agent" ]; then
 	if [ -x "$dir/nepcod" ]; then agent=$dir/nepcod; else agent=nepcod; fi
@@ -156,7 +245,19 @@ command -v "$agent" > /dev/null || exit 127
 if [ -z "$config" ] && grep -qs "^bundle: *[\"']\{0,1\}$dir/$name[\"']\{0,1\} *\(#.*\)\{0,1\}$" /etc/nepcod/nepcod.yaml; then
 	config=/etc/nepcod/nepcod.yaml
 fi
-"$agent" selftest --json ${config:+--config "$config"} "$dir/$part" < /dev/null || exit 3
+if [ "$from" != "$dir/$part" ]; then
+	cp -f "$from" "$dir/$part" || exit 1
+fi
+limit=
+if command -v timeout > /dev/null; then limit="timeout $seconds"; fi
+$limit "$agent" selftest --json ${config:+--config "$config"} "$dir/$part" < /dev/null
+case $? in 0) ;; 124) exit 4 ;; *) exit 3 ;; esac
+if [ -f "$dir/$name" ]; then like=$dir/$name; else like=; fi
+{ [ -n "$like" ] && chmod --reference="$like" "$dir/$part" 2> /dev/null; } || chmod 644 "$dir/$part" || exit 1
+if [ "$(id -u)" = 0 ]; then
+	chown --reference="${like:-$dir}" "$dir/$part" 2> /dev/null || :
+fi
+sync "$dir/$part" 2> /dev/null || sync
 mv -f "$dir/$part" "$dir/$name"
 `
 
@@ -184,47 +285,62 @@ func (s *shipment) ship(ctx context.Context) (*shipReport, error) {
 	// From here on a copy may be there. Whatever happens, none is left.
 	ctx, kill := context.WithCancel(ctx)
 	defer kill()
+	at := path.Join(s.dir, part)
+	from, shell, remover := at, "sh -s", fmt.Sprintf("rm -f %s\n", at)
+	if s.sudo { // the login's home, where ssh begins
+		from, shell, remover = "./"+part, "sudo -n sh -s", fmt.Sprintf("rm -f ./%s; sudo -n rm -f %s\n", part, at)
+	}
+	to := append(s.common("-p"), "--", s.login)
 	remove := func() error {
 		ctx, stop := context.WithTimeout(context.Background(), removeTimeout)
 		defer stop()
-		script := fmt.Sprintf("rm -f %s/%s\n", s.dir, part)
-		return command(ctx, script, ssh, append(s.common("-p"), "--", s.login, "sh -s")...).err
+		return command(ctx, remover, ssh, append(to, "sh -s")...).err
+	}
+	rest := func() string {
+		if remove() != nil {
+			return fmt.Sprintf(" (if a part of the copy is there, it is %s)", from)
+		}
+		return ""
 	}
 	var running sync.Mutex // held while a program runs
-	on := func(stdin, name string, args ...string) result {
+	on := func(limit time.Duration, stdin, name string, args ...string) result {
 		running.Lock()
 		defer running.Unlock()
-		return command(ctx, stdin, name, args...)
+		ctx, stop := context.WithTimeout(ctx, limit)
+		defer stop()
+		r := command(ctx, stdin, name, args...)
+		r.late = ctx.Err() == context.DeadlineExceeded
+		return r
 	}
 	defer interrupt.Undo(func() {
 		kill()
 		running.Lock() // what still copies would copy again
 		remove()
 	})()
-	copied := on("", scp, append(s.common("-P"), "--", s.bundle, s.scpHost+":"+path.Join(s.dir, part))...)
-	if copied.err != nil {
-		rest := ""
-		if remove() != nil {
-			rest = fmt.Sprintf(" (if a part of the copy is there, it is %s)", path.Join(s.dir, part))
-		}
-		return nil, fmt.Errorf("%s: scp to %s: %w: does the folder %s exist there, has it room, and does ssh log in by itself?%s", s.bundle, s.login, copied.why(), s.dir, rest)
-	}
-	script := fmt.Sprintf(remoteScript, s.dir, part, filepath.Base(s.bundle), s.agent, s.config)
-	proved := on(script, ssh, append(s.common("-p"), "--", s.login, "sh -s")...)
+	copied := on(s.timeout, "", scp, append(s.common("-P"), "--", s.bundle, s.scpHost+":"+from)...)
 	switch {
+	case copied.late:
+		return nil, fmt.Errorf("%s: scp to %s took longer than %v (--timeout)%s", s.bundle, s.login, s.timeout, rest())
+	case copied.err != nil:
+		return nil, fmt.Errorf("%s: scp to %s: %w: does the folder %s exist there, has it room, and does ssh log in by itself?%s", s.bundle, s.login, copied.why(), path.Dir(from), rest())
+	}
+	script := fmt.Sprintf(remoteScript, from, s.dir, part, filepath.Base(s.bundle), s.agent, s.config, int64(s.timeout/time.Second))
+	proved := on(s.timeout+graceTime, script, ssh, append(to, shell)...)
+	switch {
+	case proved.code == tooLong:
+		return nil, fmt.Errorf("%s: the self-test on %s took longer than %v (--timeout), nothing was replaced there", s.bundle, s.login, s.timeout)
+	case proved.late:
+		return nil, fmt.Errorf("%s: %s did not answer for %v (--timeout)%s: look which bundle is there", s.bundle, s.login, s.timeout+graceTime, rest())
 	case proved.code == sshFailed:
-		rest := ""
-		if remove() != nil {
-			rest = fmt.Sprintf("; the copy %s was left there", path.Join(s.dir, part))
-		}
-		return nil, fmt.Errorf("%s: ssh to %s: %w%s", s.bundle, s.login, proved.why(), rest)
+		return nil, fmt.Errorf("%s: ssh to %s: %w%s", s.bundle, s.login, proved.why(), rest())
 	case proved.code == agentMissing:
+		rest() // what is missing may be sudo
 		return nil, fmt.Errorf("%s: no nepcod on %s, neither in %s nor in PATH: copy it there (make dist; scp dist/arm64/nepcod %s:%s), or say where it is with --nepcod",
 			s.bundle, s.login, s.dir, s.scpHost, s.dir)
 	case proved.code == notProved:
 		return nil, fmt.Errorf("%s: the self-test on %s failed, nothing was replaced there: %w", s.bundle, s.login, proved.why())
 	case proved.err != nil:
-		return nil, fmt.Errorf("%s: on %s: %w", s.bundle, s.login, proved.why())
+		return nil, fmt.Errorf("%s: on %s: %w%s", s.bundle, s.login, proved.why(), rest())
 	}
 	if err := json.Unmarshal(proved.out, &r.SelfTest); err != nil {
 		return nil, fmt.Errorf("%s: nepcod on %s gave no report: %w: is it of this version?", s.bundle, s.login, err)
@@ -265,6 +381,7 @@ type result struct {
 	out, errors []byte
 	code        int
 	err         error
+	late        bool // its time was over
 }
 
 func command(ctx context.Context, stdin, name string, args ...string) result {
@@ -278,7 +395,7 @@ func command(ctx context.Context, stdin, name string, args ...string) result {
 		cmd.Stdin = strings.NewReader(stdin)
 	}
 	err := cmd.Run()
-	return result{out.Bytes(), errs.Bytes(), cmd.ProcessState.ExitCode(), err}
+	return result{out: out.Bytes(), errors: errs.Bytes(), code: cmd.ProcessState.ExitCode(), err: err}
 }
 
 // maxReason bounds what is repeated of another program's messages.

@@ -53,6 +53,7 @@ func TestShipAddress(t *testing.T) {
 // sshServer is Debian's sshd on loopback, with keys of its own.
 type sshServer struct {
 	login, port, key string
+	home, bin        string   // the login's home folder, and the first one of its PATH
 	options          []string // for ssh and scp
 }
 
@@ -104,7 +105,11 @@ StrictModes no
 PasswordAuthentication no
 PermitRootLogin prohibit-password
 Subsystem sftp internal-sftp
-`, port, file("host"), file("user.pub")))
+SetEnv PATH=%s:/usr/local/bin:/usr/bin:/bin
+`, port, file("host"), file("user.pub"), file("bin")))
+	if err := os.Mkdir(file("bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 
 	cmd := exec.Command(sshd, "-D", "-e", "-f", file("sshd_config"))
 	var log bytes.Buffer
@@ -129,7 +134,7 @@ Subsystem sftp internal-sftp
 			t.Fatalf("sshd does not listen: %v", err)
 		}
 	}
-	return &sshServer{login: me.Username + "@127.0.0.1", port: port, key: file("user"), options: []string{
+	return &sshServer{login: me.Username + "@127.0.0.1", port: port, key: file("user"), home: me.HomeDir, bin: file("bin"), options: []string{
 		"UserKnownHostsFile=" + file("known_hosts"), "GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes",
 		"IdentitiesOnly=yes", "IdentityAgent=none", "BatchMode=yes",
 	}}
@@ -265,14 +270,80 @@ func TestShip(t *testing.T) {
 
 	// What the service there would not accept is not shipped to it.
 	config := filepath.Join(t.TempDir(), "nepcod.yaml")
-	for text, want := range map[string]int{"alerts: [Tor]": 1, "alerts: [TLS]": 0} {
+	for _, tc := range []struct {
+		text string
+		want int
+		says string
+	}{
+		{"alerts: [Tor]", 1, "alerts: " + card + "/.model.nepco."}, {"probation: {rate: 1000000000}", 1, "too slow: it takes"}, {"probation: {size: 1000}", 1, "more than the 1000 bytes"},
+		{"alerts: [TLS]", 0, "accepted   by the service of " + config},
+	} {
+		text, want := tc.text, tc.want
 		if err := os.WriteFile(config, []byte("bundle: "+card+"/model.nepco\n"+text+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		out, errs := ship(want, model, server.login+":"+card, "--config", config)
-		contains(out+errs, []string{"accepted   by the service of " + config, `alerts: ` + card + `/.model.nepco.`}[want])
+		contains(out+errs, tc.says)
 		holds(card, "model.nepco", "nepcod")
 	}
+
+	// It keeps the rights of the one that it replaces, and can be read by the service where there was none.
+	mode := func(want os.FileMode) {
+		t.Helper()
+		if info, err := os.Stat(filepath.Join(card, "model.nepco")); err != nil || info.Mode().Perm() != want {
+			t.Errorf("mode %v, %v, want %v", info.Mode(), err, want)
+		}
+	}
+	os.Chmod(model, 0o600)
+	os.Chmod(filepath.Join(card, "model.nepco"), 0o640)
+	ship(0, model, server.login+":"+card)
+	mode(0o640)
+	os.Remove(filepath.Join(card, "model.nepco"))
+	ship(0, model, server.login+":"+card)
+	mode(0o644)
+
+	// A step that takes too long is ended there, too, and replaces nothing.
+	slow := filepath.Join(t.TempDir(), "nepcod")
+	if err := os.WriteFile(slow, []byte("#!/bin/sh\nexec sleep 60\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, errs := ship(1, model, server.login+":"+card, "--nepcod", slow, "--timeout", "1s")
+	contains(errs, "the self-test on "+server.login+" took longer than 1s", "nothing was replaced")
+	same(data)
+	holds(card, "model.nepco", "nepcod")
+
+	// By sudo: the copy goes to the home folder, and none is left there.
+	sudo := filepath.Join(server.bin, "sudo")
+	for script, want := range map[string]int{"[ \"$1\" = -n ] && shift && exec \"$@\"": 0, "echo 'sudo: a password is required' >&2; exit 1": 1} {
+		if err := os.WriteFile(sudo, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		out, errs := ship(want, model, server.login+":"+empty, "--nepcod", agent, "--sudo")
+		contains(out+errs, []string{"is on " + server.login, "a password is required"}[want])
+		holds(empty, []string{"model.nepco"}[:1-want]...)
+		if left, _ := filepath.Glob(filepath.Join(server.home, ".model.nepco.*")); len(left) > 0 {
+			t.Errorf("left in the home folder: %v", left)
+		}
+		os.Remove(filepath.Join(empty, "model.nepco"))
+	}
+
+	// Several cards, each for itself.
+	out, errs = ship(1, model, server.login+":"+card, server.login+":"+empty, server.login+":"+card+"/none", "--nepcod", agent)
+	contains(out, card+" ", "proved, kernels", "failed: ", card+"/none")
+	contains(errs, "1 of 3 cards did not take "+model)
+	holds(empty, "model.nepco")
+	holds(card, "model.nepco", "nepcod")
+	os.Remove(filepath.Join(empty, "model.nepco"))
+	out, _ = ship(0, model, server.login+":"+card, server.login+":"+empty, "--nepcod", agent, "--json", "--parallel", "1")
+	var several []struct {
+		OK     bool
+		Report shipReport
+	}
+	if err := json.Unmarshal([]byte(out), &several); err != nil || len(several) != 2 || !several[1].OK || !several[1].Report.SelfTest.OK {
+		t.Errorf("%v\n%s", err, out)
+	}
+	os.Remove(filepath.Join(empty, "model.nepco"))
+	ship(2, model, server.login+":"+card, server.login+":"+card)
 
 	// A bundle that computes other logits there than its compiler did does
 	// not replace the one that works.
@@ -285,7 +356,7 @@ func TestShip(t *testing.T) {
 	if err := testbundle.Write(wrong, b, bundle.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	_, errs := ship(1, wrong, server.login+":"+card)
+	_, errs = ship(1, wrong, server.login+":"+card)
 	contains(errs, wrong, "the self-test on "+server.login+" failed, nothing was replaced", "golden vector 0")
 	same(data)
 	holds(card, "model.nepco", "nepcod")
@@ -322,12 +393,18 @@ func TestShip(t *testing.T) {
 	direct := server.port
 	alias := []string{"--ssh-option", "HostKeyAlias=[127.0.0.1]:" + direct}
 	stalled := make(chan bool, 1)
-	for name, end := range map[string]func(net.Conn){"cut": func(c net.Conn) { c.Close() }, "stalled": func(net.Conn) { stalled <- true }} {
+	for name, end := range map[string]func(net.Conn){"cut": func(c net.Conn) { c.Close() }, "stalled": func(net.Conn) { stalled <- true }, "given up": func(net.Conn) {}} {
 		server.port = cutOnce(t, direct, 30_000, end)
 		args := append(alias, model, server.login+":"+empty, "--nepcod", agent)
 		if name == "cut" {
 			_, errs = ship(1, args...)
 			contains(errs, "scp to "+server.login)
+			holds(empty)
+			continue
+		}
+		if name == "given up" {
+			_, errs = ship(1, append(args, "--timeout", "2s")...)
+			contains(errs, "scp to "+server.login+" took longer than 2s")
 			holds(empty)
 			continue
 		}
