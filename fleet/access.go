@@ -188,9 +188,14 @@ func enrolPermissions(id string) (p jwt.Permissions) {
 	return p
 }
 
-// operatorPermissions are the commands': they change what groups run and make tokens, but neither order nor speak for cards.
+// operatorPermissions are the commands': they read everything and change what groups run. They neither order, nor enrol, nor speak for cards, nor change streams.
 func operatorPermissions() (p jwt.Permissions) {
-	p.Pub.Deny.Add(subjectOrders+">", subjectCards+">", subjectLines+">", "$KV."+bucketMembers+".>", "$KV."+bucketLeader+".>")
+	p.Pub.Allow.Add(
+		"$KV."+bucketGroups+".>",
+		subjectBundles+">",
+		"$JS.API.INFO", "$JS.API.STREAM.INFO.>", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.STREAM.MSG.GET.>", "$JS.API.DIRECT.GET.>",
+		"$JS.API.CONSUMER.>", "$JS.FC.>", "$JS.ACK.>",
+	)
 	return p
 }
 

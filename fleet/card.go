@@ -34,7 +34,7 @@ const (
 type Runner interface {
 	// Check says why the agent would not run the bundle in a file; asked before the file is put in its place.
 	Check(ctx context.Context, file string) error
-	// Place puts the bundle in its place, with the signed reason to go back to it, if there is one.
+	// Place puts the bundle in its place, with the signed reason to go back to it, if there is one. What Agent tells as Refused afterwards is of this bundle.
 	Place(ctx context.Context, file, back string) error
 	// Agent is how the agent is now.
 	Agent(ctx context.Context) Agent
@@ -54,6 +54,10 @@ type cardFile struct {
 type cardState struct {
 	Version int   `json:"version"`
 	Order   Order `json:"order"`
+	// Placed is the file that was last put in the agent's place; "": none by a card.
+	Placed string `json:"placed,omitempty"`
+	// Refused is why the order was refused: it is not tried again.
+	Refused string `json:"refused,omitempty"`
 }
 
 // Enrol uses a token: the card makes its own key, of which only the public half leaves, and dir then holds what Card needs.
@@ -135,6 +139,7 @@ type Card struct {
 	nc    *nats.Conn
 	state cardState
 	now   Status
+	told  time.Time // when it reported last
 	wake  chan struct{}
 }
 
@@ -178,8 +183,11 @@ func OpenCard(o CardOptions) (*Card, error) {
 		return nil, err
 	}
 	c.now = Status{Version: version, Group: c.Group, Card: c.cardFile.Card, Phase: Idle, Order: c.state.Order.Number, Wanted: c.state.Order.Artifact.File}
-	if c.now.Order != 0 {
-		c.now.Phase = Placed
+	switch {
+	case c.state.Refused != "":
+		c.now.Phase, c.now.Reason = Refused, c.state.Refused
+	case c.now.Order != 0:
+		c.now.Phase = Fetching // whether it was placed isn't known: what the agent runs already isn't fetched again
 	}
 	return c, nil
 }
@@ -212,7 +220,11 @@ func (c *Card) recall() error {
 
 // remember writes it, before the order is followed.
 func (c *Card) remember(o Order) error {
-	c.state = cardState{version, o}
+	c.state.Version, c.state.Order, c.state.Refused = version, o, ""
+	return c.keep()
+}
+
+func (c *Card) keep() error {
 	text, err := json.Marshal(c.state)
 	if err != nil {
 		return err
@@ -251,7 +263,7 @@ func (c *Card) Run(ctx context.Context) error {
 	c.look(ctx)
 	for {
 		c.report(ctx)
-		if c.now.Phase == Placed {
+		if c.now.Phase == Placed || c.now.Phase == Fetching {
 			settle.Reset(min(time.Second, c.o.Report))
 		}
 		select {
@@ -265,6 +277,9 @@ func (c *Card) Run(ctx context.Context) error {
 			c.look(ctx)
 		case <-report.C:
 		case <-settle.C:
+			if c.now.Phase == Fetching {
+				c.follow(ctx)
+			}
 		}
 	}
 }
@@ -316,37 +331,55 @@ func (c *Card) take(ctx context.Context, data []byte) {
 		c.o.Log.Warn("order refused", "why", err)
 		return
 	}
-	done := o == c.state.Order && (c.now.Phase == Running || c.now.Phase == Refused || c.now.Phase == Placed)
-	if done {
+	if o == c.state.Order && c.now.Phase != Idle && c.now.Phase != Fetching {
 		return
 	}
-	if err := c.remember(o); err != nil {
-		c.refuse(fmt.Errorf("the order can't be remembered: %w", err))
-		return
-	}
-	c.o.Log.Info("order", "number", o.Number, "bundle", o.Artifact.String())
-	c.now.Order, c.now.Wanted, c.now.Phase, c.now.Reason = o.Number, o.Artifact.File, Fetching, ""
-	if err := c.fetch(ctx, o.Artifact); err != nil {
-		if ctx.Err() == nil {
-			c.refuse(err)
+	if o != c.state.Order {
+		before := c.state
+		if err := c.remember(o); err != nil {
+			c.state = before // it is taken up when it is seen again
+			c.now.Reason = fmt.Sprintf("the order can't be remembered: %v", err)
+			c.o.Log.Warn("order", "why", c.now.Reason)
+			return
 		}
-		return
+		c.o.Log.Info("order", "number", o.Number, "bundle", o.Artifact.String())
 	}
-	c.now.Phase = Placed
+	c.now.Order, c.now.Wanted, c.now.Phase, c.now.Reason = o.Number, o.Artifact.File, Fetching, ""
+	c.follow(ctx)
+}
+
+// errAway is where the servers don't give what they should have: that is no reason to refuse a bundle.
+var errAway = errors.New("not from the servers yet")
+
+// follow fetches and places what was ordered. Where the servers are away, the card stays with Fetching, and it is tried again.
+func (c *Card) follow(ctx context.Context) {
+	err := c.fetch(ctx, c.state.Order.Artifact)
+	switch {
+	case err == nil:
+		c.now.Phase, c.now.Reason = Placed, ""
+	case errors.Is(err, errAway):
+		c.now.Reason = err.Error()
+	case ctx.Err() == nil:
+		c.refuse(err)
+	}
 }
 
 func (c *Card) refuse(err error) {
 	c.o.Log.Warn("bundle refused", "why", err)
 	c.now.Phase, c.now.Reason = Refused, err.Error()
+	c.state.Refused = err.Error()
+	if err := c.keep(); err != nil {
+		c.o.Log.Warn("state", "why", err)
+	}
 }
 
-// fetchTries is how often a chunk is asked for: a server may be lost meanwhile.
-const fetchTries = 6
+// fetchTries is how often a chunk is asked for before the card looks for another order: a server may be lost meanwhile.
+const fetchTries = 3
 
 // fetch reads a bundle, holds it to its SHA-256 and to the agent, and puts it in place.
 func (c *Card) fetch(ctx context.Context, a Artifact) error {
-	if c.o.Runner.Agent(ctx).Digest == a.Digest && a.Back == "" {
-		return nil // it runs already
+	if c.o.Runner.Agent(ctx).Digest == a.Digest && (c.state.Placed == "" || c.state.Placed == a.File) {
+		return nil // it runs already, and no other lies in its place
 	}
 	var data bytes.Buffer
 	for i := range a.chunks() {
@@ -362,7 +395,10 @@ func (c *Card) fetch(ctx context.Context, a Artifact) error {
 			}
 		}
 		if err != nil {
-			return fmt.Errorf("chunk %d of %d of the bundle: %w", i+1, a.chunks(), err)
+			return fmt.Errorf("chunk %d of %d of the bundle: %w: %w", i+1, a.chunks(), errAway, err)
+		}
+		if time.Since(c.told) > c.o.Report {
+			c.report(ctx)
 		}
 		data.Write(part)
 	}
@@ -376,6 +412,11 @@ func (c *Card) fetch(ctx context.Context, a Artifact) error {
 	defer os.Remove(file)
 	// The agent's own judgement, with the reason to go back in its place first.
 	if err := c.o.Runner.Check(ctx, file); err != nil && a.Back == "" {
+		return err
+	}
+	// Remembered before: what isn't in place after a crash is placed again.
+	c.state.Placed = a.File
+	if err := c.keep(); err != nil {
 		return err
 	}
 	return c.o.Runner.Place(ctx, file, a.Back)
@@ -402,6 +443,7 @@ func (c *Card) report(ctx context.Context) {
 		c.o.Log.Warn("report", "why", err)
 		return
 	}
+	c.told = time.Now()
 	if c.nc.IsConnected() { // else it would wait, and arrive late in a crowd of others
 		c.nc.Publish(subjectCards+key(c.Group, c.cardFile.Card), text)
 	}

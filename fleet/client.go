@@ -32,7 +32,7 @@ func (a *Access) Dial(ctx context.Context, url, name string, opts ...nats.Option
 		return nil, err
 	}
 	c := &Client{access: a, nc: nc}
-	if c.js, err = jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(1024)); err == nil {
+	if c.js, err = jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(1024), jetstream.WithPublishAsyncTimeout(ackTime)); err == nil {
 		err = c.open(ctx)
 	}
 	if err != nil {

@@ -36,6 +36,7 @@ type Hub struct {
 	lines  map[string]bool         // groups that have a stream of lines
 	wake   chan struct{}
 	leads  bool
+	heard  time.Time // since when this hub has led: what was silent before is held against no card
 }
 
 // entry is a value with its revision.
@@ -45,7 +46,10 @@ type entry[T any] struct {
 }
 
 // leaseTime is how long a hub leads without saying so again.
-const leaseTime = 6 * time.Second
+var leaseTime = 6 * time.Second // changed by tests only
+
+// ackTime is how long the servers may take to have an order; then it is tried again.
+const ackTime = 5 * time.Second
 
 // NewHub makes what isn't there yet in the servers.
 func NewHub(ctx context.Context, c *Client, o HubOptions) (*Hub, error) {
@@ -137,7 +141,7 @@ func (h *Hub) setLeads(leads bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.leads != leads {
-		h.leads = leads
+		h.leads, h.heard = leads, time.Now().UTC()
 		h.o.Log.Info("hub", "name", h.o.Name, "leads", leads)
 	}
 }
@@ -242,8 +246,16 @@ func (h *Hub) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ready := make(chan struct{})
+	told := sync.OnceFunc(func() { close(ready) })
+	if consumer.CachedInfo().NumPending == 0 {
+		told()
+	}
 	_, err = consumer.Consume(func(m jetstream.Msg) {
 		meta, err := m.Metadata()
+		if err == nil && meta.NumPending == 0 {
+			defer told()
+		}
 		if err == nil {
 			h.mu.Lock()
 			err = h.cards.take(m.Subject(), m.Data(), meta.Timestamp)
@@ -255,7 +267,15 @@ func (h *Hub) follow(ctx context.Context) error {
 		}
 		h.rouse()
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (h *Hub) rouse() {
@@ -286,7 +306,7 @@ func (h *Hub) stepGroup(ctx context.Context, name string, now time.Time) error {
 	}
 	h.mu.Lock()
 	g, ok := h.groups[name]
-	next, changed := g.value.Step(h.cards.groups[name], now)
+	next, changed := g.value.Step(h.cards.groups[name], now, h.heard)
 	h.mu.Unlock()
 	if !ok {
 		return nil

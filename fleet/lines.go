@@ -41,13 +41,16 @@ type Store struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
 	name   string
+	mark   string // subject of what has been sent: "SENT DROPPED"
 
+	adding sync.Mutex // held while a batch gets its number and is stored
+	unsure bool       // whether the last batch was stored isn't known
 	mu     sync.Mutex
 	counts Lines
 }
 
-// storeSubject is what batches have in a card's own server.
-const storeSubject = "lines."
+// storeSubject is what batches have in a card's own server, markSubject what has been sent of them.
+const storeSubject, markSubject = "lines.", "sent."
 
 // OpenStore opens a card's store, in a folder, of up to so many bytes.
 func OpenStore(ctx context.Context, dir string, bytes int64) (*Store, error) {
@@ -100,15 +103,35 @@ func (s *Store) open(ctx context.Context, name string, bytes int64) error {
 		}
 	}
 	s.stream, s.name = stream, c.Metadata["store"]
-	// Numbers go on where the last batch ended.
-	last, err := stream.GetLastMsgForSubject(ctx, storeSubject+name)
-	switch {
+	if s.counts.Stored, err = s.stored(ctx); err != nil {
+		return err
+	}
+	s.mark = markSubject + name
+	marks, err := s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: name + "-sent", Subjects: []string{s.mark}, MaxMsgs: 1})
+	if err != nil {
+		return err
+	}
+	switch m, err := marks.GetLastMsgForSubject(ctx, s.mark); {
 	case err == nil:
-		s.counts.Stored = first(last.Header) + countLines(last.Data)
+		if _, err := fmt.Sscan(string(m.Data), &s.counts.Sent, &s.counts.Dropped); err != nil {
+			return fmt.Errorf("%s: %w", s.mark, err)
+		}
 	case !errors.Is(err, jetstream.ErrMsgNotFound):
 		return err
 	}
 	return nil
+}
+
+// stored is how many lines the store ever took: where the last batch, which always stays, ended.
+func (s *Store) stored(ctx context.Context) (uint64, error) {
+	last, err := s.stream.GetLastMsgForSubject(ctx, storeSubject+s.stream.CachedInfo().Config.Name)
+	switch {
+	case err == nil:
+		return first(last.Header) + countLines(last.Data), nil
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return 0, nil
+	}
+	return 0, err
 }
 
 func countLines(data []byte) uint64 { return uint64(bytes.Count(data, []byte("\n"))) }
@@ -139,14 +162,23 @@ func (s *Store) Add(ctx context.Context, lines []byte) error {
 	if len(lines) == 0 {
 		return nil
 	}
-	s.mu.Lock()
-	number := s.counts.Stored
-	s.mu.Unlock()
+	s.adding.Lock()
+	defer s.adding.Unlock()
+	number := s.Lines().Stored
+	if s.unsure {
+		// No number is given twice: of two batches with the same, the servers would take one.
+		var err error
+		if number, err = s.stored(ctx); err != nil {
+			return err
+		}
+	}
 	m := &nats.Msg{Subject: storeSubject + s.stream.CachedInfo().Config.Name, Header: nats.Header{}, Data: lines}
 	m.Header.Set(headerFirst, strconv.FormatUint(number, 10))
+	s.unsure = true
 	if _, err := s.js.PublishMsg(ctx, m); err != nil {
 		return err
 	}
+	s.unsure = false
 	s.mu.Lock()
 	s.counts.Stored = number + countLines(lines)
 	s.mu.Unlock()
@@ -209,6 +241,9 @@ func (c *Card) forwardAll(ctx context.Context) error {
 		s.sent(m)
 		// The last batch stays: it says where numbers go on.
 		if meta, err := m.Metadata(); err == nil && (meta.NumPending == 0 || meta.Sequence.Stream%keepSent == 0) {
+			if err := s.keepMark(ctx); err != nil {
+				return err
+			}
 			if err := s.stream.Purge(ctx, jetstream.WithPurgeSequence(meta.Sequence.Stream)); err != nil {
 				return err
 			}
@@ -226,6 +261,13 @@ func (s *Store) sent(m jetstream.Msg) {
 	}
 	s.counts.Dropped += begin - min(begin, s.counts.Sent+s.counts.Dropped)
 	s.counts.Sent = end - s.counts.Dropped
+}
+
+// keepMark writes what has been sent, before it is let go.
+func (s *Store) keepMark(ctx context.Context) error {
+	n := s.Lines()
+	_, err := s.js.Publish(ctx, s.mark, fmt.Appendf(nil, "%d %d", n.Sent, n.Dropped))
+	return err
 }
 
 // send brings one batch to the servers, and waits for their word that they have it.

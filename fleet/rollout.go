@@ -222,13 +222,23 @@ func (l *Limits) worse(f, before Figures) (why []string) {
 }
 
 // lost is how long a card may be silent before it counts as away.
-const lost = time.Minute
+var lost = time.Minute // changed by tests only
 
 func reports(s Status, now time.Time) bool { return !s.Seen.IsZero() && now.Sub(s.Seen) < lost }
 
+// silent is true for a card that could have been heard and wasn't.
+func silent(s Status, now, heard time.Time) bool { return now.Sub(latest(s.Seen, heard)) >= lost }
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // Begin is the group with a new rollout under way.
 func (g Group) Begin(id, by string, to Artifact, plan Plan, cards map[string]Status, now time.Time) (Group, error) {
-	if r := g.Rollout; r != nil && !r.State.Over() {
+	if r := g.Rollout; r != nil && !r.State.Over() && !(r.State == Halted && r.From.IsZero()) { // the one there is no way back from
 		return g, fmt.Errorf("group %s: rollout %s is %s: wait for its end, or end it with nepcof back %s", g.Name, r.ID, r.State, g.Name)
 	}
 	if err := plan.Check(); err != nil {
@@ -336,7 +346,8 @@ func (g *Group) wanted(cards []string) map[string]Artifact {
 }
 
 // Step is the group a moment later, by what its cards report, and whether anything changed. It has no other input: each hub that sees the same moves it alike.
-func (g Group) Step(cards map[string]Status, now time.Time) (Group, bool) {
+// Heard is since when cards could be heard without a break: what was silent before lay with the servers or the hub, and is held against no card.
+func (g Group) Step(cards map[string]Status, now, heard time.Time) (Group, bool) {
 	if g.Rollout == nil {
 		return g, false
 	}
@@ -344,7 +355,7 @@ func (g Group) Step(cards map[string]Status, now time.Time) (Group, bool) {
 	g.Rollout = &r
 	switch r.State {
 	case Advancing, Waiting:
-		why := r.failures(cards, now)
+		why := r.failures(cards, now, heard)
 		if len(why) > 0 {
 			g.stop(why, now, !r.Plan.Stay)
 			return g, true
@@ -352,16 +363,17 @@ func (g Group) Step(cards map[string]Status, now time.Time) (Group, bool) {
 		if r.State == Waiting {
 			return g, false
 		}
-		return g, g.advance(cards, now)
+		return g, g.advance(cards, now, heard)
 	case Returning:
 		left := 0
 		for _, name := range r.Cards[:r.Reached] {
 			s := cards[name]
-			if reports(s, now) && s.Wanted != r.From.File || s.Wanted == r.From.File && s.Phase != Running && s.Phase != Refused {
+			if !silent(s, now, heard) && (s.Wanted != r.From.File || s.Phase != Running && s.Phase != Refused) {
 				left++
 			}
 		}
-		if left == 0 {
+		// Those that are away are not waited for, nor those that won't go back: the order stands, and ends says who they are.
+		if left == 0 || now.Sub(latest(r.Since, heard)) > r.Plan.Timeout {
 			r.State = Returned
 			r.tell(now, "back to %v: %s", r.From, r.ends(cards, r.From))
 			return g, true
@@ -377,10 +389,16 @@ func (r *Rollout) clone() Rollout {
 }
 
 // advance moves on where the stage's cards all run the bundle, and have for the bake time.
-func (g *Group) advance(cards map[string]Status, now time.Time) bool {
+func (g *Group) advance(cards map[string]Status, now, heard time.Time) bool {
 	r := g.Rollout
-	for _, name := range r.Cards[:r.Reached] {
-		if !slices.Contains(r.Away, name) && !r.runs(cards[name]) {
+	for i, name := range r.Cards {
+		s := cards[name]
+		switch {
+		case slices.Contains(r.Away, name):
+		case i < r.Reached && (!r.runs(s) || !reports(s, now)):
+			return false
+		// The next stage's cards had no time to be heard.
+		case !reports(s, now) && !silent(s, now, heard) && s.Seen.Add(lost).After(r.Begun):
 			return false
 		}
 	}
@@ -442,21 +460,22 @@ func several(names []string) string {
 }
 
 // failures are why a rollout must not go on.
-func (r *Rollout) failures(cards map[string]Status, now time.Time) (why []string) {
+func (r *Rollout) failures(cards map[string]Status, now, heard time.Time) (why []string) {
 	var late []string
 	for _, name := range r.Cards[:r.Reached] {
 		s := cards[name]
+		away := slices.Contains(r.Away, name)
 		switch {
-		case s.Wanted == r.To.File && s.Phase == Refused:
+		case s.Wanted == r.To.File && s.Phase == Refused && (!away || reports(s, now)):
 			why = append(why, fmt.Sprintf("%s: %s", name, s.Reason))
-		case slices.Contains(r.Away, name):
-		case !reports(s, now):
+		case away:
+		case silent(s, now, heard):
 			why = append(why, fmt.Sprintf("%s has not reported since %s", name, s.Seen.UTC().Format(time.RFC3339)))
 		case r.runs(s):
 			if s.Agent.Problem != "" && !slices.Contains(r.Troubled, name) {
 				why = append(why, fmt.Sprintf("%s: %s", name, s.Agent.Problem))
 			}
-		case now.Sub(r.Since) > r.Plan.Timeout:
+		case now.Sub(latest(r.Since, heard)) > r.Plan.Timeout:
 			late = append(late, name)
 		}
 	}

@@ -131,7 +131,7 @@ func (s *Sink) counts() SinkCounts {
 
 // Run writes lines until ctx ends, and calls tell about each second.
 func (s *Sink) Run(ctx context.Context, tell func(SinkCounts)) error {
-	defer s.f.Close()
+	defer func() { s.f.Close() }() // that of then
 	for {
 		err := s.read(ctx, tell)
 		if keep := s.keep(); keep != nil {
@@ -207,14 +207,15 @@ func (s *Sink) take(ctx context.Context, m jetstream.Msg) error {
 	if err != nil {
 		return err
 	}
-	s.pending, s.dirty = meta.NumPending, true
-	defer func() { s.mark.Message = meta.Sequence.Stream }()
 	_, card, _ := cutKey(cutPrefix(m.Subject(), subjectLines))
 	store, number, lines := m.Headers().Get(headerStore), first(m.Headers()), m.Data()
-	if err := s.genuine(ctx, card, m.Subject(), store, number, lines, m.Headers().Get(headerSeal)); err != nil {
-		if ctx.Err() != nil {
-			return err
-		}
+	err = s.genuine(ctx, card, m.Subject(), store, number, lines, m.Headers().Get(headerSeal))
+	if err != nil && !errors.Is(err, errForged) {
+		return err // the message is read again
+	}
+	s.pending, s.dirty = meta.NumPending, true
+	defer func() { s.mark.Message = meta.Sequence.Stream }()
+	if err != nil {
 		s.mark.Refused++
 		s.o.Log.Warn("lines refused", "subject", m.Subject(), "why", err)
 		return nil
@@ -258,30 +259,41 @@ func (s *Sink) line(card string, line []byte) {
 	s.w.WriteByte('\n')
 }
 
-// genuine says why lines aren't a card's own.
+// errForged is of lines that no card of the group sealed.
+var errForged = errors.New("the card did not seal them")
+
+// genuine says why lines aren't a card's own; an error that isn't errForged says nothing about them.
 func (s *Sink) genuine(ctx context.Context, card, subject, store string, number uint64, lines []byte, seal string) error {
-	k, ok := s.keys[card]
-	if !ok {
-		e, err := s.c.members.Get(ctx, key(s.o.Group, card))
-		if err != nil {
-			return err
-		}
-		var m Member
-		if err := json.Unmarshal(e.Value(), &m); err != nil {
-			return err
-		}
-		if k, err = nkeys.FromPublicKey(m.Public); err != nil {
-			return err
-		}
-		s.keys[card] = k
-	}
 	signature, err := hex.DecodeString(seal)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errForged, err)
+	}
+	holds := func() bool {
+		k, ok := s.keys[card]
+		return ok && k.Verify(sealed(subject, store, number, lines), signature) == nil
+	}
+	if holds() {
+		return nil
+	}
+	// It may have been enrolled, or enrolled anew.
+	e, err := s.c.members.Get(ctx, key(s.o.Group, card))
+	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey) {
+		return fmt.Errorf("%w: no such card was enrolled", errForged)
+	}
 	if err != nil {
 		return err
 	}
-	if err := k.Verify(sealed(subject, store, number, lines), signature); err != nil {
-		delete(s.keys, card) // it may have been enrolled anew
-		return errors.New("the card did not seal them")
+	var m Member
+	err = json.Unmarshal(e.Value(), &m)
+	if err == nil {
+		s.keys[card], err = nkeys.FromPublicKey(m.Public)
+	}
+	if err != nil {
+		delete(s.keys, card)
+		return fmt.Errorf("%w: %w", errForged, err)
+	}
+	if !holds() {
+		return errForged
 	}
 	return nil
 }
