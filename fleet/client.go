@@ -112,6 +112,9 @@ func readGroup(data []byte) (g Group, err error) {
 	if err = json.Unmarshal(data, &g); err == nil && g.Version > version {
 		err = fmt.Errorf("group %s: written by a newer nepcof (version %d of documents, %d is known here)", g.Name, g.Version, version)
 	}
+	if r := g.Rollout; err == nil && r != nil && (r.Reached < 0 || r.Reached > len(r.Cards) || r.Stage < 0 || r.Stage >= len(r.Plan.Stages)) {
+		err = fmt.Errorf("group %s: rollout %s is at stage %d of %d, with %d of %d cards: no nepcof wrote that", g.Name, r.ID, r.Stage, len(r.Plan.Stages), r.Reached, len(r.Cards))
+	}
 	return g, err
 }
 

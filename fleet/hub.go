@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -37,6 +38,10 @@ type Hub struct {
 	wake   chan struct{}
 	leads  bool
 	heard  time.Time // since when this hub has led: what was silent before is held against no card
+
+	// For who looks: whether the view is whole, how often it changed, and reports that were left out.
+	follows          atomic.Bool
+	changes, refused atomic.Uint64
 }
 
 // entry is a value with its revision.
@@ -262,6 +267,7 @@ func (h *Hub) follow(ctx context.Context) error {
 			h.mu.Unlock()
 		}
 		if err != nil {
+			h.refused.Add(1)
 			h.o.Log.Warn("report refused", "why", err)
 			return
 		}
@@ -272,6 +278,7 @@ func (h *Hub) follow(ctx context.Context) error {
 	}
 	select {
 	case <-ready:
+		h.follows.Store(true)
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -279,6 +286,7 @@ func (h *Hub) follow(ctx context.Context) error {
 }
 
 func (h *Hub) rouse() {
+	h.changes.Add(1)
 	select {
 	case h.wake <- struct{}{}:
 	default:

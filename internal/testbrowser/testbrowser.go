@@ -68,10 +68,21 @@ func Listen(t *testing.T, ctx context.Context) *Heard {
 // Quiet fails where the page of a file has asked for anything but itself, or the browser has complained.
 func (h *Heard) Quiet(t *testing.T, file string) {
 	t.Helper()
+	h.quiet(t, func(url string) bool { return url == "file://"+file })
+}
+
+// QuietAt is Quiet for pages of a server, by its address.
+func (h *Heard) QuietAt(t *testing.T, url string) {
+	t.Helper()
+	h.quiet(t, func(asked string) bool { return asked == url || strings.HasPrefix(asked, url+"/") })
+}
+
+func (h *Heard) quiet(t *testing.T, own func(url string) bool) {
+	t.Helper()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, r := range h.requests {
-		if r != "file://"+file && !strings.HasPrefix(r, "data:") {
+		if !own(r) && !strings.HasPrefix(r, "data:") {
 			t.Errorf("the page asks for %s", r)
 		}
 	}
@@ -83,9 +94,15 @@ func (h *Heard) Quiet(t *testing.T, file string) {
 // Show opens a file's page at a width, light or dark.
 func Show(t *testing.T, ctx context.Context, file string, width int64, scheme string) {
 	t.Helper()
+	Size(t, ctx, width, scheme)
+	Must(t, chromedp.Do(ctx, chromedp.Navigate("file://"+file)))
+}
+
+// Size makes the window so wide, light or dark.
+func Size(t *testing.T, ctx context.Context, width int64, scheme string) {
+	t.Helper()
 	Must(t, chromedp.Do(ctx, chromedp.EmulateViewport(width, 900),
-		call(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}),
-		chromedp.Navigate("file://"+file)))
+		call(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})))
 }
 
 // call is a command whose result nobody wants.
