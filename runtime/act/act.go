@@ -104,6 +104,9 @@ var ErrGone = errors.New("the rules are gone from the kernel: they were flushed,
 // Patience bounds a backend's answer.
 const Patience = 5 * time.Second
 
+// listPatience bounds the answer that lists rules: an emulated card takes some seconds for 10,000.
+const listPatience = time.Minute
+
 // Want is a rule that a verdict asks for.
 type Want struct {
 	Entry int

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"time"
 
@@ -383,34 +384,43 @@ func (f *flower) Name() string { return "flower" }
 // Expires implements Backend.
 func (f *flower) Expires() bool { return false }
 
-// Add implements Backend.
+// Add implements Backend. Each rule has the kernel's patience; once that is over, the rest of them is not tried.
 func (f *flower) Add(rules []Rule) []error {
-	f.patient()
 	errs := make([]error, len(rules))
 	for i := range rules {
-		list := f.filters(&rules[i], f.places)
-		hard := 0
-		for k := range list {
-			if errs[i] = f.put(&list[k]); errs[i] != nil {
-				errs[i] = fmt.Errorf("%s: %w", list[k].place, hint(errs[i]))
-				for _, x := range list[:k] {
-					if err := f.take(&x); err != nil {
-						errs[i] = fmt.Errorf("%w; and a part of it can't be taken away again: %w", errs[i], err)
-					}
-				}
-				break
+		f.patient()
+		if errs[i] = f.add(&rules[i]); errors.Is(errs[i], os.ErrDeadlineExceeded) {
+			for k := i + 1; k < len(rules); k++ {
+				errs[k] = errs[i]
 			}
-			if f.offload != "off" {
-				if flags, err := f.flags(&list[k]); err == nil && flags&inHW != 0 {
-					hard++
-				}
-			}
-		}
-		if errs[i] == nil {
-			f.state[rules[i].ID] = map[bool]string{hard == 0: "no", hard > 0 && hard < len(list): "partly", hard == len(list): "yes"}[true]
+			break
 		}
 	}
 	return errs
+}
+
+func (f *flower) add(r *Rule) error {
+	list := f.filters(r, f.places)
+	hard := 0
+	for k := range list {
+		if err := f.put(&list[k]); err != nil {
+			err = fmt.Errorf("%s: %w", list[k].place, hint(err))
+			f.patient()
+			for _, x := range list[:k+1] { // one that nobody has answered for may be there
+				if undo := f.take(&x); undo != nil {
+					err = fmt.Errorf("%w; and a part of it can't be taken away again: %w", err, undo)
+				}
+			}
+			return err
+		}
+		if f.offload != "off" {
+			if flags, err := f.flags(&list[k]); err == nil && flags&inHW != 0 {
+				hard++
+			}
+		}
+	}
+	f.state[r.ID] = map[bool]string{hard == 0: "no", hard > 0 && hard < len(list): "partly", hard == len(list): "yes"}[true]
+	return nil
 }
 
 // flags reads a filter's flags back from the kernel.
@@ -432,9 +442,9 @@ func (f *flower) Hardware(r Rule) string { return f.state[r.ID] }
 
 // Delete implements Backend.
 func (f *flower) Delete(rules []Rule) error {
-	f.patient()
 	var errs []error
 	for i := range rules {
+		f.patient()
 		delete(f.state, rules[i].ID)
 		for _, x := range f.filters(&rules[i], f.places) {
 			if err := f.take(&x); err != nil {
@@ -529,7 +539,8 @@ func (f *flower) Close() error {
 
 // dump reads all filters of kind flower at a place; those without a queueing discipline have none.
 func (f *flower) dump(p Place) ([]filter, error) {
-	f.patient()
+	f.conn.SetDeadline(time.Now().Add(listPatience))
+	defer f.patient()
 	got, err := f.execute(unix.RTM_GETTFILTER, netlink.Dump, f.index[p.Interface], 0, f.parent(p), 0, nil)
 	if absent(err) {
 		return nil, nil

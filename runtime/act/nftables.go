@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -377,14 +378,17 @@ func (n *nft) Add(rules []Rule) []error {
 	if err == nil {
 		return errs
 	}
-	end := time.Now().Add(Patience)
-	for i := range rules {
-		switch {
-		case len(rules) == 1 || time.Now().After(end):
+	if len(rules) == 1 || errors.Is(err, os.ErrDeadlineExceeded) {
+		for i := range errs {
 			errs[i] = err
-		default:
-			errs[i] = n.add(rules[i : i+1])
 		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			n.Delete(rules) // which nobody has answered for, and may be there
+		}
+		return errs
+	}
+	for i := range rules {
+		errs[i] = n.add(rules[i : i+1])
 	}
 	return errs
 }
@@ -403,7 +407,7 @@ func (n *nft) add(rules []Rule) error {
 	return hint(err)
 }
 
-// Delete implements Backend. Nobody calls it, as the kernel's timeouts do it; it is there to be whole.
+// Delete implements Backend.
 func (n *nft) Delete(rules []Rule) error {
 	var errs []error
 	for i := range rules {
@@ -411,7 +415,9 @@ func (n *nft) Delete(rules []Rule) error {
 		if err := n.conn.SetDeleteElements(s, list); err != nil {
 			return err
 		}
-		if err := n.flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := n.flush(); errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		} else if err != nil && !errors.Is(err, unix.ENOENT) {
 			errs = append(errs, err)
 		}
 	}
@@ -506,7 +512,7 @@ func (n *nft) list(captured string) (found []Found, err error) {
 			if kind < 0 || f < 0 {
 				continue // a meter
 			}
-			n.raw.SetDeadline(time.Now().Add(Patience))
+			n.raw.SetDeadline(time.Now().Add(listPatience))
 			elements, err := n.conn.GetSetElements(s)
 			if err != nil {
 				return nil, err
