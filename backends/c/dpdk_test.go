@@ -2,19 +2,25 @@ package c_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"nepcoc/internal/evasion"
 	"nepcoc/internal/testfiles"
+	"nepcoc/runtime/capture"
+	"nepcoc/runtime/flow"
 )
 
 // eveFlows are the events of EVE lines, each as JSON with sorted keys and without the latency, which is not the model's.
@@ -152,7 +158,81 @@ func compareDPDK(t *testing.T, bin, dir, bundle, capture, cores string, args ...
 	}
 }
 
-// Every field of every flow is the agent's, whatever worker has it: the demo model on packets as they come, and on streams.
+// writeCapture writes frames as a capture of one link type, in microseconds.
+func writeCapture(t *testing.T, link capture.LinkType, frames []capture.Frame) string {
+	t.Helper()
+	le := binary.LittleEndian
+	b := le.AppendUint32(nil, 0xa1b2c3d4)
+	b = le.AppendUint16(le.AppendUint16(b, 2), 4)
+	b = le.AppendUint32(le.AppendUint32(append(b, make([]byte, 8)...), 262144), uint32(link))
+	for i := range frames {
+		f := &frames[i]
+		b = le.AppendUint32(le.AppendUint32(b, uint32(f.Time/1e9)), uint32(f.Time%1e9/1e3))
+		b = append(le.AppendUint32(le.AppendUint32(b, uint32(len(f.Data))), uint32(f.Length)), f.Data...)
+	}
+	path := filepath.Join(t.TempDir(), fmt.Sprintf("link%d.pcap", link))
+	if err := os.WriteFile(path, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// wrapped are changed flows, many of them in fragments, behind a VLAN tag, VXLAN over IPv4 or GRE over IPv6 by their hosts; and those without a tag as raw IP.
+func wrapped(t *testing.T) (ethernet, raw []capture.Frame) {
+	t.Helper()
+	flows, err := evasion.Load("../../examples/testbed/test.pcap", 60, flow.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := changed(t, rand.New(rand.NewPCG(3, 4)), flows, 250)
+	fragments, kinds := 0, [3]int{}
+	for i := range all {
+		f := all[i]
+		ip := f.Data[14:]
+		if len(f.Data) != f.Length || f.Link != capture.LinkEthernet || len(ip) < 20 || ip[0]>>4 != 4 || len(ip) > 1400 {
+			continue
+		}
+		if binary.BigEndian.Uint16(ip[6:])&0x3fff != 0 {
+			fragments++
+		}
+		var head []byte
+		kind := (ip[14] + ip[18]) / 2 % 3 // the same for both directions
+		kinds[kind]++
+		switch kind {
+		case 0:
+			head = append(slices.Clone(f.Data[:12]), 0x81, 0, 0, 7, 8, 0)
+		case 1: // outer Ethernet, IPv4, UDP, VXLAN, inner Ethernet
+			head = append(make([]byte, 12), 8, 0, 0x45, 0)
+			head = binary.BigEndian.AppendUint16(head, uint16(len(f.Data)+36))
+			head = append(head, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0x30, 0, 0x12, 0xb5)
+			head = binary.BigEndian.AppendUint16(head, uint16(len(f.Data)+16))
+			head = append(append(head, 0, 0, 8, 0, 0, 0, 0, 0, 5, 0), f.Data[:14]...)
+			sum := uint32(0)
+			for k := 14; k < 34; k += 2 {
+				sum += uint32(binary.BigEndian.Uint16(head[k:]))
+			}
+			binary.BigEndian.PutUint16(head[24:], ^uint16(sum+sum>>16))
+		case 2: // outer Ethernet, IPv6, GRE without a key
+			head = append(make([]byte, 12), 0x86, 0xdd, 0x60, 0, 0, 0)
+			head = append(binary.BigEndian.AppendUint16(head, uint16(len(ip)+4)), 47, 64)
+			head = append(append(head, make([]byte, 31)...), 1, 0, 0, 8, 0)
+		}
+		f.Data = append(head, ip...)
+		f.Length = len(f.Data)
+		ethernet = append(ethernet, f)
+		if binary.BigEndian.Uint16(f.Data[12:]) != 0x8100 {
+			f.Data, f.Length = f.Data[14:], f.Length-14
+			raw = append(raw, f)
+		}
+	}
+	if fragments < 50 || min(kinds[0], kinds[1], kinds[2]) < 100 {
+		t.Fatalf("%d fragments, %d frames by wrapping", fragments, kinds)
+	}
+	return ethernet, raw
+}
+
+// Every field of every flow is the agent's, whatever worker has it: the demo model on packets as they come, and on streams of a view that opens tunnels and tells VLANs apart. One capture
+// holds fragments, tunnels and tags, one raw IP.
 func TestDPDK(t *testing.T) {
 	needDPDK(t)
 	bin, root := programs(t), testfiles.Root(t)
@@ -161,17 +241,22 @@ func TestDPDK(t *testing.T) {
 	if dir := testfiles.Dir(t); dir != "" {
 		captures = append(captures, filepath.Join(dir, "traffic", "test.pcap"))
 	}
-	names := []string{"demo", "stream"}
+	ethernet, raw := wrapped(t)
+	captures = append(captures, writeCapture(t, capture.LinkEthernet, ethernet), writeCapture(t, capture.LinkRaw, raw))
+	names := []string{"stream", "demo"}
 	if testing.Short() {
 		names = names[:1]
 	}
 	for _, name := range names {
 		bundle := filepath.Join(t.TempDir(), name+".nepco")
-		output(t, root, filepath.Join(bin, "nepcoc"), "compile", filepath.Join(model, name+".onnx"), "--contract", filepath.Join(model, name+".contract.yaml"),
-			"--calib", filepath.Join(testbed, "calib.pcap"), "-o", bundle)
+		args := []string{"compile", filepath.Join(model, name+".onnx"), "--contract", filepath.Join(model, name+".contract.yaml"), "--calib", filepath.Join(testbed, "calib.pcap"), "-o", bundle}
+		if name == "stream" {
+			args = append(args, "--tunnels", "--vlans")
+		}
+		output(t, root, filepath.Join(bin, "nepcoc"), args...)
 		dir := dpdkExample(t, bin, bundle)
-		for i, capture := range captures {
-			compareDPDK(t, bin, dir, bundle, capture, []string{"(0-3)@0", "(0-1)@0"}[i])
+		for i, path := range captures {
+			compareDPDK(t, bin, dir, bundle, path, []string{"(0-3)@0", "(0-1)@0"}[i%2])
 		}
 	}
 }

@@ -49,7 +49,7 @@ static void verdict(void *to, const nepco_it_entry *e)
 	for (k = 0; k < NEPCO_IT_FLOW_KEY; k++) {
 		printf("%02x", e->key[k]);
 	}
-	printf(" client %d why %d marks %lu vlan %d %d tunnel %lu at %llu %llu", e->client, e->why, (unsigned long)e->marks, e->vlan[0], e->vlan[1], (unsigned long)e->tunnel,
+	printf(" client %d why %d marks %lu vlan %d %d tunnel %lu %lu at %llu %llu", e->client, e->why, (unsigned long)e->marks, e->vlan[0], e->vlan[1], (unsigned long)e->tunnel, (unsigned long)e->level,
 		(unsigned long long)e->first, (unsigned long long)e->last);
 	printf(" packets %d %d bytes %d %d payload %lu tokens", (int)e->packets[0], (int)e->packets[1], (int)e->bytes[0], (int)e->bytes[1], (unsigned long)nepco_it_flow_payload(&e->flow));
 	for (k = 0; k < n; k++) {
@@ -134,8 +134,8 @@ func inTable(t *testing.T, b *bundle.Bundle, frames []capture.Frame) string {
 		}
 		key = binary.BigEndian.AppendUint16(append(key, k.Src[:]...), k.SrcPort)
 		key = binary.BigEndian.AppendUint16(append(key, k.Dst[:]...), k.DstPort)
-		line := fmt.Sprintf("%s client %d why %d marks %d vlan %d %d tunnel %d at %d %d packets %d %d bytes %d %d payload %d tokens", hex.EncodeToString(key), client, why[f.Reason], f.Marks,
-			f.VLAN[0], f.VLAN[1], k.Tunnel, f.First, f.Last, f.Packets[0], f.Packets[1], f.Bytes[0], f.Bytes[1], f.Payload)
+		line := fmt.Sprintf("%s client %d why %d marks %d vlan %d %d tunnel %d %d at %d %d packets %d %d bytes %d %d payload %d tokens", hex.EncodeToString(key), client, why[f.Reason], f.Marks,
+			f.VLAN[0], f.VLAN[1], k.Tunnel, f.Level, f.First, f.Last, f.Packets[0], f.Packets[1], f.Bytes[0], f.Bytes[1], f.Payload)
 		lines = append(lines, line+strings.TrimSuffix(fmt.Sprintf(" %d", f.Tokens[:f.Valid]), "]"))
 	}
 	in, err := flow.NewInput(opt)

@@ -148,47 +148,51 @@ static void put_marks(struct text *t, uint32_t marks, const char *name, int from
 	put(t, first ? "" : "]");
 }
 
-/* the words of docs/verdicts.md for why the verdict came, and Suricata's for it */
-static const char *const decided[] = {"tokens", "closed", "quiet", "idle", "evicted", "reused", "end"};
-static const char *const eve_reason[] = {"forced", "timeout", "timeout", "timeout", "forced", "forced", "shutdown"};
+/* the words of docs/verdicts.md for why the verdict came, and Suricata's for it, by BY_... */
+static const char *const decided[] = {"tokens", "packets", "enough", "closed", "quiet", "idle", "evicted", "reused", "active", "end"};
+static const char *const eve_reason[] = {"forced", "forced", "forced", "timeout", "timeout", "timeout", "forced", "forced", "timeout", "shutdown"};
 
-void eve_event(struct text *t, const struct flow *f, enum reason why, const nepco_model_result *result, uint32_t n, uint32_t marks)
+/* an end of a flow's key, 0 or 1, with the names of its members */
+static void put_end(struct text *t, const nepco_model_entry *e, int end, const char *name)
 {
-	int client = nepco_model_flow_client(&f->model), from = f->swapped ^ client;
-	char end[2][INET6_ADDRSTRLEN] = {"", ""}, id[COMMUNITY_ID];
-	const char *word = decided[why];
-	int i;
-	for (i = 0; i < 2; i++) {
-		inet_ntop(f->key.v6 ? AF_INET6 : AF_INET, f->key.addr[i], end[i], sizeof end[i]);
-	}
-	community_id(&f->key, id);
+	const uint8_t *at = e->key + (end == 0 ? 2 : 20); /* address, port */
+	char address[INET6_ADDRSTRLEN] = "";
+	inet_ntop(e->key[1] == 6 ? AF_INET6 : AF_INET, at, address, sizeof address);
+	put(t, ",\"%s_ip\":\"%s\",\"%s_port\":%d", name, address, name, at[16] << 8 | at[17]);
+}
+
+void eve_event(struct text *t, const nepco_model_entry *e, const nepco_model_result *result, uint32_t n)
+{
+	char id[COMMUNITY_ID];
+	community_id(e, id);
 	put(t, "{\"timestamp\":");
-	put_time(t, f->last);
-	put(t, ",\"flow_id\":%" PRIu64 ",\"event_type\":\"flow\"", flow_id(&f->key, f->first));
-	if (f->vlan[0] != 0) {
-		put(t, ",\"vlan\":[%u", f->vlan[0]);
-		put(t, f->vlan[1] != 0 ? ",%u]" : "]", f->vlan[1]);
+	put_time(t, e->last);
+	put(t, ",\"flow_id\":%" PRIu64 ",\"event_type\":\"flow\"", flow_id(e));
+	if (e->vlan[0] != 0) {
+		put(t, ",\"vlan\":[%u", e->vlan[0]);
+		put(t, e->vlan[1] != 0 ? ",%u]" : "]", e->vlan[1]);
 	}
-	put(t, ",\"src_ip\":\"%s\",\"src_port\":%u,\"dest_ip\":\"%s\",\"dest_port\":%u", end[from], f->key.port[from], end[!from], f->key.port[!from]);
-	put(t, ",\"proto\":\"%s\",\"ip_v\":%d", f->key.proto == 6 ? "TCP" : "UDP", f->key.v6 ? 6 : 4);
-	put(t, ",\"flow\":{\"pkts_toserver\":%" PRIu64 ",\"pkts_toclient\":%" PRIu64, f->packets[client], f->packets[!client]);
-	put(t, ",\"bytes_toserver\":%" PRIu64 ",\"bytes_toclient\":%" PRIu64 ",\"start\":", f->bytes[client], f->bytes[!client]);
-	put_time(t, f->first);
+	put_end(t, e, e->client, "src");
+	put_end(t, e, !e->client, "dest");
+	put(t, ",\"proto\":\"%s\",\"ip_v\":%d", e->key[0] == 6 ? "TCP" : "UDP", e->key[1]);
+	put(t, ",\"flow\":{\"pkts_toserver\":%" PRIu64 ",\"pkts_toclient\":%" PRIu64, e->packets[0], e->packets[1]);
+	put(t, ",\"bytes_toserver\":%" PRIu64 ",\"bytes_toclient\":%" PRIu64 ",\"start\":", e->bytes[0], e->bytes[1]);
+	put_time(t, e->first);
 	put(t, ",\"end\":");
-	put_time(t, f->last);
-	put(t, ",\"age\":%" PRIu64, f->last > f->first ? f->last / 1000000000 - f->first / 1000000000 : 0);
-	put(t, ",\"state\":\"%s\",\"reason\":\"%s\",\"alerted\":false}", why == REASON_CLOSED ? "closed" : f->packets[!client] > 0 ? "established" : "new", eve_reason[why]);
+	put_time(t, e->last);
+	put(t, ",\"age\":%" PRIu64, e->last > e->first ? e->last / 1000000000 - e->first / 1000000000 : 0);
+	put(t, ",\"state\":\"%s\",\"reason\":\"%s\",\"alerted\":false}", e->why == NEPCO_MODEL_BY_CLOSED ? "closed" : e->packets[1] > 0 ? "established" : "new", eve_reason[e->why]);
 	put(t, ",\"community_id\":\"%s\",\"nepco\":{", id);
-	put_verdicts(t, result, (int)nepco_model_flow_payload(&f->model) < NEPCO_MODEL_MIN_PAYLOAD);
-	if (why == REASON_READY && !nepco_model_flow_full(&f->model)) { /* all packets have come; in the stream view there is no such number */
-		word = nepco_model_flow_packets(&f->model) > 0 ? "packets" : "enough";
+	put_verdicts(t, result, (int)nepco_model_flow_payload(&e->flow) < NEPCO_MODEL_MIN_PAYLOAD);
+	put(t, ",\"decided\":\"%s\",\"packets_used\":%u,\"bytes_used\":%u,\"tokens\":%u", decided[e->why], nepco_model_flow_packets(&e->flow),
+		nepco_model_flow_bytes(&e->flow), n);
+	if (e->level != 0) {
+		put(t, ",\"tunnel\":{\"id\":%u,\"level\":%u}", e->tunnel, e->level);
 	}
-	put(t, ",\"decided\":\"%s\",\"packets_used\":%u,\"bytes_used\":%u,\"tokens\":%u", word,
-		nepco_model_flow_packets(&f->model), nepco_model_flow_bytes(&f->model), n);
-	put(t, ",\"payload\":%u", nepco_model_flow_payload(&f->model));
-	put_marks(t, marks, "incomplete", 0, 5);
-	put_marks(t, marks, "anomaly", 5, 12);
-	put(t, "%s", (marks & NEPCO_MODEL_MARK_INSUFFICIENT) != 0 ? ",\"insufficient\":true" : "");
+	put(t, ",\"payload\":%u", nepco_model_flow_payload(&e->flow));
+	put_marks(t, e->marks, "incomplete", 0, 5);
+	put_marks(t, e->marks, "anomaly", 5, 12);
+	put(t, "%s", (e->marks & NEPCO_MODEL_MARK_INSUFFICIENT) != 0 ? ",\"insufficient\":true" : "");
 	if (nepco_model_bundle[0] != '\0') {
 		put(t, ",\"bundle\":");
 		put_string(t, nepco_model_bundle);

@@ -2,7 +2,7 @@
 #ifndef EVE_H
 #define EVE_H
 
-#include "table.h"
+#include "nepco_model.h"
 
 /* text that grows; zero is empty */
 struct text {
@@ -11,9 +11,7 @@ struct text {
 	int failed; /* there was no memory */
 };
 
-/* eve_event appends a flow's event, with its newline. result is of the flow's tokens, of which there were n; marks are
- * NEPCO_MODEL_MARK_... and the two that only the table knows. */
-enum { MARK_EVICTED = 8, MARK_OVERLOAD = 16 };
-void eve_event(struct text *t, const struct flow *f, enum reason why, const nepco_model_result *result, uint32_t n, uint32_t marks);
+/* eve_event appends a flow's event, with its newline. result is of the flow's tokens, of which there were n. */
+void eve_event(struct text *t, const nepco_model_entry *e, const nepco_model_result *result, uint32_t n);
 
 #endif

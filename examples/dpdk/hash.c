@@ -27,8 +27,9 @@ static void sip_rounds(struct sip *s, int n)
 	}
 }
 
-static uint64_t siphash(const uint8_t *b, size_t n, uint64_t k0, uint64_t k1)
+uint64_t siphash(const uint8_t *b, size_t n, const uint64_t secret[2])
 {
+	uint64_t k0 = secret[0], k1 = secret[1];
 	struct sip s = {k0 ^ 0x736f6d6570736575, k1 ^ 0x646f72616e646f6d, k0 ^ 0x6c7967656e657261, k1 ^ 0x7465646279746573};
 	size_t i, left = n;
 	uint64_t m;
@@ -51,23 +52,33 @@ static uint64_t siphash(const uint8_t *b, size_t n, uint64_t k0, uint64_t k1)
 	}
 }
 
-uint64_t key_hash(const struct key *k, uint64_t k0, uint64_t k1)
+uint64_t flow_id(const nepco_model_entry *e)
 {
-	uint8_t b[38] = {(uint8_t)k->port[1], (uint8_t)(k->port[1] >> 8), (uint8_t)k->port[0], (uint8_t)(k->port[0] >> 8), k->proto};
-	if (!k->v6) {
-		memcpy(b + 5, k->addr[0], 4);
-		memcpy(b + 9, k->addr[1], 4);
-		return siphash(b, 13, k0, k1);
+	const uint8_t *k = e->key; /* transport protocol, IP version, and of both ends address and port */
+	const uint64_t secret[2] = {e->first, 0x6e65706364};
+	uint8_t b[48] = {k[37], k[36], k[19], k[18], k[0]};
+	size_t n = 13;
+	uint64_t where = (uint64_t)e->tunnel << 32;
+	int i;
+#ifdef NEPCO_MODEL_TABLE_VLANS
+	where |= (uint64_t)e->vlan[0] << 16 | e->vlan[1];
+#endif
+	if (k[1] == 6) {
+		n = 38;
+		b[5] = 6;
+		memcpy(b + 6, k + 2, 16);
+		memcpy(b + 22, k + 20, 16);
+	} else {
+		memcpy(b + 5, k + 2, 4);
+		memcpy(b + 9, k + 20, 4);
 	}
-	b[5] = 6;
-	memcpy(b + 6, k->addr[0], 16);
-	memcpy(b + 22, k->addr[1], 16);
-	return siphash(b, sizeof b, k0, k1);
-}
-
-uint64_t flow_id(const struct key *k, uint64_t first_ns)
-{
-	return key_hash(k, first_ns, 0x6e65706364) & (((uint64_t)1 << 51) - 1);
+	if (where != 0) {
+		for (i = 0; i < 8; i++) {
+			b[n + (size_t)i] = (uint8_t)(where >> 8 * i);
+		}
+		n += 10; /* behind it stands which interface, 0 */
+	}
+	return siphash(b, n, secret) & (((uint64_t)1 << 51) - 1);
 }
 
 /* SHA-1 (FIPS 180-4) of a message that fits one block with its padding: n is below 56 */
@@ -104,20 +115,18 @@ static void sha1_short(const uint8_t *b, size_t n, uint8_t out[20])
 	}
 }
 
-void community_id(const struct key *k, char *text)
+void community_id(const nepco_model_entry *e, char *text)
 {
 	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	uint8_t in[40] = {0}, sum[21] = {0};
-	size_t n = 2, width = k->v6 ? 16 : 4; /* in front stands the seed, 0 */
+	size_t n = 2, width = e->key[1] == 6 ? 16 : 4; /* in front stands the seed, 0 */
 	int i;
-	memcpy(in + n, k->addr[0], width);
-	memcpy(in + n + width, k->addr[1], width);
+	memcpy(in + n, e->key + 2, width);
+	memcpy(in + n + width, e->key + 20, width);
 	n += 2 * width;
-	in[n] = k->proto;
-	for (i = 0; i < 2; i++) {
-		in[n + 2 + 2 * i] = (uint8_t)(k->port[i] >> 8);
-		in[n + 3 + 2 * i] = (uint8_t)k->port[i];
-	}
+	in[n] = e->key[0];
+	memcpy(in + n + 2, e->key + 18, 2);
+	memcpy(in + n + 4, e->key + 36, 2);
 	sha1_short(in, n + 6, sum);
 	memcpy(text, "1:", 2);
 	for (i = 0; i < 28; i++) { /* base64 of 20 bytes: the last four digits hold two of them */

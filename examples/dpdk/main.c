@@ -9,55 +9,59 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include <pcap/pcap.h>
 #include <rte_cycles.h>
 #include <rte_dev.h>
 #include <rte_devargs.h>
 #include <rte_eal.h>
 #include <rte_ethdev.h>
+#include <rte_ether.h>
 #include <rte_lcore.h>
 #include <rte_malloc.h>
 #include <rte_mbuf.h>
 #include <rte_mbuf_dyn.h>
 #include <rte_ring.h>
-#include <rte_thash.h>
 
 #include "eve.h"
-#include "packet.h"
-#include "table.h"
+#include "hash.h"
 
 enum {
 	BURST = 32,
 	RING = 2048, /* packets that wait for a worker */
 	CACHE = 128, /* buffers that a core keeps for itself */
 	CHAIN = 1 + 65535 / RTE_MBUF_DEFAULT_DATAROOM, /* buffers of a packet */
+	WHOLE = 65535 + 64, /* bytes of the largest packet that is read where it lies in several buffers */
 	SPIN = 256 /* empty polls before a core sleeps for some microseconds */
 };
 
 struct worker {
 	struct rte_ring *ring;
-	struct table *table;
+	nepco_model_table *table; /* of flows */
 	void *context; /* of the model */
 	struct text text;
 	int32_t tokens[NEPCO_MODEL_LENGTH];
 	uint8_t *whole; /* a packet that lies in several buffers */
+	uint64_t lost; /* as its table has been told */
 	uint64_t verdicts, errors;
 } __rte_cache_aligned;
 
 static struct {
 	uint16_t port;
 	int file; /* the port reads a capture, which ends */
+	int link; /* the link layer's number in pcap files */
 	int timestamp; /* where mbufs have their time, in nanoseconds */
 	unsigned workers;
 	struct rte_mempool *pool;
 	FILE *out;
-	const uint8_t *rss_key;
+	uint64_t secret[2]; /* by which packets are dealt */
 	struct worker worker[RTE_MAX_LCORE];
 	/* what the receiving core counts */
-	uint64_t received, bytes, other, broken, fragments, dropped;
+	uint64_t received, bytes, dropped;
 	atomic_ullong lost; /* packets that no worker has seen: dropped here or before */
 	atomic_ullong last; /* time of the latest packet, set before ended */
 	atomic_int ended, stop;
@@ -94,15 +98,15 @@ static uint64_t *time_of(struct rte_mbuf *m)
 
 /* --- workers --- */
 
-static void verdict(void *to, const struct flow *f, enum reason why)
+static void verdict(void *to, const nepco_model_entry *e)
 {
 	struct worker *w = to;
 	nepco_model_result result;
-	uint32_t n = nepco_model_flow_tokens(&f->model, w->tokens), marks = nepco_model_flow_marks(&f->model);
+	uint32_t n = nepco_model_flow_tokens(&e->flow, w->tokens);
 	int rc;
 #if NEPCO_MODEL_NUMBERS > 0
 	int32_t numbers[NEPCO_MODEL_NUMBERS];
-	nepco_model_flow_numbers(&f->model, numbers);
+	nepco_model_flow_numbers(&e->flow, numbers);
 	rc = nepco_model_run(w->context, w->tokens, (int)n, numbers, &result);
 #else
 	rc = nepco_model_run(w->context, w->tokens, (int)n, &result);
@@ -111,10 +115,8 @@ static void verdict(void *to, const struct flow *f, enum reason why)
 		w->errors++;
 		return;
 	}
-	marks |= why == REASON_EVICTED ? MARK_EVICTED : 0;
-	marks |= f->lost != app.lost ? MARK_OVERLOAD : 0;
 	w->text.n = 0;
-	eve_event(&w->text, f, why, &result, n, marks);
+	eve_event(&w->text, e, &result, n);
 	/* one call for a line, so that lines of workers don't mix */
 	if (w->text.failed || fwrite(w->text.b, 1, w->text.n, app.out) != w->text.n) {
 		w->errors++;
@@ -123,20 +125,37 @@ static void verdict(void *to, const struct flow *f, enum reason why)
 	w->verdicts++;
 }
 
+/* a packet's bytes, in one piece; what is longer than any packet is cut */
+static const uint8_t *bytes_of(struct rte_mbuf *m, uint32_t *n, uint8_t *whole)
+{
+	*n = rte_pktmbuf_pkt_len(m);
+	if (m->nb_segs > 1) {
+		*n = RTE_MIN(*n, (uint32_t)WHOLE);
+	}
+	return rte_pktmbuf_read(m, 0, *n, whole);
+}
+
 static void work_on(struct worker *w, struct rte_mbuf *m)
 {
-	uint32_t n = rte_pktmbuf_pkt_len(m);
+	uint32_t n;
+	const uint8_t *frame = bytes_of(m, &n, w->whole);
+	int about = 0;
+#ifdef NEPCO_MODEL_FLOW_CHECKED
 	const uint64_t good = RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_GOOD;
-	struct packet p;
-	if (m->nb_segs == 1 || n <= 65535 + 64) {
-		const uint8_t *frame = rte_pktmbuf_read(m, 0, n, w->whole);
-		packet_read(&p, frame, n);
-		if ((m->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0 && p.vlan[0] == 0) {
-			p.vlan[0] = m->vlan_tci & 0xfff;
-		}
-		table_add(w->table, &p, *time_of(m), (m->ol_flags & good) == good, app.lost);
-	}
+	about = (m->ol_flags & good) == good ? NEPCO_MODEL_FLOW_CHECKED : 0;
+#endif
+	nepco_model_table_frame(w->table, app.link, frame, n, rte_pktmbuf_pkt_len(m), about, *time_of(m));
 	rte_pktmbuf_free(m);
+}
+
+/* flows that are open when packets were lost get a mark */
+static void tell_losses(struct worker *w)
+{
+	uint64_t lost = app.lost;
+	if (lost != w->lost) {
+		nepco_model_table_lost(w->table);
+		w->lost = lost;
+	}
 }
 
 static int work(void *arg)
@@ -147,6 +166,7 @@ static int work(void *arg)
 	for (;;) {
 		int ended = app.ended;
 		n = rte_ring_sc_dequeue_burst(w->ring, (void **)m, BURST, NULL);
+		tell_losses(w);
 		for (i = 0; i < n; i++) {
 			work_on(w, m[i]);
 		}
@@ -158,54 +178,36 @@ static int work(void *arg)
 			break; /* it had before the ring was found empty */
 		}
 		if (!app.file) {
-			table_advance(w->table, wall_clock());
+			nepco_model_table_time(w->table, wall_clock());
 		}
 		if (++empty > SPIN) {
 			fflush(app.out); /* who reads the lines shall not wait for the next ones */
 			rte_delay_us_sleep(50);
 		}
 	}
-	table_advance(w->table, app.last);
-	table_flush(w->table);
+	tell_losses(w);
+	nepco_model_table_time(w->table, app.last);
+	nepco_model_table_end(w->table);
 	return 0;
 }
 
 /* --- the receiving core --- */
 
-/* the same for both directions, and that which a network card computes with the same key: Toeplitz, by a key that repeats after two bytes */
-static uint32_t rss_hash(const struct key *k)
-{
-	uint32_t tuple[9], n = 0;
-	int i, j, words = k->v6 ? 4 : 1;
-	for (i = 0; i < 2; i++) {
-		for (j = 0; j < words; j++) {
-			uint32_t word;
-			memcpy(&word, k->addr[i] + 4 * j, 4);
-			tuple[n++] = rte_be_to_cpu_32(word);
-		}
-	}
-	tuple[n++] = (uint32_t)k->port[0] << 16 | k->port[1];
-	return rte_softrss(tuple, n, app.rss_key);
-}
-
-/* deals a packet to a worker's burst, or counts what it is */
+/* deals a packet to a worker's burst: by its addresses, so that both directions and all fragments meet; what has none only has to be counted */
 static void deal(struct rte_mbuf *m, struct rte_mbuf *burst[][BURST], unsigned *n)
 {
-	struct packet p;
-	uint8_t head[2304]; /* link layer, IP header and its extensions, ports: of a packet in several buffers */
-	uint32_t size = RTE_MIN(rte_pktmbuf_pkt_len(m), m->nb_segs == 1 ? UINT32_MAX : (uint32_t)sizeof head), hash, to;
-	enum packet_kind kind = packet_read(&p, rte_pktmbuf_read(m, 0, size, head), size);
+	static uint8_t whole[WHOLE];
+	uint8_t ends[32];
+	uint32_t size, to;
+	const uint8_t *frame = bytes_of(m, &size, whole);
+	int width = nepco_model_frame_ends(app.link, frame, size, ends);
+	if (width > 0) {
+		to = (uint32_t)((siphash(ends, (size_t)width, app.secret) >> 32) * app.workers >> 32);
+	} else {
+		to = (uint32_t)(app.received % app.workers);
+	}
 	app.received++;
 	app.bytes += rte_pktmbuf_pkt_len(m);
-	if (kind != PACKET_TAKEN) {
-		app.other += kind == PACKET_OTHER;
-		app.broken += kind == PACKET_BROKEN;
-		app.fragments += kind == PACKET_FRAGMENT;
-		rte_pktmbuf_free(m);
-		return;
-	}
-	hash = (m->ol_flags & RTE_MBUF_F_RX_RSS_HASH) != 0 ? m->hash.rss : rss_hash(&p.key);
-	to = (uint32_t)(((uint64_t)hash * app.workers) >> 32);
 	burst[to][n[to]++] = m;
 }
 
@@ -237,7 +239,7 @@ static void print_rates(uint64_t packets, uint64_t bytes, uint64_t cycles, uint6
 	uint64_t flows = 0, verdicts = 0;
 	unsigned i;
 	for (i = 0; i < app.workers; i++) {
-		flows += table_counts(app.worker[i].table)->flows;
+		flows += nepco_model_table_counts(app.worker[i].table)->flows;
 		verdicts += app.worker[i].verdicts;
 	}
 	fprintf(stderr, "%.0f packets/s, %.1f Mbit/s, %" PRIu64 " packets dropped, %" PRIu64 " flows, %" PRIu64 " verdicts\n",
@@ -265,6 +267,9 @@ static void receive(void)
 				*time_of(m[i]) *= 1000; /* net_pcap gives microseconds */
 			}
 			last = RTE_MAX(last, *time_of(m[i]));
+			if ((m[i]->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0) {
+				rte_vlan_insert(&m[i]); /* where there is no room for the tag, the packet goes without */
+			}
 			deal(m[i], burst, count);
 		}
 		for (i = 0; i < app.workers; i++) {
@@ -307,21 +312,22 @@ static void receive(void)
 /* what became of all packets: the sums must be equal */
 static int balance(void)
 {
-	struct table_counts all = {0};
+	nepco_model_counts all = {0};
 	uint64_t errors = 0;
 	unsigned i;
 	for (i = 0; i < app.workers; i++) {
-		const struct table_counts *c = table_counts(app.worker[i].table);
+		const nepco_model_counts *c = nepco_model_table_counts(app.worker[i].table);
 		all.joined += c->joined;
 		all.refused += c->refused;
 		all.broken += c->broken;
 		all.fragments += c->fragments;
+		all.other += c->other;
 		all.evicted += c->evicted;
 		errors += app.worker[i].errors;
 	}
 	fprintf(stderr, "%" PRIu64 " packets received: %" PRIu64 " of flows, %" PRIu64 " fragments, %" PRIu64 " refused, %" PRIu64 " broken, %" PRIu64
 		" other, %" PRIu64 " dropped; %" PRIu64 " flows evicted, %" PRIu64 " verdicts failed\n",
-		app.received, all.joined, app.fragments + all.fragments, all.refused, app.broken + all.broken, app.other, app.dropped, all.evicted, errors);
+		app.received, all.joined, all.fragments, all.refused, all.broken, all.other, app.dropped, all.evicted, errors);
 	if (fclose(app.out) != 0 || errors > 0) {
 		fprintf(stderr, "nepco-dpdk: not all verdicts were written\n");
 		return 1;
@@ -353,15 +359,31 @@ static const void *tables(const char *name)
 	return at;
 }
 
+/* the link layer of a capture, whose name ends at a comma; DPDK doesn't say it */
+static int link_type(const char *name)
+{
+	char path[4096], error[PCAP_ERRBUF_SIZE];
+	pcap_t *in;
+	int link;
+	snprintf(path, sizeof path, "%.*s", (int)strcspn(name, ","), name);
+	in = pcap_open_offline(path, error);
+	if (in == NULL) {
+		fail("%s", error);
+	}
+	link = pcap_datalink(in);
+	pcap_close(in);
+	return link;
+}
+
 static void start_port(void)
 {
-	static uint8_t key[64];
 	struct rte_eth_conf conf = {0};
 	struct rte_eth_dev_info info;
 	const struct rte_devargs *args;
+	const char *capture;
 	uint16_t descriptors = 1024, unused = 64;
-	uint64_t flag, types = RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV4_UDP | RTE_ETH_RSS_NONFRAG_IPV6_TCP | RTE_ETH_RSS_NONFRAG_IPV6_UDP;
-	unsigned i, mbufs = app.workers * (RING + BURST) + BURST * CHAIN + CACHE * 2 * (app.workers + 1);
+	uint64_t flag;
+	unsigned mbufs = app.workers * (RING + BURST) + BURST * CHAIN + CACHE * 2 * (app.workers + 1);
 	int rc;
 	app.port = (uint16_t)rte_eth_find_next(0);
 	if (rte_eth_dev_count_avail() != 1) {
@@ -371,19 +393,9 @@ static void start_port(void)
 		fail("port: %s", rte_strerror(-rc));
 	}
 	args = rte_dev_devargs(info.device);
-	app.file = strcmp(info.driver_name, "net_pcap") == 0 && args != NULL && args->args != NULL && strstr(args->args, "rx_pcap=") != NULL && strstr(args->args, "infinite_rx=1") == NULL;
-	for (i = 0; i < sizeof key; i += 2) { /* Woo, Park: Scalable TCP session monitoring with symmetric receive-side scaling, 2012 */
-		key[i] = 0x6d;
-		key[i + 1] = 0x5a;
-	}
-	app.rss_key = key;
-	if ((info.flow_type_rss_offloads & types) == types && (info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_RSS_HASH) != 0 && info.hash_key_size <= sizeof key) {
-		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
-		conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_RSS_HASH;
-		conf.rx_adv_conf.rss_conf.rss_key = key;
-		conf.rx_adv_conf.rss_conf.rss_key_len = info.hash_key_size;
-		conf.rx_adv_conf.rss_conf.rss_hf = types;
-	}
+	capture = strcmp(info.driver_name, "net_pcap") == 0 && args != NULL && args->args != NULL ? strstr(args->args, "rx_pcap=") : NULL;
+	app.file = capture != NULL && strstr(args->args, "infinite_rx=1") == NULL;
+	app.link = capture != NULL ? link_type(capture + strlen("rx_pcap=")) : 1; /* Ethernet */
 	if ((info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_CHECKSUM) == RTE_ETH_RX_OFFLOAD_CHECKSUM) {
 		conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_CHECKSUM;
 	}
@@ -422,6 +434,8 @@ int main(int argc, char **argv)
 	const char *table_name = TABLES, *output = NULL;
 	const void *table;
 	unsigned long flows = 16384;
+	uint64_t secret[2];
+	size_t bytes;
 	char *end;
 	unsigned lcore, i;
 	int option, rc, n;
@@ -446,8 +460,8 @@ int main(int argc, char **argv)
 			break;
 		case 'f':
 			flows = strtoul(optarg, &end, 10);
-			if (*end != '\0' || flows < 1 || flows > 1 << 28) {
-				fail("--flows %s: 1 to %d", optarg, 1 << 28);
+			if (*end != '\0' || flows < 1 || flows > 1 << 26) {
+				fail("--flows %s: 1 to %d", optarg, 1 << 26);
 			}
 			break;
 		default:
@@ -470,6 +484,10 @@ int main(int argc, char **argv)
 	setvbuf(app.out, NULL, _IOFBF, 1 << 16);
 	table = tables(table_name);
 	start_port();
+	bytes = nepco_model_table_bytes((uint32_t)flows);
+	if (getrandom(app.secret, sizeof app.secret, 0) != (ssize_t)sizeof app.secret || getrandom(secret, sizeof secret, 0) != (ssize_t)sizeof secret) {
+		fail("random numbers: %s", strerror(errno));
+	}
 	i = 0;
 	RTE_LCORE_FOREACH_WORKER(lcore) {
 		struct worker *w = &app.worker[i];
@@ -477,11 +495,11 @@ int main(int argc, char **argv)
 		char name[32];
 		snprintf(name, sizeof name, "worker%u", i++);
 		w->ring = rte_ring_create(name, RING, socket, RING_F_SP_ENQ | RING_F_SC_DEQ);
-		w->table = table_new((uint32_t)flows, socket, verdict, w);
+		w->table = nepco_model_table_new(rte_malloc_socket("flows", bytes, 64, socket), bytes, (uint32_t)flows, secret, verdict, w);
 		w->context = rte_malloc_socket("context", NEPCO_MODEL_CTX_BYTES, NEPCO_MODEL_CTX_ALIGN, socket);
-		w->whole = rte_malloc_socket("packet", 65535 + 64, 0, socket);
+		w->whole = rte_malloc_socket("packet", WHOLE, 0, socket);
 		if (w->ring == NULL || w->table == NULL || w->context == NULL || w->whole == NULL) {
-			fail("no memory for a worker with %lu flows of %zu bytes: fewer by --flows, or with --no-huge more by -m MEGABYTES", flows, sizeof(struct flow));
+			fail("no memory for a worker whose %lu flows take %zu bytes: fewer by --flows, or with --no-huge more by -m MEGABYTES", flows, bytes);
 		}
 		if ((rc = nepco_model_init(w->context, NEPCO_MODEL_CTX_BYTES, table, NEPCO_MODEL_TABLE_BYTES)) != 0) {
 			fail("model: error %d; tables %s are of another one", rc, table_name);
