@@ -550,6 +550,9 @@ func (g Group) Approve(cards map[string]Status, now time.Time) (Group, error) {
 	c := r.clone()
 	g.Rollout = &c
 	if c.State == Waiting {
+		if why := c.failures(cards, now, time.Time{}); len(why) > 0 {
+			return g, fmt.Errorf("group %s: stage %d did not hold: %s", g.Name, c.Stage+1, strings.Join(why, "; "))
+		}
 		c.next(cards, now)
 		return g, nil
 	}

@@ -1,0 +1,441 @@
+package fleet
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// begun is when the rollouts of these tests begin.
+var begun = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func artifact(n int) Artifact {
+	return Artifact{File: fmt.Sprintf("file%d", n), Digest: fmt.Sprintf("digest%d", n), Serial: uint64(n), Size: 1}
+}
+
+// running is a card that runs an artifact, well.
+func running(a Artifact, order uint64, seen time.Time) Status {
+	return Status{Wanted: a.File, Phase: Running, Order: order, At: seen, Seen: seen,
+		Agent: Agent{Digest: a.Digest, Packets: 1000, Verdicts: map[string]float64{"a": 90}, Unknown: 10, Latency: 1e-3}}
+}
+
+// groupOf is a group of n cards that run artifact 1.
+func groupOf(n int) (Group, map[string]Status) {
+	cards := map[string]Status{}
+	for i := range n {
+		cards[fmt.Sprintf("card%03d", i)] = running(artifact(1), 1, begun)
+	}
+	return Group{Version: version, Name: "g", Stable: artifact(1)}, cards
+}
+
+func fastPlan() Plan {
+	p := DefaultPlan()
+	p.Bake = time.Minute
+	return p
+}
+
+// What one card reports halts a rollout in its first stage, or doesn't.
+func TestStageOne(t *testing.T) {
+	for name, test := range map[string]struct {
+		report func(s *Status)
+		later  time.Duration
+		halted string // part of the reason; "": it goes on
+	}{
+		"well":                {func(*Status) {}, 0, ""},
+		"refused":             {func(s *Status) { s.Phase, s.Reason = Refused, "golden vector 3" }, 0, "golden vector 3"},
+		"slow":                {func(s *Status) { s.Agent.Latency = 3e-3 }, 0, "99 % of verdicts within 3 ms"},
+		"slower, as may be":   {func(s *Status) { s.Agent.Latency = 1.9e-3 }, 0, ""},
+		"drops":               {func(s *Status) { s.Agent.Dropped = 100 }, 0, "of packets dropped"},
+		"drift":               {func(s *Status) { s.Agent.Drift = true }, 0, "drift on 1 of 2 cards"},
+		"unknown":             {func(s *Status) { s.Agent.Unknown = 100 }, 0, "are unknown"},
+		"a problem":           {func(s *Status) { s.Agent.Problem = "port down" }, 0, "port down"},
+		"silent":              {func(s *Status) { s.Seen = begun }, 2 * time.Minute, "has not reported"},
+		"placed, too long":    {func(s *Status) { s.Phase = Placed }, 6 * time.Minute, "not running the bundle after"},
+		"placed":              {func(s *Status) { s.Phase = Placed }, time.Minute, ""},
+		"runs something else": {func(s *Status) { s.Agent.Digest = "other" }, 6 * time.Minute, "not running the bundle after"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, cards := groupOf(40)
+			g, err := g.Begin("r", "me", artifact(2), fastPlan(), cards, begun)
+			if err != nil {
+				t.Fatal(err)
+			}
+			now := begun.Add(time.Second)
+			for i, c := range g.Rollout.Cards[:2] {
+				s := running(artifact(2), 2, now)
+				if i == 1 {
+					test.report(&s)
+				}
+				cards[c] = s
+			}
+			now = now.Add(test.later)
+			for c, s := range cards {
+				if s.Seen.After(begun) || g.Wants(c) == g.Stable {
+					s.Seen = now
+					cards[c] = s
+				}
+			}
+			g, _ = g.Step(cards, now, begun)
+			r := g.Rollout
+			switch {
+			case test.halted == "" && r.State != Advancing:
+				t.Errorf("%s: %v", r.State, r.Reasons)
+			case test.halted != "" && (r.State != Returning || !strings.Contains(strings.Join(r.Reasons, ";"), test.halted)):
+				t.Errorf("%s: %v", r.State, r.Reasons)
+			case r.Stage != 0 || r.Reached != 2:
+				t.Errorf("stage %d, %d cards", r.Stage, r.Reached)
+			}
+		})
+	}
+}
+
+// What was silent while no hub listened is held against no card, for as long as a card may be silent; and no stage begins with cards that had no time to be heard.
+func TestNewLeader(t *testing.T) {
+	g, cards := groupOf(10)
+	plan := fastPlan()
+	plan.Bake = 0
+	g, err := g.Begin("r", "me", artifact(2), plan, cards, begun)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range g.Rollout.Cards[:2] {
+		cards[c] = running(artifact(2), 2, begun)
+	}
+	heard := begun.Add(time.Hour)
+	now := heard.Add(lost / 2)
+	g, _ = g.Step(cards, now, heard)
+	if r := g.Rollout; r.State != Advancing || r.Stage != 0 {
+		t.Fatalf("%s, stage %d: %v", r.State, r.Stage, r.Reasons)
+	}
+	for _, c := range g.Rollout.Cards[:2] {
+		cards[c] = running(artifact(2), 2, now)
+	}
+	g, _ = g.Step(cards, now, heard)
+	if r := g.Rollout; r.State != Advancing || r.Stage != 0 {
+		t.Fatalf("%s, stage %d, away %v", r.State, r.Stage, r.Away)
+	}
+	for _, c := range g.Rollout.Cards[2:] {
+		cards[c] = running(artifact(1), 1, now)
+	}
+	g, _ = g.Step(cards, now, heard)
+	if r := g.Rollout; r.State != Advancing || r.Stage == 0 || len(r.Away) > 0 {
+		t.Fatalf("%s, stage %d, away %v", r.State, r.Stage, r.Away)
+	}
+	g, _ = g.Step(cards, now.Add(2*lost), heard)
+	if r := g.Rollout; r.State != Returning {
+		t.Fatalf("%s after all were silent", r.State)
+	}
+}
+
+// A group whose first rollout halted has nothing to go back to: another may follow.
+func TestFirstHalted(t *testing.T) {
+	g, cards := groupOf(3)
+	g.Stable = Artifact{}
+	g, err := g.Begin("r", "me", artifact(2), fastPlan(), cards, begun)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := g.Rollout.Cards[0]
+	cards[c] = Status{Wanted: artifact(2).File, Phase: Refused, Reason: "no", Seen: begun}
+	g, _ = g.Step(cards, begun, begun)
+	if g.Rollout.State != Halted {
+		t.Fatal(g.Rollout.State)
+	}
+	if _, err := g.Back("x", begun); err == nil {
+		t.Error("went back to nothing")
+	}
+	if g, err = g.Begin("s", "me", artifact(3), fastPlan(), cards, begun); err != nil {
+		t.Fatal(err)
+	}
+	if w := g.Wants(g.Rollout.Cards[0]); w != artifact(3) {
+		t.Errorf("wants %v", w)
+	}
+}
+
+func TestBeginRefuses(t *testing.T) {
+	g, cards := groupOf(3)
+	away := map[string]Status{"a": {}}
+	under, err := g.Begin("r", "me", artifact(2), fastPlan(), cards, begun)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := fastPlan()
+	bad.Stages = bad.Stages[:2]
+	for name, f := range map[string]func() (Group, error){
+		"under way":    func() (Group, error) { return under.Begin("s", "", artifact(3), fastPlan(), cards, begun) },
+		"same":         func() (Group, error) { return g.Begin("s", "", artifact(1), fastPlan(), cards, begun) },
+		"lower serial": func() (Group, error) { return g.Begin("s", "", artifact(0), fastPlan(), cards, begun) },
+		"no cards":     func() (Group, error) { return g.Begin("s", "", artifact(2), fastPlan(), nil, begun) },
+		"nobody there": func() (Group, error) { return g.Begin("s", "", artifact(2), fastPlan(), away, begun) },
+		"plan":         func() (Group, error) { return g.Begin("s", "", artifact(2), bad, cards, begun) },
+		"halt nothing": func() (Group, error) { return g.Halt("", begun) },
+		"back nothing": func() (Group, error) { return g.Back("", begun) },
+		"approve":      func() (Group, error) { return under.Approve(cards, begun) },
+		"approve none": func() (Group, error) { return g.Approve(cards, begun) },
+		"NaN of limits": func() (Group, error) {
+			p := fastPlan()
+			p.Limits.Drops = nan()
+			return g.Begin("s", "", artifact(2), p, cards, begun)
+		},
+	} {
+		if after, err := f(); err == nil {
+			t.Errorf("%s: %+v", name, after.Rollout)
+		}
+	}
+}
+
+func nan() float64 { var zero float64; return zero / zero }
+
+// walker is a random fleet: what its cards were ordered, run and tell.
+type walker struct {
+	*rand.Rand
+	t       *testing.T
+	now     time.Time
+	heard   time.Time
+	order   uint64
+	cards   map[string]*walking
+	reports map[string]Status
+}
+
+type walking struct {
+	order  Order
+	status Status
+	away   bool
+	bad    map[string]string // by file: what goes wrong
+}
+
+// move orders as a hub does, lets some cards follow, and some of those report; some reports are old ones.
+func (w *walker) move(g *Group) {
+	w.now = w.now.Add(time.Duration(w.IntN(20)) * time.Second)
+	if w.IntN(40) == 0 {
+		w.now = w.now.Add(time.Duration(w.IntN(300)) * time.Second)
+		w.heard = w.now // another hub leads
+	}
+	for name, c := range w.cards {
+		if a := g.Wants(name); !a.IsZero() && c.order.Artifact.File != a.File && w.IntN(5) > 0 {
+			c.order = Order{Number: w.order, Artifact: a}
+		}
+		if w.IntN(60) == 0 {
+			c.away = !c.away
+		}
+		if c.away || w.IntN(3) == 0 {
+			continue
+		}
+		old := c.status
+		s := &c.status
+		if s.Order != c.order.Number {
+			s.Order, s.Wanted, s.Phase, s.Reason = c.order.Number, c.order.Artifact.File, Fetching, ""
+		} else if s.Phase == Fetching {
+			s.Phase = Placed
+		} else if s.Phase == Placed {
+			switch c.bad[s.Wanted] {
+			case "refuses":
+				s.Phase, s.Reason = Refused, "no"
+			case "hangs":
+			default:
+				*s = running(c.order.Artifact, s.Order, w.now)
+				switch c.bad[s.Wanted] {
+				case "slow":
+					s.Agent.Latency = 1
+				case "goes back":
+					if w.IntN(3) == 0 {
+						s.Phase, s.Reason = Refused, "went back"
+					}
+				}
+			}
+		}
+		s.At, s.Seen = w.now, w.now
+		if w.IntN(8) == 0 { // late: the last one again, or nothing
+			if old.Seen = w.now; w.IntN(2) == 0 {
+				w.reports[name] = old
+			}
+			continue
+		}
+		w.reports[name] = *s
+	}
+}
+
+// Random walks of rollouts over cards that fail, vanish, come back and tell late hold what rollouts promise.
+func TestWalks(t *testing.T) {
+	walks := 400
+	if testing.Short() {
+		walks = 60
+	}
+	ends := map[State]int{}
+	for seed := range walks {
+		w := &walker{Rand: rand.New(rand.NewPCG(uint64(seed), 1)), t: t, now: begun, heard: begun, order: 1, cards: map[string]*walking{}, reports: map[string]Status{}}
+		g, reports := groupOf(1 + w.IntN(30))
+		if w.IntN(5) == 0 {
+			g.Stable = Artifact{}
+		}
+		w.reports = reports
+		kinds := []string{"", "", "", "", "", "", "refuses", "hangs", "slow", "goes back"}
+		bad := map[string]bool{}
+		all := w.IntN(6) == 0 // the bundle is bad, not a card
+		for name, s := range reports {
+			c := &walking{order: Order{Number: 1, Artifact: artifact(1)}, status: s, bad: map[string]string{}}
+			if w.IntN(2) == 0 {
+				c.bad["file2"] = kinds[w.IntN(len(kinds))]
+			}
+			if all {
+				c.bad["file2"] = "refuses"
+			}
+			bad[name] = c.bad["file2"] != ""
+			c.away = w.IntN(15) == 0
+			w.cards[name] = c
+		}
+		plan := fastPlan()
+		plan.Bake, plan.Approve, plan.Stay = time.Duration(w.IntN(60))*time.Second, w.IntN(4) == 0, w.IntN(4) == 0
+		g, err := g.Begin("r", "me", artifact(2), plan, w.reports, w.now)
+		if err != nil {
+			t.Fatal(seed, err)
+		}
+		from := g.Stable
+		for step := 0; ; step++ {
+			if step > 3000 {
+				t.Fatalf("walk %d does not end: %s since %v at %v: %v", seed, g.Rollout.State, g.Rollout.Since, w.now, g.Rollout.Events)
+			}
+			w.order++
+			before := g
+			kept, _ := json.Marshal(before)
+			g, _ = w.step(g)
+			if now, _ := json.Marshal(before); string(now) != string(kept) {
+				t.Fatalf("walk %d: a step changed the document that it was given", seed)
+			}
+			w.holds(seed, before, g, from)
+			if r := g.Rollout; r.State.Over() || r.State == Halted && r.From.IsZero() {
+				break
+			}
+			w.move(&g)
+		}
+		ends[g.Rollout.State]++
+		if all && (g.Stable == artifact(2) || g.Rollout.Stage > 0) {
+			t.Errorf("walk %d: a bundle that all refuse came to stage %d, %s", seed, g.Rollout.Stage, g.Rollout.State)
+		}
+		w.settles(seed, g)
+	}
+	t.Log(ends)
+	if len(ends) < 3 {
+		t.Errorf("walks end in %v only", ends)
+	}
+}
+
+// step is a hub's step, or an operator's word.
+func (w *walker) step(g Group) (Group, error) {
+	r := g.Rollout
+	switch {
+	case r.State == Waiting && w.IntN(10) == 0:
+		return g.Approve(w.reports, w.now)
+	case r.State == Halted && w.IntN(10) == 0 && w.IntN(3) > 0:
+		return g.Back("enough", w.now)
+	case r.State == Halted && w.IntN(10) == 0:
+		return g.Approve(w.reports, w.now)
+	case w.IntN(200) == 0:
+		return g.Halt("stop", w.now)
+	case w.IntN(200) == 0:
+		return g.Back("back", w.now)
+	}
+	g, _ = g.Step(w.reports, w.now, w.heard)
+	return g, nil
+}
+
+// holds checks one step.
+func (w *walker) holds(seed int, before, g Group, from Artifact) {
+	w.t.Helper()
+	r := g.Rollout
+	wanted := map[string]bool{}
+	names := slices.Collect(maps.Keys(w.cards))
+	many := g.wanted(names)
+	for _, name := range names {
+		a := g.Wants(name)
+		if a != many[name] {
+			w.t.Fatalf("walk %d: %s wants %v or %v", seed, name, a, many[name])
+		}
+		wanted[a.File] = true
+		if i := slices.Index(r.Cards, name); a == r.To && r.State != Done && i >= r.Reached {
+			w.t.Fatalf("walk %d: %s is not reached, and wants the bundle", seed, name)
+		}
+	}
+	if len(wanted) > 2 {
+		w.t.Fatalf("walk %d: wanted at once: %v", seed, wanted)
+	}
+	if r.Reached < before.Rollout.Reached || r.Stage < before.Rollout.Stage || r.Reached > len(r.Cards) {
+		w.t.Fatalf("walk %d: reached %d after %d, stage %d after %d", seed, r.Reached, before.Rollout.Reached, r.Stage, before.Rollout.Stage)
+	}
+	if r.Stage > before.Rollout.Stage+1 {
+		w.t.Fatalf("walk %d: from stage %d to %d", seed, before.Rollout.Stage, r.Stage)
+	}
+	if g.Stable != before.Stable && r.State != Done && r.State != Returning {
+		w.t.Fatalf("walk %d: the stable bundle changed, %s", seed, r.State)
+	}
+	if r.State == Done && g.Stable != r.To || r.State != Done && g.Stable != from {
+		w.t.Fatalf("walk %d: %s with %v", seed, r.State, g.Stable)
+	}
+	if r.Stage > before.Rollout.Stage || r.State == Done && before.Rollout.State != Done {
+		for _, name := range r.Cards[:before.Rollout.Reached] {
+			s := w.reports[name]
+			if !slices.Contains(before.Rollout.Away, name) && (s.Wanted != r.To.File || s.Phase != Running || !reports(s, w.now)) {
+				w.t.Fatalf("walk %d: stage %d was left with %s: %+v", seed, before.Rollout.Stage, name, s)
+			}
+			if s.Wanted == r.To.File && s.Phase == Refused && reports(s, w.now) {
+				w.t.Fatalf("walk %d: stage %d was left with %s, which refused", seed, before.Rollout.Stage, name)
+			}
+		}
+	}
+	if len(r.Events) > maxEvents || len(r.Reasons) > maxReasons+2 {
+		w.t.Fatalf("walk %d: %d events, %d reasons", seed, len(r.Events), len(r.Reasons))
+	}
+}
+
+// settles lets all cards come back, and asks that each is ordered what its group wants.
+func (w *walker) settles(seed int, g Group) {
+	w.t.Helper()
+	if g.Stable.IsZero() {
+		return
+	}
+	for _, c := range w.cards {
+		c.away = false
+	}
+	w.order++
+	for range 60 {
+		w.move(&g)
+	}
+	for name, c := range w.cards {
+		if c.order.Artifact.File != g.Wants(name).File {
+			w.t.Errorf("walk %d: %s was ordered %v at the end, and wants %v", seed, name, c.order.Artifact, g.Wants(name))
+		}
+	}
+}
+
+// A document of version 1 is read as it was written then.
+func TestOldDocuments(t *testing.T) {
+	name := filepath.Join("testdata", "group-v1.json")
+	g, cards := groupOf(3)
+	g, err := g.Begin("20300102-030405", "me", artifact(2), DefaultPlan(), cards, begun)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Rollout.Away, g.Rollout.Troubled = []string{"card001"}, []string{"card002"}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := readGroup(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(old, g) {
+		t.Errorf("read %+v\nwant %+v", old, g)
+	}
+	if _, err := readGroup([]byte(`{"version": 2, "name": "g"}`)); err == nil {
+		t.Error("a document of version 2 is read")
+	}
+}
