@@ -58,8 +58,10 @@ type checkpoint struct {
 const (
 	sinkFile       = "lines.ndjson"
 	sinkCheckpoint = "checkpoint.json"
-	sinkSync       = time.Second
 )
+
+// sinkSync is how often what was written is made to last.
+var sinkSync = time.Second // changed by tests only
 
 // SinkCounts tell how a sink is.
 type SinkCounts struct {

@@ -1,0 +1,331 @@
+package fleet
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+)
+
+var quietLog = slog.New(slog.DiscardHandler)
+
+// numbered are n lines from a number on.
+func numberedLines(from, n int) []byte {
+	var b bytes.Buffer
+	for i := range n {
+		fmt.Fprintf(&b, "{\"n\":%d}\n", from+i)
+	}
+	return b.Bytes()
+}
+
+func openStore(t testing.TB, dir string, size int64) *Store {
+	t.Helper()
+	s, err := OpenStore(t.Context(), dir, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Numbers go on across restarts: with batches that wait, when all have been sent, and where the oldest were dropped; and counts do.
+func TestStoreNumbers(t *testing.T) {
+	f := newFleet(t, 1)
+	h, _ := f.hub("a")
+	dir, stop := filepath.Join(f.dir, "lines"), func() {}
+	n := 0
+	add := func(s *Store, lines int) {
+		t.Helper()
+		if err := s.Add(t.Context(), numberedLines(n, lines)); err != nil {
+			t.Fatal(err)
+		}
+		n += lines
+	}
+	s := openStore(t, dir, 1<<20)
+	add(s, 3)
+	add(s, 4)
+	s.Close()
+	s = openStore(t, dir, 1<<20)
+	if got := s.Lines(); got != (Lines{Stored: 7}) {
+		t.Fatalf("%+v", got)
+	}
+	run := func() {
+		t.Helper()
+		change := func(o *CardOptions) { o.Lines = s }
+		if n := len(dirs(t, filepath.Join(f.dir, "cards", "g", "c"))); n == 0 {
+			stop = f.card(h.Client, "g", "c", newSimAgent(), change)
+		} else {
+			stop = f.start(filepath.Join(f.dir, "cards", "g", "c"), newSimAgent(), change)
+		}
+	}
+	sent := func(want Lines) {
+		t.Helper()
+		f.eventually(20*time.Second, "lines", func() error {
+			if got := s.Lines(); got != want {
+				return fmt.Errorf("%+v, want %+v", got, want)
+			}
+			return nil
+		})
+	}
+	run()
+	sent(Lines{7, 7, 0})
+	stop()
+	s.Close()
+	s = openStore(t, dir, 1<<20)
+	if got := s.Lines(); got != (Lines{7, 7, 0}) {
+		t.Fatalf("after all was sent: %+v", got)
+	}
+	s.Close()
+	// A small one drops the oldest.
+	s = openStore(t, dir, 4<<10)
+	for range 40 {
+		add(s, 20)
+	}
+	s.Close()
+	s = openStore(t, dir, 4<<10)
+	run()
+	f.eventually(20*time.Second, "lines", func() error {
+		if got := s.Lines(); got.Sent+got.Dropped != uint64(n) || got.Dropped == 0 || got.Stored != uint64(n) {
+			return fmt.Errorf("%+v of %d", got, n)
+		}
+		return nil
+	})
+	stop()
+	want := s.Lines()
+	s.Close()
+	s = openStore(t, dir, 4<<10)
+	defer s.Close()
+	if got := s.Lines(); got != want {
+		t.Errorf("%+v, was %+v", got, want)
+	}
+	// What the sink has is what was sent, and it counts what wasn't.
+	counts, lines := f.sink(h.Client, "g", 0, func(c SinkCounts) bool { return c.Lines == want.Sent })
+	if counts.Missing != want.Dropped || counts.Again != 0 || counts.Refused != 0 {
+		t.Errorf("%+v, of %+v", counts, want)
+	}
+	if got := lines["c"]; len(got) != int(want.Sent) || !slices.IsSorted(got) {
+		t.Errorf("%d lines, %v", len(got), got)
+	}
+}
+
+func dirs(t *testing.T, name string) []os.DirEntry {
+	t.Helper()
+	d, _ := os.ReadDir(name)
+	return d
+}
+
+// A batch of which it isn't known whether it was stored takes no number that another has.
+func TestStoreUnsure(t *testing.T) {
+	s := openStore(t, t.TempDir(), 1<<20)
+	defer s.Close()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Add(t.Context(), numberedLines(0, 2)); err != nil {
+		t.Fatal(err)
+	}
+	stored := 0
+	for range 20 {
+		if err := s.Add(ended, numberedLines(0, 3)); err == nil {
+			stored++
+		}
+	}
+	time.Sleep(100 * time.Millisecond)
+	if err := s.Add(t.Context(), numberedLines(0, 5)); err != nil {
+		t.Fatal(err)
+	}
+	info, err := s.stream.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := uint64(0)
+	for i := info.State.FirstSeq; i <= info.State.LastSeq; i++ {
+		m, err := s.stream.GetMsg(t.Context(), i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first(m.Header) != next {
+			t.Fatalf("batch %d has number %d, want %d", i, first(m.Header), next)
+		}
+		next += countLines(m.Data)
+	}
+	if s.Lines().Stored != next {
+		t.Errorf("%+v, stored are %d", s.Lines(), next)
+	}
+}
+
+// sink runs a sink until its counts are enough, and gives them and each card's numbers as written.
+func (f *testFleet) sink(c *Client, group string, size int64, enough func(SinkCounts) bool) (SinkCounts, map[string][]int) {
+	f.Helper()
+	dir := filepath.Join(f.dir, "sink", group)
+	s, err := OpenSink(c, SinkOptions{Group: group, Dir: dir, Size: size})
+	if err != nil {
+		f.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(f.Context(), time.Minute)
+	defer cancel()
+	var last SinkCounts
+	if err := s.Run(ctx, func(c SinkCounts) {
+		if last = c; enough(c) {
+			cancel()
+		}
+	}); err != nil {
+		f.Fatal(err)
+	}
+	if !enough(last) {
+		f.Errorf("the sink has %+v", last)
+	}
+	return last, sunk(f, dir)
+}
+
+// sunk reads a sink's files: the numbers of each card's lines.
+func sunk(t testing.TB, dir string) map[string][]int {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "lines-*.ndjson"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(names)
+	lines := map[string][]int{}
+	for _, name := range append(names, filepath.Join(dir, sinkFile)) {
+		r, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		in := bufio.NewScanner(r)
+		for in.Scan() {
+			var line struct {
+				Card string `json:"nepco_card"`
+				N    *int   `json:"n"`
+			}
+			if err := json.Unmarshal(in.Bytes(), &line); err != nil {
+				t.Fatalf("%s: %v: %q", name, err, in.Bytes())
+			}
+			if line.N != nil {
+				lines[line.Card] = append(lines[line.Card], *line.N)
+			}
+		}
+	}
+	return lines
+}
+
+// A process of its own, to be killed: environment variables say what it reads.
+func TestSinkProcess(t *testing.T) {
+	url := os.Getenv("NEPCO_TEST_SINK_URL")
+	if url == "" {
+		t.Skip("is run by TestSinkKilled")
+	}
+	a, err := OpenAccess(os.Getenv("NEPCO_TEST_SINK_ACCESS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := a.Dial(t.Context(), url, "sink")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sinkSync = 3 * time.Millisecond
+	s, err := OpenSink(c, SinkOptions{Group: "g", Dir: os.Getenv("NEPCO_TEST_SINK_DIR"), Size: 5000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Run(t.Context(), func(SinkCounts) {}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// count is how often a test does something: by an environment variable, else so often.
+func count(name string, usual int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+		return n
+	}
+	return usual
+}
+
+// A sink that is killed at any moment, rotating as it goes, has each line once in the end.
+func TestSinkKilled(t *testing.T) {
+	f := newFleet(t, 1)
+	h, _ := f.hub("a")
+	s := openStore(t, filepath.Join(f.dir, "lines"), 64<<20)
+	defer s.Close()
+	f.card(h.Client, "g", "c", newSimAgent(), func(o *CardOptions) { o.Lines = s })
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	total := make(chan int, 1)
+	go func() {
+		n := 0
+		for ctx.Err() == nil {
+			if err := s.Add(t.Context(), numberedLines(n, 10)); err != nil {
+				t.Error(err)
+				break
+			}
+			n += 10
+			pause(ctx, 2*time.Millisecond)
+		}
+		total <- n
+	}()
+	f.eventually(20*time.Second, "the stream", func() error {
+		if s.Lines().Sent == 0 {
+			return errors.New("nothing sent")
+		}
+		return nil
+	})
+	dir := filepath.Join(f.dir, "sink", "g")
+	written := func() (n int64) {
+		for _, d := range dirs(t, dir) {
+			if info, err := d.Info(); err == nil {
+				n += info.Size()
+			}
+		}
+		return n
+	}
+	for i := range count("NEPCO_SINK_KILLS", 6) {
+		p := exec.Command(os.Args[0], "-test.run=^TestSinkProcess$")
+		p.Env = append(os.Environ(), "NEPCO_TEST_SINK_URL="+f.urls, "NEPCO_TEST_SINK_ACCESS="+f.access.dir, "NEPCO_TEST_SINK_DIR="+dir)
+		var out bytes.Buffer
+		p.Stdout, p.Stderr = &out, &out
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
+		}
+		before := written()
+		f.eventually(20*time.Second, "the sink writes", func() error {
+			if written() == before {
+				return fmt.Errorf("nothing new, kill %d: %s", i, out.String())
+			}
+			return nil
+		})
+		time.Sleep(rand.N(30 * time.Millisecond))
+		p.Process.Kill()
+		p.Wait()
+		if out.Len() > 0 {
+			t.Fatalf("kill %d: %s", i, out.String())
+		}
+	}
+	cancel()
+	n := <-total
+	counts, lines := f.sink(h.Client, "g", 5000, func(c SinkCounts) bool { return c.Lines == uint64(n) })
+	if counts.Missing+counts.Again+counts.Refused > 0 {
+		t.Errorf("%+v", counts)
+	}
+	got := lines["c"]
+	for i, k := range got {
+		if i != k {
+			t.Fatalf("line %d is number %d", i, k)
+		}
+	}
+	if len(got) != n {
+		t.Errorf("%d lines of %d", len(got), n)
+	}
+	if files := dirs(t, dir); len(files) < 4 {
+		t.Errorf("%d files: nothing was rotated", len(files))
+	}
+}
