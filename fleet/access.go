@@ -30,8 +30,10 @@ const (
 	fileOperatorKey = "operator.nk"
 	fileOperator    = "operator.jwt"
 	fileSystem      = "system.jwt"
-	fileAccountKey  = "account.nk" // signs cards' credentials: the hub's
+	fileAccountKey  = "account.nk" // signs credentials of hubs and operators
 	fileAccount     = "account.jwt"
+	fileCardsKey    = "cards.nk" // signs cards' credentials: the hub's
+	fileCards       = "cards.jwt"
 	fileSealKey     = "seal.nk" // seals orders: the hub's
 	fileHubCreds    = "hub.creds"
 	fileAdminCreds  = "operator.creds" // the commands'
@@ -48,7 +50,8 @@ type Access struct {
 	operator *jwt.OperatorClaims
 	system   string // public keys of accounts
 	account  string
-	users    nkeys.KeyPair // signs users; nil where the folder is an operator's
+	cards    string
+	users    nkeys.KeyPair // signs cards; nil where the folder is an operator's
 	seal     nkeys.KeyPair // seals orders; nil likewise
 }
 
@@ -72,7 +75,8 @@ func InitAccess(dir string, hosts []string) (err error) {
 		}
 	}()
 	w := accessWriter{dir: part}
-	operator, system, account, seal := w.key(nkeys.CreateOperator), w.key(nkeys.CreateAccount), w.key(nkeys.CreateAccount), w.key(nkeys.CreateUser)
+	operator, seal := w.key(nkeys.CreateOperator), w.key(nkeys.CreateUser)
+	system, account, cards := w.key(nkeys.CreateAccount), w.key(nkeys.CreateAccount), w.key(nkeys.CreateAccount)
 	if w.err != nil {
 		return w.err
 	}
@@ -83,22 +87,41 @@ func InitAccess(dir string, hosts []string) (err error) {
 	ac := jwt.NewAccountClaims(public(account))
 	ac.Name = "FLEET"
 	ac.Limits.JetStreamLimits = jwt.JetStreamLimits{MemoryStorage: -1, DiskStorage: -1, Streams: -1, Consumer: -1}
+	cc := jwt.NewAccountClaims(public(cards))
+	cc.Name = "CARDS"
+	lend(ac, cc)
 	w.text(fileOperator, encode(&w, oc, operator), 0o644)
 	w.text(fileSystem, encode(&w, sc, operator), 0o644)
 	accountJWT := encode(&w, ac, operator)
 	w.text(fileAccount, accountJWT, 0o644)
+	cardsJWT := encode(&w, cc, operator)
+	w.text(fileCards, cardsJWT, 0o644)
 	w.seed(fileOperatorKey, operator)
+	w.seed(fileCardsKey, cards)
 	w.seed(fileAccountKey, account)
 	w.seed(fileSealKey, seal)
 	w.creds(fileHubCreds, account, "hub", jwt.Permissions{})
 	w.creds(fileAdminCreds, account, "operator", operatorPermissions())
 	w.certificates(hosts)
-	w.text(fileConf, fmt.Sprintf("# For each NATS server of the fleet: include this file.\noperator: %s\nsystem_account: %s\nresolver: MEMORY\nresolver_preload: {\n  %s: %s\n  %s: %s\n}\n",
-		encode(&w, oc, operator), public(system), public(system), encode(&w, sc, operator), public(account), accountJWT), 0o644)
+	w.text(fileConf, fmt.Sprintf("# For each NATS server of the fleet: include this file.\noperator: %s\nsystem_account: %s\nresolver: MEMORY\nresolver_preload: {\n  %s: %s\n  %s: %s\n  %s: %s\n}\n",
+		encode(&w, oc, operator), public(system), public(system), encode(&w, sc, operator), public(account), accountJWT, public(cards), cardsJWT), 0o644)
 	if w.err != nil {
 		return w.err
 	}
 	return os.Rename(part, dir)
+}
+
+// lend lets cards use of the fleet's subjects those that are theirs. Cards have an account of their own since the servers' answers go, unchecked, to
+// whatever subject a request names: in the fleet's account that could be a bucket's.
+func lend(fleet, cards *jwt.AccountClaims) {
+	add := func(subject string, kind jwt.ExportType) {
+		fleet.Exports.Add(&jwt.Export{Name: subject, Subject: jwt.Subject(subject), Type: kind})
+		cards.Imports.Add(&jwt.Import{Name: subject, Subject: jwt.Subject(subject), Account: fleet.Subject, Type: kind})
+	}
+	for _, s := range []string{subjectLines + ">", subjectCards + ">", subjectEnrol + "*", directGet + "KV_" + bucketOrders + "." + subjectOrders + ">", directGet + streamBundles + "." + subjectBundles + ">"} {
+		add(s, jwt.Service)
+	}
+	add(subjectOrders+">", jwt.Stream)
 }
 
 // accessWriter writes the files of a folder until something fails.
@@ -252,7 +275,7 @@ func (w *accessWriter) certificate(name, keyName string, c, parent *x509.Certifi
 	return key
 }
 
-// OpenAccess reads a fleet's folder. An operator's has neither the account's key nor the seal.
+// OpenAccess reads a fleet's folder. An operator's has neither the cards' key nor the seal.
 func OpenAccess(dir string) (*Access, error) {
 	a := &Access{dir: dir}
 	text, err := os.ReadFile(a.file(fileOperator))
@@ -271,7 +294,15 @@ func OpenAccess(dir string) (*Access, error) {
 		return nil, fmt.Errorf("%s: %w", a.file(fileAccount), err)
 	}
 	a.system, a.account = a.operator.SystemAccount, claims.Subject
-	if a.users, err = a.key(fileAccountKey); err != nil {
+	text, err = os.ReadFile(a.file(fileCards))
+	if err != nil {
+		return nil, err
+	}
+	if claims, err = jwt.DecodeAccountClaims(string(text)); err != nil {
+		return nil, fmt.Errorf("%s: %w", a.file(fileCards), err)
+	}
+	a.cards = claims.Subject
+	if a.users, err = a.key(fileCardsKey); err != nil {
 		return nil, err
 	}
 	if a.seal, err = a.key(fileSealKey); err != nil {
@@ -301,7 +332,7 @@ func (a *Access) key(name string) (nkeys.KeyPair, error) {
 // resolver knows the accounts of the folder.
 func (a *Access) resolver() (server.AccountResolver, error) {
 	r := &server.MemAccResolver{}
-	for key, name := range map[string]string{a.system: fileSystem, a.account: fileAccount} {
+	for key, name := range map[string]string{a.system: fileSystem, a.account: fileAccount, a.cards: fileCards} {
 		text, err := os.ReadFile(a.file(name))
 		if err != nil {
 			return nil, err

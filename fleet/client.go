@@ -368,7 +368,7 @@ func (c *Client) NewToken(ctx context.Context, group, card, url string) (*Token,
 		return nil, err
 	}
 	if c.access.users == nil || c.access.seal == nil {
-		return nil, fmt.Errorf("%s: has no %s and %s: make tokens with a hub's folder", c.access.dir, fileAccountKey, fileSealKey)
+		return nil, fmt.Errorf("%s: has no %s and %s: make tokens with a hub's folder", c.access.dir, fileCardsKey, fileSealKey)
 	}
 	ca, err := os.ReadFile(c.access.file(fileCA))
 	if err != nil {

@@ -59,7 +59,7 @@ const ackTime = 5 * time.Second
 // NewHub makes what isn't there yet in the servers.
 func NewHub(ctx context.Context, c *Client, o HubOptions) (*Hub, error) {
 	if c.access.seal == nil || c.access.users == nil {
-		return nil, fmt.Errorf("%s: has no %s and %s: a hub needs the folder that nepcof init made", c.access.dir, fileAccountKey, fileSealKey)
+		return nil, fmt.Errorf("%s: has no %s and %s: a hub needs the folder that nepcof init made", c.access.dir, fileCardsKey, fileSealKey)
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -77,7 +77,8 @@ func NewHub(ctx context.Context, c *Client, o HubOptions) (*Hub, error) {
 	}
 	for _, s := range []jetstream.StreamConfig{
 		{Name: streamCards, Subjects: []string{subjectCards + ">"}, MaxMsgsPerSubject: 1, MaxMsgSize: 64 << 10},
-		{Name: streamBundles, Subjects: []string{subjectBundles + ">"}, MaxMsgsPerSubject: 1, AllowDirect: true},
+		// A chunk stays as it is: nothing is written over it.
+		{Name: streamBundles, Subjects: []string{subjectBundles + ">"}, MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, DiscardNewPerSubject: true, AllowDirect: true},
 	} {
 		s.Replicas = o.Replicas
 		if _, err := c.js.CreateOrUpdateStream(ctx, s); err != nil {

@@ -243,8 +243,8 @@ func TestSinkProcess(t *testing.T) {
 	}
 }
 
-// count is how often a test does something: by an environment variable, else so often.
-func count(name string, usual int) int {
+// times is how often a test does something: by an environment variable, else so often.
+func times(name string, usual int) int {
 	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
 		return n
 	}
@@ -288,7 +288,7 @@ func TestSinkKilled(t *testing.T) {
 		}
 		return n
 	}
-	for i := range count("NEPCO_SINK_KILLS", 6) {
+	for i := range times("NEPCO_SINK_KILLS", 6) {
 		p := exec.Command(os.Args[0], "-test.run=^TestSinkProcess$")
 		p.Env = append(os.Environ(), "NEPCO_TEST_SINK_URL="+f.urls, "NEPCO_TEST_SINK_ACCESS="+f.access.dir, "NEPCO_TEST_SINK_DIR="+dir)
 		var out bytes.Buffer
