@@ -2,13 +2,14 @@ package testbundle
 
 import (
 	"fmt"
+	"slices"
 
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/traffic"
 )
 
-// Slow is New with so many more steps, which change nothing but the time that a flow takes.
-func Slow(number int, prefix string, steps int) (*bundle.Bundle, error) {
+// Slow is New with so many more steps, over so many rows each, which change nothing but the time that a flow takes.
+func Slow(number int, prefix string, steps, rows int) (*bundle.Bundle, error) {
 	c, err := traffic.Named("byte")
 	if err != nil {
 		return nil, err
@@ -21,12 +22,21 @@ func Slow(number int, prefix string, steps int) (*bundle.Bundle, error) {
 	p := *program
 	p.Plan = bundle.Plan{}
 	p.Steps, p.Values, p.Outputs = append([]bundle.Step(nil), p.Steps...), append([]bundle.Value(nil), p.Values...), append([]bundle.Output(nil), p.Outputs...)
-	for i := range steps {
-		last := &p.Values[p.Outputs[0].Value]
-		name := fmt.Sprint("again", i)
-		p.Steps = append(p.Steps, bundle.Step{Op: bundle.OpSlice, Name: name, In: []int{p.Outputs[0].Value}, Out: len(p.Values), Slice: &bundle.Slice{Axis: 1, Step: 1}})
-		p.Outputs[0].Value = len(p.Values)
-		p.Values = append(p.Values, bundle.Value{Name: name, DType: last.DType, Rows: 1, Cols: last.Cols})
+	add := func(s bundle.Step, rows int) {
+		last := p.Values[p.Outputs[0].Value]
+		s.Name, s.In, s.Out = fmt.Sprint("again", len(p.Steps)), []int{p.Outputs[0].Value}, len(p.Values)
+		p.Steps, p.Outputs[0].Value = append(p.Steps, s), s.Out
+		p.Values = append(p.Values, bundle.Value{Name: s.Name, DType: last.DType, Rows: rows, Cols: last.Cols})
+	}
+	if rows > 1 {
+		p.Tensors = append(slices.Clip(p.Tensors), bundle.Tensor{Name: "first", DType: bundle.I32, Shape: []int{rows}, Data: make([]byte, 4*rows)})
+		add(bundle.Step{Op: bundle.OpGather, Gather: &bundle.Gather{Index: len(p.Tensors) - 1, Pad: -1}}, rows)
+	}
+	for range steps {
+		add(bundle.Step{Op: bundle.OpSlice, Slice: &bundle.Slice{Axis: 1, Step: 1}}, rows)
+	}
+	if rows > 1 {
+		add(bundle.Step{Op: bundle.OpSlice, Slice: &bundle.Slice{Axis: 0, Step: 1}}, 1)
 	}
 	return Make(&p, c, prefix)
 }

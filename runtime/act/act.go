@@ -17,6 +17,7 @@ package act
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"nepcoc/runtime/flow"
@@ -113,4 +114,6 @@ type Want struct {
 	Flow  Flow
 	Event verdict.Action // what its events have in common
 	At    time.Time      // of the verdict
+	// Barred: what the verdict's model says is no reason to do anything, from when that is set.
+	Barred *atomic.Bool
 }

@@ -191,8 +191,8 @@ func TestDropped(t *testing.T) {
 				t.Fatalf("before: %q", w)
 			}
 		}
-		m.Offer(a.record(t), flow.Scope{})
-		m.Offer(allowed.record(t), flow.Scope{})
+		m.Offer(a.record(t), flow.Scope{}, good)
+		m.Offer(allowed.record(t), flow.Scope{}, good)
 		m.begun(t, 1)
 		if l := m.events[0].Latency; l < 0 || l > 1 { // of seconds that a busy machine has, a rule takes a few thousandths
 			t.Errorf("the rule took %g s", l)
@@ -208,7 +208,7 @@ func TestDropped(t *testing.T) {
 		if w := a.ways(t, 10); w != "in out" {
 			t.Errorf("after its time: %q", w)
 		}
-		m.Offer(b.record(t), flow.Scope{})
+		m.Offer(b.record(t), flow.Scope{}, good)
 		m.begun(t, 2)
 		if w := b.ways(t, 10); w != "" {
 			t.Errorf("the second: %q", w)
@@ -248,7 +248,7 @@ func TestLeftBehind(t *testing.T) {
 			t.Errorf("after a start: %q", w)
 		}
 		m := h.run(t, text)
-		m.Offer(x.record(t), flow.Scope{})
+		m.Offer(x.record(t), flow.Scope{}, good)
 		m.begun(t, 1)
 		h.far.Do(func() {
 			if found, err := Flush(""); err != nil || len(found) != 1 {
@@ -259,7 +259,7 @@ func TestLeftBehind(t *testing.T) {
 			t.Errorf("after flush: %q", w)
 		}
 		wait(t, "flushed", func() bool { return m.Problem() != "" && slices.Contains(m.told(), "end drop: flushed") })
-		m.Offer(h.talk(t, 5002).record(t), flow.Scope{})
+		m.Offer(h.talk(t, 5002).record(t), flow.Scope{}, good)
 		wait(t, "stopped", func() bool { return m.Stats().Results[Drop][Stopped] == 1 })
 		if len(h.list(t)) != 0 {
 			t.Error("a rule after flush")
@@ -277,11 +277,11 @@ func TestMany(t *testing.T) {
 		}
 		m := h.run(t, fmt.Sprintf("%smax_rules: %d\nrules_per_second: 100000\nqueue: 20000\nbackend: %s", strings.Replace(dropping, "10s", "10m", 1), n, backend))
 		for i := range n - 1 {
-			m.Offer(nth(t, i), flow.Scope{})
+			m.Offer(nth(t, i), flow.Scope{}, good)
 		}
 		x := h.talk(t, 5001)
-		m.Offer(x.record(t), flow.Scope{})
-		m.Offer(nth(t, 100_000), flow.Scope{})
+		m.Offer(x.record(t), flow.Scope{}, good)
+		m.Offer(nth(t, 100_000), flow.Scope{}, good)
 		took := wait(t, "all rules", func() bool {
 			s := m.Stats()
 			return s.Results[Drop][Done]+s.Results[Drop][Refused]+s.Results[Drop][TooMany] == uint64(n+1)
@@ -319,7 +319,7 @@ func TestKernelRefuses(t *testing.T) {
 			b.(*flower).offload = "required" // as if hardware had no room any more
 			m := manage(t, dropping+"backend: flower", b)
 			x := h.talk(t, 5001)
-			m.Offer(x.record(t), flow.Scope{})
+			m.Offer(x.record(t), flow.Scope{}, good)
 			wait(t, "refused", func() bool { return m.Stats().Results[Drop][Refused] == 1 })
 			if w := x.ways(t, 10); w != "in out" || m.Problem() == "" || len(h.list(t)) != 0 {
 				t.Errorf("%q, %q, %v", w, m.Problem(), h.list(t))
@@ -405,7 +405,7 @@ func TestExact(t *testing.T) {
 				if w := tc.x.ways(t, 10); w != "in out" {
 					t.Fatalf("before: %q", w)
 				}
-				m.Offer(tc.r, tc.scope)
+				m.Offer(tc.r, tc.scope, good)
 				m.begun(t, 1)
 				if w := tc.x.ways(t, 10); w != tc.want {
 					t.Errorf("%q, want %q", w, tc.want)
@@ -437,7 +437,7 @@ func TestIPv6(t *testing.T) {
 		wait(t, "neighbours", func() bool { return x.ways(t, 10) == "in out" })
 		for _, scope := range []flow.Scope{{}, {VLANs: true}} {
 			m := h.run(t, dropping+"backend: "+backend)
-			m.Offer(x.record(t), scope)
+			m.Offer(x.record(t), scope, good)
 			m.begun(t, 1)
 			if w := x.ways(t, 10); w != "" {
 				t.Errorf("%q", w)
@@ -540,7 +540,7 @@ func TestFrames(t *testing.T) {
 					r.Key = keyOf(t, 17, "[2001:db8::1]:5001", "[2001:db8::2]:7001")
 				}
 				r.VLAN[0], r.Key.VLAN[0] = tc.rule, tc.rule
-				m.Offer(r, flow.Scope{VLANs: tc.scope})
+				m.Offer(r, flow.Scope{VLANs: tc.scope}, good)
 				m.begun(t, 1)
 				before := count()
 				for range 3 {
@@ -566,7 +566,7 @@ func TestFragments(t *testing.T) {
 		}
 		m := h.run(t, dropping+"backend: "+backend)
 		a, b := h.talk(t, 5001), h.talk(t, 5002)
-		m.Offer(a.record(t), flow.Scope{})
+		m.Offer(a.record(t), flow.Scope{}, good)
 		m.begun(t, 1)
 		// nftables drops the first fragment, so that the datagram never arrives; tc's flower sees ports in no fragment.
 		want := map[string]string{"nftables": "", "flower": "in out"}[backend]
@@ -594,7 +594,7 @@ backend: `+backend)
 		begin := func(x *talk, label string, n int) {
 			r := x.record(t)
 			r.Verdicts[0].Label = label
-			m.Offer(r, flow.Scope{})
+			m.Offer(r, flow.Scope{}, good)
 			m.begun(t, n)
 		}
 		copied, slow, marked := h.talk(t, 5001), h.talk(t, 5002), h.talk(t, 5003)
@@ -661,7 +661,7 @@ func TestDroppedIsSeen(t *testing.T) {
 		defer m.Close()
 		x := h.talk(t, 5001)
 		x.ways(t, 10)
-		m.Offer(x.record(t), flow.Scope{})
+		m.Offer(x.record(t), flow.Scope{}, good)
 		m.begun(t, 1)
 		var ring []*afpacket.Ring
 		h.far.Do(func() {
@@ -689,7 +689,7 @@ func TestDroppedIsSeen(t *testing.T) {
 func TestInterfaceRemoved(t *testing.T) {
 	each(t, func(t *testing.T, h *hosts, backend string) {
 		m := h.run(t, dropping+"backend: "+backend)
-		m.Offer(nth(t, 1), flow.Scope{})
+		m.Offer(nth(t, 1), flow.Scope{}, good)
 		m.begun(t, 1)
 		ip(t, h.far, "link del "+testnet.Far)
 		wait(t, "noticed", func() bool { return slices.Contains(m.told(), "end drop: flushed") })

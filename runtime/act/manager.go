@@ -19,18 +19,19 @@ type Result uint8
 
 // The results.
 const (
-	Done     Result = iota // in force
-	DryRun                 // would have been
-	Refused                // by the kernel
-	Already                // the flow has a rule
-	Overflow               // the queue was full
-	TooMany                // max_rules
-	TooFast                // rules_per_second
-	Stopped                // rules are no longer made: somebody flushed them, or the agent ends
+	Done      Result = iota // in force
+	DryRun                  // would have been
+	Refused                 // by the kernel
+	Already                 // the flow has a rule
+	Overflow                // the queue was full
+	TooMany                 // max_rules
+	TooFast                 // rules_per_second
+	Stopped                 // rules are no longer made: somebody flushed them, or the agent ends
+	Withdrawn               // the verdict's model was barred while it waited
 	NumResults
 )
 
-var resultNames = [NumResults]string{"done", "dry_run", "refused", "already", "overflow", "max_rules", "rules_per_second", "stopped"}
+var resultNames = [NumResults]string{"done", "dry_run", "refused", "already", "overflow", "max_rules", "rules_per_second", "stopped", "withdrawn"}
 
 func (r Result) String() string { return resultNames[r] }
 
@@ -39,14 +40,15 @@ type Ending uint8
 
 // The endings.
 const (
-	EndTime    Ending = iota // its time was over
-	EndExit                  // the agent's end
-	EndFlushed               // somebody else took it away
-	EndRestart               // one of an agent that was killed, found at the start
+	EndTime      Ending = iota // its time was over
+	EndExit                    // the agent's end
+	EndFlushed                 // somebody else took it away
+	EndRestart                 // one of an agent that was killed, found at the start
+	EndWithdrawn               // its verdict's model is barred
 	NumEndings
 )
 
-var endingNames = [NumEndings]string{"time", "exit", "flushed", "restart"}
+var endingNames = [NumEndings]string{"time", "exit", "flushed", "restart", "withdrawn"}
 
 func (e Ending) String() string { return endingNames[e] }
 
@@ -104,6 +106,7 @@ type Stats struct {
 type held struct {
 	rule     Rule
 	event    verdict.Action
+	barred   *atomic.Bool
 	began    time.Time
 	until    time.Time
 	hardware string
@@ -139,16 +142,20 @@ func NewManager(o Options) *Manager {
 	return m
 }
 
-// Offer asks for what a verdict asks for, if it asks for something. It never waits; any goroutine may call it.
-func (m *Manager) Offer(r *verdict.Record, scope flow.Scope) {
+// Offer asks for what a verdict asks for, if it asks for something. It never waits; any goroutine may call it. Once barred is set, nothing that
+// the verdict's model says is done, and within checkEvery what was done is undone.
+func (m *Manager) Offer(r *verdict.Record, scope flow.Scope, barred *atomic.Bool) {
 	w, why := m.policy.Decide(r, scope)
+	if why == Wanted && barred.Load() {
+		why = Unproven
+	}
 	if why != Wanted {
 		if why != Unasked {
 			m.withheld[why].Add(1)
 		}
 		return
 	}
-	w.At = time.Now()
+	w.At, w.Barred = time.Now(), barred
 	select {
 	case m.queue <- w:
 	default:
@@ -158,10 +165,12 @@ func (m *Manager) Offer(r *verdict.Record, scope flow.Scope) {
 	}
 }
 
-// Batch bounds the rules that a backend is given at once, checkEvery is how often it is asked whether they are still there.
+// Batch bounds the rules that a backend is given at once, withdrawAtOnce those that are withdrawn at a check. checkEvery is how often the backend is asked whether
+// rules are still there, and they are looked at for models that are barred.
 const (
-	Batch      = 64
-	checkEvery = time.Second
+	Batch          = 64
+	withdrawAtOnce = 1024
+	checkEvery     = time.Second
 )
 
 // Run works until Close.
@@ -196,6 +205,7 @@ func (m *Manager) Run() {
 		case <-timer.C:
 		case <-check.C:
 			m.check()
+			m.withdraw()
 		}
 		m.expire()
 		m.opt.Flush()
@@ -221,6 +231,8 @@ func (m *Manager) begin(batch []Want) {
 		switch {
 		case m.stopped != nil:
 			m.count(kind, Stopped)
+		case w.Barred.Load():
+			m.count(kind, Withdrawn)
 		case m.rules[w.Flow] != nil || asked[w.Flow]:
 			m.count(kind, Already)
 		case len(m.rules)+len(hs) >= m.opt.Config.MaxRules:
@@ -234,7 +246,7 @@ func (m *Manager) begin(batch []Want) {
 			asked[w.Flow] = true
 			m.nextID++
 			e := &m.opt.Config.Rules[w.Entry]
-			h := &held{event: w.Event, began: w.At}
+			h := &held{event: w.Event, barred: w.Barred, began: w.At}
 			h.until = now.Add(e.limit())
 			h.rule = Rule{ID: m.nextID, Entry: w.Entry, Flow: w.Flow, For: e.limit(), Until: h.until.Unix(), Effect: e.effect(), Label: w.Event.Label, FlowID: w.Event.FlowID()}
 			h.event.DryRun, h.event.Backend, h.event.Limit = m.opt.Config.DryRun, "none", e.limit().Seconds()
@@ -314,29 +326,56 @@ func (m *Manager) expire() {
 		return
 	}
 	if b := m.opt.Backend; b != nil && !b.Expires() {
-		rules := make([]Rule, len(over))
-		for i, h := range over {
-			rules[i] = h.rule
-		}
-		if err := b.Delete(rules); err != nil {
+		if err := m.delete(over); err != nil {
 			m.say("rules whose time is over can't be deleted: %v", err)
-			if errors.Is(err, ErrGone) {
-				for _, h := range over {
-					heap.Push(&m.times, h)
-				}
-				m.gone(err)
-				return
-			}
 			// They are in force until that works.
 			for _, h := range over {
 				h.until = now.Add(time.Second)
 				heap.Push(&m.times, h)
+			}
+			if errors.Is(err, ErrGone) {
+				m.gone(err)
 			}
 			return
 		}
 	}
 	for _, h := range over {
 		m.ended(h, EndTime, false)
+	}
+}
+
+// delete takes rules out of the kernel.
+func (m *Manager) delete(hs []*held) error {
+	rules := make([]Rule, len(hs))
+	for i, h := range hs {
+		rules[i] = h.rule
+	}
+	return m.opt.Backend.Delete(rules)
+}
+
+// withdraw ends rules of models that are barred, so many at once that others need not wait for long. What can't be deleted is tried again.
+func (m *Manager) withdraw() {
+	var out []*held
+	for _, h := range m.times {
+		if h.barred.Load() && len(out) < withdrawAtOnce {
+			out = append(out, h)
+		}
+	}
+	if len(out) == 0 {
+		return
+	}
+	if m.opt.Backend != nil {
+		if err := m.delete(out); err != nil {
+			m.say("rules of a bundle that was returned from can't be deleted: %v", err)
+			if errors.Is(err, ErrGone) {
+				m.gone(err)
+			}
+			return
+		}
+	}
+	for _, h := range out {
+		heap.Remove(&m.times, h.place)
+		m.ended(h, EndWithdrawn, false)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +18,8 @@ import (
 )
 
 var nan = math.NaN()
+
+var good = new(atomic.Bool) // a model that is not barred
 
 // fake is a kernel that refuses, is slow, and dies as it is told.
 type fake struct {
@@ -151,8 +154,8 @@ func TestTime(t *testing.T) {
 			k.expires = expires
 			m := manage(t, dropping, k)
 			r := nth(t, 1)
-			m.Offer(r, flow.Scope{})
-			m.Offer(recordOf(t, "web", 1), flow.Scope{})
+			m.Offer(r, flow.Scope{}, good)
+			m.Offer(recordOf(t, "web", 1), flow.Scope{}, good)
 			synctest.Wait()
 			if k.count() != 1 || !slices.Equal(m.told(), []string{"begin drop"}) {
 				t.Fatal(k.rules, m.told())
@@ -161,7 +164,7 @@ func TestTime(t *testing.T) {
 				t.Errorf("%+v", s)
 			}
 			time.Sleep(9 * time.Second)
-			m.Offer(r, flow.Scope{}) // the same flow once more is no new rule, and no longer time
+			m.Offer(r, flow.Scope{}, good) // the same flow once more is no new rule, and no longer time
 			synctest.Wait()
 			time.Sleep(1100 * time.Millisecond)
 			synctest.Wait()
@@ -177,7 +180,7 @@ func TestTime(t *testing.T) {
 			if s := m.Stats(); s.Active[Drop] != 0 || s.Ended[Drop][EndTime] != 1 || s.Results[Drop][Already] != 1 {
 				t.Errorf("%+v", s)
 			}
-			m.Offer(r, flow.Scope{}) // and may ask again
+			m.Offer(r, flow.Scope{}, good) // and may ask again
 			synctest.Wait()
 			m.Close()
 			if s := m.Stats(); s.Results[Drop][Done] != 2 || s.Ended[Drop][EndExit] != 1 || k.count() != 0 {
@@ -187,13 +190,96 @@ func TestTime(t *testing.T) {
 	}
 }
 
+// What a model says that is barred is not done, and what it has had done is undone within a second, while the rules of others stay; with or without a kernel's own timeout, and in a
+// dry run, too.
+func TestBarred(t *testing.T) {
+	for _, tc := range []struct {
+		name, text string
+		backend    func() *fake
+	}{
+		{"flower", dropping, newFake},
+		{"nftables", dropping, func() *fake { k := newFake(); k.expires = true; return k }},
+		{"dry run", strings.Replace(dropping, "dry_run: false", "dry_run: true", 1), nil},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var k *fake
+			var b Backend
+			if tc.backend != nil {
+				k = tc.backend()
+				b = k
+			}
+			m := manage(t, tc.text, b)
+			bad := new(atomic.Bool)
+			m.Offer(nth(t, 1), flow.Scope{}, bad)
+			m.Offer(nth(t, 2), flow.Scope{}, good)
+			m.Offer(nth(t, 3), flow.Scope{}, bad)
+			synctest.Wait()
+			bad.Store(true)
+			m.Offer(nth(t, 4), flow.Scope{}, bad)
+			time.Sleep(checkEvery)
+			synctest.Wait()
+			if told := m.told(); !slices.Equal(told, []string{"begin drop", "begin drop", "begin drop", "end drop: withdrawn", "end drop: withdrawn"}) || k != nil && k.count() != 1 {
+				t.Errorf("%s: %v", tc.name, told)
+			}
+			if s := m.Stats(); s.Withheld[Unproven] != 1 {
+				t.Errorf("%s: %+v", tc.name, s)
+			}
+			bad.Store(false)
+			m.Offer(nth(t, 1), flow.Scope{}, bad) // a rule like any other again
+			synctest.Wait()
+			if told := m.told(); len(told) != 6 {
+				t.Errorf("%s: %v", tc.name, told)
+			}
+			if k != nil {
+				k.mu.Lock()
+				k.delete = errors.New("busy")
+				k.mu.Unlock()
+				bad.Store(true)
+				time.Sleep(2 * checkEvery)
+				synctest.Wait()
+				if s := m.Stats(); k.count() != 2 || s.Active[Drop] != 2 {
+					t.Errorf("%s: what can't be deleted is told to have ended: %+v", tc.name, s)
+				}
+				k.mu.Lock()
+				k.delete = nil
+				k.mu.Unlock()
+				time.Sleep(checkEvery)
+				synctest.Wait()
+				if s := m.Stats(); k.count() != 1 || s.Active[Drop] != 1 || s.Ended[Drop][EndWithdrawn] != 3 {
+					t.Errorf("%s: %+v", tc.name, s)
+				}
+			}
+			m.Close()
+		})
+	}
+}
+
+// What waits for a slow kernel when its model is barred is not done.
+func TestBarredWhileItWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, bad := newFake(), new(atomic.Bool)
+		k.slow = 3 * time.Second
+		m := manage(t, dropping, k)
+		m.Offer(nth(t, 0), flow.Scope{}, good)
+		synctest.Wait()
+		m.Offer(nth(t, 1), flow.Scope{}, bad)
+		bad.Store(true)
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		if s := m.Stats(); s.Results[Drop][Done] != 1 || s.Results[Drop][Withdrawn] != 1 || k.count() != 1 {
+			t.Errorf("%+v", s)
+		}
+		m.Close()
+	})
+}
+
 // Bounds hold, and what they keep from being done is counted.
 func TestBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newFake()
 		m := manage(t, dropping+"max_rules: 30\nrules_per_second: 20", k)
 		for i := range 50 {
-			m.Offer(nth(t, i), flow.Scope{})
+			m.Offer(nth(t, i), flow.Scope{}, good)
 		}
 		synctest.Wait()
 		s := m.Stats()
@@ -202,7 +288,7 @@ func TestBounds(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		for i := range 50 {
-			m.Offer(nth(t, 100+i), flow.Scope{})
+			m.Offer(nth(t, 100+i), flow.Scope{}, good)
 		}
 		synctest.Wait()
 		if s = m.Stats(); s.Results[Drop][Done] != 30 || s.Results[Drop][TooMany] != 40 || k.most != 30 {
@@ -221,11 +307,11 @@ func TestSlow(t *testing.T) {
 		k := newFake()
 		k.slow = 3 * time.Second
 		m := manage(t, dropping+"queue: 10\nrules_per_second: 1000", k)
-		m.Offer(nth(t, 0), flow.Scope{})
+		m.Offer(nth(t, 0), flow.Scope{}, good)
 		synctest.Wait() // it is with the kernel
 		start := time.Now()
 		for i := range 100 {
-			m.Offer(nth(t, 1+i), flow.Scope{})
+			m.Offer(nth(t, 1+i), flow.Scope{}, good)
 		}
 		if d := time.Since(start); d != 0 {
 			t.Errorf("offering took %v", d)
@@ -254,7 +340,7 @@ func TestRefused(t *testing.T) {
 		}
 		m := manage(t, dropping, k)
 		for i := range 4 {
-			m.Offer(nth(t, i), flow.Scope{})
+			m.Offer(nth(t, i), flow.Scope{}, good)
 		}
 		synctest.Wait()
 		s := m.Stats()
@@ -291,7 +377,7 @@ func TestGone(t *testing.T) {
 			k.mu.Lock()
 			k.refuse = func(*Rule) error { return ErrGone }
 			k.mu.Unlock()
-			m.Offer(nth(t, 70), flow.Scope{})
+			m.Offer(nth(t, 70), flow.Scope{}, good)
 		},
 		"deleted": func(k *fake, _ *managed) {
 			k.mu.Lock()
@@ -305,7 +391,7 @@ func TestGone(t *testing.T) {
 				k := newFake()
 				m := manage(t, dropping, k)
 				for i := range 5 {
-					m.Offer(nth(t, i), flow.Scope{})
+					m.Offer(nth(t, i), flow.Scope{}, good)
 				}
 				synctest.Wait()
 				dies(k, m)
@@ -314,7 +400,7 @@ func TestGone(t *testing.T) {
 				k.mu.Lock()
 				k.refuse = nil
 				k.mu.Unlock()
-				m.Offer(nth(t, 50), flow.Scope{})
+				m.Offer(nth(t, 50), flow.Scope{}, good)
 				synctest.Wait()
 				s := m.Stats()
 				if s.Ended[Drop][EndFlushed] != 5 || s.Active[Drop] != 0 || s.Results[Drop][Stopped] != 1 || k.count() != 0 {
@@ -335,7 +421,7 @@ func TestStuck(t *testing.T) {
 		k := newFake()
 		k.delete = errors.New("busy")
 		m := manage(t, dropping, k)
-		m.Offer(nth(t, 0), flow.Scope{})
+		m.Offer(nth(t, 0), flow.Scope{}, good)
 		time.Sleep(13 * time.Second)
 		synctest.Wait()
 		if s := m.Stats(); s.Active[Drop] != 1 || len(m.told()) != 1 || k.count() != 1 {
@@ -359,7 +445,7 @@ func TestEndFails(t *testing.T) {
 		k := newFake()
 		k.undo = errors.New("no answer")
 		m := manage(t, dropping, k)
-		m.Offer(nth(t, 0), flow.Scope{})
+		m.Offer(nth(t, 0), flow.Scope{}, good)
 		synctest.Wait()
 		m.Close()
 		if s := m.Stats(); s.Active[Drop] != 1 || s.Ended[Drop][EndExit] != 0 || !strings.Contains(m.log.String(), "nepcod actions flush takes them away: no answer") {
@@ -372,7 +458,7 @@ func TestEndFails(t *testing.T) {
 func TestDryRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := manage(t, "rules: [{labels: [tor], min_score: 0.5, do: mirror, to: p9, for: 10s}]", nil)
-		m.Offer(nth(t, 0), flow.Scope{})
+		m.Offer(nth(t, 0), flow.Scope{}, good)
 		time.Sleep(11 * time.Second)
 		synctest.Wait()
 		if !slices.Equal(m.told(), []string{"begin mirror", "end mirror: time"}) || !m.events[0].DryRun || !m.events[1].DryRun || m.events[0].Backend != "none" {
@@ -405,8 +491,8 @@ func TestWithheld(t *testing.T) {
 		m := manage(t, dropping, k)
 		r := nth(t, 1)
 		r.Marks = flow.MarkLost
-		m.Offer(r, flow.Scope{})
-		m.Offer(recordOf(t, "web", 1), flow.Scope{})
+		m.Offer(r, flow.Scope{}, good)
+		m.Offer(recordOf(t, "web", 1), flow.Scope{}, good)
 		synctest.Wait()
 		if s := m.Stats(); s.Withheld[Marked] != 1 || s.Withheld[Unasked] != 0 || k.count() != 0 {
 			t.Errorf("%+v", s)

@@ -23,10 +23,11 @@ const (
 	InTunnel            // the interface sees the tunnel's packets, not the flow's
 	InLayers            // the interface sees MPLS, PPPoE, two VLAN tags or the like, not IP
 	NoTransport         // neither TCP nor UDP
+	Unproven            // the bundle is on trial, was returned from, or is no longer trusted
 	NumReasons
 )
 
-var reasonNames = [NumReasons]string{"wanted", "unasked", "unknown", "insufficient", "marked", "allowed", "tunnel", "layers", "transport"}
+var reasonNames = [NumReasons]string{"wanted", "unasked", "unknown", "insufficient", "marked", "allowed", "tunnel", "layers", "transport", "unproven"}
 
 func (r Reason) String() string { return reasonNames[r] }
 

@@ -146,7 +146,7 @@ func (c *Config) read(path string, r *reading, running bool) (*Model, error) {
 	if err != nil {
 		return nil, errors.Join(append(Errors(wrong), err)...)
 	}
-	m := &Model{Path: path, file: info, trusted: p}
+	m := &Model{Path: path, file: info, trusted: p, barred: new(atomic.Bool)}
 	var refused error
 	accept := func(s *bundle.Signature, d bundle.Digest) error {
 		if refused = wrong; wrong == nil {

@@ -68,7 +68,7 @@ var (
 	descLooks        = desc("drift_windows_total", "Windows that were compared, a quarter of one apart.")
 	descKept         = desc("unknown_flows_kept_total", "Flows of unknown verdict whose packets were to be kept (keep_unknown), by fate: written, or dropped because the disk was behind or full.", "fate")
 	descActions      = desc("actions_total", "Rules that verdicts asked for (actions), by kind and what became of them: done is in force, dry_run would have been, everything else was not done.", "kind", "result")
-	descWithheld     = desc("actions_withheld_total", "Verdicts with a label and score that actions are for, about which nothing was done, by why: the flow's marks, the allow list, packets that no rule can match.", "why")
+	descWithheld     = desc("actions_withheld_total", "Verdicts with a label and score that actions are for, about which nothing was done, by why: the flow's marks, the allow list, packets that no rule can match, a bundle that hasn't stood its trial.", "why")
 	descActing       = desc("action_rules", "Rules of actions in force now.", "kind")
 	descActingHW     = desc("action_rules_in_hardware", "Rules in force that the kernel says are in hardware, all parts of them.")
 	descActed        = desc("action_rules_ended_total", "Rules of actions that have ended, by why: restart is one that an agent before this one had left.", "kind", "why")

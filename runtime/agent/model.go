@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nepcoc/runtime/bundle"
@@ -16,7 +17,7 @@ import (
 )
 
 // Model is a bundle that has been proved on this machine and is ready to run.
-// Nothing of it changes that workers see, who share it.
+// Nothing of it changes that workers see, who share it, but for barred.
 type Model struct {
 	Path   string
 	Bundle *bundle.Bundle
@@ -32,6 +33,10 @@ type Model struct {
 	onTrial  bool          // it runs, and is watched, but hasn't stood its trial
 	instead  error         // why the configuration's bundle doesn't run in this one's place; nil: this is it
 	note     string        // what is to be said of it though it runs
+
+	// barred: its verdicts are told, but nothing is done about them, since it hasn't stood its trial, was returned from, or is no longer trusted. Models of one
+	// bundle share it in an agent (probation.enter).
+	barred *atomic.Bool
 
 	once      sync.Once
 	explainer *explain.Explainer
@@ -49,7 +54,7 @@ func (m *Model) Instead() error { return m.instead }
 
 // NewModel does for a bundle in memory what Config.Load does for a file.
 func NewModel(b *bundle.Bundle) (*Model, error) {
-	m := &Model{Bundle: b}
+	m := &Model{Bundle: b, barred: new(atomic.Bool)}
 	return m, m.bind(new(reading))
 }
 

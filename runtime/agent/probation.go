@@ -82,6 +82,7 @@ type probation struct {
 	trial *trial // of the model that runs; nil: it has stood it
 	// distrusted is the model of which it has been said that its signer is no longer trusted.
 	distrusted *Model
+	ran        map[string]ran // by digest: what ran since the start
 
 	// Of what follows anybody may ask, whatever mu waits for.
 
@@ -98,6 +99,26 @@ type probation struct {
 func (p *probation) watch(t *trial) {
 	p.trial = t
 	p.onTrial.Store(t != nil)
+}
+
+// enter is what comes before a model runs: it shares what is said of its bundle with those of it that ran before, whose rules may be in force still.
+func (p *probation) enter(m *Model) {
+	before, ok := p.ran[m.Digest()]
+	switch {
+	case !ok && p.ran == nil:
+		p.ran = map[string]ran{}
+		fallthrough
+	case !ok:
+		p.ran[m.Digest()] = ran{m.Bundle.Signature, m.barred}
+	case before.barred != m.barred:
+		m.barred = before.barred
+	}
+}
+
+// ran is what is still to be known of a bundle that ran: it may have been long ago.
+type ran struct {
+	signature *bundle.Signature // nil: it had none
+	barred    *atomic.Bool      // see Model
 }
 
 // says sets what is the problem.
@@ -258,6 +279,7 @@ func (a *Agent) look(c *Config) {
 	case a.now()-t.begun >= int64(c.Probation.Time):
 		p.watch(nil)
 		p.good = t.model
+		t.model.barred.Store(false)
 		a.opt.Log.Info("the bundle has stood its trial", "digest", t.model.Digest())
 		a.tell("stood", t.model, nil, "")
 		a.settle(c, t.model)
@@ -292,6 +314,7 @@ func (a *Agent) lastGood(c *Config) *Model {
 func (a *Agent) goBack(c *Config, reason string) {
 	p := &a.probation
 	from := a.Model()
+	from.barred.Store(true)
 	onTrial := p.trial != nil
 	p.watch(nil)
 	good := a.lastGood(c)
@@ -302,6 +325,8 @@ func (a *Agent) goBack(c *Config, reason string) {
 		return
 	}
 	p.withdrawn.Store(from)
+	p.enter(good)
+	good.barred.Store(false)
 	a.Swap(good)
 	p.good = good
 	p.returns.Add(1)
@@ -335,6 +360,11 @@ func (a *Agent) checkSigner(c *Config) {
 	p := &a.probation
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, r := range p.ran { // what one before did may be in force still
+		if r.signature != nil && policy.Signer(r.signature.Key) != nil {
+			r.barred.Store(true)
+		}
+	}
 	m := a.Model()
 	if m.Bundle.Signature == nil || p.distrusted == m {
 		return

@@ -41,6 +41,8 @@ func (a *Agent) Reload(c *Config) error {
 		return err
 	}
 	before := a.before()
+	p.enter(m)
+	m.barred.Store(!known)
 	a.Swap(m)
 	p.says("")
 	p.watch(nil)
@@ -139,6 +141,7 @@ func (a *Agent) beginWatch(c *Config) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := a.Model()
+	p.enter(m)
 	if m.note != "" {
 		a.opt.Log.Warn(m.note)
 	}
@@ -152,6 +155,7 @@ func (a *Agent) beginWatch(c *Config) {
 		a.beginTrial(m, sample{})
 	case m.onTrial:
 		p.good = m
+		m.barred.Store(false)
 		a.settle(c, m)
 	default:
 		p.good = m

@@ -124,6 +124,7 @@ func (c *Config) Remember(m *Model) error {
 		return err
 	}
 	m.onTrial = true
+	m.barred.Store(c.Probation.Time > 0)
 	return c.begin(m, 1)
 }
 

@@ -140,7 +140,7 @@ func TestReplacedByOthers(t *testing.T) {
 	path := s.config.Bundle
 	s.write(t, path, encode(b, s.signer, bundle.Statement{Serial: 10}))
 	// The rate of flows at which the two good ones are fast enough and a third isn't, by far.
-	slow := must(testbundle.Slow(1, "b", 3500))
+	slow := must(testbundle.Slow(1, "b", 3500, 1))
 	fast := max(must(agent.NewModel(b)).PerFlow(), must(agent.NewModel(other)).PerFlow())
 	s.config.Probation.Rate = s.config.Probation.Budget / math.Sqrt(fast.Seconds()*must(agent.NewModel(slow)).PerFlow().Seconds())
 	a, log, _ := watchedAgent(t, &s.config, agent.Options{})

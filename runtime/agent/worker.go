@@ -477,7 +477,7 @@ func (w *worker) ready(f *flow.Flow) {
 	f.Tag = endTag(place, w.rec.Alerts() > 0)
 	w.emit()
 	if w.a.acts != nil {
-		w.a.acts.Offer(&w.rec, g.scope)
+		w.a.acts.Offer(&w.rec, g.scope, g.model.barred)
 	}
 	if g.drift != nil && g == w.cur() {
 		w.compare(g.model, g.drift)
