@@ -36,7 +36,7 @@ func Slow(number int, prefix string, steps, rows int) (*bundle.Bundle, error) {
 		add(bundle.Step{Op: bundle.OpSlice, Slice: &bundle.Slice{Axis: 1, Step: 1}}, rows)
 	}
 	if rows > 1 {
-		add(bundle.Step{Op: bundle.OpSlice, Slice: &bundle.Slice{Axis: 0, Step: 1}}, 1)
+		add(bundle.Step{Op: bundle.OpPool, Pool: &bundle.Pool{Kind: "max", Over: "all"}}, 1) // of all rows, which are the same
 	}
 	return Make(&p, c, prefix)
 }
