@@ -213,7 +213,7 @@ actions:
 	// Another key is added, and a bundle of it tried.
 	list(2, false)
 	ship(second, 11, "two")
-	p.until(t, "bundle changed")
+	p.until(t, "the bundle is on trial")
 	e, f := udpFlow(t, near, far, 5003)
 	r.until(t, p, event(5003, `"bundle":"two"`), func() { arrives(e, f); arrives(f, e) })
 	passes("a verdict of a bundle on trial", e, f, true)
@@ -251,7 +251,7 @@ actions:
 	p = start()
 	p.until(t, "the last good bundle runs.*m.nepco.*state.json.last-good.1")
 	ship(first, 12, "three")
-	p.until(t, "bundle changed")
+	p.until(t, "the bundle is on trial")
 	p.Process.Signal(syscall.SIGTERM)
 	p.Wait()
 	none()
