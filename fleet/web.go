@@ -367,12 +367,24 @@ func (w *web) events(ctx context.Context, rw http.ResponseWriter, r *http.Reques
 			return
 		case <-tick.C:
 		}
-		if n := w.h.changes.Load(); n != seen || time.Since(told) > pageLatest {
+		// Of many cards one has always reported: their pages, which take longer to make, are looked at less often.
+		pace := w.soonest + time.Duration(w.h.known())*time.Millisecond
+		if n := w.h.changes.Load(); n != seen && time.Since(told) >= pace || time.Since(told) > pageLatest {
 			seen, told = n, time.Now()
 			out.SetWriteDeadline(told.Add(10 * time.Second))
 			fmt.Fprintf(rw, "event: look\ndata: %d\n\n", n)
 		}
 	}
+}
+
+// known is how many cards were enrolled.
+func (h *Hub) known() (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, cards := range h.cards.groups {
+		n += len(cards)
+	}
+	return n
 }
 
 // answer writes JSON.
