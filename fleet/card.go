@@ -192,6 +192,9 @@ func OpenCard(o CardOptions) (*Card, error) {
 	return c, nil
 }
 
+// Name is the card's, in its group.
+func (c *Card) Name() string { return c.cardFile.Card }
+
 func (c *Card) rouse() {
 	select {
 	case c.wake <- struct{}{}:

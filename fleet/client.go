@@ -55,6 +55,43 @@ func (c *Client) open(ctx context.Context) (err error) {
 	return nil
 }
 
+// Ready says why there is nothing to read or change yet.
+func (c *Client) Ready() error {
+	if c.groups == nil || c.members == nil || c.tokens == nil || c.orders == nil {
+		return errors.New("no hub has run at these servers yet: nepcof hub")
+	}
+	return nil
+}
+
+// Tail gives a group's lines to f as they come, with the card's name, until ctx ends. What cards sealed is not held against them here, as a sink does.
+func (c *Client) Tail(ctx context.Context, group string, f func(card string, lines []byte)) error {
+	stream, err := c.js.Stream(ctx, streamLines+group)
+	if err != nil {
+		return fmt.Errorf("group %s: %w: it has no cards yet", group, err)
+	}
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy})
+	if err != nil {
+		return err
+	}
+	messages, err := consumer.Messages()
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, messages.Stop)()
+	defer messages.Stop()
+	for {
+		m, err := messages.Next()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		_, card, _ := cutKey(cutPrefix(m.Subject(), subjectLines))
+		f(card, m.Data())
+	}
+}
+
 // Close ends the connection, with what was written sent.
 func (c *Client) Close() { c.nc.Drain() }
 

@@ -297,7 +297,8 @@ func (c *Card) send(ctx context.Context, m jetstream.Msg) error {
 // Take stores the lines that r gives, until it ends: those that come within batchTime, or up to batchBytes, as one batch. A line that is longer
 // than a batch may be goes alone; one without its end, after a crash of who wrote it, is left out.
 func (s *Store) Take(ctx context.Context, r io.Reader) error {
-	lines := make(chan []byte, 64)
+	lines, done := make(chan []byte, 64), make(chan struct{})
+	defer close(done)
 	var broken error
 	go func() {
 		defer close(lines)
@@ -305,8 +306,12 @@ func (s *Store) Take(ctx context.Context, r io.Reader) error {
 		for {
 			line, err := in.ReadBytes('\n')
 			if err == nil {
-				lines <- line
-				continue
+				select {
+				case lines <- line:
+					continue
+				case <-done:
+					return
+				}
 			}
 			if err != io.EOF {
 				broken = err

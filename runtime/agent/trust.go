@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"reflect"
 	"sync"
@@ -47,8 +48,10 @@ func (c *Config) trust() (*trust.Policy, error) {
 	}
 	if c.AllowRollback != "" && len(errs) == 0 {
 		var err error
-		p.Rollback, err = files.Read(c.AllowRollback, trust.ReadRollback(p.Good()...))
-		bad("allow_rollback", err)
+		// Whoever places reasons does so when there is one: without its file there is none.
+		if p.Rollback, err = files.Read(c.AllowRollback, trust.ReadRollback(p.Good()...)); !errors.Is(err, fs.ErrNotExist) {
+			bad("allow_rollback", err)
+		}
 	}
 	return p, errors.Join(errs...)
 }

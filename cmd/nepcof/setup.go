@@ -1,0 +1,100 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"nepcoc/fleet"
+	"nepcoc/internal/cli"
+	"nepcoc/internal/files"
+)
+
+func newInit() *cobra.Command {
+	var hosts []string
+	var url string
+	cmd := &cobra.Command{
+		Use:   "init DIR [--host H]",
+		Short: "Make a fleet: its keys, credentials and certificates",
+		Long: `Init makes a fleet's folder: keys of its own NATS accounts, credentials of hub and operators, a certificate authority and a certificate for
+its servers, which cards reach under the names of --host. Keep the folder with the hub. For an operator's machine copy operator.jwt,
+account.jwt, operator.creds, ca.pem and url: with those, commands change what groups run, but can't speak for hub or cards.
+Its keys sign no bundles: cards run what the keys that their agents trust have signed, whoever has the hub.`,
+		Example: `  nepcof init /etc/nepcof/fleet --host hub.example
+  nepcof init fleet --host a.example --host b.example --host c.example`,
+		Args: exactArgs("DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if url == "" {
+				for _, h := range hosts {
+					url += ",tls://" + net.JoinHostPort(h, "4222")
+				}
+				url = strings.TrimPrefix(url, ",")
+			}
+			if url == "" {
+				url = "tls://127.0.0.1:4222"
+			}
+			if err := fleet.InitAccess(args[0], hosts); err != nil {
+				return err
+			}
+			if err := files.WriteNew(filepath.Join(args[0], fileURL), []byte(url+"\n"), 0o644); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: a new fleet, at %s; next: nepcof hub --fleet %s\n", cli.Name(args[0]), url, cli.Name(args[0]))
+			return err
+		},
+	}
+	cmd.Flags().StringArrayVar(&hosts, "host", nil, "name or address under which cards reach the servers (may be repeated); localhost always is one")
+	cmd.Flags().StringVar(&url, "nats", "", "where the servers are, if not at port 4222 of the hosts")
+	return cmd
+}
+
+func newEnrol() *cobra.Command {
+	var p place
+	var group, output, url string
+	cmd := &cobra.Command{
+		Use:   "enrol CARD --group G --fleet DIR -o TOKEN",
+		Short: "Make a token with which a card joins, once",
+		Long: `Enrol writes a token: good for a day and for one card, which makes its own key with it and gets credentials for its own subjects only. It takes a hub's
+folder, since only that may make credentials. Who has the token can be that card: bring it there by a way that you trust, and remove it.`,
+		Example: `  nepcof enrol card-07 --group racks --fleet /etc/nepcof/fleet -o card-07.token
+  scp card-07.token card-07: && ssh card-07 sudo nepcof card --enrol card-07.token`,
+		Args: exactArgs("CARD"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := needed(cmd, "group", cli.OutputFlag); err != nil {
+				return err
+			}
+			ctx, stop := asking()
+			defer stop()
+			c, err := p.dial(ctx, cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if url == "" {
+				url = p.url
+			}
+			t, err := c.NewToken(ctx, group, args[0], url)
+			if err != nil {
+				return err
+			}
+			text, err := json.MarshalIndent(t, "", "  ")
+			if err != nil {
+				return err
+			}
+			text = append(text, '\n')
+			if files.IsStdout(output) {
+				return files.Output(output, text, cmd.OutOrStdout())
+			}
+			return files.WriteNew(output, text, 0o600)
+		},
+	}
+	p.flags(cmd)
+	groupFlag(cmd, &group, "group that the card belongs to")
+	cmd.Flags().StringVarP(&output, cli.OutputFlag, "o", "", "file for the token, a new one; - is standard output")
+	cmd.Flags().StringVar(&url, "url", "", "where the card finds the servers, if elsewhere than this command does")
+	return cmd
+}

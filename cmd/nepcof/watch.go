@@ -1,0 +1,264 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nepcoc/fleet"
+	"nepcoc/internal/cli"
+)
+
+// groupStatus is what `nepcof status --json` prints of each group.
+type groupStatus struct {
+	Group string `json:"group"`
+	Cards int    `json:"cards"`
+	// Reporting are those that have reported within a minute, Refusing those that refuse what they are ordered.
+	Reporting int             `json:"reporting"`
+	Refusing  int             `json:"refusing"`
+	Stable    *fleet.Artifact `json:"stable,omitempty"`
+	// Running is how many cards run which digest.
+	Running map[string]int `json:"running"`
+	Rollout *fleet.Rollout `json:"rollout,omitempty"`
+}
+
+// silent is after how long a card that doesn't report is one to look at.
+const silent = time.Minute
+
+func newStatus() *cobra.Command {
+	var p place
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status [GROUP]",
+		Short: "What groups run, and how a rollout goes",
+		Long:  "Status says of each group, or of one, what its cards run, and how its latest rollout went or goes.",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return cli.UsageError("status: unexpected argument %q", args[1])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := asking()
+			defer stop()
+			c, err := p.dial(ctx, cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			groups, err := c.Groups(ctx)
+			if err != nil {
+				return err
+			}
+			cards, err := c.Cards(ctx)
+			if err != nil {
+				return err
+			}
+			all := []groupStatus{}
+			names := maps.Clone(cards)
+			for name := range groups {
+				names[name] = cards[name]
+			}
+			for _, name := range slices.Sorted(maps.Keys(names)) {
+				if len(args) == 0 || args[0] == name {
+					all = append(all, newGroupStatus(name, groups[name], cards[name], time.Now()))
+				}
+			}
+			if len(args) == 1 && len(all) == 0 {
+				return fmt.Errorf("group %s: there is none; nepcof status lists them", args[0])
+			}
+			if asJSON {
+				return cli.JSON(cmd.OutOrStdout(), all)
+			}
+			for i := range all {
+				all[i].print(cmd.OutOrStdout())
+			}
+			return nil
+		},
+	}
+	p.flags(cmd)
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func newGroupStatus(name string, g fleet.Group, cards map[string]fleet.Status, now time.Time) groupStatus {
+	s := groupStatus{Group: name, Cards: len(cards), Running: map[string]int{}, Rollout: g.Rollout}
+	if !g.Stable.IsZero() {
+		s.Stable = &g.Stable
+	}
+	for _, c := range cards {
+		if now.Sub(c.Seen) < silent {
+			s.Reporting++
+		}
+		if c.Phase == fleet.Refused {
+			s.Refusing++
+		}
+		if c.Agent.Digest != "" {
+			s.Running[c.Agent.Digest]++
+		}
+	}
+	return s
+}
+
+func (s *groupStatus) print(w io.Writer) {
+	fmt.Fprintf(w, "%s: %d cards, %d report, %d refuse their bundle\n", s.Group, s.Cards, s.Reporting, s.Refusing)
+	if s.Stable != nil {
+		fmt.Fprintf(w, "  bundle   %v\n", *s.Stable)
+	}
+	for _, d := range slices.Sorted(maps.Keys(s.Running)) {
+		fmt.Fprintf(w, "  running  %.12s on %d\n", d, s.Running[d])
+	}
+	r := s.Rollout
+	if r == nil {
+		return
+	}
+	fmt.Fprintf(w, "  rollout  %s of %v: %s, stage %d of %d, %d of %d cards\n", r.ID, r.To, r.State, r.Stage+1, len(r.Plan.Stages), r.Reached, len(r.Cards))
+	for _, why := range r.Reasons {
+		fmt.Fprintf(w, "  reason   %s\n", cli.Name(why))
+	}
+	for _, e := range r.Events {
+		fmt.Fprintf(w, "  %s  %s\n", e.At.UTC().Format(time.DateTime), cli.Name(e.Text))
+	}
+}
+
+func newCards() *cobra.Command {
+	var p place
+	var group string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "cards [--group G]",
+		Short: "All cards, and how each is",
+		Long:  "Cards lists the fleet's cards, or a group's: when each reported last, what it runs, what is wrong, its lines.",
+		Args:  exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := asking()
+			defer stop()
+			c, err := p.dial(ctx, cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			cards, err := c.Cards(ctx)
+			if err != nil {
+				return err
+			}
+			all := []fleet.Status{}
+			for _, g := range slices.Sorted(maps.Keys(cards)) {
+				for _, name := range slices.Sorted(maps.Keys(cards[g])) {
+					if group == "" || group == g {
+						all = append(all, cards[g][name])
+					}
+				}
+			}
+			if asJSON {
+				return cli.JSON(cmd.OutOrStdout(), all)
+			}
+			if len(all) == 0 {
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), "no cards: nepcof enrol makes a token for one")
+				return err
+			}
+			rows := [][]string{{"group", "card", "seen", "state", "runs", "flows", "unknown", "dropped", "lines", "waiting", "lost", "what is wrong"}}
+			for _, s := range all {
+				rows = append(rows, cardRow(s, time.Now()))
+			}
+			cli.Table(cmd.OutOrStdout(), rows)
+			return nil
+		},
+	}
+	p.flags(cmd)
+	groupFlag(cmd, &group, "only this group's")
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func cardRow(s fleet.Status, now time.Time) []string {
+	seen := "never"
+	if !s.Seen.IsZero() {
+		seen = now.Sub(s.Seen).Round(time.Second).String() + " ago"
+	}
+	var wrong []string
+	for _, w := range []string{s.Reason, s.Agent.Problem} {
+		if w != "" {
+			wrong = append(wrong, cli.Name(w))
+		}
+	}
+	if s.Agent.Drift {
+		wrong = append(wrong, "drift")
+	}
+	a := &s.Agent
+	return []string{s.Group, s.Card, seen, string(s.Phase), fmt.Sprintf("%.12s", a.Digest), fmt.Sprintf("%.0f", a.Flows()), cli.Percent(a.UnknownShare()), cli.Percent(a.DropShare()),
+		fmt.Sprint(s.Lines.Sent), fmt.Sprint(s.Lines.Stored - min(s.Lines.Stored, s.Lines.Sent+s.Lines.Dropped)), fmt.Sprint(s.Lines.Dropped), strings.Join(wrong, "; ")}
+}
+
+func newTail() *cobra.Command {
+	var p place
+	var group string
+	var lines bool
+	cmd := &cobra.Command{
+		Use:   "tail [--group G] [--lines]",
+		Short: "What happens now: rollouts' events, or a group's lines",
+		Long:  "Tail prints the events of rollouts as they come or, with --lines, what a group's cards send from now on, each line after its card's name, until SIGINT.",
+		Args:  exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if lines && group == "" {
+				return cli.UsageError("tail: --lines wants --group")
+			}
+			ctx, stop := untilSignal()
+			defer stop()
+			c, err := p.dial(ctx, cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			out := cmd.OutOrStdout()
+			if lines {
+				var mu sync.Mutex
+				return c.Tail(ctx, group, func(card string, text []byte) {
+					mu.Lock()
+					defer mu.Unlock()
+					for line := range bytes.Lines(text) {
+						fmt.Fprintf(out, "%s\t%s", card, line)
+					}
+				})
+			}
+			told := map[string]*teller{}
+			for begun := false; ; begun = true {
+				groups, err := c.Groups(ctx)
+				if err != nil && ctx.Err() == nil && !begun {
+					return err
+				}
+				for _, name := range slices.Sorted(maps.Keys(groups)) {
+					r := groups[name].Rollout
+					if r == nil || group != "" && group != name {
+						continue
+					}
+					t := told[name]
+					if t == nil {
+						t = &teller{}
+						told[name] = t
+						if !begun { // what was before
+							t.tell(io.Discard, "", r)
+						}
+					}
+					t.tell(out, name+": ", r)
+				}
+				select {
+				case <-time.After(every):
+				case <-ctx.Done():
+					return nil
+				}
+			}
+		},
+	}
+	p.flags(cmd)
+	groupFlag(cmd, &group, "only this group's")
+	cmd.Flags().BoolVar(&lines, "lines", false, "what cards send, instead of rollouts' events")
+	return cmd
+}
