@@ -24,12 +24,12 @@ KERNELS    := ./runtime/internal/kernels/... ./runtime/cpu ./runtime/engine
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := build
-.PHONY: help build dist demo test check fmt vet lint stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer bench-c bench-latency bench-plan cycles evasion card card-shell card-test clean
+.PHONY: help build dist demo fleet-demo test check fmt vet lint stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer bench-c bench-latency bench-plan cycles evasion card card-shell card-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## both commands, into bin/
+build: ## the commands, into bin/
 	$(GO) build -o $(BIN)/ ./cmd/...
 
 dist: ## the agent for the card, static, into dist/
@@ -49,6 +49,10 @@ demo: ## compile the example model, verify it, classify a capture
 	$(BIN)/nepcoc run $(BUILD)/demo.nepco $(TESTBED)/test.pcap > $(BUILD)/verdicts.txt
 	@tail -n 12 $(BUILD)/verdicts.txt
 	@echo "$$(wc -l < $(BUILD)/verdicts.txt) flows"
+
+# FLEET_PORT and the three after it must be free.
+fleet-demo: build ## a hub and three cards on this machine: a rollout that succeeds, one that halts, verdicts in one file
+	test/fleet/demo.sh $(BIN)
 
 test: ## all tests on this machine
 	$(GO) test $(TIMEOUT) ./...

@@ -21,9 +21,6 @@ import (
 	"nepcoc/internal/files"
 )
 
-// page is what a hub serves at --http; nil: nothing.
-var page func(*fleet.Client, *slog.Logger) http.Handler
-
 func newHub() *cobra.Command {
 	var p place
 	var o fleet.HubOptions
@@ -41,9 +38,6 @@ All state is in the servers, none in the hub. It runs until SIGINT or SIGTERM.`,
 			cluster := cmd.Flags().Changed("nats")
 			if cluster && (cmd.Flags().Changed("listen") || cmd.Flags().Changed("store")) {
 				return cli.UsageError("hub: --nats is for servers that are there, --listen and --store for one of its own")
-			}
-			if web != "" && page == nil {
-				return cli.UsageError("hub: --http: this nepcof has no page")
 			}
 			a, err := p.open(cmd)
 			if err != nil {
@@ -80,18 +74,29 @@ All state is in the servers, none in the hub. It runs until SIGINT or SIGTERM.`,
 			if err != nil {
 				return err
 			}
-			if web != "" {
-				if err := serve(ctx, o.Log, web, page(c, o.Log)); err != nil {
-					return err
-				}
+			if web == "" {
+				return h.Run(ctx)
 			}
-			return h.Run(ctx)
+			l, err := net.Listen("tcp", web)
+			if err != nil {
+				return fmt.Errorf("--http: %w", err)
+			}
+			o.Log.Info("page and API", "address", l.Addr().String())
+			ctx, cancel := context.WithCancel(ctx)
+			served := make(chan error, 1)
+			go func() {
+				defer cancel()
+				served <- h.ServeWeb(ctx, l)
+			}()
+			err = h.Run(ctx)
+			cancel()
+			return errors.Join(err, <-served)
 		},
 	}
 	p.flags(cmd)
 	cmd.Flags().StringVar(&listen, "listen", ":4222", "where its own NATS server listens")
 	cmd.Flags().StringVar(&store, "store", "/var/lib/nepcof-hub", "folder of its own NATS server: all that the fleet knows, and lines")
-	cmd.Flags().StringVar(&web, "http", "", "serve the web page at this address")
+	cmd.Flags().StringVar(&web, "http", "", "serve the web page, API and metrics at this address, by TLS; web.token in the fleet's folder lets in")
 	cmd.Flags().IntVar(&o.Replicas, "replicas", 1, "how many of the servers store everything: 3 of a cluster")
 	cmd.Flags().DurationVar(&o.LinesAge, "lines-age", 7*24*time.Hour, "how long lines are kept in the servers")
 	cmd.Flags().Int64Var(&o.LinesBytes, "lines-bytes", 10<<30, "how much is kept of each group's lines, in bytes; the oldest are dropped, which sinks report")
