@@ -60,7 +60,8 @@ func TestDeb(t *testing.T) {
 			}
 			root := t.TempDir()
 			run(t, deb, "-x", files[0], root)
-			for _, name := range []string{"etc/nepcod/nepcod.yaml", "etc/logrotate.d/nepcod", "usr/lib/systemd/system/nepcod.service", "usr/share/doc/nepcod/bluefield.md"} {
+			for _, name := range []string{"etc/nepcod/nepcod.yaml", "etc/logrotate.d/nepcod", "usr/lib/systemd/system/nepcod.service", "usr/share/doc/nepcod/bluefield.md",
+				"usr/bin/nepcof", "usr/lib/systemd/system/nepcof-card.service", "usr/lib/systemd/system/nepcof-hub.service", "usr/lib/sysusers.d/nepcof.conf", "usr/share/doc/nepcod/fleet.md"} {
 				if _, err := os.Stat(filepath.Join(root, name)); err != nil {
 					t.Error(err)
 				}
@@ -103,16 +104,18 @@ func TestUnitLetsSandbox(t *testing.T) {
 // systemd takes the unit without a complaint, and rates its sandbox.
 func TestUnit(t *testing.T) {
 	analyze := testfiles.Tool(t, "systemd-analyze")
-	unit := filepath.Join(testfiles.Root(t), "packaging", "nepcod.service")
-	out, err := exec.Command(analyze, "verify", "--man=no", unit).CombinedOutput()
-	for l := range strings.Lines(string(out)) {
-		// The program is not installed where the test runs.
-		if strings.Contains(l, "nepcod.service") && !strings.Contains(l, "is not executable") {
-			t.Errorf("%s (%v)", l, err)
+	for _, name := range []string{"nepcod.service", "fleet/nepcof-card.service", "fleet/nepcof-hub.service"} {
+		unit := filepath.Join(testfiles.Root(t), "packaging", name)
+		out, err := exec.Command(analyze, "verify", "--man=no", unit).CombinedOutput()
+		for l := range strings.Lines(string(out)) {
+			// The program is not installed where the test runs.
+			if strings.Contains(l, filepath.Base(name)) && !strings.Contains(l, "is not executable") {
+				t.Errorf("%s (%v)", l, err)
+			}
 		}
-	}
-	// 0 is safest, 10 unsafe.
-	if out, err := exec.Command(analyze, "security", "--offline=true", "--threshold=25", unit).CombinedOutput(); err != nil {
-		t.Errorf("%v: %s", err, out)
+		// 0 is safest, 10 unsafe.
+		if out, err := exec.Command(analyze, "security", "--offline=true", "--threshold=25", unit).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", name, err, out)
+		}
 	}
 }
