@@ -27,6 +27,12 @@ func (c *Config) trust() (*trust.Policy, error) {
 	}
 	p := &trust.Policy{Now: time.Now()}
 	for _, file := range c.TrustedKeys {
+		if c.State != "" {
+			if err := noPipe(file); err != nil {
+				bad("trusted_keys", err)
+				continue
+			}
+		}
 		k, err := files.Read(file, bundle.ReadPublicKey)
 		if bad("trusted_keys", err); err == nil {
 			p.Keys = append(p.Keys, k)
@@ -34,8 +40,14 @@ func (c *Config) trust() (*trust.Policy, error) {
 	}
 	if c.State != "" {
 		var err error
-		p.State, err = trust.ReadState(c.State)
+		p.State, err = c.readState()
 		bad("state", err)
+	}
+	if c.KeyList != "" {
+		bad("key_list", noPipe(c.KeyList))
+	}
+	if c.AllowRollback != "" {
+		bad("allow_rollback", noPipe(c.AllowRollback))
 	}
 	if c.KeyList != "" && len(errs) == 0 {
 		l, err := files.Read(c.KeyList, trust.ReadKeyList(p.Keys...))
@@ -56,6 +68,22 @@ func (c *Config) trust() (*trust.Policy, error) {
 	return p, errors.Join(errs...)
 }
 
+// noPipe refuses a named pipe or the like, whose reading may never end.
+func noPipe(name string) error {
+	info, err := os.Stat(name)
+	if err != nil || info.Mode()&(os.ModeNamedPipe|os.ModeSocket) == 0 {
+		return nil // whoever reads it says what else is wrong
+	}
+	return fmt.Errorf("%s: is %s, not a file", name, kindOf(info.Mode()))
+}
+
+func (c *Config) readState() (trust.State, error) {
+	if err := noPipe(c.State); err != nil {
+		return trust.State{}, err
+	}
+	return trust.ReadState(c.State)
+}
+
 // stateMu is held while a state file is read and written.
 var stateMu sync.Mutex
 
@@ -66,7 +94,7 @@ func (c *Config) update(change func(*trust.State)) error {
 	}
 	stateMu.Lock()
 	defer stateMu.Unlock()
-	before, err := trust.ReadState(c.State)
+	before, err := c.readState()
 	if err != nil && len(c.TrustedKeys) > 0 {
 		return fmt.Errorf("state: %w", err)
 	}

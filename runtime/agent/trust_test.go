@@ -324,3 +324,24 @@ func flipped(data []byte, at int) []byte {
 	c[at] ^= 0x10
 	return c
 }
+
+// A pipe in the place of a file that trust is read from is named at once, instead of being waited for.
+func TestPipeInTrust(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for field, set := range map[string]func(*agent.Config){
+		"trusted_keys":   func(c *agent.Config) { c.TrustedKeys = []string{pipe} },
+		"key_list":       func(c *agent.Config) { c.KeyList = pipe },
+		"allow_rollback": func(c *agent.Config) { c.AllowRollback = pipe },
+		"state":          func(c *agent.Config) { c.State = pipe },
+	} {
+		s := newSigning(t)
+		s.write(t, s.config.Bundle, s.signed(t, 0, "a", 10))
+		set(&s.config)
+		if _, err := s.config.LoadStart(); err == nil || !strings.Contains(err.Error(), field+": "+pipe+": is a named pipe") {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+}
