@@ -258,7 +258,8 @@ if [ "$(id -u)" = 0 ]; then
 	chown --reference="${like:-$dir}" "$dir/$part" 2> /dev/null || :
 fi
 sync "$dir/$part" 2> /dev/null || sync
-mv -f "$dir/$part" "$dir/$name"
+mv -f "$dir/$part" "$dir/$name" || exit 1
+sync "$dir" 2> /dev/null || sync # the new name, too
 `
 
 func (s *shipment) ship(ctx context.Context) (*shipReport, error) {

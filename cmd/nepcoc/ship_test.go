@@ -255,7 +255,17 @@ func TestShip(t *testing.T) {
 		}
 	}
 
+	// The file is written before it has its name, the folder after.
+	sync, syncs := filepath.Join(server.bin, "sync"), filepath.Join(local, "syncs")
+	script := fmt.Sprintf("#!/bin/sh\nif [ -e %s/model.nepco ]; then echo \"named, $*\"; else echo \"not named, $*\"; fi >> %s\nPATH=/usr/bin:/bin exec sync \"$@\"\n", card, syncs)
+	if err := os.WriteFile(sync, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	out, _ := ship(0, model, server.login+":"+card)
+	if got, err := os.ReadFile(syncs); err != nil || !strings.HasPrefix(string(got), "not named, "+card+"/.model.nepco.") || !strings.HasSuffix(string(got), ".part\nnamed, "+card+"\n") {
+		t.Errorf("%v; written: %s", err, got)
+	}
+	os.Remove(sync)
 	contains(out, "is on "+server.login+" as "+card+"/model.nepco", "engine     16 of 16 golden vectors equal there")
 	same(data)
 	holds(card, "model.nepco", "nepcod")
@@ -307,8 +317,8 @@ func TestShip(t *testing.T) {
 	if err := os.WriteFile(slow, []byte("#!/bin/sh\nexec sleep 60\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	_, errs := ship(1, model, server.login+":"+card, "--nepcod", slow, "--timeout", "1s")
-	contains(errs, "the self-test on "+server.login+" took longer than 1s", "nothing was replaced")
+	_, errs := ship(1, model, server.login+":"+card, "--nepcod", slow, "--timeout", "10s")
+	contains(errs, "the self-test on "+server.login+" took longer than 10s", "nothing was replaced")
 	same(data)
 	holds(card, "model.nepco", "nepcod")
 

@@ -76,6 +76,7 @@ func TestActions(t *testing.T) {
 		t.Fatal(err)
 	}
 	labels := classify.Heads(bun)[0].Labels
+	dryRun := false
 	configure := func(allow string) {
 		t.Helper()
 		err := os.WriteFile(config, []byte(fmt.Sprintf(`bundle: %s
@@ -84,11 +85,11 @@ receive: {outgoing: true}
 output: {to: %s}
 unknown_threshold: 0
 actions:
-  dry_run: false
+  dry_run: %v
   backend: nftables
   rules: [{labels: [%s], min_score: 0, do: drop, for: 1h}]
   allow: {ports: [%s]}
-`, file, out, strings.Join(labels, ", "), allow)), 0o644)
+`, file, out, dryRun, strings.Join(labels, ", "), allow)), 0o644)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -165,6 +166,19 @@ actions:
 	if n := both(a, b); n != 0 {
 		t.Errorf("after kill -9 %d ways pass: nobody has undone the rule", n)
 	}
+	// Who does nothing takes nothing away that may be another's, and says so.
+	dryRun = true
+	configure(`"5050", "5001"`)
+	p = start()
+	if s := p.stderr(); !strings.Contains(s, "actions: rules are in force that this agent has not made") || !strings.Contains(s, "rules=1") {
+		t.Errorf("a dry run says nothing of the rule: %s", s)
+	}
+	p.Process.Kill()
+	p.Wait()
+	if n := both(a, b); n != 0 {
+		t.Errorf("after a dry run's start %d ways pass", n)
+	}
+	dryRun = false
 	configure(`"5050", "5001"`) // or the next agent would judge the flow by its first packet, and drop it again
 	p = start()
 	event(5001, `"event":"end","kind":"drop",.*"why":"restart"`)

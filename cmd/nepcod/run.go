@@ -203,6 +203,11 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap []string, speed float64,
 		return err
 	}
 	defer actions.Close()
+	if len(pcap) == 0 && (actions == nil || actions.Backend == nil) {
+		if n := c.RulesInForce(); n > 0 {
+			log.Warn("actions: rules are in force that this agent has not made: another's, or left by one that was killed", "rules", n, "undo", "nepcod actions flush")
+		}
+	}
 	opt := c.Options()
 	opt.Actions = actions
 	opt.Sources, opt.Model, opt.Sink, opt.Log, opt.Lossless = src, model, sink, log, len(pcap) > 0

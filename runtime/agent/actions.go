@@ -111,6 +111,13 @@ func (c *Config) OpenActions(replay bool) (*Actions, error) {
 	return o, err
 }
 
+// RulesInForce is the number of rules that the kernel has at the captured interface, as far as this process may ask. Where the agent
+// makes none they are of another one, or of one that was killed: neither are its to take away.
+func (c *Config) RulesInForce() int {
+	found, _ := act.List(c.Interface)
+	return len(found)
+}
+
 // Close takes away what may be left of the backend's rules, and closes it, when the agent has ended.
 func (o *Actions) Close() error {
 	if o == nil || o.Backend == nil {
