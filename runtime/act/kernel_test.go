@@ -205,9 +205,8 @@ func TestDropped(t *testing.T) {
 			t.Errorf("%+v", found)
 		}
 		wait(t, "the rule's end", func() bool { return slices.Contains(m.told(), "end drop: time") })
-		if w := a.ways(t, 10); w != "in out" {
-			t.Errorf("after its time: %q", w)
-		}
+		// The kernel's own timeout begins when it has the rule: on a slow machine it ends a little later.
+		wait(t, "both ways pass after its time", func() bool { return a.ways(t, 10) == "in out" })
 		m.Offer(b.record(t), flow.Scope{}, good)
 		m.begun(t, 2)
 		if w := b.ways(t, 10); w != "" {

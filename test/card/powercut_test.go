@@ -77,7 +77,7 @@ func TestPowerCuts(t *testing.T) {
 			}
 			done <- true
 		}()
-		time.Sleep(time.Second/2 + time.Duration(r.Int64N(int64(7*time.Second))))
+		time.Sleep(time.Second/2 + time.Duration(r.Int64N(int64(4*time.Second))))
 		if m, err := metrics(c); err == nil {
 			dropped += total(m, "nepcod_packets_dropped_total")
 		}
