@@ -68,7 +68,7 @@ func New(built string) (*Card, error) {
 		return nil, err
 	}
 	c := &Card{built: built, dir: dir}
-	c.undo = interrupt.Undo(func() { c.Close() })
+	c.undo = interrupt.Undo(c.remove) // not Close, which would wait for what calls it
 	if out, err := exec.Command("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image, c.file("disk.qcow2")).CombinedOutput(); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("qemu-img (of Debian's qemu-utils): %w: %s", err, out)
@@ -264,7 +264,11 @@ func (c *Card) PowerCut() {
 
 // Close switches the card off and removes its files.
 func (c *Card) Close() {
+	c.remove()
+	c.undo()
+}
+
+func (c *Card) remove() {
 	c.PowerCut()
 	os.RemoveAll(c.dir)
-	c.undo()
 }
