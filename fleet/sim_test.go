@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"nepcoc/internal/files"
 	"nepcoc/internal/testbundle"
@@ -118,6 +119,7 @@ type testFleet struct {
 	servers []*server.Server
 	urls    string
 	dir     string
+	ports   []int // of servers, for clients and routes
 }
 
 // newFleet starts so many servers: one alone, or a cluster.
@@ -133,6 +135,7 @@ func newFleet(t testing.TB, servers int) *testFleet {
 		t.Fatal(err)
 	}
 	ports := freePorts(t, 2*servers)
+	f.ports = ports
 	for i := range servers {
 		f.servers = append(f.servers, f.serve(i, ports))
 		if f.urls != "" {
@@ -188,24 +191,39 @@ func (f *testFleet) serve(i int, ports []int) *server.Server {
 // hub starts a hub, which ends with the function returned.
 func (f *testFleet) hub(name string) (*Hub, func()) {
 	f.Helper()
-	ctx, cancel := context.WithTimeout(f.Context(), 30*time.Second)
-	defer cancel()
-	var c *Client
-	f.eventually(30*time.Second, "servers", func() error {
-		var err error
-		if c, err = f.access.Dial(ctx, f.urls, name); err != nil {
-			return err
-		}
-		return nil
-	})
 	replicas := 1
 	if len(f.servers) > 1 {
 		replicas = 3
 	}
-	h, err := NewHub(ctx, c, HubOptions{Name: name, Replicas: replicas, LinesAge: time.Hour})
-	if err != nil {
-		f.Fatal(err)
-	}
+	var h *Hub
+	// A cluster gives no answer before it has a leader.
+	f.eventually(60*time.Second, "servers", func() error {
+		ctx, cancel := context.WithTimeout(f.Context(), 10*time.Second)
+		defer cancel()
+		info, stop := context.WithTimeout(ctx, 2*time.Second)
+		defer stop()
+		nc, err := f.access.connect(f.urls, "wait")
+		if err != nil {
+			return err
+		}
+		js, err := jetstream.New(nc)
+		if err == nil {
+			_, err = js.AccountInfo(info)
+		}
+		nc.Close()
+		if err != nil {
+			return err
+		}
+		c, err := f.access.Dial(ctx, f.urls, name)
+		if err != nil {
+			return err
+		}
+		if h, err = NewHub(ctx, c, HubOptions{Name: name, Replicas: replicas, LinesAge: time.Hour}); err != nil {
+			c.Close()
+		}
+		return err
+	})
+	c := h.Client
 	run, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- h.Run(run) }()
