@@ -430,6 +430,17 @@ func (c *Client) NewToken(ctx context.Context, group, card, url string) (*Token,
 	return &Token{version, group, card, id, url, string(ca), public(c.access.seal), string(creds)}, nil
 }
 
+// getSoon reads a value that was written before, maybe a moment ago: any server of a cluster answers, also one that doesn't have it yet.
+func getSoon(ctx context.Context, kv jetstream.KeyValue, key string) (jetstream.KeyValueEntry, error) {
+	for wait := 50 * time.Millisecond; ; wait *= 2 {
+		e, err := kv.Get(ctx, key)
+		if !errors.Is(err, jetstream.ErrKeyNotFound) || wait > 400*time.Millisecond || ctx.Err() != nil {
+			return e, err
+		}
+		pause(ctx, wait)
+	}
+}
+
 // enrolment is what a card asks for and is given.
 type enrolment struct {
 	Public string `json:"public,omitempty"` // the card's
@@ -444,7 +455,7 @@ func (c *Client) enrol(ctx context.Context, id string, request []byte) enrolment
 	if err := json.Unmarshal(request, &e); err != nil || !nkeys.IsValidPublicUserKey(e.Public) {
 		return fail("no request of nepcof card")
 	}
-	t, err := c.tokens.Get(ctx, id)
+	t, err := getSoon(ctx, c.tokens, id)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return fail("the token was used, or is too old: nepcof enrol makes another")
 	}

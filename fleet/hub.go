@@ -315,11 +315,17 @@ func (h *Hub) stepGroup(ctx context.Context, name string, now time.Time) error {
 	}
 	h.mu.Lock()
 	g, ok := h.groups[name]
-	next, changed := g.value.Step(h.cards.groups[name], now, h.heard)
 	h.mu.Unlock()
 	if !ok {
 		return nil
 	}
+	// What this document orders is ordered before it is held against what cards report.
+	if err := h.order(ctx, g); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	next, changed := g.value.Step(h.reports(name), now, h.heard)
+	h.mu.Unlock()
 	if changed {
 		revision, err := h.put(ctx, next, g.revision)
 		if err != nil {
@@ -336,6 +342,18 @@ func (h *Hub) stepGroup(ctx context.Context, name string, now time.Time) error {
 		h.mu.Unlock()
 	}
 	return h.order(ctx, g)
+}
+
+// reports are what a group's cards report; of one that has an order which it did not report on yet, that it takes it up. The caller holds the lock.
+func (h *Hub) reports(group string) map[string]Status {
+	reports := make(map[string]Status, len(h.cards.groups[group]))
+	for card, s := range h.cards.groups[group] {
+		if o := h.orders[key(group, card)].value; s.Order < o.Number {
+			s.Wanted, s.Phase, s.Reason = o.Artifact.File, Fetching, ""
+		}
+		reports[card] = s
+	}
+	return reports
 }
 
 // keepLines makes the stream of a group's lines.

@@ -278,7 +278,7 @@ func (s *Sink) genuine(ctx context.Context, card, subject, store string, number 
 		return nil
 	}
 	// It may have been enrolled, or enrolled anew.
-	e, err := s.c.members.Get(ctx, key(s.o.Group, card))
+	e, err := getSoon(ctx, s.c.members, key(s.o.Group, card))
 	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey) {
 		return fmt.Errorf("%w: no such card was enrolled", errForged)
 	}
