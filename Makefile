@@ -24,7 +24,7 @@ KERNELS    := ./runtime/internal/kernels/... ./runtime/cpu ./runtime/engine
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := build
-.PHONY: help build dist demo fleet-demo test check fmt vet lint stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer bench-c bench-latency bench-plan bench-fleet cycles evasion card card-shell card-test clean
+.PHONY: help build dist demo fleet-demo test check fmt vet lint stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer bench-c bench-c-arm bench-latency bench-plan bench-fleet cycles evasion card card-shell card-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -142,6 +142,14 @@ bench-c: ## emitted C against the engine on the same kernel path, taking turns o
 	$(GO) build -o $(BUILD)/bench-c ./bench/c
 	$(if $(CBUNDLE),,$(BIN)/nepcoc compile $(MODEL)/demo.onnx --calib $(TESTBED)/calib.pcap -o $(BUILD)/demo.nepco >/dev/null)
 	$$(command -v taskset >/dev/null && echo taskset -c $(CORE)) $(BUILD)/bench-c $(or $(CBUNDLE),$(BUILD)/demo.nepco)
+
+# Counts are the same on any machine, under any load. Wants qemu-user and gcc-aarch64-linux-gnu; CC_ARM chooses another compiler.
+bench-c-arm: ## instructions of an inference of emitted C on arm64, path by path, under qemu; CBUNDLE=x.nepco chooses a model
+	@mkdir -p $(BUILD)
+	$(GO) build -o $(BIN)/ ./cmd/nepcoc
+	$(GO) build -o $(BUILD)/bench-c ./bench/c
+	$(if $(CBUNDLE),,$(BIN)/nepcoc compile $(MODEL)/demo.onnx --calib $(TESTBED)/calib.pcap -o $(BUILD)/demo.nepco >/dev/null)
+	$(BUILD)/bench-c -arm $(if $(CC_ARM),-cc "$(CC_ARM)") $(or $(CBUNDLE),$(BUILD)/demo.nepco)
 
 # Needs root: the cable is in a network namespace. LENGTH is each run's; the machine should have nothing else to do.
 LENGTH ?= 3s

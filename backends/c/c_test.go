@@ -64,7 +64,7 @@ func build(t *testing.T, b *bundle.Bundle, o emit.Options, cc string, flags ...s
 			source = f.Name
 		}
 	}
-	args := append([]string{"-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-o", "selftest", "selftest.c", source}, flags...)
+	args := append([]string{"-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror", "-o", "selftest", "selftest.c", source}, flags...)
 	cmd := exec.Command(cc, args...)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -195,6 +195,15 @@ int main(void)
 	IS(nepco_it_stream_add(ctx, s, tokens, 1), NEPCO_IT_ECONTEXT) /* no init yet */
 	IS(nepco_it_run_batch(ctx, tokens, 0, n, 1, all), 0)
 	IS(nepco_it_init(ctx, NEPCO_IT_CTX_BYTES, NULL, 0), 0)
+	IS(nepco_it_init(ctx + 1, NEPCO_IT_CTX_BYTES, NULL, 0), NEPCO_IT_ECONTEXT)
+	IS(nepco_it_init(ctx, NEPCO_IT_CTX_BYTES - 1, NULL, 0), NEPCO_IT_ECONTEXT)
+	IS(nepco_it_init(NULL, NEPCO_IT_CTX_BYTES, NULL, 0), NEPCO_IT_ECONTEXT)
+	IS(nepco_it_use(ctx, NULL), NEPCO_IT_EPATH)
+	IS(nepco_it_use(ctx, ""), NEPCO_IT_EPATH)
+	IS(nepco_it_run(ctx, tokens, 0, &q), NEPCO_IT_EVALID)
+	IS(nepco_it_run(ctx, tokens, -2147483647 - 1, &q), NEPCO_IT_EVALID)
+	IS(nepco_it_run(ctx, tokens, 2147483647, &q), NEPCO_IT_EVALID)
+	IS(nepco_it_run(ctx, bad, 3, &q), NEPCO_IT_ETOKEN)
 	IS(nepco_it_stream_end(ctx, s, &r), NEPCO_IT_EVALID) /* no token */
 	IS(nepco_it_stream_add(ctx, s, tokens, NEPCO_IT_LENGTH + 1), NEPCO_IT_EVALID)
 	IS(nepco_it_stream_add(ctx, s, tokens, -1), NEPCO_IT_EVALID)
@@ -224,6 +233,37 @@ int main(void)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%.3000s", err, out)
+	}
+}
+
+// Whatever outputs are called, the header has a member of its own for each that C, with GNU's macros, and C++ can have.
+func TestOutputNames(t *testing.T) {
+	b := stored(t, "demo")
+	names := []string{"output_1", "", "9", "or", "linux", "errno", "static_assert", "char8_t", "typeof", "A-b", "a b", "ä", "output_3", "output", "verdict", "int"}
+	first := b.Program.Outputs[0]
+	b.Program.Outputs, b.Golden = nil, nil
+	for _, name := range names {
+		o := first
+		o.Name = name
+		b.Program.Outputs = append(b.Program.Outputs, o)
+	}
+	files, err := emit.Emit(b, emit.Options{Name: "it"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, data := range map[string][]byte{"nepco_it.h": files[0].Data, "it.c": []byte("#include <errno.h>\n#include <assert.h>\n#include <stdio.h>\n#include \"nepco_it.h\"\nint it(void);\nint it(void) { return nepco_it_digest[0]; }\n")} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, cc := range []string{"gcc -std=gnu11 -Wconversion -Wshadow", "clang -std=c99 -Wconversion", "g++ -x c++ -std=c++11 -Wold-style-cast", "g++ -x c++ -std=gnu++20", "clang++ -x c++ -std=c++11"} {
+		testfiles.Tool(t, strings.Fields(cc)[0])
+		cmd := exec.Command("sh", "-c", cc+" -Wall -Wextra -Wpedantic -Werror -c -o it.o it.c")
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%.2000s", cc, err, out)
+		}
 	}
 }
 

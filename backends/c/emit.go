@@ -42,7 +42,7 @@ func (e *emitter) tensor(i int) string {
 		return name
 	}
 	t := &e.p.Tensors[i]
-	name := fmt.Sprintf("t%d", i)
+	name := fmt.Sprintf("tensor%d", i)
 	e.array(name, t.DType, t.Ints(), fmt.Sprintf("%s %v", comment(t.Name), t.Shape))
 	e.written[i] = name
 	return name

@@ -13,20 +13,29 @@ func (u *unit) outputs() []string {
 	names, seen := make([]string, len(u.p.Outputs)), make(map[string]bool)
 	for i, o := range u.p.Outputs {
 		n := identifier(o.Name)
-		if n == "" || n[0] >= '0' && n[0] <= '9' || seen[n] || keywords[n] {
-			n = fmt.Sprintf("output_%d", i)
+		if n == "" || n[0] >= '0' && n[0] <= '9' || reserved[n] {
+			n = "output"
+		}
+		for base, k := n, i; seen[n] || n == "output"; k++ {
+			n = fmt.Sprintf("%s_%d", base, k)
 		}
 		names[i], seen[n] = n, true
 	}
 	return names
 }
 
-// keywords of C and C++ that an output's name may be.
-var keywords = func() map[string]bool {
+// reserved are names that no member can have: keywords of C and C++ up to their newest versions, and what compilers and standard
+// headers define as macros in small letters.
+var reserved = func() map[string]bool {
 	m := make(map[string]bool)
-	for _, k := range strings.Fields(`auto bool break case catch char class const continue default delete do double else enum explicit export extern false
-		float for friend goto if inline int long mutable namespace new operator private protected public register restrict return short
-		signed sizeof static struct switch template this throw true try typedef typeid typename union unsigned using virtual void volatile while`) {
+	for _, k := range strings.Fields(`alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t char8_t class co_await
+		co_return co_yield compl concept const const_cast consteval constexpr constinit continue contract_assert decltype default delete do
+		double dynamic_cast else enum explicit export extern false float for friend goto if inline int long mutable namespace new noexcept not
+		not_eq nullptr operator or or_eq private protected public register reinterpret_cast requires restrict return short signed sizeof
+		static static_assert static_cast struct switch template this thread_local throw true try typedef typeid typename typeof
+		typeof_unqual union unsigned using virtual void volatile wchar_t while xor xor_eq
+		arm assert complex errno i386 imaginary linux mips near far noreturn offsetof pascal powerpc sparc stderr stdin stdout unix va_arg va_copy
+		va_end va_start vax cdecl setjmp sigsetjmp interface small vector pixel`) {
 		m[k] = true
 	}
 	return m

@@ -330,7 +330,7 @@ int %s_use(void *ctx, const char *path)
 	if (c.ready != READY) {
 		return %s_ECONTEXT;
 	}
-	for (i = PORTABLE; i <= best; i = i == PORTABLE ? least : i + 1) {
+	for (i = PORTABLE; i <= best && path != NULL; i = i == PORTABLE ? least : i + 1) {
 		for (j = 0; path_names[i][j] == path[j] && path[j] != 0; j++) {
 		}
 		if (path_names[i][j] == path[j]) {

@@ -99,9 +99,9 @@ typedef struct {
 // distance writes how far a flow is from the nearest prototype, and whether that is too far.
 func (u *unit) distance(cf func(string, ...any), g *bundle.Belonging, bound int64, vector string) {
 	shape := u.p.Tensors[g.Prototypes].Shape
-	cf("\t{\n\t\tint64_t least = INT64_MAX;\n\t\tint p, d;\n\t\tfor (p = 0; p < %d; p++) {\n\t\t\tint64_t sum = 0;\n\t\t\tfor (d = 0; d < %d; d++) {", shape[0], shape[1])
-	cf("\t\t\t\tint64_t by = (int64_t)result->%s[d] - %s[p * %d + d];\n\t\t\t\tsum += by * by;\n\t\t\t}", vector, u.tensor(g.Prototypes), shape[1])
-	cf("\t\t\tleast = sum < least ? sum : least;\n\t\t}\n\t\tv->distance = least;\n\t\tv->unknown |= least > INT64_C(%d);\n\t}", bound)
+	cf("\t{\n\t\tint64_t least = INT64_MAX;\n\t\tint p, d;\n\t\tfor (p = 0; p < %d; p++) {\n\t\t\tint64_t squares = 0;\n\t\t\tfor (d = 0; d < %d; d++) {", shape[0], shape[1])
+	cf("\t\t\t\tint64_t by = (int64_t)result->%s[d] - %s[p * %d + d];\n\t\t\t\tsquares += by * by;\n\t\t\t}", vector, u.tensor(g.Prototypes), shape[1])
+	cf("\t\t\tleast = squares < least ? squares : least;\n\t\t}\n\t\tv->distance = least;\n\t\tv->unknown |= least > INT64_C(%d);\n\t}", bound)
 }
 
 // labels writes the names of an output's labels: an array of characters, without pointers that a loader would have to fill in.

@@ -1,6 +1,9 @@
 // Command c compares the time per inference of the emitted C and of the engine, path by path, for a bundle's golden inputs.
 //
 //	c [-cc gcc] [-pairs 200] BUNDLE
+//	c -arm [-cc aarch64-linux-gnu-gcc] BUNDLE
+//
+// or, with -arm, how many instructions an inference takes there.
 //
 // The C is emitted, compiled with -O3 and run by a small program beside this one. Turns alternate, so that whatever slows the
 // machine down slows both; the figure is the median of the pairs' ratios. `make bench-c` pins everything to one core.
@@ -29,20 +32,24 @@ import (
 var runner string
 
 func main() {
-	cc := flag.String("cc", "gcc", "C compiler")
+	arm := flag.Bool("arm", false, "count instructions on arm64, under qemu-user")
+	cc := flag.String("cc", "", "C compiler (default: gcc, for arm64 aarch64-linux-gnu-gcc)")
 	pairs := flag.Int("pairs", 200, "pairs of turns per path")
 	flag.Parse()
 	if flag.NArg() != 1 || *pairs < 1 {
-		fmt.Fprintln(os.Stderr, "usage: c [-cc gcc] [-pairs N] BUNDLE")
+		fmt.Fprintln(os.Stderr, "usage: c [-arm] [-cc gcc] [-pairs N] BUNDLE")
 		os.Exit(2)
 	}
-	if err := run(flag.Arg(0), *cc, *pairs); err != nil {
+	if *cc == "" {
+		*cc = map[bool]string{false: "gcc", true: "aarch64-linux-gnu-gcc"}[*arm]
+	}
+	if err := run(flag.Arg(0), *cc, *pairs, *arm); err != nil {
 		fmt.Fprintln(os.Stderr, "c:", err)
 		os.Exit(1)
 	}
 }
 
-func run(path, cc string, pairs int) error {
+func run(path, cc string, pairs int, arm bool) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -59,6 +66,9 @@ func run(path, cc string, pairs int) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if arm {
+		return count(b, cc, dir)
+	}
 	exe, err := build(b, cc, dir)
 	if err != nil {
 		return err
@@ -77,7 +87,7 @@ func run(path, cc string, pairs int) error {
 }
 
 // build compiles the bundle's C with the program that times it.
-func build(b *bundle.Bundle, cc, dir string) (string, error) {
+func build(b *bundle.Bundle, cc, dir string, flags ...string) (string, error) {
 	files, err := c.Emit(b, c.Options{Name: "bench"})
 	if err != nil {
 		return "", err
@@ -90,7 +100,7 @@ func build(b *bundle.Bundle, cc, dir string) (string, error) {
 	if err := os.WriteFile(filepath.Join(dir, "run.c"), []byte(runner), 0o600); err != nil {
 		return "", err
 	}
-	cmd := exec.Command(cc, "-O3", "-o", "run", "run.c", "nepco_bench.c")
+	cmd := exec.Command(cc, append(flags, "-O3", "-o", "run", "run.c", "nepco_bench.c")...)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%s: %w\n%s", cc, err, out)
