@@ -421,7 +421,8 @@ static __attribute__((target("avx2"), noinline, unused)) void avx2_quarter(const
 AVX2_KERNEL void gated_avx2(const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride,
 	void *out, int out_stride, int n, int16_t *y)
 {
-	if (n <= 16 && g->paired && g->words == 14 && g->channels % 4 == 0 && g->wide != 1) {
+	/* not where the output lies in y: quarters use that again */
+	if (n <= 16 && g->paired && g->words == 14 && g->channels % 4 == 0 && g->wide != 1 && out != (void *)y) {
 		int i;
 		for (i = 0; i < n; i += 8) {
 			void *to = g->wide == 2 ? out : (void *)((int8_t *)out + i);

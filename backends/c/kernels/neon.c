@@ -438,6 +438,7 @@ static __attribute__((unused)) void gated_neon(const gated_layer *g, const int8_
 	int n, int16_t *y)
 {
 	const neon_sink to = neon_to(g, res, res_stride, out, out_stride, n, y);
+	const int rho = res != NULL ? g->rho : 0; /* a residual's factors come with one; compilers don't know */
 	neon_norms f;
 	int i;
 	if (g->paired && g->words == 14) {
@@ -450,22 +451,22 @@ static __attribute__((unused)) void gated_neon(const gated_layer *g, const int8_
 				BY_SHIFT(g->shift, neon_pairs, g, x, stride, &to, 1, 1, 0);
 			}
 		} else if (n > 16) {
-			if (g->rho != 0) {
+			if (rho != 0) {
 				neon_pairs(g, x, stride, &to, 2, 0, 2, 0);
 			} else {
 				neon_pairs(g, x, stride, &to, 2, 0, 1, 0);
 			}
-		} else if (g->rho != 0) {
+		} else if (rho != 0) {
 			neon_pairs(g, x, stride, &to, 1, 0, 2, 0);
 		} else {
 			neon_pairs(g, x, stride, &to, 1, 0, 1, 0);
 		}
 	} else {
 		for (i = 0; i < n; i += 16) {
-			neon_sink half = neon_to(g, g->rho != 0 ? res + i : NULL, res_stride, g->norm ? NULL : (int8_t *)out + i, out_stride, n - i < 16 ? n - i : 16, g->norm ? y + i : NULL);
+			neon_sink half = neon_to(g, rho != 0 ? res + i : NULL, res_stride, g->norm ? NULL : (int8_t *)out + i, out_stride, n - i < 16 ? n - i : 16, g->norm ? y + i : NULL);
 			if (g->words == 14) {
 				if (g->norm) {
-					if (g->rho != 0) {
+					if (rho != 0) {
 						neon_channels(g, x + i, stride, &half, 4, 2);
 					} else {
 						neon_channels(g, x + i, stride, &half, 4, 1);
@@ -474,7 +475,7 @@ static __attribute__((unused)) void gated_neon(const gated_layer *g, const int8_
 					neon_channels(g, x + i, stride, &half, 4, 0);
 				}
 			} else if (g->norm) {
-				if (g->rho != 0) {
+				if (rho != 0) {
 					neon_channels(g, x + i, stride, &half, 8, 2);
 				} else {
 					neon_channels(g, x + i, stride, &half, 8, 1);
@@ -578,6 +579,7 @@ static DOTPROD_TARGET void gated_dotprod(const gated_layer *g, const int8_t *x, 
 	int n, int16_t *y)
 {
 	const neon_sink to = neon_to(g, res, res_stride, out, out_stride, n, y);
+	const int rho = res != NULL ? g->rho : 0; /* a residual's factors come with one; compilers don't know */
 	neon_norms f;
 	int i;
 	if (g->words != 14) { /* more than four taps */
@@ -587,7 +589,7 @@ static DOTPROD_TARGET void gated_dotprod(const gated_layer *g, const int8_t *x, 
 			} else {
 				dot_pairs(g, x, stride, &to, 8, 1, 1, 0, 0);
 			}
-		} else if (g->rho != 0) {
+		} else if (rho != 0) {
 			if (n > 16) {
 				dot_pairs(g, x, stride, &to, 8, 2, 0, 2, 0);
 			} else {
@@ -606,7 +608,7 @@ static DOTPROD_TARGET void gated_dotprod(const gated_layer *g, const int8_t *x, 
 		} else {
 			BY_SHIFT(g->shift, dot_pairs, g, x, stride, &to, 4, 1, 1, 0);
 		}
-	} else if (g->rho != 0) {
+	} else if (rho != 0) {
 		if (n > 16) {
 			dot_pairs(g, x, stride, &to, 4, 2, 0, 2, 0);
 		} else {
