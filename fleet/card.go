@@ -92,6 +92,10 @@ func Enrol(ctx context.Context, dir string, t *Token) error {
 		return err
 	}
 	m, err := nc.RequestWithContext(ctx, subjectEnrol+t.ID, request)
+	for try := 0; errors.Is(err, nats.ErrNoResponders) && try < 40 && ctx.Err() == nil; try++ { // a hub may be about to come
+		pause(ctx, time.Second/4)
+		m, err = nc.RequestWithContext(ctx, subjectEnrol+t.ID, request)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: no hub answers the enrolment: %w", t.URL, err)
 	}

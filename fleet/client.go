@@ -224,6 +224,7 @@ func (c *Client) Cards(ctx context.Context) (map[string]map[string]Status, error
 	if err != nil {
 		return nil, err
 	}
+	defer stream.DeleteConsumer(context.WithoutCancel(ctx), consumer.CachedInfo().Name) // else it would stay for minutes
 	for left := consumer.CachedInfo().NumPending; left > 0; {
 		batch, err := consumer.Fetch(int(min(left, 1000)), jetstream.FetchMaxWait(5*time.Second))
 		if err != nil {

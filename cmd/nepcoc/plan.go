@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -202,8 +203,8 @@ func printPlan(w io.Writer, r *plan.Plan, t *backends.Target) {
 // figure is a number of three digits, without an exponent.
 func figure(x float64) string {
 	if x >= 1000 || x == 0 {
-		unit := math.Pow(10, math.Floor(math.Log10(max(x, 1)))-2)
-		return fmt.Sprintf("%.0f", math.Round(x/unit)*unit)
+		x, _ = strconv.ParseFloat(strconv.FormatFloat(x, 'e', 2, 64), 64) // always a number
+		return fmt.Sprintf("%.0f", x)
 	}
 	return strings.TrimSuffix(fmt.Sprintf("%.3g", x), ".")
 }

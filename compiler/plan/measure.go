@@ -291,7 +291,7 @@ func measure(b *bundle.Bundle, script *load.Script, size int, progress func(stag
 		return nil, err
 	}
 	m.packet = min(m.packet, whole/perFlow) // the rest is what a flow costs
-	m.flow = whole - m.packet*perFlow
+	m.flow = whole - float64(m.packet*perFlow)
 	progress("measuring the receive path")
 	m.ring, m.wrong = measureRing(r, size)
 	return m, nil
@@ -316,7 +316,7 @@ func packetCost(r *rig, size int) (float64, error) {
 			if err := r.run(mem); err != nil {
 				return 0, err
 			}
-			took[i] = float64(r.rest) - trimmed(r.infer)*float64(len(r.infer))
+			took[i] = float64(r.rest) - float64(trimmed(r.infer)*float64(len(r.infer)))
 		}
 		per = append(per, (took[1]-took[0])/(flows*(many-few)))
 	}

@@ -124,9 +124,9 @@ func New(b *bundle.Bundle, t *backends.Target, p *Profile, c *Costs, s Setup) (*
 	// A flow's packets, and the frames between them that are no flow's, which are received only.
 	frames := p.PacketsPerFlow / (1 - p.Other)
 	whole := func(of func(Cost) float64) float64 {
-		ns := frames*of(c.Receive) + p.PacketsPerFlow*of(c.Packet) + of(c.Flow) + p.Evaluated*of(c.Inference)
+		ns := float64(frames*of(c.Receive)) + float64(p.PacketsPerFlow*of(c.Packet)) + of(c.Flow) + float64(p.Evaluated*of(c.Inference))
 		if !s.Apart {
-			ns += frames * of(c.Kernel)
+			ns += float64(frames * of(c.Kernel))
 		}
 		return ns
 	}
@@ -186,7 +186,7 @@ func queueing(perSecond, share, short, long, busy float64) float64 {
 	if busy >= 1 {
 		return math.Inf(1)
 	}
-	square := share*long*long + (1-share)*short*short
+	square := float64(share*long*long) + float64((1-share)*short*short)
 	return perSecond / 1e9 * square / (2 * (1 - busy))
 }
 

@@ -11,8 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -130,14 +130,8 @@ func (p *Profile) Encode() ([]byte, error) {
 
 // significant rounds to four digits.
 func significant(x float64) float64 {
-	if x == 0 {
-		return 0
-	}
-	unit := math.Pow(10, math.Floor(math.Log10(math.Abs(x)))-3)
-	if unit < 1 {
-		return math.Round(x*math.Round(1/unit)) / math.Round(1/unit)
-	}
-	return math.Round(x/unit) * unit
+	x, _ = strconv.ParseFloat(strconv.FormatFloat(x, 'e', 3, 64), 64) // always a number
+	return x
 }
 
 // OfCapture reads the shape of a capture, as a bundle's contract and view see it. progress, which may be nil, is told how many packets were read.

@@ -289,8 +289,8 @@ func TestRollback(t *testing.T) {
 	}
 }
 
-// A bundle that can't be read to its end, as on a file system that hangs, doesn't keep the next one from running.
-func TestLoadTimeout(t *testing.T) {
+// A pipe in the key list's place, which nobody writes to, is named, and doesn't keep the next bundle from running.
+func TestPipeForKeyList(t *testing.T) {
 	s := newSigning(t)
 	first, second := testBundle(t, 0, "a"), testBundle(t, 1, "b")
 	sign := func(b *bundle.Bundle, serial uint64) []byte {
@@ -303,13 +303,11 @@ func TestLoadTimeout(t *testing.T) {
 	if err := os.Remove(s.config.KeyList); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mkfifo(s.config.KeyList, 0o644); err != nil { // opening it hangs
+	if err := unix.Mkfifo(s.config.KeyList, 0o644); err != nil { // opening it would hang
 		t.Fatal(err)
 	}
 	s.write(t, s.config.Bundle, sign(second, 2))
-	wait(t, "given up", func() bool { return strings.Contains(log.since(0), "takes longer than 1s") })
-	hung := must(os.OpenFile(s.config.KeyList, os.O_RDWR, 0)) // what hung goes on
-	defer hung.Close()
+	wait(t, "named", func() bool { return strings.Contains(log.since(0), "is a named pipe") })
 	if err := os.Remove(s.config.KeyList); err != nil {
 		t.Fatal(err)
 	}
