@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -94,9 +95,18 @@ func TestPageInBrowser(t *testing.T) {
 	state := func(words string) string {
 		return fmt.Sprintf("document.getElementById('state')?.textContent === %q", words)
 	}
+	// What comes from the hub may take an element's place between its being found and used.
+	patient := func(act func() error) {
+		t.Helper()
+		err := act()
+		for try := 0; try < 10 && err != nil && strings.Contains(err.Error(), "Could not find node"); try++ {
+			err = act()
+		}
+		testbrowser.Must(t, err)
+	}
 	click := func(sel string) {
 		t.Helper()
-		testbrowser.Must(t, chromedp.Do(ctx, chromedp.WaitVisible(sel), chromedp.Click(sel)))
+		patient(func() error { return chromedp.Do(ctx, chromedp.WaitVisible(sel), chromedp.Click(sel)) })
 	}
 	look := func(name string) {
 		t.Helper()
@@ -147,7 +157,9 @@ func TestPageInBrowser(t *testing.T) {
 	says("its second stage", "document.querySelectorAll('.stages .done').length === 2 && "+state("waits for approval"))
 	look("waits")
 	// What somebody types is not lost to what comes meanwhile: here another's approval, after which there are other buttons.
-	testbrowser.Must(t, chromedp.Do(ctx, chromedp.SendKeys("#actions input[name=reason]", "smells <b>odd</b>")))
+	patient(func() error {
+		return chromedp.Do(ctx, chromedp.SendKeys("#actions input[name=reason]", "smells <b>odd</b>"))
+	})
 	if _, err := h.Approve(t.Context(), "racks"); err != nil {
 		t.Fatal(err)
 	}
