@@ -34,20 +34,11 @@ integer arithmetic that gives the same verdicts on every CPU, to the bit.
   nepcoc verify model.nepco --model model.onnx --pcap test.pcap
   nepcoc run model.nepco test.pcap`,
 	}
-	for _, g := range []struct {
-		id, title string
-		commands  []*cobra.Command
-	}{
-		{"models", "Models:", []*cobra.Command{newCompile(), newCheck(), newVerify(), newReport(), newInspect(), newBench(), newSign(), newKey(), newEmit(), newOpt()}},
-		{"data", "Traffic and data:", []*cobra.Command{newRun(), newExplain(), newDrift(), newContract(), newTokens(), newLint(), newTeach()}},
-		{"cards", "Cards:", []*cobra.Command{newDoctor(), newPlan(), newShip()}},
-	} {
-		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
-		for _, c := range g.commands {
-			c.GroupID = g.id
-			root.AddCommand(c)
-		}
-	}
+	cli.AddGroups(root,
+		cli.Group{ID: "models", Title: "Models:", Commands: []*cobra.Command{newCompile(), newCheck(), newVerify(), newReport(), newInspect(), newBench(), newSign(), newKey(), newEmit(), newOpt()}},
+		cli.Group{ID: "data", Title: "Traffic and data:", Commands: []*cobra.Command{newRun(), newExplain(), newDrift(), newContract(), newTokens(), newLint(), newTeach()}},
+		cli.Group{ID: "cards", Title: "Cards:", Commands: []*cobra.Command{newDoctor(), newPlan(), newShip()}},
+	)
 	cli.AddVersion(root)
 	return root
 }

@@ -17,7 +17,7 @@ func newActions() *cobra.Command {
 		Short: "Show or undo the rules that verdicts have put into the kernel",
 		Long: "Actions shows and undoes what an agent with actions in its configuration has put in force: the rules in the kernel that\n" +
 			"are marked as ours, whether that agent still runs or not. It needs CAP_NET_ADMIN.",
-		Args: exactArgs(),
+		Args: cli.ExactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	for _, sub := range []struct {
@@ -32,7 +32,7 @@ func newActions() *cobra.Command {
 	} {
 		var iface string
 		c := &cobra.Command{
-			Use: sub.name, Short: sub.short, Long: sub.long, Args: exactArgs(),
+			Use: sub.name, Short: sub.short, Long: sub.long, Args: cli.ExactArgs(),
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				found, err := sub.run(iface)
 				for i := range found {

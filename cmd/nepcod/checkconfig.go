@@ -19,7 +19,7 @@ func newCheckConfig() *cobra.Command {
 			"traffic contract), looks whether the interface can be captured from, the output written and the metrics\n" +
 			"served, and says all that is wrong at once. It captures nothing and writes nothing, so it can be used beside a\n" +
 			"running agent, before SIGHUP or a restart.",
-		Args: exactArgs("FILE"),
+		Args: cli.ExactArgs("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := agent.ReadConfig(args[0])
 			var fields *agent.FieldErrors

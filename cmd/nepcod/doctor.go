@@ -28,7 +28,7 @@ func newDoctor() *cobra.Command {
 			"rings, whether both directions are seen, output and disks. Each line is ok, warn (it runs, but could run better or more safely) or fail. It uses the configuration of run,\n" +
 			"/etc/nepcod/nepcod.yaml where none is named, and changes nothing. Run it with the rights of the service, or as root.\n\n" +
 			cli.ExitCodes("nothing fails", "something does"),
-		Args: exactArgs(),
+		Args: cli.ExactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if listen < 0 || listen > time.Hour {
 				return cli.UsageError("doctor: --listen %v is not within 0s..1h", listen)

@@ -52,7 +52,7 @@ It sends what it is told to where it is told to: use a link that nothing else ne
 		Example: `  nepcod load test.pcap --iface veth0 --rate 5000 --length 30s
   nepcod load test.pcap --iface p0 --rate 20000 --poisson --bundle model.nepco --eve /var/log/nepcod/eve.json
   nepcod load test.pcap --iface p0 --find --bundle model.nepco --eve unix:/run/nepcod/eve.sock`,
-		Args: exactArgs("CAPTURE"),
+		Args: cli.ExactArgs("CAPTURE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(cmd); err != nil {
 				return err

@@ -42,33 +42,11 @@ func newRoot(restrict restrictor) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	for _, g := range []struct {
-		id, title string
-		commands  []*cobra.Command
-	}{
-		{"run", "Classifying:", []*cobra.Command{newRun(restrict)}},
-		{"before", "Before it runs:", []*cobra.Command{newCheckConfig(), newSelftest(), newDoctor(), newLoad()}},
-		{"beside", "Beside it:", []*cobra.Command{newActions()}},
-	} {
-		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
-		for _, c := range g.commands {
-			c.GroupID = g.id
-			root.AddCommand(c)
-		}
-	}
+	cli.AddGroups(root,
+		cli.Group{ID: "run", Title: "Classifying:", Commands: []*cobra.Command{newRun(restrict)}},
+		cli.Group{ID: "before", Title: "Before it runs:", Commands: []*cobra.Command{newCheckConfig(), newSelftest(), newDoctor(), newLoad()}},
+		cli.Group{ID: "beside", Title: "Beside it:", Commands: []*cobra.Command{newActions()}},
+	)
 	cli.AddVersion(root)
 	return root
-}
-
-// exactArgs wants one argument for each name.
-func exactArgs(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		switch {
-		case len(args) < len(names):
-			return cli.UsageError("%s: %s is missing", cmd.Name(), names[len(args)])
-		case len(args) > len(names):
-			return cli.UsageError("%s: unexpected argument %q", cmd.Name(), args[len(names)])
-		}
-		return nil
-	}
 }

@@ -49,7 +49,7 @@ at the end, and served as Prometheus metrics at --metrics.`,
 		Example: `  nepcod run --bundle model.nepco --iface p0 --output /var/log/nepcod/eve.json --metrics :9477
   nepcod run --bundle model.nepco --pcap test.pcap --format json
   nepcod run --config /etc/nepcod/nepcod.yaml`,
-		Args: exactArgs(),
+		Args: cli.ExactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := f.resolve(cmd)
 			if err != nil {

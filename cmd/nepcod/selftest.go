@@ -29,7 +29,7 @@ func newSelftest() *cobra.Command {
 			"must be those that the compiler stored, to the bit. With --config it takes trusted keys, alerts, snap length and the time that\n" +
 			"a flow may take from the configuration of the service, and the rate of flows from the agent that runs with it, if\n" +
 			"one does: the service then accepts the bundle, too.",
-		Args: exactArgs("BUNDLE"),
+		Args: cli.ExactArgs("BUNDLE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c := agent.DefaultConfig()
 			if config != "" {

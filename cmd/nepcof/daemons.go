@@ -33,7 +33,7 @@ a cluster of three, each with the folder's nats-access.conf included. Any number
 All state is in the servers, none in the hub. It runs until SIGINT or SIGTERM.`,
 		Example: `  nepcof hub --fleet /etc/nepcof/fleet --store /var/lib/nepcof-hub
   nepcof hub --fleet fleet --nats tls://a.example:4222,tls://b.example:4222,tls://c.example:4222 --replicas 3`,
-		Args: exactArgs(),
+		Args: cli.ExactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cluster := cmd.Flags().Changed("nats")
 			if cluster && (cmd.Flags().Changed("listen") || cmd.Flags().Changed("store")) {
@@ -153,7 +153,7 @@ With --enrol it joins the fleet by a token, and ends. In the agent's configurati
       to: unix:/run/nepcof/lines.sock`,
 		Example: `  sudo -u nepcof nepcof card --enrol card-07.token
   systemctl enable --now nepcof-card`,
-		Args: exactArgs(),
+		Args: cli.ExactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if enrol != "" {
 				return enrolCard(cmd, dir, enrol)
@@ -227,7 +227,7 @@ func newSink() *cobra.Command {
 Where lines are missing (a card's store was full, or the sink was away for longer than the servers keep lines), a line "nepco_gap" says how many. One sink
 per folder; it goes on where it ended. packaging/fleet has configuration for Vector and Fluent Bit to read the files.`,
 		Example: `  nepcof sink --fleet fleet --group racks --dir /var/log/nepcof/racks --keep 30 --metrics :9478`,
-		Args:    exactArgs(),
+		Args:    cli.ExactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := needed(cmd, "group", "dir"); err != nil {
 				return err

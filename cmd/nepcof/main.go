@@ -43,36 +43,14 @@ func newRoot() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	for _, g := range []struct {
-		id, title string
-		commands  []*cobra.Command
-	}{
-		{"set-up", "Setting up:", []*cobra.Command{newInit(), newEnrol()}},
-		{"run", "Running:", []*cobra.Command{newHub(), newCard(), newSink()}},
-		{"rollout", "Rolling out:", []*cobra.Command{newRollout(), newApprove(), newHalt(), newBack()}},
-		{"watch", "Watching:", []*cobra.Command{newStatus(), newCards(), newTail()}},
-	} {
-		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
-		for _, c := range g.commands {
-			c.GroupID = g.id
-			root.AddCommand(c)
-		}
-	}
+	cli.AddGroups(root,
+		cli.Group{ID: "set-up", Title: "Setting up:", Commands: []*cobra.Command{newInit(), newEnrol()}},
+		cli.Group{ID: "run", Title: "Running:", Commands: []*cobra.Command{newHub(), newCard(), newSink()}},
+		cli.Group{ID: "rollout", Title: "Rolling out:", Commands: []*cobra.Command{newRollout(), newApprove(), newHalt(), newBack()}},
+		cli.Group{ID: "watch", Title: "Watching:", Commands: []*cobra.Command{newStatus(), newCards(), newTail()}},
+	)
 	cli.AddVersion(root)
 	return root
-}
-
-// exactArgs wants one argument for each name.
-func exactArgs(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		switch {
-		case len(args) < len(names):
-			return cli.UsageError("%s: %s is missing", cmd.Name(), names[len(args)])
-		case len(args) > len(names):
-			return cli.UsageError("%s: unexpected argument %q", cmd.Name(), args[len(names)])
-		}
-		return nil
-	}
 }
 
 // needed says which flags are missing.
@@ -142,6 +120,18 @@ func asking() (context.Context, func()) {
 	ctx, stop := untilSignal()
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	return ctx, func() { cancel(); stop() }
+}
+
+// ask gives f a connection to the fleet's servers, for as long as a command asks.
+func (p *place) ask(cmd *cobra.Command, f func(context.Context, *fleet.Client) error) error {
+	ctx, stop := asking()
+	defer stop()
+	c, err := p.dial(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return f(ctx, c)
 }
 
 func untilSignal() (context.Context, func()) {

@@ -58,7 +58,7 @@ Cards refuse a bundle with a lower serial than they ran. So that they can go bac
 With --wait the exit code is 0 only where all cards that were reached run the bundle in the end.`,
 		Example: `  nepcof rollout better.nepco --group racks --back back.note --wait
   nepcof rollout better.nepco --group racks --stage 1,10%,all --bake 1h --approve`,
-		Args: exactArgs("BUNDLE"),
+		Args: cli.ExactArgs("BUNDLE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := needed(cmd, "group"); err != nil {
 				return err
@@ -84,38 +84,33 @@ With --wait the exit code is 0 only where all cards that were reached run the bu
 					return err
 				}
 			}
-			ctx, stop := asking()
-			defer stop()
-			c, err := p.dial(ctx, cmd)
-			if err != nil {
+			return p.ask(cmd, func(ctx context.Context, c *fleet.Client) error {
+				groups, err := c.Groups(ctx)
+				if err != nil {
+					return err
+				}
+				to, from := fleet.NewArtifact(data, b), groups[group].Stable
+				if to.Serial == 0 {
+					warn(cmd, "%s is not signed: cards whose agents have trusted_keys refuse it", files.Show(args[0]))
+				}
+				if !from.IsZero() && to.Serial > from.Serial && back == "" {
+					warn(cmd, "without --back NOTE cards can't go back from serial %d to %d: nepcoc sign OLD --key KEY --rollback-from %d --reason TEXT -o NOTE", to.Serial, from.Serial, to.Serial)
+				}
+				progress := cli.NewProgress(cmd.ErrOrStderr())
+				g, err := c.Rollout(ctx, group, operator(), data, b, string(note), plan, func(done, total int) { progress.Update("sending the bundle", done, total) })
+				progress.Done()
+				if err != nil {
+					return err
+				}
+				if wait {
+					return untilOver(cmd, c, g, asJSON)
+				}
+				if asJSON {
+					return cli.JSON(cmd.OutOrStdout(), g.Rollout)
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "rollout %s: %v to %d cards of group %s; nepcof status %s shows how it goes\n", g.Rollout.ID, g.Rollout.To, len(g.Rollout.Cards), group, group)
 				return err
-			}
-			defer c.Close()
-			groups, err := c.Groups(ctx)
-			if err != nil {
-				return err
-			}
-			to, from := fleet.NewArtifact(data, b), groups[group].Stable
-			if to.Serial == 0 {
-				warn(cmd, "%s is not signed: cards whose agents have trusted_keys refuse it", files.Show(args[0]))
-			}
-			if !from.IsZero() && to.Serial > from.Serial && back == "" {
-				warn(cmd, "without --back NOTE cards can't go back from serial %d to %d: nepcoc sign OLD --key KEY --rollback-from %d --reason TEXT -o NOTE", to.Serial, from.Serial, to.Serial)
-			}
-			progress := cli.NewProgress(cmd.ErrOrStderr())
-			g, err := c.Rollout(ctx, group, operator(), data, b, string(note), plan, func(done, total int) { progress.Update("sending the bundle", done, total) })
-			progress.Done()
-			if err != nil {
-				return err
-			}
-			if wait {
-				return untilOver(cmd, c, g, asJSON)
-			}
-			if asJSON {
-				return cli.JSON(cmd.OutOrStdout(), g.Rollout)
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "rollout %s: %v to %d cards of group %s; nepcof status %s shows how it goes\n", g.Rollout.ID, g.Rollout.To, len(g.Rollout.Cards), group, group)
-			return err
+			})
 		},
 	}
 	p.flags(cmd)
@@ -234,27 +229,22 @@ func word(use, short, long string, reasons bool, give func(ctx context.Context, 
 		Use:   use + " GROUP",
 		Short: short,
 		Long:  long,
-		Args:  exactArgs("GROUP"),
+		Args:  cli.ExactArgs("GROUP"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := asking()
-			defer stop()
-			c, err := p.dial(ctx, cmd)
-			if err != nil {
+			return p.ask(cmd, func(ctx context.Context, c *fleet.Client) error {
+				if reason == "" {
+					reason = use + " by " + operator()
+				}
+				g, err := give(ctx, c, args[0], reason)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return cli.JSON(cmd.OutOrStdout(), g.Rollout)
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "rollout %s of group %s: %s\n", g.Rollout.ID, g.Name, g.Rollout.State)
 				return err
-			}
-			defer c.Close()
-			if reason == "" {
-				reason = use + " by " + operator()
-			}
-			g, err := give(ctx, c, args[0], reason)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return cli.JSON(cmd.OutOrStdout(), g.Rollout)
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "rollout %s of group %s: %s\n", g.Rollout.ID, g.Name, g.Rollout.State)
-			return err
+			})
 		},
 	}
 	p.flags(cmd)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -26,7 +27,7 @@ account.jwt, operator.creds, ca.pem and url: with those, commands change what gr
 Its keys sign no bundles: cards run what the keys that their agents trust have signed, whoever has the hub.`,
 		Example: `  nepcof init /etc/nepcof/fleet --host hub.example
   nepcof init fleet --host a.example --host b.example --host c.example`,
-		Args: exactArgs("DIR"),
+		Args: cli.ExactArgs("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if url == "" {
 				for _, h := range hosts {
@@ -62,34 +63,29 @@ func newEnrol() *cobra.Command {
 folder, since only that may make credentials. Who has the token can be that card: bring it there by a way that you trust, and remove it.`,
 		Example: `  nepcof enrol card-07 --group racks --fleet /etc/nepcof/fleet -o card-07.token
   scp card-07.token card-07: && ssh card-07 sudo nepcof card --enrol card-07.token`,
-		Args: exactArgs("CARD"),
+		Args: cli.ExactArgs("CARD"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := needed(cmd, "group", cli.OutputFlag); err != nil {
 				return err
 			}
-			ctx, stop := asking()
-			defer stop()
-			c, err := p.dial(ctx, cmd)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			if url == "" {
-				url = p.url
-			}
-			t, err := c.NewToken(ctx, group, args[0], url)
-			if err != nil {
-				return err
-			}
-			text, err := json.MarshalIndent(t, "", "  ")
-			if err != nil {
-				return err
-			}
-			text = append(text, '\n')
-			if files.IsStdout(output) {
-				return files.Output(output, text, cmd.OutOrStdout())
-			}
-			return files.WriteNew(output, text, 0o600)
+			return p.ask(cmd, func(ctx context.Context, c *fleet.Client) error {
+				if url == "" {
+					url = p.url
+				}
+				t, err := c.NewToken(ctx, group, args[0], url)
+				if err != nil {
+					return err
+				}
+				text, err := json.MarshalIndent(t, "", "  ")
+				if err != nil {
+					return err
+				}
+				text = append(text, '\n')
+				if files.IsStdout(output) {
+					return files.Output(output, text, cmd.OutOrStdout())
+				}
+				return files.WriteNew(output, text, 0o600)
+			})
 		},
 	}
 	p.flags(cmd)

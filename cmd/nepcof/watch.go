@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -46,41 +47,36 @@ func newStatus() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := asking()
-			defer stop()
-			c, err := p.dial(ctx, cmd)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			groups, err := c.Groups(ctx)
-			if err != nil {
-				return err
-			}
-			cards, err := c.Cards(ctx)
-			if err != nil {
-				return err
-			}
-			all := []groupStatus{}
-			names := maps.Clone(cards)
-			for name := range groups {
-				names[name] = cards[name]
-			}
-			for _, name := range slices.Sorted(maps.Keys(names)) {
-				if len(args) == 0 || args[0] == name {
-					all = append(all, newGroupStatus(name, groups[name], cards[name], time.Now()))
+			return p.ask(cmd, func(ctx context.Context, c *fleet.Client) error {
+				groups, err := c.Groups(ctx)
+				if err != nil {
+					return err
 				}
-			}
-			if len(args) == 1 && len(all) == 0 {
-				return fmt.Errorf("group %s: there is none; nepcof status lists them", args[0])
-			}
-			if asJSON {
-				return cli.JSON(cmd.OutOrStdout(), all)
-			}
-			for i := range all {
-				all[i].print(cmd.OutOrStdout())
-			}
-			return nil
+				cards, err := c.Cards(ctx)
+				if err != nil {
+					return err
+				}
+				all := []groupStatus{}
+				names := maps.Clone(cards)
+				for name := range groups {
+					names[name] = cards[name]
+				}
+				for _, name := range slices.Sorted(maps.Keys(names)) {
+					if len(args) == 0 || args[0] == name {
+						all = append(all, newGroupStatus(name, groups[name], cards[name], time.Now()))
+					}
+				}
+				if len(args) == 1 && len(all) == 0 {
+					return fmt.Errorf("group %s: there is none; nepcof status lists them", args[0])
+				}
+				if asJSON {
+					return cli.JSON(cmd.OutOrStdout(), all)
+				}
+				for i := range all {
+					all[i].print(cmd.OutOrStdout())
+				}
+				return nil
+			})
 		},
 	}
 	p.flags(cmd)
@@ -136,40 +132,35 @@ func newCards() *cobra.Command {
 		Use:   "cards [--group G]",
 		Short: "All cards, and how each is",
 		Long:  "Cards lists the fleet's cards, or a group's: when each reported last, what it runs, what is wrong, its lines.",
-		Args:  exactArgs(),
+		Args:  cli.ExactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := asking()
-			defer stop()
-			c, err := p.dial(ctx, cmd)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			cards, err := c.Cards(ctx)
-			if err != nil {
-				return err
-			}
-			all := []fleet.Status{}
-			for _, g := range slices.Sorted(maps.Keys(cards)) {
-				for _, name := range slices.Sorted(maps.Keys(cards[g])) {
-					if group == "" || group == g {
-						all = append(all, cards[g][name])
+			return p.ask(cmd, func(ctx context.Context, c *fleet.Client) error {
+				cards, err := c.Cards(ctx)
+				if err != nil {
+					return err
+				}
+				all := []fleet.Status{}
+				for _, g := range slices.Sorted(maps.Keys(cards)) {
+					for _, name := range slices.Sorted(maps.Keys(cards[g])) {
+						if group == "" || group == g {
+							all = append(all, cards[g][name])
+						}
 					}
 				}
-			}
-			if asJSON {
-				return cli.JSON(cmd.OutOrStdout(), all)
-			}
-			if len(all) == 0 {
-				_, err := fmt.Fprintln(cmd.OutOrStdout(), "no cards: nepcof enrol makes a token for one")
-				return err
-			}
-			rows := [][]string{{"group", "card", "seen", "state", "runs", "flows", "unknown", "dropped", "lines", "waiting", "lost", "what is wrong"}}
-			for _, s := range all {
-				rows = append(rows, cardRow(s, time.Now()))
-			}
-			cli.Table(cmd.OutOrStdout(), rows)
-			return nil
+				if asJSON {
+					return cli.JSON(cmd.OutOrStdout(), all)
+				}
+				if len(all) == 0 {
+					_, err := fmt.Fprintln(cmd.OutOrStdout(), "no cards: nepcof enrol makes a token for one")
+					return err
+				}
+				rows := [][]string{{"group", "card", "seen", "state", "runs", "flows", "unknown", "dropped", "lines", "waiting", "lost", "what is wrong"}}
+				for _, s := range all {
+					rows = append(rows, cardRow(s, time.Now()))
+				}
+				cli.Table(cmd.OutOrStdout(), rows)
+				return nil
+			})
 		},
 	}
 	p.flags(cmd)
@@ -205,7 +196,7 @@ func newTail() *cobra.Command {
 		Use:   "tail [--group G] [--lines]",
 		Short: "What happens now: rollouts' events, or a group's lines",
 		Long:  "Tail prints the events of rollouts as they come or, with --lines, what a group's cards send from now on, each line after its card's name, until SIGINT.",
-		Args:  exactArgs(),
+		Args:  cli.ExactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if lines && group == "" {
 				return cli.UsageError("tail: --lines wants --group")

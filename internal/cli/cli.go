@@ -41,6 +41,36 @@ func UsageError(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
+// Group is a part of a program's help: its commands under a title.
+type Group struct {
+	ID, Title string
+	Commands  []*cobra.Command
+}
+
+// AddGroups adds a program's commands, in groups.
+func AddGroups(root *cobra.Command, groups ...Group) {
+	for _, g := range groups {
+		root.AddGroup(&cobra.Group{ID: g.ID, Title: g.Title})
+		for _, c := range g.Commands {
+			c.GroupID = g.ID
+			root.AddCommand(c)
+		}
+	}
+}
+
+// ExactArgs wants one argument for each name.
+func ExactArgs(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return UsageError("%s: %s is missing", cmd.Name(), names[len(args)])
+		case len(args) > len(names):
+			return UsageError("%s: unexpected argument %q", cmd.Name(), args[len(names)])
+		}
+		return nil
+	}
+}
+
 // ErrSilent fails a command that has already said why.
 var ErrSilent = errors.New("failed")
 
