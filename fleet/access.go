@@ -44,6 +44,9 @@ const (
 	fileConf        = "nats-access.conf" // to include in the configuration of one's own servers
 )
 
+// OperatorFiles are what of a fleet's folder an operator's machine needs: with them, commands change what groups run, but can't speak for hub or cards.
+var OperatorFiles = []string{fileOperator, fileAccount, fileCards, fileAdminCreds, fileCA}
+
 // Access is a fleet's folder: who may do what, as JWTs that every NATS server of the fleet knows.
 type Access struct {
 	dir      string

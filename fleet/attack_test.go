@@ -475,7 +475,7 @@ func (f *testFleet) attacksByOperator(h *Hub, agents map[string]*simAgent) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		f.Fatal(err)
 	}
-	for _, name := range []string{fileOperator, fileSystem, fileAccount, fileCards, fileAdminCreds, fileCA} {
+	for _, name := range OperatorFiles {
 		data, err := os.ReadFile(f.access.file(name))
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, name), data, 0o600)

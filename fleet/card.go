@@ -396,10 +396,7 @@ func (c *Card) fetch(ctx context.Context, a Artifact) error {
 			if part, err = c.get(ctx, streamBundles, chunkSubject(c.Group, a, i)); err == nil || ctx.Err() != nil {
 				break
 			}
-			select {
-			case <-time.After(time.Second << try / 4):
-			case <-ctx.Done():
-			}
+			pause(ctx, time.Second<<try/4)
 		}
 		if err != nil {
 			return fmt.Errorf("chunk %d of %d of the bundle: %w: %w", i+1, a.chunks(), errAway, err)

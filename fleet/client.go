@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -303,15 +304,15 @@ func (r *register) take(subject string, data []byte, seen time.Time) error {
 }
 
 func cutPrefix(s, prefix string) string {
-	if len(s) < len(prefix) || s[:len(prefix)] != prefix {
-		return ""
+	if rest, ok := strings.CutPrefix(s, prefix); ok {
+		return rest
 	}
-	return s[len(prefix):]
+	return ""
 }
 
 func cutKey(k string) (group, card string, ok bool) {
-	g, c, ok := bytes.Cut([]byte(k), []byte("."))
-	return string(g), string(c), ok && len(g) > 0 && len(c) > 0
+	group, card, ok = strings.Cut(k, ".")
+	return group, card, ok && group != "" && card != ""
 }
 
 // Upload gives a bundle to the servers for a group's cards. What is there already is not sent again.

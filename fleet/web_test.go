@@ -458,3 +458,16 @@ func TestHubMetricsDocumented(t *testing.T) {
 		}
 	}
 }
+
+// Who follows docs/fleet.md brings an operator all that commands read.
+func TestOperatorFilesInDocs(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "docs", "fleet.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range OperatorFiles {
+		if !strings.Contains(string(text), "`"+name+"`") {
+			t.Errorf("docs/fleet.md does not name %s", name)
+		}
+	}
+}

@@ -22,8 +22,8 @@ func newInit() *cobra.Command {
 		Use:   "init DIR [--host H]",
 		Short: "Make a fleet: its keys, credentials and certificates",
 		Long: `Init makes a fleet's folder: keys of its own NATS accounts, credentials of hub and operators, a certificate authority and a certificate for
-its servers, which cards reach under the names of --host. Keep the folder with the hub. For an operator's machine copy operator.jwt,
-account.jwt, operator.creds, ca.pem and url: with those, commands change what groups run, but can't speak for hub or cards.
+its servers, which cards reach under the names of --host. Keep the folder with the hub. For an operator's machine copy
+` + strings.Join(fleet.OperatorFiles, ", ") + ` and ` + fileURL + `: with those, commands change what groups run, but can't speak for hub or cards.
 Its keys sign no bundles: cards run what the keys that their agents trust have signed, whoever has the hub.`,
 		Example: `  nepcof init /etc/nepcof/fleet --host hub.example
   nepcof init fleet --host a.example --host b.example --host c.example`,
