@@ -97,13 +97,7 @@ actions:
 	configure(`"5050"`)
 	start := func() *process {
 		p := nepcod(t, nil, nil, "run", "--config", config)
-		far.Do(func() {
-			if err := p.Start(); err != nil {
-				t.Fatal(err)
-			}
-		})
-		t.Cleanup(func() { p.Process.Kill() })
-		p.until(t, "msg=started")
+		p.begin(t, far)
 		return p
 	}
 	command := func(args ...string) string {

@@ -57,6 +57,37 @@ func nepcod(t *testing.T, stdout io.Writer, env []string, args ...string) *proce
 	return p
 }
 
+// begin starts the agent in a network namespace, and waits until it runs; the test's end ends it.
+func (p *process) begin(t *testing.T, n *testnet.Net) {
+	t.Helper()
+	n.Do(func() {
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(func() { p.Process.Kill() })
+	p.until(t, "msg=started")
+}
+
+// sendTestbed sends the example's test capture, no faster than a ring takes it.
+func sendTestbed(t *testing.T, send *testnet.Sender) {
+	t.Helper()
+	src, err := capture.Open(filepath.Join(testfiles.Root(t), "examples", "testbed", "test.pcap"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	var f capture.Frame
+	for i := 0; src.Next(&f) == nil; i++ {
+		if err := send.Send(f.Data); err != nil {
+			t.Fatal(err)
+		}
+		if i%32 == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
 // until waits for a line on standard error.
 func (p *process) until(t *testing.T, pattern string) []string {
 	t.Helper()
@@ -98,30 +129,9 @@ func TestDaemon(t *testing.T) {
 	var out bytes.Buffer
 	p := nepcod(t, &out, []string{"NOTIFY_SOCKET=" + sock, "WATCHDOG_USEC=300000"},
 		"run", "--bundle", file, "--iface", testnet.Far, "--format", "json", "--metrics", ":0")
-	n.Do(func() {
-		if err := p.Start(); err != nil {
-			t.Fatal(err)
-		}
-	})
-	defer p.Process.Kill()
-	p.until(t, "msg=started")
+	p.begin(t, n)
 	send := n.NewSender(t, testnet.Near)
-	sendAll := func() {
-		src, err := capture.Open(filepath.Join(testfiles.Root(t), "examples", "testbed", "test.pcap"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer src.Close()
-		var f capture.Frame
-		for i := 0; src.Next(&f) == nil; i++ {
-			if err := send.Send(f.Data); err != nil {
-				t.Fatal(err)
-			}
-			if i%32 == 0 {
-				time.Sleep(time.Millisecond)
-			}
-		}
-	}
+	sendAll := func() { sendTestbed(t, send) }
 	sendAll()
 	address := p.until(t, `address=(\S+)`)[1]
 	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: n.Dial}}

@@ -15,7 +15,6 @@ import (
 	"nepcoc/internal/files"
 	"nepcoc/internal/testfiles"
 	"nepcoc/internal/testnet"
-	"nepcoc/runtime/capture"
 	"nepcoc/runtime/privilege"
 )
 
@@ -41,13 +40,7 @@ func TestSandbox(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := nepcod(t, nil, nil, "run", "--config", at("nepcod.yaml"))
-	n.Do(func() {
-		if err := p.Start(); err != nil {
-			t.Fatal(err)
-		}
-	})
-	defer p.Process.Kill()
-	p.until(t, "msg=started")
+	p.begin(t, n)
 	threads := privilege.Threads(p.Process.Pid)
 	for _, s := range threads {
 		if s.Effective|s.Permitted|s.Inheritable|s.Ambient|s.Bounding != 0 || !s.NoNewPrivs || s.Seccomp != 2 {
@@ -58,22 +51,7 @@ func TestSandbox(t *testing.T) {
 		t.Errorf("%d threads", len(threads))
 	}
 	send := n.NewSender(t, testnet.Near)
-	sendAll := func() {
-		src, err := capture.Open(filepath.Join(testfiles.Root(t), "examples", "testbed", "test.pcap"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer src.Close()
-		var f capture.Frame
-		for i := 0; src.Next(&f) == nil; i++ {
-			if err := send.Send(f.Data); err != nil {
-				t.Fatal(err)
-			}
-			if i%32 == 0 {
-				time.Sleep(time.Millisecond)
-			}
-		}
-	}
+	sendAll := func() { sendTestbed(t, send) }
 	sendAll()
 	if err := os.Rename(at("log/eve.json"), at("log/eve.1")); err != nil {
 		t.Fatal(err)

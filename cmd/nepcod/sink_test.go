@@ -12,9 +12,7 @@ import (
 	"time"
 
 	"nepcoc/internal/files"
-	"nepcoc/internal/testfiles"
 	"nepcoc/internal/testnet"
-	"nepcoc/runtime/capture"
 )
 
 // An agent on an interface whose verdicts have nobody to read them ends with exit 1 and says how many are lost. One whose file is
@@ -35,13 +33,7 @@ func TestDaemonOutput(t *testing.T) {
 		{out, 0, ""},
 	} {
 		p := nepcod(t, nil, nil, "run", "--bundle", model, "--iface", testnet.Far, "--output", c.to)
-		n.Do(func() {
-			if err := p.Start(); err != nil {
-				t.Fatal(err)
-			}
-		})
-		defer p.Process.Kill()
-		p.until(t, "msg=started")
+		p.begin(t, n)
 		if c.to == out {
 			if err := os.Rename(out, out+".1"); err != nil {
 				t.Fatal(err)
@@ -53,20 +45,7 @@ func TestDaemonOutput(t *testing.T) {
 			}
 		}
 		send := n.NewSender(t, testnet.Near)
-		src, err := capture.Open(filepath.Join(testfiles.Root(t), "examples", "testbed", "test.pcap"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer src.Close()
-		var f capture.Frame
-		for i := 0; src.Next(&f) == nil; i++ {
-			if err := send.Send(f.Data); err != nil {
-				t.Fatal(err)
-			}
-			if i%32 == 0 {
-				time.Sleep(time.Millisecond)
-			}
-		}
+		sendTestbed(t, send)
 		time.Sleep(500 * time.Millisecond) // as inFlight of package agent's tests
 		p.Process.Signal(syscall.SIGTERM)
 		p.Wait()

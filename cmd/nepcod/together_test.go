@@ -174,13 +174,7 @@ actions:
 `, at("models/m.nepco"), at("etc/root.pub"), at("etc/keys.note"), at("lib/state.json"), r.path, at("lib/unknown.pcap"), strings.Join(labels, ", ")), nil)
 	start := func() *process {
 		p := nepcod(t, nil, nil, "run", "--config", at("etc/nepcod.yaml"))
-		far.Do(func() {
-			if err := p.Start(); err != nil {
-				t.Fatal(err)
-			}
-		})
-		t.Cleanup(func() { p.Process.Kill() })
-		p.until(t, "msg=started")
+		p.begin(t, far)
 		return p
 	}
 	passes := func(what string, a, b *net.UDPConn, want bool) {
@@ -288,13 +282,7 @@ func TestSlowBundle(t *testing.T) {
 				t.Fatal(err)
 			}
 			p := nepcod(t, nil, nil, "run", "--config", at("nepcod.yaml"))
-			n.Do(func() {
-				if err := p.Start(); err != nil {
-					t.Fatal(err)
-				}
-			})
-			defer p.Process.Kill()
-			p.until(t, "msg=started")
+			p.begin(t, n)
 			send, stop := n.NewSender(t, testnet.Near), make(chan bool)
 			var sending sync.WaitGroup
 			sending.Go(func() {
