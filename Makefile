@@ -118,12 +118,8 @@ golden: ## write golden files anew; read the difference before committing it
 	$(GO) test $$(grep -rlE '"nepcoc/(internal/golden|passes/internal/passtest)"' --include='*_test.go' . | xargs -n1 dirname | sort -u) -update
 
 FUZZTIME ?= 60s
-# As many targets at once as there are cores, a worker each: building one takes another's idle time.
 fuzz: ## every fuzz target for FUZZTIME (default 60s) each
-	@mkdir -p $(BUILD); grep -rnoE '^func Fuzz[A-Za-z0-9_]*' --include='*_test.go' . | sed 's|/[^/]*:[0-9]*:func | |' | \
-	xargs -P $$(nproc) -n 2 sh -c 'log=$$(mktemp -p $(BUILD)); trap "rm $$log" EXIT; \
-		if $(GO) test -run "^$$" -fuzz "^$$2\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x -parallel 1 $$1 > $$log 2>&1 </dev/null; \
-		then echo "$$1 $$2: $$(grep elapsed $$log | tail -n 1)"; else echo "$$1 $$2 failed:"; cat $$log; exit 1; fi' fuzz
+	GO='$(GO)' test/fuzz.sh $(FUZZTIME)
 
 bench: ## all benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
