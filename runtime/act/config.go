@@ -133,7 +133,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	for i := range c.Rules {
-		if e := &c.Rules[i]; e.To != "" && slices.Contains(c.Interfaces, e.To) {
+		if e := &c.Rules[i]; interfaceName(e.To) && slices.Contains(c.Interfaces, e.To) {
 			bad(fmt.Sprintf("rules[%d].to", i), "%s has the rules itself: its copies would be copied again", e.To)
 		}
 	}
@@ -163,8 +163,14 @@ func (e *Entry) validate(bad func(field, format string, args ...any)) {
 		bad(".labels", "are missing")
 	}
 	for _, l := range e.Labels {
-		if l == verdict.WordUnknown || l == verdict.WordInsufficient {
-			bad(".labels", "%s is no label: nothing is done about flows without one", l)
+		_, of, _ := strings.Cut(l, "=")
+		for _, word := range []string{verdict.WordUnknown, verdict.WordInsufficient} {
+			if l == word || of == word {
+				bad(".labels", "%s is no label: nothing is done about flows without one", l)
+			}
+		}
+		if strings.ContainsFunc(l, unicode.IsControl) {
+			bad(".labels", "%q holds a control character", l)
 		}
 	}
 	switch s := e.MinScore; {

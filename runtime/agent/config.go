@@ -101,16 +101,19 @@ type MetricsConfig struct {
 
 // DefaultConfig is what a file that says nothing means.
 func DefaultConfig() Config {
-	return Config{
+	c := Config{
 		Receive: Receive{
-			Threads: 1, BlockSize: afpacket.DefaultBlockSize, Blocks: afpacket.DefaultBlocks,
+			BlockSize: afpacket.DefaultBlockSize, Blocks: afpacket.DefaultBlocks,
 			SnapLen: afpacket.DefaultSnapLen, Promiscuous: true,
 		},
-		Workers: 1, Flows: flow.DefaultCapacity, Queue: DefaultQueue,
 		Output: OutputConfig{To: "-", Format: "eve"},
 		Watch:  2 * time.Second, Drain: DefaultDrain, Health: DefaultHealth, Drift: DefaultDrift, Keep: DefaultKeep, Sandbox: privilege.Default, Probation: DefaultProbation,
 		Actions: act.Defaults,
 	}
+	for _, f := range c.counts() {
+		*f.v = f.def
+	}
+	return c
 }
 
 // maxConfig bounds a configuration file. A real one has under 2 kB.
@@ -145,8 +148,11 @@ func ReadConfig(path string) (Config, error) {
 	})
 }
 
-// inType cuts a Go type's name out of the YAML reader's messages.
-var inType = regexp.MustCompile(`(not found) in type \S+`)
+// inType and ofType cut Go types' names out of the YAML reader's messages.
+var (
+	inType = regexp.MustCompile(`(not found) in type \S+`)
+	ofType = regexp.MustCompile(`(into) (agent|act|privilege)\.\S+`)
+)
 
 // ParseConfig reads a configuration; name is for messages. The error is a *FieldErrors where
 // it is fields that are wrong, with all of them.
@@ -164,11 +170,11 @@ func ParseConfig(name string, data []byte) (Config, error) {
 			return c, fmt.Errorf("%s: %w", name, err)
 		}
 		for _, e := range many.Errors {
-			wrong = append(wrong, errors.New(inType.ReplaceAllString(e, "$1")))
+			wrong = append(wrong, errors.New(ofType.ReplaceAllString(inType.ReplaceAllString(e, "$1"), "$1 a group of fields")))
 		}
 	}
 	if err := d.Decode(new(yaml.Node)); err != io.EOF {
-		return c, fmt.Errorf("%s: more than one document", name)
+		wrong = append(wrong, errors.New("more than one document"))
 	}
 	if wrong = append(wrong, Errors(c.Validate())...); len(wrong) > 0 {
 		return c, &FieldErrors{name, wrong}
@@ -182,23 +188,18 @@ func (c *Config) Validate() error {
 	bad := func(field, format string, args ...any) {
 		errs = append(errs, fmt.Errorf(field+": "+format, args...))
 	}
-	for _, f := range []struct {
-		field     string
-		v, lo, hi int
-	}{
-		{"receive.threads", c.Receive.Threads, 1, 256},
-		{"workers", c.Workers, 1, 1024},
-		{"flows", c.Flows, 1, flow.MaxCapacity},
-		{"queue", c.Queue, 2, 1 << 16},
-	} {
-		if f.v < f.lo || f.v > f.hi {
-			bad(f.field, "%d is not within %d..%d", f.v, f.lo, f.hi)
+	within := func(prefix string, err error) {
+		for _, e := range Errors(err) {
+			errs = append(errs, fmt.Errorf("%s%w", prefix, e))
+		}
+	}
+	for _, f := range c.counts() {
+		if !f.holds() {
+			bad(f.field, "%d is not within %d..%d", *f.v, f.lo, f.hi)
 		}
 	}
 	o := c.ring()
-	for _, err := range Errors(o.Validate()) {
-		bad("receive", "%w", err)
-	}
+	within("receive.", o.Validate())
 	for _, f := range []struct {
 		field string
 		v, lo time.Duration
@@ -215,17 +216,19 @@ func (c *Config) Validate() error {
 	if t := c.UnknownThreshold; t != nil && !(*t >= 0 && *t <= 1) {
 		bad("unknown_threshold", "%g is not within 0..1", *t)
 	}
+	odd := map[string]bool{}
 	for _, f := range []struct{ field, v string }{
 		{"bundle", c.Bundle}, {"interface", c.Interface}, {"output.to", c.Output.To}, {"metrics.listen", c.Metrics.Listen}, {"keep_unknown.to", c.Keep.To}, {"trusted_keys", strings.Join(c.TrustedKeys, "")},
-		{"key_list", c.KeyList}, {"state", c.State}, {"allow_rollback", c.AllowRollback},
+		{"key_list", c.KeyList}, {"state", c.State}, {"allow_rollback", c.AllowRollback}, {"alerts", strings.Join(c.Alerts, "")},
 	} {
 		if strings.ContainsFunc(f.v, unicode.IsControl) {
 			bad(f.field, "%q holds a control character", f.v)
+			odd[f.field] = true
 		}
 	}
 	if len(c.TrustedKeys) == 0 {
 		for _, f := range []struct{ field, v string }{{"key_list", c.KeyList}, {"allow_rollback", c.AllowRollback}} {
-			if f.v != "" {
+			if f.v != "" && !odd[f.field] {
 				bad(f.field, "%s: goes with trusted_keys, one of which has signed it", f.v)
 			}
 		}
@@ -233,32 +236,65 @@ func (c *Config) Validate() error {
 	if d := c.Health.Drops; !(d >= 0 && d <= 1) {
 		bad("health.drops", "%g is not within 0..1", d)
 	}
-	if err := c.Keep.Validate(); err != nil {
-		bad("keep_unknown", "%w", err)
-	}
-	if err := c.Sandbox.Validate(); err != nil {
-		bad("sandbox", "%w", err)
-	}
-	errs = append(errs, Errors(c.Probation.Validate())...)
-	if o := c.Drift.options(); o != nil {
-		if err := o.Validate(); err != nil {
-			bad("drift", "%w", err)
+	within("keep_unknown.", c.Keep.Validate())
+	within("sandbox.", c.Sandbox.Validate())
+	within("", c.Probation.Validate())
+	within("drift.", c.Drift.all().Validate())
+	within("", c.Actions.Validate())
+	switch {
+	case Formats[c.Output.Format] == nil:
+		bad("output.format", "%q is none of eve, json, text", c.Output.Format)
+	case c.Output.Format != "eve":
+		if c.Actions.On() {
+			bad("actions", "go with output.format eve only, in which they are told")
+		}
+		if c.Output.Totals {
+			bad("output.totals", "goes with format eve only")
 		}
 	}
-	errs = append(errs, Errors(c.Actions.Validate())...)
-	if c.Actions.On() && c.Output.Format != "eve" {
-		bad("actions", "go with output.format eve only, in which they are told")
-	}
-	if Formats[c.Output.Format] == nil {
-		bad("output.format", "%q is none of eve, json, text", c.Output.Format)
-	}
-	if c.Output.Totals && c.Output.Format != "eve" {
-		bad("output.totals", "goes with format eve only")
-	}
-	if !c.Metrics.valid() {
+	if !c.Metrics.valid() && !odd["metrics.listen"] {
 		bad("metrics.listen", "%q: want host:port, or :port for the loopback", c.Metrics.Listen)
 	}
 	return errors.Join(errs...)
+}
+
+// count is a number of the configuration, with its bounds and its default.
+type count struct {
+	field       string
+	v           *int
+	lo, hi, def int
+}
+
+func (f *count) holds() bool { return f.lo <= *f.v && *f.v <= f.hi }
+
+func (c *Config) counts() []count {
+	return []count{
+		{"receive.threads", &c.Receive.Threads, 1, 256, 1},
+		{"workers", &c.Workers, 1, 1024, 1},
+		{"flows", &c.Flows, 1, flow.MaxCapacity, flow.DefaultCapacity},
+		{"queue", &c.Queue, 2, 1 << 16, DefaultQueue},
+	}
+}
+
+// usable is the configuration with defaults in place of numbers that Validate refuses: what is found with it is wrong for other reasons.
+func (c *Config) usable() *Config {
+	u := *c
+	for _, f := range u.counts() {
+		if !f.holds() {
+			*f.v = f.def
+		}
+	}
+	d := DefaultConfig().Receive
+	if r := u.ring(); r.Validate() != nil {
+		u.Receive.BlockSize, u.Receive.Blocks, u.Receive.Retire = d.BlockSize, d.Blocks, d.Retire
+	}
+	if r := u.ring(); r.Validate() != nil {
+		u.Receive.SnapLen = d.SnapLen
+	}
+	if u.Probation.Validate() != nil {
+		u.Probation = DefaultProbation
+	}
+	return &u
 }
 
 // valid says whether the address, if there is one, has the form of one.

@@ -20,6 +20,10 @@ func (c *DriftConfig) options() *drift.Options {
 	if !c.On {
 		return nil
 	}
+	return c.all()
+}
+
+func (c *DriftConfig) all() *drift.Options {
 	return &drift.Options{Flows: c.Window, Windows: c.Windows, Bound: c.Bound}
 }
 

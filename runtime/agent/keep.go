@@ -34,17 +34,16 @@ const (
 	maxKeepFiles = 1000
 )
 
-// Validate says what is wrong with the fields.
+// Validate says all that is wrong with the fields, each error beginning with its field.
 func (c *KeepConfig) Validate() error {
-	switch {
-	case c.To == "":
-		return nil
-	case c.Size < minKeepSize || c.Size > maxKeepSize:
-		return fmt.Errorf("size: %d bytes are not within %d..%d", c.Size, minKeepSize, int64(maxKeepSize))
-	case c.Files < 1 || c.Files > maxKeepFiles:
-		return fmt.Errorf("files: %d is not within 1..%d", c.Files, maxKeepFiles)
+	var errs []error
+	if c.Size < minKeepSize || c.Size > maxKeepSize {
+		errs = append(errs, fmt.Errorf("size: %d bytes are not within %d..%d", c.Size, minKeepSize, int64(maxKeepSize)))
 	}
-	return nil
+	if c.Files < 1 || c.Files > maxKeepFiles {
+		errs = append(errs, fmt.Errorf("files: %d is not within 1..%d", c.Files, maxKeepFiles))
+	}
+	return errors.Join(errs...)
 }
 
 // Bounds of what a worker holds of flows without a verdict: packets of each, and bytes of all.

@@ -27,6 +27,7 @@ import (
 // It captures nothing and writes nothing. Both run and check-config begin with it, so that one answers as
 // the other. The notes are no reason not to start.
 func (c *Config) Preflight() (m *Model, notes []string, err error) {
+	c = c.usable() // what Validate refuses is not said again
 	m, err = c.LoadStart()
 	errs := Errors(err)
 	if m != nil && m.instead != nil {
@@ -40,13 +41,8 @@ func (c *Config) Preflight() (m *Model, notes []string, err error) {
 			errs = append(errs, fmt.Errorf("%s: %w", field, err))
 		}
 	}
-	// What Validate refuses is not said again.
 	if c.Interface != "" {
-		ring := c.ring()
-		if ring.Validate() != nil {
-			ring = afpacket.Options{}
-		}
-		if err := afpacket.Check(c.Interface, max(c.Receive.Threads, 1), ring); err != nil {
+		if err := afpacket.Check(c.Interface, c.Receive.Threads, c.ring()); err != nil {
 			errs = append(errs, err)
 		} else if note := afpacket.MergingNote(c.Interface); note != "" {
 			notes = append(notes, note)

@@ -7,6 +7,7 @@
 package drift
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 
@@ -34,17 +35,19 @@ const (
 	MaxWindows = 100
 )
 
-// Validate says what is wrong with options.
+// Validate says all that is wrong with options, each error beginning with the option's word.
 func (o *Options) Validate() error {
-	switch {
-	case o.Flows < MinFlows || o.Flows > MaxFlows:
-		return fmt.Errorf("a window of %d flows is not within %d..%d", o.Flows, MinFlows, MaxFlows)
-	case o.Windows < 1 || o.Windows > MaxWindows:
-		return fmt.Errorf("%d windows are not within 1..%d", o.Windows, MaxWindows)
-	case !(o.Bound >= 0.01 && o.Bound <= 100):
-		return fmt.Errorf("a bound of %g times what chance does is not within 0.01..100", o.Bound)
+	var errs []error
+	if o.Flows < MinFlows || o.Flows > MaxFlows {
+		errs = append(errs, fmt.Errorf("window: %d flows are not within %d..%d", o.Flows, MinFlows, MaxFlows))
 	}
-	return nil
+	if o.Windows < 1 || o.Windows > MaxWindows {
+		errs = append(errs, fmt.Errorf("windows: %d is not within 1..%d", o.Windows, MaxWindows))
+	}
+	if !(o.Bound >= 0.01 && o.Bound <= 100) {
+		errs = append(errs, fmt.Errorf("bound: %g times what chance does is not within 0.01..100", o.Bound))
+	}
+	return errors.Join(errs...)
 }
 
 // A window slides by a pane at a time, a quarter of it.

@@ -83,19 +83,19 @@ func (o *Options) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if o.BlockSize < minBlock || o.BlockSize%minBlock != 0 || o.BlockSize%page != 0 || o.BlockSize > 1<<30 {
-		bad("block_size %d must be a multiple of 65536 and of this machine's page size, %d, up to 1 GiB", o.BlockSize, page)
+		bad("block_size: %d must be a multiple of 65536 and of this machine's page size, %d, up to 1 GiB", o.BlockSize, page)
 	}
 	if o.Blocks < 2 || o.Blocks > maxBlocks {
-		bad("blocks %d must be within 2..%d", o.Blocks, maxBlocks)
+		bad("blocks: %d is not within 2..%d", o.Blocks, maxBlocks)
 	}
 	if len(errs) == 0 && o.BlockSize*o.Blocks > maxRing {
-		bad("a ring of %d blocks of %d bytes is larger than 4 GiB", o.Blocks, o.BlockSize)
+		bad("blocks: a ring of %d of %d bytes is larger than 4 GiB", o.Blocks, o.BlockSize)
 	}
 	if o.Retire != 0 && (o.Retire < time.Millisecond || o.Retire > time.Second) {
-		bad("retire %v must be 0, for a ring of frames, or within 1ms..1s, for one of blocks", o.Retire)
+		bad("retire: %v must be 0, for a ring of frames, or within 1ms..1s, for one of blocks", o.Retire)
 	}
 	if o.SnapLen < 64 || o.SnapLen > 1<<16 {
-		bad("snaplen %d must be within 64..65536", o.SnapLen)
+		bad("snaplen: %d is not within 64..65536", o.SnapLen)
 	}
 	return errors.Join(errs...)
 }

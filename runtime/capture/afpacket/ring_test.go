@@ -287,7 +287,7 @@ func TestOpenErrors(t *testing.T) {
 		{"nosuch0", 1, ours.Options{}, "ip link"},
 		{"lo", 0, ours.Options{}, "receive threads"},
 		{"lo", 1, ours.Options{BlockSize: 5000}, "page size"},
-		{"lo", 1, ours.Options{Blocks: 1}, "blocks 1"},
+		{"lo", 1, ours.Options{Blocks: 1}, "blocks: 1"},
 		{"lo", 1, ours.Options{BlockSize: 1 << 30, Blocks: 5}, "4 GiB"},
 		{"lo", 1, ours.Options{Retire: time.Microsecond}, "retire"},
 		{"lo", 1, ours.Options{SnapLen: 3}, "snaplen"},
