@@ -113,7 +113,7 @@ func TestSandboxOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	p = nepcod(t, nil, nil, "run", "--config", config, "--pcap", pcap)
-	if err := p.Run(); err == nil || !strings.Contains(p.stderr(), "sandbox: require: goes with") {
+	if err := p.Run(); err == nil || !strings.Contains(p.stderr(), "sandbox.require: goes with") {
 		t.Errorf("%v: %s", err, p.stderr())
 	}
 }
