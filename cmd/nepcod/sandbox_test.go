@@ -97,6 +97,55 @@ func TestSandbox(t *testing.T) {
 	}
 }
 
+// A link, of a file or of a folder, that is pointed elsewhere while the agent runs leads out of what it was left: each file that can't be reached any more is
+// said with the way out, and with links as they were all is well again.
+func TestSandboxLinks(t *testing.T) {
+	if privilege.LandlockABI() == 0 {
+		testfiles.Missing(t, "no landlock here")
+	}
+	n := testnet.New(t)
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	link := func(to, name string) {
+		t.Helper()
+		tmp := at(name + ".tmp")
+		if err := os.Symlink(to, tmp); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(tmp, at(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, d := range []string{"v1", "v2", "log1", "log2", "out"} {
+		if err := os.Mkdir(at(d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := files.Write(at(d+"/m.nepco"), bundleBytes(t, i&1, "a")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("v1", "models")
+	link("../log1/eve.json", "out/eve.json")
+	config := fmt.Sprintf("bundle: %s\ninterface: %s\noutput: {to: %s}\nwatch: 20ms\nprobation: {time: 0s}\nmetrics: {listen: '127.0.0.1:0'}\nsandbox: {require: true}\n", at("models/m.nepco"), testnet.Far, at("out/eve.json"))
+	if err := files.Write(at("nepcod.yaml"), []byte(config)); err != nil {
+		t.Fatal(err)
+	}
+	p := nepcod(t, nil, nil, "run", "--config", at("nepcod.yaml"))
+	p.begin(t, n)
+	link("v2", "models")
+	p.until(t, "bundle refused.*permission denied: it leads into "+at("v2")+" now.*landlock.*restart the agent")
+	link("../log2/eve.json", "out/eve.json")
+	p.Process.Signal(syscall.SIGHUP)
+	p.until(t, "eve.json: permission denied: it leads into "+at("log2")+" now.*restart the agent")
+	link("v1", "models")
+	if err := files.Write(at("v1/m.nepco"), bundleBytes(t, 1, "b")); err != nil {
+		t.Fatal(err)
+	}
+	p.until(t, "bundle changed")
+	p.Process.Signal(syscall.SIGTERM)
+	p.Wait()
+}
+
 // What is switched off is a warning each time; with require it is refused.
 func TestSandboxOff(t *testing.T) {
 	dir := t.TempDir()

@@ -237,7 +237,7 @@ func (k *keepFile) begin(b []byte) error {
 	}
 	f, err := os.CreateTemp(filepath.Dir(k.c.To), filepath.Base(k.c.To)+".*") // of mode 0600
 	if err != nil {
-		return fmt.Errorf("keep_unknown: %w", err)
+		return fmt.Errorf("keep_unknown: %w", barred(k.c.To, err))
 	}
 	text := append(appendHeader(nil), b...)
 	if _, err = f.Write(text); err == nil {

@@ -168,7 +168,7 @@ func (c *Config) read(path string, r *reading, running bool) (*Model, error) {
 	case refused != nil:
 		return nil, refused
 	case err != nil:
-		return nil, errors.Join(append(Errors(wrong), err)...)
+		return nil, errors.Join(append(Errors(wrong), barred(path, err))...)
 	}
 	return m, nil
 }

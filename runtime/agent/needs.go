@@ -1,6 +1,9 @@
 package agent
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -9,6 +12,16 @@ import (
 	"nepcoc/internal/files"
 	"nepcoc/runtime/privilege"
 )
+
+// barred says it of an error of a file's where that is out of the sandbox's reach now.
+func barred(name string, err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		if why := privilege.Barred(name); why != "" {
+			return fmt.Errorf("%w: %s", err, why)
+		}
+	}
+	return err
+}
 
 // Needs is what an agent with this configuration still does once its sources, its output and its listener are open: it reads bundles and keys again, appends to its
 // output and begins it anew, writes state and kept flows, and tells systemd how things are. No capability is needed for that, but for actions. others are files that are read besides.

@@ -157,7 +157,7 @@ type fileSink struct {
 func (s *fileSink) open() error {
 	failed := func(err error) error {
 		s.checked = time.Time{} // the next write tries again
-		return fmt.Errorf("%s: %w", s.path, files.Reason(err))
+		return fmt.Errorf("%s: %w", s.path, barred(s.path, files.Reason(err)))
 	}
 	flags := os.O_WRONLY | os.O_APPEND | os.O_CREATE
 	if info, err := os.Stat(s.path); err == nil && info.Mode()&os.ModeNamedPipe != 0 {

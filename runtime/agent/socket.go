@@ -48,7 +48,7 @@ func (s *socketSink) failed(err error) error {
 	if errors.As(err, &op) {
 		err = op.Err
 	}
-	err = fmt.Errorf("%s: %w", s.path, files.Reason(err))
+	err = fmt.Errorf("%s: %w", s.path, barred(s.path, files.Reason(err)))
 	if errors.Is(err, syscall.EPROTOTYPE) {
 		other := sockets[0].prefix
 		if s.network == sockets[0].network {

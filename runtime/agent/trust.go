@@ -34,7 +34,7 @@ func (c *Config) trust() (*trust.Policy, error) {
 			}
 		}
 		k, err := files.Read(file, bundle.ReadPublicKey)
-		if bad("trusted_keys", err); err == nil {
+		if bad("trusted_keys", barred(file, err)); err == nil {
 			p.Keys = append(p.Keys, k)
 		}
 	}
@@ -54,7 +54,7 @@ func (c *Config) trust() (*trust.Policy, error) {
 		if err == nil && l.Serial < p.State.Keys {
 			err = fmt.Errorf("%s: has serial %d, and a list of serial %d was read here before: put the newer one there", c.KeyList, l.Serial, p.State.Keys)
 		}
-		if bad("key_list", err); err == nil {
+		if bad("key_list", barred(c.KeyList, err)); err == nil {
 			p.Use(l)
 		}
 	}
@@ -62,7 +62,7 @@ func (c *Config) trust() (*trust.Policy, error) {
 		var err error
 		// Whoever places reasons does so when there is one: without its file there is none.
 		if p.Rollback, err = files.Read(c.AllowRollback, trust.ReadRollback(p.Good()...)); !errors.Is(err, fs.ErrNotExist) {
-			bad("allow_rollback", err)
+			bad("allow_rollback", barred(c.AllowRollback, err))
 		}
 	}
 	return p, errors.Join(errs...)
@@ -81,7 +81,8 @@ func (c *Config) readState() (trust.State, error) {
 	if err := noPipe(c.State); err != nil {
 		return trust.State{}, err
 	}
-	return trust.ReadState(c.State)
+	s, err := trust.ReadState(c.State)
+	return s, barred(c.State, err)
 }
 
 // stateMu is held while a state file is read and written.
@@ -103,7 +104,7 @@ func (c *Config) update(change func(*trust.State)) error {
 		return nil
 	}
 	if err := after.Write(c.State); err != nil {
-		return fmt.Errorf("state: %w: what runs can't be remembered, and older bundles could come back", err)
+		return fmt.Errorf("state: %w: what runs can't be remembered, and older bundles could come back", barred(c.State, err))
 	}
 	return nil
 }

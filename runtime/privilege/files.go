@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
@@ -54,7 +55,19 @@ func folder(name string) string {
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
 		return name
 	}
-	return filepath.Dir(name)
+	return parent(name)
+}
+
+// parent is a name without its last element. Dir would cut a/.. too, where a may be a link.
+func parent(name string) string {
+	switch i := strings.LastIndexByte(name, '/'); i {
+	case -1:
+		return "."
+	case 0:
+		return "/"
+	default:
+		return name[:i]
+	}
 }
 
 // folders are those of a file's name and of what that is a link to.
@@ -66,7 +79,7 @@ func folders(name string) []string {
 			break
 		}
 		if !filepath.IsAbs(to) {
-			to = filepath.Dir(name) + "/" + to // not Join, which cuts a/.. where a may be a link
+			to = parent(name) + "/" + to
 		}
 		name = to
 		all = append(all, folder(name))
@@ -102,6 +115,7 @@ func restrictFiles(n *Needs) (says, lacks string, err error) {
 	if err := c.BestEffort().Restrict(rules...); err != nil {
 		return "", "", err
 	}
+	leave(slices.Concat(where[:]...))
 	for i, what := range []string{"reads in ", "writes in ", "connects to sockets in "} {
 		if len(where[i]) > 0 {
 			says += "; " + what + list(where[i], func(s string) string { return s })

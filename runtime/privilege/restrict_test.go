@@ -187,7 +187,7 @@ func tries(dir string) map[string]func() error {
 	}
 	return map[string]func() error{
 		"read":          read(dir + "/in/file"),
-		"read link":     read(dir + "/in/link"),
+		"read link":     read(dir + "/deep/alias/link"),
 		"read other":    read(dir + "/not/file"),
 		"read passwd":   read("/etc/passwd"),
 		"write":         write("out/file"),
@@ -258,7 +258,8 @@ func folders(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Symlink("../far/file", filepath.Join(dir, "in", "link")); err != nil {
+	// in/link again, by a link to its folder: .. is in's parent, not that of the link.
+	if err := errors.Join(os.Symlink("../far/file", filepath.Join(dir, "in", "link")), os.Mkdir(filepath.Join(dir, "deep"), 0o755), os.Symlink("../in", filepath.Join(dir, "deep", "alias"))); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -318,7 +319,7 @@ func needsKernel(t *testing.T) {
 
 func needs(dir string) privilege.Needs {
 	return privilege.Needs{Paths: []privilege.Path{
-		{For: "bundle", Name: dir + "/in/file"}, {For: "key", Name: dir + "/in/link"}, {For: "output", Name: dir + "/out/file", Write: true},
+		{For: "bundle", Name: dir + "/in/file"}, {For: "key", Name: dir + "/deep/alias/link"}, {For: "output", Name: dir + "/out/file", Write: true},
 	}}
 }
 
