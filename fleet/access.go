@@ -103,7 +103,7 @@ func InitAccess(dir string, hosts []string) (err error) {
 	w.seed(fileCardsKey, cards)
 	w.seed(fileAccountKey, account)
 	w.seed(fileSealKey, seal)
-	w.creds(fileHubCreds, account, "hub", jwt.Permissions{})
+	w.creds(fileHubCreds, account, "hub", unbounded)
 	w.creds(fileAdminCreds, account, "operator", operatorPermissions())
 	w.certificates(hosts)
 	w.text(fileConf, fmt.Sprintf("# For each NATS server of the fleet: include this file.\noperator: %s\nsystem_account: %s\nresolver: MEMORY\nresolver_preload: {\n  %s: %s\n  %s: %s\n  %s: %s\n}\n",
@@ -157,14 +157,14 @@ func (w *accessWriter) seed(name string, key nkeys.KeyPair) {
 	w.text(name, string(seed)+"\n", 0o600)
 }
 
-func (w *accessWriter) creds(name string, account nkeys.KeyPair, user string, p jwt.Permissions) {
+func (w *accessWriter) creds(name string, account nkeys.KeyPair, user string, p rights) {
 	creds, err := newCreds(account, user, p)
 	w.fail(err)
 	w.text(name, string(creds), 0o600)
 }
 
 // newCreds are the credentials, a JWT and its key, of a new user.
-func newCreds(account nkeys.KeyPair, name string, p jwt.Permissions) ([]byte, error) {
+func newCreds(account nkeys.KeyPair, name string, p rights) ([]byte, error) {
 	key, err := nkeys.CreateUser()
 	if err != nil {
 		return nil, err
@@ -184,10 +184,22 @@ func credsOf(token string, key nkeys.KeyPair) ([]byte, error) {
 	return jwt.FormatUserConfig(token, seed)
 }
 
+// rights are subjects, and bounds that servers hold a connection to: subscriptions, and bytes of a message.
+type rights struct {
+	jwt.Permissions
+	jwt.NatsLimits
+}
+
+var (
+	unbounded = rights{NatsLimits: jwt.NatsLimits{Subs: jwt.NoLimit, Data: jwt.NoLimit, Payload: jwt.NoLimit}}
+	// A card has two subscriptions, and sends a line of maxLine at most, with headers.
+	ofCards = rights{NatsLimits: jwt.NatsLimits{Subs: 8, Data: jwt.NoLimit, Payload: maxLine + 16<<10}}
+)
+
 // userJWT lets the owner of a key do what p says, until a time (zero: for good).
-func userJWT(account nkeys.KeyPair, key, name string, p jwt.Permissions, until time.Time) (string, error) {
+func userJWT(account nkeys.KeyPair, key, name string, p rights, until time.Time) (string, error) {
 	u := jwt.NewUserClaims(key)
-	u.Name, u.Permissions = name, p
+	u.Name, u.Permissions, u.NatsLimits = name, p.Permissions, p.NatsLimits
 	if !until.IsZero() {
 		u.Expires = until.Unix()
 	}
@@ -195,7 +207,8 @@ func userJWT(account nkeys.KeyPair, key, name string, p jwt.Permissions, until t
 }
 
 // cardPermissions are all that a card may do: send its lines and its state, read its order and its group's bundles.
-func cardPermissions(group, card string) (p jwt.Permissions) {
+func cardPermissions(group, card string) rights {
+	p := ofCards
 	own := group + "." + card
 	p.Pub.Allow.Add(
 		subjectLines+own,
@@ -208,14 +221,16 @@ func cardPermissions(group, card string) (p jwt.Permissions) {
 }
 
 // enrolPermissions are all that a token may do: ask once.
-func enrolPermissions(id string) (p jwt.Permissions) {
+func enrolPermissions(id string) rights {
+	p := ofCards
 	p.Pub.Allow.Add(subjectEnrol + id)
 	p.Sub.Allow.Add(inboxPrefix + "enrol." + id + ".>")
 	return p
 }
 
 // operatorPermissions are the commands': they read everything and change what groups run. They neither order, nor enrol, nor speak for cards, nor change streams.
-func operatorPermissions() (p jwt.Permissions) {
+func operatorPermissions() rights {
+	p := unbounded
 	p.Pub.Allow.Add(
 		"$KV."+bucketGroups+".>",
 		subjectBundles+">",

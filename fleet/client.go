@@ -64,8 +64,8 @@ func (c *Client) Ready() error {
 	return nil
 }
 
-// Tail gives a group's lines to f as they come, with the card's name, until ctx ends. What cards sealed is not held against them here, as a sink does.
-func (c *Client) Tail(ctx context.Context, group string, f func(card string, lines []byte)) error {
+// Tail gives a group's lines to f as they come, with the card's name, until ctx ends; of those that the card did not seal, refused is told the subject.
+func (c *Client) Tail(ctx context.Context, group string, f func(card string, lines []byte), refused func(subject string, why error)) error {
 	stream, err := c.js.Stream(ctx, streamLines+group)
 	if err != nil {
 		return fmt.Errorf("group %s: %w: it has no cards yet", group, err)
@@ -80,6 +80,7 @@ func (c *Client) Tail(ctx context.Context, group string, f func(card string, lin
 	}
 	defer context.AfterFunc(ctx, messages.Stop)()
 	defer messages.Stop()
+	known := newSeals(c, group)
 	for {
 		m, err := messages.Next()
 		if err != nil {
@@ -88,8 +89,12 @@ func (c *Client) Tail(ctx context.Context, group string, f func(card string, lin
 			}
 			return err
 		}
-		_, card, _ := cutKey(cutPrefix(m.Subject(), subjectLines))
-		f(card, m.Data())
+		switch b, err := known.open(ctx, m); {
+		case err == nil:
+			f(b.card, b.lines)
+		case ctx.Err() == nil: // also where the card's key could not be read
+			refused(m.Subject(), err)
+		}
 	}
 }
 
@@ -151,7 +156,7 @@ func readGroup(data []byte) (g Group, err error) {
 		err = fmt.Errorf("group %s: written by a newer nepcof (version %d of documents, %d is known here)", g.Name, g.Version, version)
 	}
 	if r := g.Rollout; err == nil && r != nil && (r.Reached < 0 || r.Reached > len(r.Cards) || r.Stage < 0 || r.Stage >= len(r.Plan.Stages)) {
-		err = fmt.Errorf("group %s: rollout %s is at stage %d of %d, with %d of %d cards: no nepcof wrote that", g.Name, r.ID, r.Stage, len(r.Plan.Stages), r.Reached, len(r.Cards))
+		err = fmt.Errorf("group %s: rollout %s is at stage %d of %d, with %d of %s: no nepcof wrote that", g.Name, r.ID, r.Stage, len(r.Plan.Stages), r.Reached, CountCards(len(r.Cards)))
 	}
 	return g, err
 }
@@ -295,12 +300,24 @@ func (r *register) take(subject string, data []byte, seen time.Time) error {
 		return fmt.Errorf("%s: written by a newer nepcof", subject)
 	case s.Group != group || s.Card != card:
 		return fmt.Errorf("%s: tells of card %s of group %s", subject, s.Card, s.Group)
-	case s.At.Before(before.At):
+	case s.At.Before(earlier(before.At, before.Seen)): // a clock that was ahead, and was set right, silences no card
 		return fmt.Errorf("%s: older than what was told before", subject)
 	}
+	if err := s.Agent.check(); err != nil {
+		return fmt.Errorf("%s: %w", subject, err)
+	}
+	// They go, of many cards, into a group's document.
+	s.Reason, s.Agent.Problem, s.Agent.Refused = short(s.Reason), short(s.Agent.Problem), short(s.Agent.Refused)
 	s.Seen = seen.UTC()
 	r.groups[group][card] = s
 	return nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func cutPrefix(s, prefix string) string {

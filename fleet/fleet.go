@@ -18,7 +18,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -179,6 +181,17 @@ type Agent struct {
 	// Latency is the 99th percentile from a flow's last packet to its verdict, in seconds.
 	Latency float64 `json:"latency"`
 	Drift   bool    `json:"drift,omitempty"`
+}
+
+// check says why figures are none that an agent counts: a card's would spoil those of others that it is added to.
+func (a *Agent) check() error {
+	const most = 1 << 53
+	for _, n := range append(slices.Collect(maps.Values(a.Verdicts)), a.Packets, a.Dropped, a.Unknown, a.Latency) {
+		if !(n >= 0 && n <= most) {
+			return fmt.Errorf("tells of %g packets, verdicts or seconds", n)
+		}
+	}
+	return nil
 }
 
 // Flows is how many verdicts there were.

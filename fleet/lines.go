@@ -7,9 +7,11 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"sync"
 	"time"
@@ -17,6 +19,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 )
 
 // Lines leave a card in batches. A batch's headers say where its lines stand among all that the store ever took, so that whoever reads them
@@ -191,6 +194,71 @@ func sealed(subject, store string, first uint64, lines []byte) []byte {
 	return append(b, lines...)
 }
 
+// batch is what one message carries.
+type batch struct {
+	card, store string
+	first       uint64 // number of its first line
+	lines       []byte
+}
+
+// seals knows the keys of a group's cards, and holds messages to them.
+type seals struct {
+	c     *Client
+	group string
+	keys  map[string]nkeys.KeyPair // by card
+}
+
+func newSeals(c *Client, group string) seals { return seals{c, group, map[string]nkeys.KeyPair{}} }
+
+// errForged is of lines that no card of the group sealed.
+var errForged = errors.New("the card did not seal them")
+
+// storeForm is a store's name, maxLineNumber above what any card comes to: a number that is sealed can still be a lie.
+var storeForm = regexp.MustCompile("^[0-9a-f]{32}$")
+
+const maxLineNumber = 1 << 60
+
+// open reads a message that its subject's card sealed. An error that isn't errForged says nothing about it.
+func (s seals) open(ctx context.Context, m jetstream.Msg) (b batch, err error) {
+	_, b.card, _ = cutKey(cutPrefix(m.Subject(), subjectLines))
+	b.store, b.first, b.lines = m.Headers().Get(headerStore), first(m.Headers()), m.Data()
+	signature, err := hex.DecodeString(m.Headers().Get(headerSeal))
+	if err != nil {
+		return b, fmt.Errorf("%w: %w", errForged, err)
+	}
+	if !storeForm.MatchString(b.store) || b.first > maxLineNumber || len(b.lines) == 0 || b.lines[len(b.lines)-1] != '\n' {
+		return b, fmt.Errorf("%w: no nepcof card sends such a message", errForged)
+	}
+	holds := func() bool {
+		k, ok := s.keys[b.card]
+		return ok && k.Verify(sealed(m.Subject(), b.store, b.first, b.lines), signature) == nil
+	}
+	if holds() {
+		return b, nil
+	}
+	// It may have been enrolled, or enrolled anew.
+	e, err := getSoon(ctx, s.c.members, key(s.group, b.card))
+	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey) {
+		return b, fmt.Errorf("%w: no such card was enrolled", errForged)
+	}
+	if err != nil {
+		return b, err
+	}
+	var member Member
+	err = json.Unmarshal(e.Value(), &member)
+	if err == nil {
+		s.keys[b.card], err = nkeys.FromPublicKey(member.Public)
+	}
+	if err != nil {
+		delete(s.keys, b.card)
+		return b, fmt.Errorf("%w: %w", errForged, err)
+	}
+	if !holds() {
+		return b, errForged
+	}
+	return b, nil
+}
+
 // forward sends what is stored to the fleet's servers until ctx ends, one batch after the other, so that they arrive in order.
 func (c *Card) forward(ctx context.Context) {
 	for ctx.Err() == nil {
@@ -294,8 +362,35 @@ func (c *Card) send(ctx context.Context, m jetstream.Msg) error {
 	return nil
 }
 
+// maxLine bounds a line, in bytes: servers take messages of up to 1 MiB.
+const maxLine = 512 << 10
+
+// skip counts a line that is not stored, which leaves a gap in the numbers.
+func (s *Store) skip() {
+	s.adding.Lock()
+	defer s.adding.Unlock()
+	s.mu.Lock()
+	s.counts.Stored++
+	s.mu.Unlock()
+}
+
+// readLine reads a line with its end; nil for one that is longer than maxLine, which is read over.
+func readLine(in *bufio.Reader) (line []byte, err error) {
+	for long := false; ; {
+		part, err := in.ReadSlice('\n')
+		if long = long || len(line)+len(part) > maxLine; long {
+			line = nil
+		} else {
+			line = append(line, part...)
+		}
+		if err != bufio.ErrBufferFull {
+			return line, err
+		}
+	}
+}
+
 // Take stores the lines that r gives, until it ends: those that come within batchTime, or up to batchBytes, as one batch. A line that is longer
-// than a batch may be goes alone; one without its end, after a crash of who wrote it, is left out.
+// than a batch may be goes alone, one that is longer than maxLine is dropped and counted; one without its end, after a crash of who wrote it, is left out.
 func (s *Store) Take(ctx context.Context, r io.Reader) error {
 	lines, done := make(chan []byte, 64), make(chan struct{})
 	defer close(done)
@@ -304,7 +399,7 @@ func (s *Store) Take(ctx context.Context, r io.Reader) error {
 		defer close(lines)
 		in := bufio.NewReaderSize(r, batchBytes)
 		for {
-			line, err := in.ReadBytes('\n')
+			line, err := readLine(in)
 			if err == nil {
 				select {
 				case lines <- line:
@@ -333,10 +428,13 @@ func (s *Store) Take(ctx context.Context, r io.Reader) error {
 			if !ok {
 				return errors.Join(flush(), broken)
 			}
-			if len(batch)+len(line) > batchBytes {
+			if len(batch)+len(line) > batchBytes || line == nil {
 				if err := flush(); err != nil {
 					return err
 				}
+			}
+			if line == nil {
+				s.skip()
 			}
 			batch = append(batch, line...)
 		case <-tick.C:

@@ -67,10 +67,19 @@ func (s Stage) String() string {
 		return "all"
 	case s.Percent > 0:
 		return fmt.Sprintf("%g %%", s.Percent)
-	case s.Cards == 1:
-		return "1 card"
 	}
-	return fmt.Sprintf("%d cards", s.Cards)
+	return CountCards(s.Cards)
+}
+
+// CountCards is a number of cards in words.
+func CountCards(n int) string { return quantity(float64(n), "card") }
+
+// quantity is a number of things, of which each is called what.
+func quantity(n float64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return count(n) + " " + what + "s"
 }
 
 // Limits are by how much cards with the new bundle may be worse than those of the stage before (for the first: than the group's with the old one).
@@ -216,7 +225,7 @@ func (l *Limits) worse(f, before Figures) (why []string) {
 		}
 	}
 	if l.Drift && f.Drift > 0 && before.Drift == 0 {
-		why = append(why, fmt.Sprintf("drift on %d of %d cards, on none before", f.Drift, f.Cards))
+		why = append(why, fmt.Sprintf("drift on %d of %s, on none before", f.Drift, CountCards(f.Cards)))
 	}
 	return why
 }
@@ -286,7 +295,7 @@ func (g Group) Begin(id, by string, to Artifact, plan Plan, cards map[string]Sta
 	if rank(r.Cards[0]) == 2 {
 		return g, fmt.Errorf("no card of group %s has reported within %v: see nepcof cards --group %s", g.Name, lost, g.Name)
 	}
-	r.tell(now, "%v to %d cards of group %s, which run %v", to, len(r.Cards), g.Name, r.From)
+	r.tell(now, "%v to %s of group %s; before: %v", to, CountCards(len(r.Cards)), g.Name, r.From)
 	r.next(cards, now)
 	g.Rollout = r
 	return g, nil
@@ -314,7 +323,7 @@ func (r *Rollout) next(cards map[string]Status, now time.Time) {
 		}
 	}
 	r.Reached = reached
-	r.tell(now, "stage %d of %d, %v: %d cards", r.Stage+1, len(r.Plan.Stages), r.Plan.Stages[r.Stage], r.Reached)
+	r.tell(now, "stage %d of %d, %v: %s", r.Stage+1, len(r.Plan.Stages), r.Plan.Stages[r.Stage], CountCards(r.Reached))
 }
 
 // Wants is what a card of the group is to run.
@@ -410,7 +419,7 @@ func (g *Group) advance(cards map[string]Status, now, heard time.Time) bool {
 		return changed
 	}
 	f := figures(cards, r.Cards[:r.Reached], r.To.Digest)
-	compared := fmt.Sprintf("compared on %.0f flows with %.0f before", f.Flows, r.Before.Flows)
+	compared := fmt.Sprintf("compared on %s with %s before", quantity(f.Flows, "flow"), count(r.Before.Flows))
 	if f.Flows == 0 || r.Before.Flows == 0 {
 		compared = "no flows to compare"
 	}
@@ -444,9 +453,9 @@ func (r *Rollout) ends(cards map[string]Status, a Artifact) string {
 			not = append(not, name)
 		}
 	}
-	text := fmt.Sprintf("%d of %d cards run it", n, r.Reached)
+	text := fmt.Sprintf("it runs on %d of %s", n, CountCards(r.Reached))
 	if len(not) > 0 {
-		text += ", not " + several(not)
+		text += ", not on " + several(not)
 	}
 	return text
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,10 +11,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nkeys"
 
 	"nepcoc/internal/files"
 )
@@ -35,7 +34,7 @@ type SinkOptions struct {
 type Sink struct {
 	o       SinkOptions
 	c       *Client
-	keys    map[string]nkeys.KeyPair // by card
+	seals   seals
 	f       *os.File
 	w       *bufio.Writer
 	mark    checkpoint
@@ -50,9 +49,46 @@ type checkpoint struct {
 	Message uint64 `json:"message"`
 	Size    int64  `json:"size"`
 	// Next is the number of the line that comes next, by card and store.
-	Next map[string]map[string]uint64 `json:"next"`
+	Next map[string]map[string]place `json:"next"`
 	// Counts, of all since the sink began.
 	Lines, Again, Missing, Refused uint64
+}
+
+// place is where lines of a store go on: the line that comes next, and the message that said so.
+type place struct {
+	Line    uint64 `json:"line"`
+	Message uint64 `json:"message"`
+}
+
+// UnmarshalJSON reads a line's number alone, too: so it was written first.
+func (p *place) UnmarshalJSON(text []byte) error {
+	if json.Unmarshal(text, &p.Line) == nil {
+		return nil
+	}
+	type plain place
+	return json.Unmarshal(text, (*plain)(p))
+}
+
+// maxStores is how many stores of a card are remembered: it has a new one after each enrolment, and could make up as many as it likes.
+const maxStores = 8
+
+// next notes where a store's lines go on, and forgets the card's oldest store where there are too many.
+func (c *checkpoint) next(card, store string, p place) {
+	stores := c.Next[card]
+	if stores == nil {
+		stores = map[string]place{}
+		c.Next[card] = stores
+	}
+	stores[store] = p
+	for len(stores) > maxStores {
+		oldest := store
+		for name, at := range stores {
+			if at.Message < stores[oldest].Message {
+				oldest = name
+			}
+		}
+		delete(stores, oldest)
+	}
 }
 
 const (
@@ -77,7 +113,7 @@ func OpenSink(c *Client, o SinkOptions) (*Sink, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Sink{o: o, c: c, keys: map[string]nkeys.KeyPair{}, mark: checkpoint{Version: version, Next: map[string]map[string]uint64{}}}
+	s := &Sink{o: o, c: c, seals: newSeals(c, o.Group), mark: checkpoint{Version: version, Next: map[string]map[string]place{}}}
 	if err := os.MkdirAll(o.Dir, 0o750); err != nil {
 		return nil, err
 	}
@@ -209,9 +245,7 @@ func (s *Sink) take(ctx context.Context, m jetstream.Msg) error {
 	if err != nil {
 		return err
 	}
-	_, card, _ := cutKey(cutPrefix(m.Subject(), subjectLines))
-	store, number, lines := m.Headers().Get(headerStore), first(m.Headers()), m.Data()
-	err = s.genuine(ctx, card, m.Subject(), store, number, lines, m.Headers().Get(headerSeal))
+	b, err := s.seals.open(ctx, m)
 	if err != nil && !errors.Is(err, errForged) {
 		return err // the message is read again
 	}
@@ -222,7 +256,9 @@ func (s *Sink) take(ctx context.Context, m jetstream.Msg) error {
 		s.o.Log.Warn("lines refused", "subject", m.Subject(), "why", err)
 		return nil
 	}
-	next, known := s.mark.Next[card][store]
+	card, store, number, lines := b.card, b.store, b.first, b.lines
+	last, known := s.mark.Next[card][store]
+	next := last.Line
 	switch {
 	case known && number < next:
 		s.mark.Again += countLines(lines)
@@ -238,17 +274,17 @@ func (s *Sink) take(ctx context.Context, m jetstream.Msg) error {
 		s.line(card, bytes.TrimSuffix(line, []byte("\n")))
 		s.mark.Lines++
 	}
-	if s.mark.Next[card] == nil {
-		s.mark.Next[card] = map[string]uint64{}
-	}
-	s.mark.Next[card][store] = number + countLines(lines)
+	s.mark.next(card, store, place{number + countLines(lines), meta.Sequence.Stream})
 	return nil
 }
 
-// line writes one line with the card's name in front, which the agent doesn't know. What is no JSON object becomes one.
+// cardKey is what a line in the files says its card with.
+const cardKey = "nepco_card"
+
+// line writes one line with the card's name in front, which the agent doesn't know. What is no JSON object, or names a card itself, becomes text in one.
 func (s *Sink) line(card string, line []byte) {
 	rest, object := bytes.CutPrefix(line, []byte("{"))
-	if !object || !json.Valid(line) {
+	if !object || !json.Valid(line) || names(line, cardKey) {
 		quoted, _ := json.Marshal(string(line))
 		rest = fmt.Appendf(nil, `"event_type":"nepco_other","line":%s}`, quoted)
 	}
@@ -256,48 +292,26 @@ func (s *Sink) line(card string, line []byte) {
 	if bytes.Equal(bytes.TrimSpace(rest), []byte("}")) {
 		comma = ""
 	}
-	fmt.Fprintf(s.w, `{"nepco_card":%q%s`, card, comma)
+	fmt.Fprintf(s.w, `{"%s":%q%s`, cardKey, card, comma)
 	s.w.Write(rest)
 	s.w.WriteByte('\n')
 }
 
-// errForged is of lines that no card of the group sealed.
-var errForged = errors.New("the card did not seal them")
-
-// genuine says why lines aren't a card's own; an error that isn't errForged says nothing about them.
-func (s *Sink) genuine(ctx context.Context, card, subject, store string, number uint64, lines []byte, seal string) error {
-	signature, err := hex.DecodeString(seal)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errForged, err)
+// names is true for a JSON object that has the key itself, however it is written: of two equal keys most readers take the last.
+func names(object []byte, key string) bool {
+	if !bytes.ContainsRune(object, '\\') && !bytes.Contains(bytes.ToLower(object), []byte(key)) {
+		return false
 	}
-	holds := func() bool {
-		k, ok := s.keys[card]
-		return ok && k.Verify(sealed(subject, store, number, lines), signature) == nil
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(object, &keys) != nil {
+		return true
 	}
-	if holds() {
-		return nil
+	for k := range keys {
+		if strings.EqualFold(k, key) { // some readers don't mind case
+			return true
+		}
 	}
-	// It may have been enrolled, or enrolled anew.
-	e, err := getSoon(ctx, s.c.members, key(s.o.Group, card))
-	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey) {
-		return fmt.Errorf("%w: no such card was enrolled", errForged)
-	}
-	if err != nil {
-		return err
-	}
-	var m Member
-	err = json.Unmarshal(e.Value(), &m)
-	if err == nil {
-		s.keys[card], err = nkeys.FromPublicKey(m.Public)
-	}
-	if err != nil {
-		delete(s.keys, card)
-		return fmt.Errorf("%w: %w", errForged, err)
-	}
-	if !holds() {
-		return errForged
-	}
-	return nil
+	return false
 }
 
 // keep makes what was written last, and begins a new file where this one is full.

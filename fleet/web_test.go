@@ -265,7 +265,7 @@ func TestWebSilence(t *testing.T) {
 			t.Errorf("%s is praised: %s", card, rows[card])
 		}
 	}
-	for _, want := range []string{"3 of 5 cards report", "gone: silent for more than 60 s", "new: has not reported since its enrolment", "mute: agent has a problem: no answer"} {
+	for _, want := range []string{"those that report: 3 of 5 cards", "gone: silent for more than 60 s", "new: has not reported since its enrolment", "mute: agent has a problem: no answer"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not say %q", want)
 		}

@@ -29,12 +29,8 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 		}
 		return "–"
 	},
-	"cards": func(n int) string {
-		if n == 1 {
-			return "1 card"
-		}
-		return count(n) + " cards"
-	},
+	"cards":   CountCards,
+	"of":      quantity,
 	"date":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 	"several": several,
 	"inc":     func(i int) int { return i + 1 },
@@ -231,7 +227,7 @@ func (w *web) look() view {
 		v.Alerts = append(v.Alerts, alert{Text: "no hub leads: no rollout moves on", Bad: true})
 	}
 	if n := h.refused.Load(); n > 0 {
-		v.Alerts = append(v.Alerts, alert{Text: fmt.Sprintf("%s reports were refused since this hub began: no enrolled card sealed them, or they were old", count(n))})
+		v.Alerts = append(v.Alerts, alert{Text: fmt.Sprintf("%s refused since this hub began: not sealed by an enrolled card, or older than what was known", quantity(float64(n), "report"))})
 	}
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
 		g := newGroupView(groups[name], cards[name], v.Now)
@@ -424,7 +420,7 @@ func (p *progress) Compared() string {
 	if p.Now.Flows == 0 || p.Before.Flows == 0 {
 		return "No flows to compare yet: nothing is known of how the bundle does."
 	}
-	return fmt.Sprintf("Compared on %s flows with %s before.", count(p.Now.Flows), count(p.Before.Flows))
+	return fmt.Sprintf("Compared on %s with %s before.", quantity(p.Now.Flows, "flow"), count(p.Before.Flows))
 }
 
 // Story is told from its end.
@@ -480,7 +476,7 @@ func (g *groupView) alert() {
 			if why != "" {
 				why = "; the first" + why
 			}
-			add(k.bad, "%d cards: %s (%s)%s", n, k.what, several(names), why)
+			add(k.bad, "%s: %s (%s)%s", CountCards(n), k.what, several(names), why)
 		}
 	}
 }

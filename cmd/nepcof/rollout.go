@@ -108,7 +108,7 @@ With --wait the exit code is 0 only where all cards that were reached run the bu
 				if asJSON {
 					return cli.JSON(cmd.OutOrStdout(), g.Rollout)
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "rollout %s: %v to %d cards of group %s; nepcof status %s shows how it goes\n", g.Rollout.ID, g.Rollout.To, len(g.Rollout.Cards), group, group)
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "rollout %s: %v to %s of group %s; nepcof status %s shows how it goes\n", g.Rollout.ID, g.Rollout.To, fleet.CountCards(len(g.Rollout.Cards)), group, group)
 				return err
 			})
 		},
@@ -179,7 +179,7 @@ func untilOver(cmd *cobra.Command, c *fleet.Client, g fleet.Group, asJSON bool) 
 			}
 			return fmt.Errorf("rollout %s was taken back: %s", id, strings.Join(r.Reasons, "; "))
 		}
-		progress.Update(fmt.Sprintf("stage %d of %d: %d of %d cards", r.Stage+1, len(r.Plan.Stages), r.Reached, len(r.Cards)), 0, 0)
+		progress.Update(fmt.Sprintf("stage %d of %d: %d of %s", r.Stage+1, len(r.Plan.Stages), r.Reached, fleet.CountCards(len(r.Cards))), 0, 0)
 		select {
 		case <-time.After(every):
 		case <-ctx.Done():

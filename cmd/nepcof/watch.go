@@ -8,7 +8,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -103,24 +102,26 @@ func newGroupStatus(name string, g fleet.Group, cards map[string]fleet.Status, n
 	return s
 }
 
-func (s *groupStatus) print(w io.Writer) {
-	fmt.Fprintf(w, "%s: %d cards, %d report, %d refuse their bundle\n", s.Group, s.Cards, s.Reporting, s.Refusing)
+func (s *groupStatus) print(out io.Writer) {
+	// What cards and operators wrote must not speak to a terminal.
+	say := func(format string, args ...any) { fmt.Fprintln(out, cli.Name(fmt.Sprintf(format, args...))) }
+	say("%s: %s; reporting: %d, refusing their bundle: %d", s.Group, fleet.CountCards(s.Cards), s.Reporting, s.Refusing)
 	if s.Stable != nil {
-		fmt.Fprintf(w, "  bundle   %v\n", *s.Stable)
+		say("  bundle   %v", *s.Stable)
 	}
 	for _, d := range slices.Sorted(maps.Keys(s.Running)) {
-		fmt.Fprintf(w, "  running  %.12s on %d\n", d, s.Running[d])
+		say("  running  %.12s on %d", d, s.Running[d])
 	}
 	r := s.Rollout
 	if r == nil {
 		return
 	}
-	fmt.Fprintf(w, "  rollout  %s of %v: %s, stage %d of %d, %d of %d cards\n", r.ID, r.To, r.State, r.Stage+1, len(r.Plan.Stages), r.Reached, len(r.Cards))
+	say("  rollout  %s of %v: %s, stage %d of %d, %d of %s", r.ID, r.To, r.State, r.Stage+1, len(r.Plan.Stages), r.Reached, fleet.CountCards(len(r.Cards)))
 	for _, why := range r.Reasons {
-		fmt.Fprintf(w, "  reason   %s\n", cli.Name(why))
+		say("  reason   %s", why)
 	}
 	for _, e := range r.Events {
-		fmt.Fprintf(w, "  %s  %s\n", e.At.UTC().Format(time.DateTime), cli.Name(e.Text))
+		say("  %s  %s", e.At.UTC().Format(time.DateTime), e.Text)
 	}
 }
 
@@ -184,7 +185,7 @@ func cardRow(s fleet.Status, now time.Time) []string {
 		wrong = append(wrong, "drift")
 	}
 	a := &s.Agent
-	return []string{s.Group, s.Card, seen, string(s.Phase), fmt.Sprintf("%.12s", a.Digest), fmt.Sprintf("%.0f", a.Flows()), cli.Percent(a.UnknownShare()), cli.Percent(a.DropShare()),
+	return []string{s.Group, s.Card, seen, cli.Name(string(s.Phase)), cli.Name(fmt.Sprintf("%.12s", a.Digest)), fmt.Sprintf("%.0f", a.Flows()), cli.Percent(a.UnknownShare()), cli.Percent(a.DropShare()),
 		fmt.Sprint(s.Lines.Sent), fmt.Sprint(s.Lines.Stored - min(s.Lines.Stored, s.Lines.Sent+s.Lines.Dropped)), fmt.Sprint(s.Lines.Dropped), strings.Join(wrong, "; ")}
 }
 
@@ -210,14 +211,11 @@ func newTail() *cobra.Command {
 			defer c.Close()
 			out := cmd.OutOrStdout()
 			if lines {
-				var mu sync.Mutex
 				return c.Tail(ctx, group, func(card string, text []byte) {
-					mu.Lock()
-					defer mu.Unlock()
 					for line := range bytes.Lines(text) {
-						fmt.Fprintf(out, "%s\t%s", card, line)
+						fmt.Fprintf(out, "%s\t%s", card, cli.Escape(string(line)))
 					}
-				})
+				}, func(subject string, why error) { warn(cmd, "lines on %s are left out: %v", subject, why) })
 			}
 			told := map[string]*teller{}
 			for begun := false; ; begun = true {

@@ -49,15 +49,15 @@ func (m *messages) Write(b []byte) (int, error) {
 	if m.names != nil {
 		s = m.names.Replace(s)
 	}
-	_, err := io.WriteString(m.w, escape(s))
+	_, err := io.WriteString(m.w, Escape(s))
 	return len(b), err
 }
 
 // Unwrap is what it writes to.
 func (m *messages) Unwrap() io.Writer { return m.w }
 
-// escape writes control characters but tabs and line breaks as Go does, and bytes that are no UTF-8.
-func escape(s string) string {
+// Escape writes control characters but tabs and line breaks as Go does, and bytes that are no UTF-8.
+func Escape(s string) string {
 	odd := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
 	if utf8.ValidString(s) && !strings.ContainsFunc(s, odd) {
 		return s
