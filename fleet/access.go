@@ -296,30 +296,19 @@ func (w *accessWriter) certificate(name, keyName string, c, parent *x509.Certifi
 // OpenAccess reads a fleet's folder. An operator's has neither the cards' key nor the seal.
 func OpenAccess(dir string) (*Access, error) {
 	a := &Access{dir: dir}
-	text, err := os.ReadFile(a.file(fileOperator))
+	operator, err := claims(a, fileOperator, jwt.DecodeOperatorClaims)
 	if err != nil {
 		return nil, fmt.Errorf("%w: no fleet's folder: nepcof init makes one", err)
 	}
-	if a.operator, err = jwt.DecodeOperatorClaims(string(text)); err != nil {
-		return nil, fmt.Errorf("%s: %w", a.file(fileOperator), err)
-	}
-	account, err := os.ReadFile(a.file(fileAccount))
+	account, err := claims(a, fileAccount, jwt.DecodeAccountClaims)
 	if err != nil {
 		return nil, err
 	}
-	claims, err := jwt.DecodeAccountClaims(string(account))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.file(fileAccount), err)
-	}
-	a.system, a.account = a.operator.SystemAccount, claims.Subject
-	text, err = os.ReadFile(a.file(fileCards))
+	cards, err := claims(a, fileCards, jwt.DecodeAccountClaims)
 	if err != nil {
 		return nil, err
 	}
-	if claims, err = jwt.DecodeAccountClaims(string(text)); err != nil {
-		return nil, fmt.Errorf("%s: %w", a.file(fileCards), err)
-	}
-	a.cards = claims.Subject
+	a.operator, a.system, a.account, a.cards = operator, operator.SystemAccount, account.Subject, cards.Subject
 	if a.users, err = a.key(fileCardsKey); err != nil {
 		return nil, err
 	}
@@ -329,11 +318,23 @@ func OpenAccess(dir string) (*Access, error) {
 	return a, nil
 }
 
+// claims reads a JWT of the folder.
+func claims[T any](a *Access, name string, decode func(string) (T, error)) (c T, err error) {
+	text, err := files.All(a.file(name), 1<<20)
+	if err != nil {
+		return c, err
+	}
+	if c, err = decode(string(text)); err != nil {
+		err = fmt.Errorf("%s: not as nepcof init wrote it: %w", a.file(name), err)
+	}
+	return c, err
+}
+
 func (a *Access) file(name string) string { return filepath.Join(a.dir, name) }
 
 // key reads a seed; nil where the folder has none.
 func (a *Access) key(name string) (nkeys.KeyPair, error) {
-	text, err := os.ReadFile(a.file(name))
+	text, err := files.All(a.file(name), 1<<20)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -351,7 +352,7 @@ func (a *Access) key(name string) (nkeys.KeyPair, error) {
 func (a *Access) resolver() (server.AccountResolver, error) {
 	r := &server.MemAccResolver{}
 	for key, name := range map[string]string{a.system: fileSystem, a.account: fileAccount, a.cards: fileCards} {
-		text, err := os.ReadFile(a.file(name))
+		text, err := files.All(a.file(name), 1<<20)
 		if err != nil {
 			return nil, err
 		}
@@ -373,7 +374,7 @@ func (a *Access) serverTLS() (*tls.Config, error) {
 }
 
 func (a *Access) authorities() (*x509.CertPool, error) {
-	text, err := os.ReadFile(a.file(fileCA))
+	text, err := files.All(a.file(fileCA), 1<<20)
 	if err != nil {
 		return nil, err
 	}
@@ -406,6 +407,9 @@ func (a *Access) connect(url, name string, opts ...nats.Option) (*nats.Conn, err
 func dial(url string, opts ...nats.Option) (*nats.Conn, error) {
 	nc, err := nats.Connect(url, append([]nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(time.Second), nats.ReconnectJitter(time.Second, time.Second),
 		nats.PingInterval(20 * time.Second), nats.Timeout(5 * time.Second)}, opts...)...)
+	if errors.Is(err, nats.ErrNoServers) {
+		err = fmt.Errorf("no server of the fleet answers there (%w)", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", url, err)
 	}

@@ -159,14 +159,14 @@ func OpenCard(o CardOptions) (*Card, error) {
 		o.Poll = time.Minute
 	}
 	c := &Card{o: o, wake: make(chan struct{}, 1)}
-	text, err := os.ReadFile(filepath.Join(o.Dir, fileCard))
+	text, err := files.All(filepath.Join(o.Dir, fileCard), 1<<20)
 	if err != nil {
 		return nil, fmt.Errorf("%w: this card is not enrolled: nepcof card --enrol TOKEN", err)
 	}
 	if err := json.Unmarshal(text, &c.cardFile); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(o.Dir, fileCard), err)
 	}
-	creds, err := os.ReadFile(filepath.Join(o.Dir, fileCardCreds))
+	creds, err := files.All(filepath.Join(o.Dir, fileCardCreds), 1<<20)
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +209,7 @@ func (c *Card) rouse() {
 // recall reads what the card must not forget.
 func (c *Card) recall() error {
 	file := filepath.Join(c.o.Dir, fileState)
-	text, err := os.ReadFile(file)
+	text, err := files.All(file, 1<<20)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

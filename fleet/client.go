@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
 
+	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
 )
 
@@ -426,7 +426,7 @@ func (c *Client) NewToken(ctx context.Context, group, card, url string) (*Token,
 	if c.access.users == nil || c.access.seal == nil {
 		return nil, fmt.Errorf("%s: has no %s and %s: make tokens with a hub's folder", c.access.dir, fileCardsKey, fileSealKey)
 	}
-	ca, err := os.ReadFile(c.access.file(fileCA))
+	ca, err := files.All(c.access.file(fileCA), 1<<20)
 	if err != nil {
 		return nil, err
 	}

@@ -262,7 +262,7 @@ func (s seals) open(ctx context.Context, m jetstream.Msg) (b batch, err error) {
 // forward sends what is stored to the fleet's servers until ctx ends, one batch after the other, so that they arrive in order.
 func (c *Card) forward(ctx context.Context) {
 	for ctx.Err() == nil {
-		if err := c.forwardAll(ctx); err != nil {
+		if err := c.forwardAll(ctx); err != nil && ctx.Err() == nil {
 			c.o.Log.Warn("lines can't be read from the store", "why", err)
 		}
 		pause(ctx, time.Second)

@@ -65,7 +65,7 @@ const (
 
 // OpenNepcod reads an agent's configuration. Program is nepcod, by name or path; socket, where the agent is to send its lines.
 func OpenNepcod(program, config, socket string) (*Nepcod, error) {
-	text, err := os.ReadFile(config)
+	text, err := files.All(config, 1<<20)
 	if err != nil {
 		return nil, err
 	}

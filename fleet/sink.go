@@ -118,7 +118,7 @@ func OpenSink(c *Client, o SinkOptions) (*Sink, error) {
 		return nil, err
 	}
 	name := filepath.Join(o.Dir, sinkCheckpoint)
-	text, err := os.ReadFile(name)
+	text, err := files.All(name, 256<<20)
 	if err == nil {
 		err = json.Unmarshal(text, &s.mark)
 	} else if errors.Is(err, fs.ErrNotExist) {

@@ -16,7 +16,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,14 +34,14 @@ const fileWebToken = "web.token"
 // WebToken is what the page and the API ask for. The first call makes it, 256 random bits; who writes another to the file ends all sessions.
 func (a *Access) WebToken() (string, error) {
 	name := a.file(fileWebToken)
-	text, err := os.ReadFile(name)
+	text, err := files.All(name, 4096)
 	if errors.Is(err, fs.ErrNotExist) {
 		var raw [32]byte
 		rand.Read(raw[:])
 		text = []byte(base64.RawURLEncoding.EncodeToString(raw[:]) + "\n")
 		err = files.WriteNew(name, text, 0o600)
 		if errors.Is(err, fs.ErrExist) { // another hub was first
-			text, err = os.ReadFile(name)
+			text, err = files.All(name, 4096)
 		}
 	}
 	if err != nil {
