@@ -432,6 +432,11 @@ func TestOldDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for i := range g.Rollout.Events { // a story's words change
+		if i < len(old.Rollout.Events) && old.Rollout.Events[i].Text != "" {
+			g.Rollout.Events[i].Text = old.Rollout.Events[i].Text
+		}
+	}
 	if !reflect.DeepEqual(old, g) {
 		t.Errorf("read %+v\nwant %+v", old, g)
 	}
