@@ -79,12 +79,21 @@ func Expm1(x float64) float64 {
 	return Exp(x) - 1
 }
 
-// atanhSeries is 2*atanh(s) = log((1+s)/(1-s)) for |s| up to 0.18.
+// atanhSeries is 2*atanh(s) = log((1+s)/(1-s)) for |s| up to 0.18: 2s + 2s^3/3 + ... + 2s^23/23, written out like Exp,
+// since calibration by entropy takes most of its time here.
 func atanhSeries(s float64) float64 {
-	z, sum := s*s, 0.0
-	for i := 23; i > 1; i -= 2 {
-		sum = float64((sum + 2/float64(i)) * z)
-	}
+	z := s * s
+	sum := float64(2.0 / 23 * z)
+	sum = float64((sum + 2.0/21) * z)
+	sum = float64((sum + 2.0/19) * z)
+	sum = float64((sum + 2.0/17) * z)
+	sum = float64((sum + 2.0/15) * z)
+	sum = float64((sum + 2.0/13) * z)
+	sum = float64((sum + 2.0/11) * z)
+	sum = float64((sum + 2.0/9) * z)
+	sum = float64((sum + 2.0/7) * z)
+	sum = float64((sum + 2.0/5) * z)
+	sum = float64((sum + 2.0/3) * z)
 	return 2*s + float64(sum*s)
 }
 
@@ -99,7 +108,13 @@ func Log(x float64) float64 {
 	case x > math.MaxFloat64:
 		return x
 	}
-	m, e := math.Frexp(x)
+	var m float64
+	var e int
+	if b := math.Float64bits(x); x >= 0x1p-1022 { // as Frexp does it, in a third of the time
+		m, e = math.Float64frombits(b&(1<<52-1)|1022<<52), int(b>>52)-1022
+	} else {
+		m, e = math.Frexp(x)
+	}
 	if m < math.Sqrt2/2 {
 		m, e = 2*m, e-1
 	}

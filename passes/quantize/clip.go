@@ -188,7 +188,7 @@ func (q *quantizer) statsOf(v *ir.Value) *stats {
 			s.mags = append(s.mags, float32(math.Abs(float64(x))))
 		}
 	})
-	slices.Sort(s.mags)
+	sortMagnitudes(s.mags)
 	s.mags = slices.Clone(thin(s.mags, maxSample))
 	if q.obs.stats == nil {
 		q.obs.stats = make(map[*ir.Value]*stats)
@@ -208,7 +208,7 @@ func (q *quantizer) channelMags(v *ir.Value) [][]float32 {
 			}
 		})
 		for _, m := range s.channels {
-			slices.Sort(m)
+			sortMagnitudes(m)
 		}
 	}
 	return s.channels

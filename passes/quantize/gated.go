@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 
 	"nepcoc/internal/exact"
 	"nepcoc/ir"
@@ -375,8 +374,8 @@ func (q *quantizer) normStats(g *gated) *norms {
 			}
 		}
 	}
-	slices.Sort(normed)
-	slices.Sort(devs)
+	sortMagnitudes(normed)
+	sortMagnitudes(devs)
 	if q.obs.norms == nil {
 		q.obs.norms = make(map[*ir.Node]*norms)
 	}

@@ -25,7 +25,7 @@ func conv(p program, s *bundle.Step) step {
 						src = x[pos*in.Cols : (pos+1)*in.Cols]
 					}
 					weights := w[(c*k.K+j)*perIn:][:perIn]
-					for i, v := range src[first : first+perIn] {
+					for i, v := range src[first:][:len(weights)] {
 						acc += int64(weights[i]) * int64(v)
 					}
 				}

@@ -1,30 +1,27 @@
 package refexec
 
 import (
+	"slices"
+
 	"nepcoc/runtime/arith"
 	"nepcoc/runtime/bundle"
 )
 
 func gatedConv(p program, s *bundle.Step) step {
-	k, in, o := s.GatedConv, p.in(s, 0), p.out(s)
+	k, o := s.GatedConv, p.out(s)
 	h := branch{p.ints(k.ChanH), p.ints(k.TapsH), p.ints(k.BiasH)}
 	g := branch{p.ints(k.ChanG), p.ints(k.TapsG), p.ints(k.BiasG)}
 	pad := p.ints(k.PadIn)
 	base, slope := (*[32]uint8)(p.Tensors[k.Base].Data), (*[32]uint8)(p.Tensors[k.Slope].Data)
 	norm := normalizer(p, s)
 	return func(r *state, out []int32) {
-		x := r.vals[s.In[0]]
-		at := func(t, c int32) int32 {
-			if t < 0 || int(t) >= in.Rows {
-				return pad[c]
-			}
-			return x[int(t)*in.Cols+int(c)]
-		}
+		// The input between the rows of padding that windows read.
+		x := slices.Concat(slices.Repeat(pad, k.PadLeft), r.vals[s.In[0]], slices.Repeat(pad, k.K-1-k.PadLeft))
+		h8, s7 := make([]int8, o.Cols), make([]uint8, o.Cols)
 		for t := range o.Rows {
-			h8, s7 := make([]int8, o.Cols), make([]uint8, o.Cols)
 			for c := range o.Cols {
-				h8[c] = arith.GateHidden(h.acc(at, c, t-k.PadLeft, k.K))
-				s7[c] = arith.Gate(base, slope, arith.GateInput(g.acc(at, c, t-k.PadLeft, k.K)))
+				h8[c] = arith.GateHidden(h.acc(x[t*len(pad):], len(pad), c, k.K))
+				s7[c] = arith.Gate(base, slope, arith.GateInput(g.acc(x[t*len(pad):], len(pad), c, k.K)))
 			}
 			row := out[t*o.Cols : (t+1)*o.Cols]
 			if norm != nil {
@@ -41,11 +38,12 @@ func gatedConv(p program, s *bundle.Step) step {
 // branch is one of the two convolutions of a gated layer.
 type branch struct{ channel, taps, bias []int32 }
 
-// acc is the accumulator of output channel c whose window starts at position t.
-func (b *branch) acc(at func(t, c int32) int32, c, t, k int) int32 {
-	acc := b.bias[c]
-	for i := range k {
-		acc += b.taps[c*k+i] * at(int32(t+i), b.channel[c])
+// acc is the accumulator of output channel c whose window of k positions begins where x does, which has cols columns.
+func (b *branch) acc(x []int32, cols, c, k int) int32 {
+	acc, at := b.bias[c], int(b.channel[c])
+	for _, w := range b.taps[c*k:][:k] {
+		acc += w * x[at]
+		at += cols
 	}
 	return acc
 }
@@ -61,11 +59,15 @@ func normalizer(p program, s *bundle.Step) func(r *state, t int, h8 []int8, s7 [
 	params := arith.NormParams{C: int32(o.Cols), MeanM: k.MeanM, Eps: k.Eps, A: k.A, S: k.S}
 	return func(r *state, t int, h8 []int8, s7 []uint8, out []int32) {
 		y := make([]int16, o.Cols)
+		var residual []int32
+		if len(s.In) == 2 {
+			residual = r.vals[s.In[1]][t*o.Cols:][:o.Cols]
+		}
 		var s1, s2 int32
 		for c := range y {
 			var res int8
-			if len(s.In) == 2 {
-				res = int8(r.vals[s.In[1]][t*o.Cols+c])
+			if residual != nil {
+				res = int8(residual[c])
 			}
 			y[c] = arith.GateResidual(h8[c], s7[c], res, int8(rho[c]), int16(cst[c]))
 			high := int32(y[c] >> 8)
