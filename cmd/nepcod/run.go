@@ -208,6 +208,11 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap []string, speed float64,
 			log.Warn("actions: rules are in force that this agent has not made: another's, or left by one that was killed", "rules", n, "undo", "nepcod actions flush")
 		}
 	}
+	if len(pcap) == 0 {
+		if n := agent.RulesOverdue(); n > 0 {
+			log.Warn("actions: rules are in force whose time is over, left by an agent that was killed", "rules", n, "undo", "nepcod actions flush")
+		}
+	}
 	opt := c.Options()
 	opt.Actions = actions
 	opt.Sources, opt.Model, opt.Sink, opt.Log, opt.Lossless = src, model, sink, log, len(pcap) > 0

@@ -50,7 +50,7 @@ type Effect struct {
 
 // Rule is one that a backend is asked for.
 type Rule struct {
-	ID     uint32        // by the manager, from 1
+	ID     uint32        // by the manager, 1 to MaxID; no two in force have the same
 	Entry  int           // of the configuration's rules
 	Flow   Flow          // whose packets
 	For    time.Duration // how long
@@ -59,6 +59,9 @@ type Rule struct {
 	Label  string
 	FlowID uint64 // of the verdict's events
 }
+
+// MaxID is the highest number of a rule: numbers begin again behind it.
+const MaxID = 1<<30 - 1
 
 // Flow is what a rule matches: packets with Key's addresses and ports, in both directions.
 type Flow struct {

@@ -233,8 +233,16 @@ func interfaceName(s string) bool {
 	return s != "" && len(s) < 16 && s != "." && s != ".." && !strings.ContainsFunc(s, func(r rune) bool { return r == '/' || r == ':' || unicode.IsSpace(r) || unicode.IsControl(r) })
 }
 
-// prefix reads an address or a prefix.
+// prefix reads an address or a prefix. One of IPv4 that is written as one of IPv6 is that of IPv4, which stands for both.
 func prefix(s string) (netip.Prefix, error) {
+	p, err := anyPrefix(s)
+	if err == nil && p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p, err
+}
+
+func anyPrefix(s string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
 		return netip.PrefixFrom(a, a.BitLen()), nil
 	}

@@ -1,6 +1,7 @@
 package act
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 // skip_sw and skip_hw in the wrong byte order, reads them the wrong way round, and knows nothing of in_hw and cookies.
 type flower struct {
 	conn    *netlink.Conn
+	links   *links // on the same socket
 	places  []Place
 	index   map[string]int
 	pref    uint16
@@ -83,7 +85,13 @@ func dialFlower() (*flower, error) {
 	}
 	conn.SetOption(netlink.ExtendedAcknowledge, true) // says why, where the kernel can
 	conn.SetReadBuffer(1 << 20)
-	return &flower{conn: conn, state: map[uint32]string{}}, nil
+	return newFlower(conn), nil
+}
+
+func newFlower(conn *netlink.Conn) *flower {
+	f := &flower{conn: conn, state: map[uint32]string{}}
+	f.links = &links{conn, &f.late}
+	return f
 }
 
 // openFlower prepares the places. Filters of ours that are there are deleted. hardware: only if a filter can be put into hardware
@@ -121,7 +129,7 @@ func (f *flower) prepare(hardware bool) error {
 		}
 	}
 	// No packet has these ends.
-	probe := Rule{ID: 1 << 30, Flow: Flow{Key: flow.Key{Proto: capture.ProtoUDP}}, Effect: Effect{Kind: Drop}}
+	probe := Rule{ID: 0, Flow: Flow{Key: flow.Key{Proto: capture.ProtoUDP}}, Effect: Effect{Kind: Drop}}
 	old := f.offload
 	if hardware {
 		f.offload = "required"
@@ -223,6 +231,9 @@ func (x *filter) info() uint32 {
 	return uint32(x.pref)<<16 | uint32(binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, x.protocol)))
 }
 
+// handles are from here on: the kernel numbers filters that come without a number from 1 on, and those of others may stand in the same list.
+const handles = 1 << 31
+
 // filters are what a rule is made of. Filters of one priority are for one protocol: the first of ours is for filters that look behind all tags, then
 // one is for each of untagged IPv4 and IPv6, 802.1Q and 802.1ad, where VLANs tell flows apart.
 func (f *flower) filters(r *Rule, places []Place) (list []filter) {
@@ -247,7 +258,7 @@ func (f *flower) filters(r *Rule, places []Place) (list []filter) {
 	for _, p := range places {
 		for _, o := range kinds {
 			for d, key := range both {
-				list = append(list, filter{place: p, handle: 2*r.ID + uint32(d), pref: f.pref + o.pref, protocol: o.protocol, key: key, tagged: r.Flow.Tagged, rule: r})
+				list = append(list, filter{place: p, handle: handles + 2*r.ID + uint32(d), pref: f.pref + o.pref, protocol: o.protocol, key: key, tagged: r.Flow.Tagged, rule: r})
 			}
 		}
 	}
@@ -406,7 +417,11 @@ func (f *flower) add(r *Rule) error {
 		if err := f.put(&list[k]); err != nil {
 			err = fmt.Errorf("%s: %w", list[k].place, hint(err))
 			f.patient()
-			for _, x := range list[:k+1] { // one that nobody has answered for may be there
+			n := k
+			if errors.Is(err, os.ErrDeadlineExceeded) && f.ours(&list[k]) { // one that nobody has answered for may be there
+				n++
+			}
+			for _, x := range list[:n] {
 				if undo := f.take(&x); undo != nil {
 					err = fmt.Errorf("%w; and a part of it can't be taken away again: %w", err, undo)
 				}
@@ -425,16 +440,28 @@ func (f *flower) add(r *Rule) error {
 
 // flags reads a filter's flags back from the kernel.
 func (f *flower) flags(x *filter) (uint32, error) {
+	y, err := f.read(x)
+	return y.flags, err
+}
+
+// read reads a filter back.
+func (f *flower) read(x *filter) (filter, error) {
 	got, err := f.execute(unix.RTM_GETTFILTER, 0, f.index[x.place.Interface], x.handle, f.parent(x.place), x.info(), func(a *netlink.AttributeEncoder) { a.String(tcaKind, "flower") })
 	if err != nil {
-		return 0, err
+		return filter{}, err
 	}
 	for _, m := range got {
 		if y, ok := readFilter(m.Data); ok {
-			return y.flags, nil
+			return y, nil
 		}
 	}
-	return 0, unix.ENOENT
+	return filter{}, unix.ENOENT
+}
+
+// ours says whether the filter that is there is the one that was asked for: another one of its number is somebody else's.
+func (f *flower) ours(x *filter) bool {
+	y, err := f.read(x)
+	return err == nil && bytes.Equal(y.cookie, cookie(x.rule))
 }
 
 // Hardware implements Backend.
@@ -449,15 +476,21 @@ func (f *flower) Delete(rules []Rule) error {
 		for _, x := range f.filters(&rules[i], f.places) {
 			if err := f.take(&x); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", x.place, err))
+				if errors.Is(err, os.ErrDeadlineExceeded) {
+					return errors.Join(errs...)
+				}
 			}
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Check implements Backend.
+// Check implements Backend: the interfaces are the same, those of copies too, and some of the filters are there.
 func (f *flower) Check(some []Rule) error {
 	f.patient()
+	if err := f.links.all(f.index); err != nil {
+		return err
+	}
 	for i := range some {
 		for _, x := range f.filters(&some[i], f.places) {
 			if _, err := f.flags(&x); absent(err) {

@@ -696,6 +696,31 @@ func TestInterfaceRemoved(t *testing.T) {
 	})
 }
 
+// What rules need is missed though none of them is: the chains' own rules, which somebody has flushed, and the interface that copies go to.
+func TestPartsRemoved(t *testing.T) {
+	each(t, func(t *testing.T, h *hosts, backend string) {
+		if backend == "nftables" {
+			if _, err := exec.LookPath("nft"); err == nil {
+				m := h.run(t, dropping+"backend: nftables")
+				m.Offer(nth(t, 1), flow.Scope{}, good)
+				m.begun(t, 1)
+				h.far.Do(func() {
+					if out, err := exec.Command("nft", "flush", "table", "netdev", "nepcod_"+testnet.Far).CombinedOutput(); err != nil {
+						t.Fatalf("%v: %s", err, out)
+					}
+				})
+				wait(t, "noticed", func() bool { return slices.Contains(m.told(), "end drop: flushed") })
+				m.Close()
+			}
+		}
+		ip(t, h.far, "link add copies type veth peer name elsewhere")
+		m := h.run(t, "rules: [{labels: [copied], min_score: 0.5, do: mirror, to: copies}]\ndry_run: false\nbackend: "+backend)
+		ip(t, h.far, "link del copies")
+		wait(t, "noticed", func() bool { return strings.Contains(m.Problem(), "an interface was removed") })
+		m.Close()
+	})
+}
+
 // A cookie is read back.
 func TestCookie(t *testing.T) {
 	r := Rule{Effect: Effect{Kind: RateLimit}, FlowID: 1<<51 - 1, Until: 4e9}

@@ -13,7 +13,7 @@ import (
 // links asks for interfaces, on a socket of the network namespace that it was opened in.
 type links struct {
 	conn *netlink.Conn
-	late late
+	late *late
 }
 
 func openLinks() (*links, error) {
@@ -21,7 +21,7 @@ func openLinks() (*links, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &links{conn: conn}, nil
+	return &links{conn, new(late)}, nil
 }
 
 // there says ErrGone where no interface has the index.
@@ -36,4 +36,14 @@ func (l *links) there(index int) error {
 		return fmt.Errorf("%w: interface %d", ErrGone, index)
 	}
 	return err
+}
+
+// all is there for each of the interfaces.
+func (l *links) all(indices map[string]int) error {
+	for name, index := range indices {
+		if err := l.there(index); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
 }

@@ -84,6 +84,7 @@ type Manager struct {
 
 	// Owned by run.
 	rules  map[Flow]*held
+	ids    map[uint32]bool // of rules in force, and of those on their way
 	times  expiries
 	nextID uint32
 	tokens float64
@@ -134,7 +135,7 @@ func NewManager(o Options) *Manager {
 	}
 	m := &Manager{
 		opt: o, policy: NewPolicy(&o.Config), queue: make(chan Want, o.Config.Queue), stop: make(chan struct{}), done: make(chan struct{}),
-		rules: map[Flow]*held{}, tokens: float64(o.Config.RulesPerSecond),
+		rules: map[Flow]*held{}, ids: map[uint32]bool{}, tokens: float64(o.Config.RulesPerSecond),
 	}
 	if o.Backend != nil {
 		m.stats.Backend = o.Backend.Name()
@@ -244,11 +245,9 @@ func (m *Manager) begin(batch []Want) {
 		default:
 			m.tokens--
 			asked[w.Flow] = true
-			m.nextID++
 			e := &m.opt.Config.Rules[w.Entry]
 			h := &held{event: w.Event, barred: w.Barred, began: w.At}
-			h.until = now.Add(e.limit())
-			h.rule = Rule{ID: m.nextID, Entry: w.Entry, Flow: w.Flow, For: e.limit(), Until: h.until.Unix(), Effect: e.effect(), Label: w.Event.Label, FlowID: w.Event.FlowID()}
+			h.rule = Rule{ID: m.id(), Entry: w.Entry, Flow: w.Flow, For: e.limit(), Until: now.Add(e.limit()).Unix(), Effect: e.effect(), Label: w.Event.Label, FlowID: w.Event.FlowID()}
 			h.event.DryRun, h.event.Backend, h.event.Limit = m.opt.Config.DryRun, "none", e.limit().Seconds()
 			hs = append(hs, h)
 		}
@@ -266,10 +265,24 @@ func (m *Manager) begin(batch []Want) {
 		errs = b.Add(rules)
 	}
 	for i, h := range hs {
-		if err := errs[i]; err != nil {
+		err := errs[i]
+		if err == nil {
+			err = m.stopped // by one before it: all of them are undone
+		}
+		if err != nil {
 			m.refuse(h, err)
 		} else {
 			m.hold(h)
+		}
+	}
+}
+
+// id is a number that no rule in force has.
+func (m *Manager) id() uint32 {
+	for {
+		if m.nextID = m.nextID%MaxID + 1; !m.ids[m.nextID] {
+			m.ids[m.nextID] = true
+			return m.nextID
 		}
 	}
 }
@@ -281,7 +294,10 @@ func (m *Manager) hold(h *held) {
 		result = Done
 		h.hardware = b.Hardware(h.rule)
 	}
+	// Its time begins when the kernel has it, and the kernel's own ends first: were a rule forgotten here that is in force there still, another one for its flow
+	// would be taken for it by the kernel, and end with it.
 	now := time.Now()
+	h.until = now.Add(h.rule.For)
 	h.event.Hardware = h.hardware
 	e := h.event
 	e.Event, e.Time, e.Latency = "begin", now.UnixNano(), now.Sub(h.began).Seconds()
@@ -302,6 +318,7 @@ func (m *Manager) hold(h *held) {
 
 // refuse is what follows one that the kernel has refused.
 func (m *Manager) refuse(h *held, err error) {
+	delete(m.ids, h.rule.ID)
 	m.count(h.rule.Effect.Kind, Refused)
 	e := h.event
 	e.Event, e.Time, e.Error = "refused", time.Now().UnixNano(), err.Error()
@@ -383,6 +400,7 @@ func (m *Manager) withdraw() {
 func (m *Manager) ended(h *held, why Ending, wait bool) {
 	now := time.Now()
 	delete(m.rules, h.rule.Flow)
+	delete(m.ids, h.rule.ID)
 	e := h.event
 	e.Event, e.Time, e.Held, e.Why = "end", now.UnixNano(), max(0, now.Sub(h.began).Seconds()), why.String()
 	m.mu.Lock()

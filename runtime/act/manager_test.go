@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -188,6 +189,70 @@ func TestTime(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A kernel that takes its time, and ends rules by its own clock from when it has them: none is forgotten that is in force there still, since a new one for its flow would end with it.
+func TestTimeOfSlowKernel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFake()
+		k.expires, k.slow = true, 4*time.Second
+		m := manage(t, dropping, k)
+		r := nth(t, 1)
+		m.Offer(r, flow.Scope{}, good)
+		time.Sleep(13 * time.Second) // 9 in force
+		synctest.Wait()
+		m.Offer(r, flow.Scope{}, good)
+		synctest.Wait()
+		if s := m.Stats(); s.Results[Drop][Already] != 1 || s.Active[Drop] != 1 || !slices.Equal(m.told(), []string{"begin drop"}) {
+			t.Errorf("%+v, %q", s, m.told())
+		}
+		m.Close()
+	})
+}
+
+// Numbers of rules begin again when they are used up, and leave those out that are in force.
+func TestNumbersUsedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFake()
+		m := manage(t, strings.Replace(dropping, "10s", "1h", 1), k)
+		m.Offer(nth(t, 1), flow.Scope{}, good)
+		synctest.Wait()
+		m.nextID = MaxID - 1
+		for i := range 3 {
+			m.Offer(nth(t, 2+i), flow.Scope{}, good)
+		}
+		synctest.Wait()
+		if got := slices.Sorted(maps.Keys(k.rules)); !slices.Equal(got, []uint32{1, 2, 3, MaxID}) {
+			t.Errorf("numbers %v", got)
+		}
+		m.Close()
+	})
+}
+
+// Rules of one batch of which one finds that all are gone: none is told to be in force, all being undone.
+func TestGoneAmidBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFake()
+		k.slow = time.Second // so that what follows the first waits for it
+		m := manage(t, dropping, k)
+		m.Offer(nth(t, 0), flow.Scope{}, good)
+		synctest.Wait()
+		for i := range 3 {
+			m.Offer(nth(t, 1+i), flow.Scope{}, good)
+		}
+		k.refuse = func(r *Rule) error {
+			if r.ID == 2 {
+				return ErrGone
+			}
+			return nil
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if s := m.Stats(); s.Active[Drop] != 0 || s.Results[Drop][Done] != 1 || s.Results[Drop][Refused] != 3 || k.count() != 0 {
+			t.Errorf("%+v, %d in force, %q", s, k.count(), m.told())
+		}
+		m.Close()
+	})
 }
 
 // What a model says that is barred is not done, and what it has had done is undone within a second, while the rules of others stay; with or without a kernel's own timeout, and in a

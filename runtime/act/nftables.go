@@ -34,6 +34,7 @@ type nft struct {
 	places []Place
 	index  map[string]int // of interfaces
 	sets   []*nftables.Set
+	rules  int // of each chain
 	late   late
 }
 
@@ -242,8 +243,10 @@ func (n *nft) build(c *Config) error {
 		chain := n.conn.AddChain(&nftables.Chain{
 			Name: chainName(p), Table: n.table, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityMangle, Policy: &accept, Device: p.Interface,
 		})
+		n.rules = 0
 		for k, s := range n.sets {
 			for _, lookup := range forms[k%len(forms)].lookups(s) {
+				n.rules++
 				n.conn.AddRule(&nftables.Rule{Table: n.table, Chain: chain, Exprs: append(lookup, n.do(c.Rules[k/len(forms)].effect(), meters[k])...)})
 			}
 		}
@@ -424,7 +427,7 @@ func (n *nft) Delete(rules []Rule) error {
 	return errors.Join(errs...)
 }
 
-// Check implements Backend: the chains, which all rules hang on, are there, and their interfaces are the same.
+// Check implements Backend: the chains and their rules, which all elements hang on, are there, and the interfaces are the same, those of copies too.
 func (n *nft) Check([]Rule) error {
 	n.late.settle(n.raw)
 	n.raw.SetDeadline(time.Now().Add(Patience))
@@ -434,7 +437,14 @@ func (n *nft) Check([]Rule) error {
 	}
 	there := 0
 	for _, c := range chains {
-		if c.Table.Name == n.table.Name {
+		if c.Table.Name != n.table.Name {
+			continue
+		}
+		rules, err := n.conn.GetRules(n.table, c)
+		if n.late.note(err); err != nil {
+			return err
+		}
+		if len(rules) >= n.rules {
 			there++
 		}
 	}
@@ -442,12 +452,7 @@ func (n *nft) Check([]Rule) error {
 		return ErrGone
 	}
 	// A chain stays when its interface goes (since 6.16), and would wait for another one of that name.
-	for _, p := range n.places {
-		if err := n.links.there(n.index[p.Interface]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return n.links.all(n.index)
 }
 
 // Undo implements Backend.

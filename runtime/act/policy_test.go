@@ -54,7 +54,7 @@ rules:
   - {labels: [tor, app=vpn], min_score: 0.9, do: drop, for: 1m}
   - {labels: [tor, video], min_score: 0.5, do: rate-limit, bytes_per_second: 100000}
 allow:
-  addresses: [10.0.0.0/8, 2001:db8:1::/48, 192.0.2.77]
+  addresses: [10.0.0.0/8, 2001:db8:1::/48, 192.0.2.77, "::ffff:203.0.113.0/120", "::ffff:203.0.114.5"]
   ports: ["22", tcp/8000-8100, udp/53]
 `)
 	p := NewPolicy(&c)
@@ -83,6 +83,10 @@ allow:
 		{"IPv6 allowed", func(r *verdict.Record) { r.Key = keyOf(t, 6, "[2001:db8:1::5]:1", "[2001:db8:2::]:2") }, "tor", 0.95, Allowed, 0},
 		{"IPv6", func(r *verdict.Record) { r.Key = keyOf(t, 6, "[2001:db8:3::5]:1", "[2001:db8:2::]:2") }, "tor", 0.95, Wanted, 0},
 		{"IPv4 within IPv6", func(r *verdict.Record) { r.Key = keyOf(t, 6, "[::ffff:10.0.0.1]:1", "[::ffff:192.0.2.1]:2") }, "tor", 0.95, Allowed, 0},
+		{"allowed as IPv6, a prefix", func(r *verdict.Record) { r.Key = keyOf(t, 6, "203.0.113.9:1", "192.0.2.1:2") }, "tor", 0.95, Allowed, 0},
+		{"allowed as IPv6, an address", func(r *verdict.Record) { r.Key = keyOf(t, 6, "192.0.2.1:2", "203.0.114.5:1") }, "tor", 0.95, Allowed, 0},
+		{"allowed and met as IPv6", func(r *verdict.Record) { r.Key = keyOf(t, 6, "[::ffff:203.0.113.9]:1", "[2001:db8:2::]:2") }, "tor", 0.95, Allowed, 0},
+		{"beside what is allowed as IPv6", func(r *verdict.Record) { r.Key = keyOf(t, 6, "203.0.114.4:1", "192.0.2.1:2") }, "tor", 0.95, Wanted, 0},
 		{"port", func(r *verdict.Record) { r.Key = keyOf(t, 17, "192.0.2.2:5000", "192.0.2.1:22") }, "tor", 0.95, Allowed, 0},
 		{"port in a range", func(r *verdict.Record) { r.Key = keyOf(t, 6, "192.0.2.2:8100", "192.0.2.1:3000") }, "tor", 0.95, Allowed, 0},
 		{"port of another protocol", func(r *verdict.Record) { r.Key = keyOf(t, 17, "192.0.2.2:8100", "192.0.2.1:3000") }, "tor", 0.95, Wanted, 0},
@@ -152,7 +156,7 @@ func TestConfigErrors(t *testing.T) {
 	c := configOf(t, `
 rules:
   - {labels: [], do: drop}
-  - {labels: [unknown], min_score: 1.5, do: burn, for: 1ms}
+  - {labels: [unknown, app=insufficient, "a\nb"], min_score: 1.5, do: burn, for: 1ms}
   - {labels: [a], min_score: .nan, do: mark}
   - {labels: [a], min_score: 1, do: mirror}
   - {labels: [a], min_score: 1, do: rate-limit}
@@ -177,6 +181,8 @@ queue: 0
 		"actions.rules[0].labels: are missing",
 		"actions.rules[0].min_score: is missing: the score, 0 to 1, from which on something is done",
 		"actions.rules[1].labels: unknown is no label: nothing is done about flows without one",
+		"actions.rules[1].labels: app=insufficient is no label: nothing is done about flows without one",
+		`actions.rules[1].labels: "a\nb" holds a control character`,
 		"actions.rules[1].min_score: 1.5 is not within 0..1",
 		"actions.rules[1].for: 1ms is not within 1s..24h0m0s",
 		`actions.rules[1].do: "burn" is none of mark, mirror, rate-limit, drop`,

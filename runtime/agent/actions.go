@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -116,6 +117,18 @@ func (c *Config) OpenActions(replay bool) (*Actions, error) {
 func (c *Config) RulesInForce() int {
 	found, _ := act.List(c.Interface)
 	return len(found)
+}
+
+// RulesOverdue is the number of rules anywhere whose time has been over for a minute, as far as this process may ask: flower's, of an agent that was killed, at interfaces that no
+// configuration names any more. Whoever lives deletes his.
+func RulesOverdue() (n int) {
+	found, _ := act.List("")
+	for i := range found {
+		if found[i].Left < -time.Minute {
+			n++
+		}
+	}
+	return n
 }
 
 // Close takes away what may be left of the backend's rules, and closes it, when the agent has ended.
