@@ -359,6 +359,9 @@ func expect(s *load.Script, b *bundle.Bundle, path string) (int, error) {
 	return s.Expect(b, src)
 }
 
+// maxSent bounds the flows of a run: a day at 24,800 a second.
+const maxSent = 1 << 31
+
 // readLoadReport reads what --json printed.
 func readLoadReport(path string) (*loadReport, error) {
 	data, err := files.All(path, 64<<20)
@@ -366,7 +369,8 @@ func readLoadReport(path string) (*loadReport, error) {
 		return nil, err
 	}
 	r := new(loadReport)
-	if err := json.Unmarshal(data, r); err != nil || len(r.Runs) == 0 {
+	impossible := func(run loadRun) bool { return run.Sent.Flows < 0 || run.Sent.Flows > maxSent }
+	if err := json.Unmarshal(data, r); err != nil || len(r.Runs) == 0 || slices.ContainsFunc(r.Runs, impossible) {
 		return nil, fmt.Errorf("%s: is no report of nepcod load --json", path)
 	}
 	return r, nil

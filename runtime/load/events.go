@@ -41,16 +41,15 @@ func OpenEvents(name string, whole bool) (*Events, error) {
 		go e.accept()
 		return e, nil
 	}
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, files.Reason(err))
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
+	info, err := os.Stat(name)
+	if err == nil && !info.Mode().IsRegular() { // opening a pipe may never end
 		err = errors.New("is no file: give the file that the agent writes (output.to), or unix:PATH")
 	}
+	var f *os.File
+	if err == nil {
+		f, err = os.Open(name)
+	}
 	if err != nil {
-		f.Close()
 		return nil, fmt.Errorf("%s: %w", name, files.Reason(err))
 	}
 	if e.file = f; !whole {

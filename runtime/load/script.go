@@ -252,7 +252,8 @@ func (r *raw) frame(f *capture.Frame, p *capture.Packet, icmp bool) {
 	at := map[uint8]int{capture.ProtoTCP: 16, capture.ProtoUDP: 6}[p.Proto]
 	if icmp {
 		at = 2
-		if l4 := ip[p.L4:]; isError(p.V6, l4) && len(l4) >= icmpBytes+minHeader(p.V6) {
+		// What is quoted is a stranger's bytes: of another version than the error it is no packet that it could be about.
+		if l4 := ip[p.L4:]; isError(p.V6, l4) && len(l4) >= icmpBytes+minHeader(p.V6) && l4[icmpBytes]>>4 == ip[0]>>4 {
 			r.quoted = p.L4 + icmpBytes
 		}
 	}
