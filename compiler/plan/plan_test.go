@@ -291,3 +291,13 @@ func TestTape(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 }
+
+// A profile as version 1 wrote it is read as it was meant. It is never written anew: who plans elsewhere may have it from an older version.
+func TestStoredProfile(t *testing.T) {
+	p, err := ReadProfile("testdata/profile1.yaml")
+	want := Profile{Version: 1, Contract: "5d3b9c41a07e", FlowsPerS: 812.4, Peak: 3.1, PacketsPerFlow: 42.5, BytesPerPacket: 733, Short: 0.25, Evaluated: 0.75, ByPacket: 0.6, WaitP50: 12.5, WaitP99: 850,
+		Timer: 118, Tokens: 101.5, FlowSeconds: 4.25, Other: 0.02, Flows: 48744, Seconds: 60}
+	if err != nil || *p != want {
+		t.Errorf("%+v, %v", p, err)
+	}
+}

@@ -215,13 +215,38 @@ func TestPackagedConfig(t *testing.T) {
 	if _, err := agent.ParseConfig("nepcod.yaml, all fields", []byte(all.String())); err != nil {
 		t.Error(err)
 	}
-	for _, field := range []string{
-		"bundle", "trusted_keys", "interface", "receive", "threads", "block_size", "blocks", "retire", "snaplen", "promiscuous", "outgoing", "tunnels", "vlans", "interfaces", "community_id_seed",
-		"workers", "flows", "queue", "active_timeout", "unknown_threshold", "alerts", "output", "to", "format", "metrics", "listen", "watch", "drain",
-	} {
-		if !strings.Contains(all.String(), field+":") {
-			t.Errorf("field %s is not shown", field)
+	for _, f := range badFields(t, reflect.TypeFor[agent.Config](), "", nil) {
+		if field := f.keys[len(f.keys)-1]; !strings.Contains(all.String(), field+":") {
+			t.Errorf("field %s is not shown", f.path)
 		}
+	}
+}
+
+// A configuration as an older version took it is still taken, and means what it meant: each of its fields is something else than the default.
+func TestStoredConfig(t *testing.T) {
+	c, err := agent.ReadConfig("testdata/0.2.0.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	def := agent.DefaultConfig()
+	var walk func(path string, got, def reflect.Value)
+	walk = func(path string, got, def reflect.Value) {
+		if got.Kind() == reflect.Struct {
+			for i := range got.NumField() {
+				if f := got.Type().Field(i); f.IsExported() {
+					walk(path+"."+f.Name, got.Field(i), def.Field(i))
+				}
+			}
+			return
+		}
+		// What is on by default stays on here, since require wants it so; what is off is on.
+		if reflect.DeepEqual(got.Interface(), def.Interface()) && !strings.HasPrefix(path, ".Sandbox.") && path != ".Output.Format" {
+			t.Errorf("%s is %v, as by default", path, got)
+		}
+	}
+	walk("", reflect.ValueOf(c), reflect.ValueOf(def))
+	if r := c.Actions.Rules; len(r) != 4 || r[0].Do != "drop" || r[1].Rate != 250000 || r[2].Mark != 7 || r[3].To != "mirror0" || *r[0].MinScore != 0.95 || r[0].For != 5*time.Minute {
+		t.Errorf("%+v", r)
 	}
 }
 
