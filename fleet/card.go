@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -10,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -145,6 +145,8 @@ type Card struct {
 	now   Status
 	told  time.Time // when it reported last
 	wake  chan struct{}
+	// orders are those that came and weren't looked at yet.
+	orders chan []byte
 }
 
 // OpenCard opens an enrolled card. The servers may be away: it comes to them when they are there.
@@ -158,7 +160,7 @@ func OpenCard(o CardOptions) (*Card, error) {
 	if o.Poll == 0 {
 		o.Poll = time.Minute
 	}
-	c := &Card{o: o, wake: make(chan struct{}, 1)}
+	c := &Card{o: o, wake: make(chan struct{}, 1), orders: make(chan []byte, 16)}
 	text, err := files.All(filepath.Join(o.Dir, fileCard), 1<<20)
 	if err != nil {
 		return nil, fmt.Errorf("%w: this card is not enrolled: nepcof card --enrol TOKEN", err)
@@ -242,10 +244,9 @@ func (c *Card) keep() error {
 // Run follows orders, reports, and sends lines until ctx ends.
 func (c *Card) Run(ctx context.Context) error {
 	defer c.nc.Close()
-	orders := make(chan []byte, 16)
 	sub, err := c.nc.Subscribe(subjectOrders+key(c.Group, c.cardFile.Card), func(m *nats.Msg) {
 		select {
-		case orders <- m.Data:
+		case c.orders <- m.Data:
 		default: // the next look finds the last one
 			c.rouse()
 		}
@@ -276,7 +277,7 @@ func (c *Card) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case data := <-orders:
+		case data := <-c.orders:
 			c.take(ctx, data)
 		case <-poll.C:
 			c.look(ctx)
@@ -388,29 +389,8 @@ func (c *Card) fetch(ctx context.Context, a Artifact) error {
 	if c.o.Runner.Agent(ctx).Digest == a.Digest && (c.state.Placed == "" || c.state.Placed == a.File) {
 		return nil // it runs already, and no other lies in its place
 	}
-	var data bytes.Buffer
-	for i := range a.chunks() {
-		var part []byte
-		var err error
-		for try := range fetchTries {
-			if part, err = c.get(ctx, streamBundles, chunkSubject(c.Group, a, i)); err == nil || ctx.Err() != nil {
-				break
-			}
-			pause(ctx, time.Second<<try/4)
-		}
-		if err != nil {
-			return fmt.Errorf("chunk %d of %d of the bundle: %w: %w", i+1, a.chunks(), errAway, err)
-		}
-		if time.Since(c.told) > c.o.Report {
-			c.report(ctx)
-		}
-		data.Write(part)
-	}
-	if sum := sha256.Sum256(data.Bytes()); hex.EncodeToString(sum[:]) != a.File {
-		return errors.New("what the servers gave is not the file that was ordered (SHA-256)")
-	}
-	file := filepath.Join(c.o.Dir, "ordered.nepco")
-	if err := files.Write(file, data.Bytes()); err != nil {
+	file, err := c.download(ctx, a)
+	if err != nil {
 		return err
 	}
 	defer os.Remove(file)
@@ -424,6 +404,73 @@ func (c *Card) fetch(ctx context.Context, a Artifact) error {
 		return err
 	}
 	return c.o.Runner.Place(ctx, file, a.Back)
+}
+
+// download brings an ordered bundle into the card's folder, chunk by chunk, and holds it to its SHA-256. What an attempt before has left of it is kept,
+// so that a link that is lost, or another order, costs one chunk; what is left of other bundles goes.
+func (c *Card) download(ctx context.Context, a Artifact) (name string, err error) {
+	name = filepath.Join(c.o.Dir, "ordered-"+a.File+".nepco")
+	old, err := filepath.Glob(filepath.Join(c.o.Dir, "ordered-*.nepco"))
+	if err != nil {
+		return "", err
+	}
+	for _, other := range old {
+		if other != name {
+			os.Remove(other)
+		}
+	}
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		f.Close()
+		if err != nil && !errors.Is(err, errAway) {
+			os.Remove(name)
+		}
+	}()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	kept := min(info.Size(), a.Size) / chunkSize
+	sum := sha256.New()
+	if err = f.Truncate(kept * chunkSize); err == nil {
+		_, err = io.Copy(sum, f)
+	}
+	if err != nil {
+		return "", err
+	}
+	for i := int(kept); i < a.chunks(); i++ {
+		if len(c.orders) > 0 {
+			return "", fmt.Errorf("chunk %d of %d of the bundle: %w: another order came", i+1, a.chunks(), errAway)
+		}
+		var part []byte
+		for try := range fetchTries {
+			if part, err = c.get(ctx, streamBundles, chunkSubject(c.Group, a, i)); err == nil || ctx.Err() != nil {
+				break
+			}
+			pause(ctx, time.Second<<try/4)
+		}
+		if err != nil {
+			return "", fmt.Errorf("chunk %d of %d of the bundle: %w: %w", i+1, a.chunks(), errAway, err)
+		}
+		if time.Since(c.told) > c.o.Report {
+			c.report(ctx)
+		}
+		sum.Write(part)
+		if _, err = f.Write(part); err != nil {
+			return "", err
+		}
+	}
+	if hex.EncodeToString(sum.Sum(nil)) == a.File {
+		return name, nil
+	}
+	os.Remove(name)
+	if kept > 0 { // a crash may have left what was never written
+		return "", fmt.Errorf("%w: what was there of the bundle before is not of it (SHA-256)", errAway)
+	}
+	return "", errors.New("what the servers gave is not the file that was ordered (SHA-256)")
 }
 
 // report tells how the card is.

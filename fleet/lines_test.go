@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -219,30 +218,6 @@ func sunk(t testing.TB, dir string) map[string][]int {
 	return lines
 }
 
-// A process of its own, to be killed: environment variables say what it reads.
-func TestSinkProcess(t *testing.T) {
-	url := os.Getenv("NEPCO_TEST_SINK_URL")
-	if url == "" {
-		t.Skip("is run by TestSinkKilled")
-	}
-	a, err := OpenAccess(os.Getenv("NEPCO_TEST_SINK_ACCESS"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := a.Dial(t.Context(), url, "sink")
-	if err != nil {
-		t.Fatal(err)
-	}
-	sinkSync = 3 * time.Millisecond
-	s, err := OpenSink(c, SinkOptions{Group: "g", Dir: os.Getenv("NEPCO_TEST_SINK_DIR"), Size: 5000})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Run(t.Context(), func(SinkCounts) {}); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // times is how often a test does something: by an environment variable, else so often.
 func times(name string, usual int) int {
 	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
@@ -289,25 +264,17 @@ func TestSinkKilled(t *testing.T) {
 		return n
 	}
 	for i := range times("NEPCO_SINK_KILLS", 6) {
-		p := exec.Command(os.Args[0], "-test.run=^TestSinkProcess$")
-		p.Env = append(os.Environ(), "NEPCO_TEST_SINK_URL="+f.urls, "NEPCO_TEST_SINK_ACCESS="+f.access.dir, "NEPCO_TEST_SINK_DIR="+dir)
-		var out bytes.Buffer
-		p.Stdout, p.Stderr = &out, &out
-		if err := p.Start(); err != nil {
-			t.Fatal(err)
-		}
+		p := f.process(role{Kind: "sink", Size: 5000, Sync: 3 * time.Millisecond})
 		before := written()
 		f.eventually(20*time.Second, "the sink writes", func() error {
 			if written() == before {
-				return fmt.Errorf("nothing new, kill %d: %s", i, out.String())
+				return fmt.Errorf("nothing new, kill %d: %s", i, p.out.String())
 			}
 			return nil
 		})
 		time.Sleep(rand.N(30 * time.Millisecond))
-		p.Process.Kill()
-		p.Wait()
-		if out.Len() > 0 {
-			t.Fatalf("kill %d: %s", i, out.String())
+		if p.kill(); p.out.Len() > 0 {
+			t.Fatalf("kill %d: %s", i, p.out.String())
 		}
 	}
 	cancel()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -61,7 +62,12 @@ func newSimAgent() *simAgent {
 	return &simAgent{policy: trust.Policy{Keys: []ed25519.PublicKey{signerKey}, Now: time.Now()}}
 }
 
+// reads bounds how many bundles are read at once: cards are machines of their own, whose memory this one doesn't have.
+var reads = make(chan struct{}, 8)
+
 func (s *simAgent) read(file string) (*bundle.Bundle, error) {
+	reads <- struct{}{}
+	defer func() { <-reads }()
 	return files.Read(file, func(name string, r io.Reader) (*bundle.Bundle, error) {
 		b, _, err := bundle.ReadAccepted(name, r, bundle.MaxFileSize, s.policy.Accept)
 		return b, err
@@ -125,6 +131,22 @@ type testFleet struct {
 // newFleet starts so many servers: one alone, or a cluster.
 func newFleet(t testing.TB, servers int) *testFleet {
 	t.Helper()
+	f := newFleetFolder(t, servers)
+	for i := range servers {
+		f.servers = append(f.servers, f.serve(i, f.ports))
+	}
+	f.Cleanup(func() {
+		for _, s := range f.servers {
+			s.Shutdown()
+			s.WaitForShutdown()
+		}
+	})
+	return f
+}
+
+// newFleetFolder is a fleet of so many servers, none of which has been started.
+func newFleetFolder(t testing.TB, servers int) *testFleet {
+	t.Helper()
 	f := &testFleet{TB: t, dir: t.TempDir()}
 	folder := filepath.Join(f.dir, "fleet")
 	if err := InitAccess(folder, nil); err != nil {
@@ -134,21 +156,12 @@ func newFleet(t testing.TB, servers int) *testFleet {
 	if f.access, err = OpenAccess(folder); err != nil {
 		t.Fatal(err)
 	}
-	ports := freePorts(t, 2*servers)
-	f.ports = ports
+	f.ports = freePorts(t, 2*servers)
+	var urls []string
 	for i := range servers {
-		f.servers = append(f.servers, f.serve(i, ports))
-		if f.urls != "" {
-			f.urls += ","
-		}
-		f.urls += fmt.Sprintf("tls://127.0.0.1:%d", ports[2*i])
+		urls = append(urls, fmt.Sprintf("tls://127.0.0.1:%d", f.ports[2*i]))
 	}
-	f.Cleanup(func() {
-		for _, s := range f.servers {
-			s.Shutdown()
-			s.WaitForShutdown()
-		}
-	})
+	f.urls = strings.Join(urls, ",")
 	return f
 }
 
@@ -188,14 +201,9 @@ func (f *testFleet) serve(i int, ports []int) *server.Server {
 	return s
 }
 
-// hub starts a hub, which ends with the function returned.
-func (f *testFleet) hub(name string) (*Hub, func()) {
+// client connects to the servers, once they are there.
+func (f *testFleet) client(name string) (c *Client) {
 	f.Helper()
-	replicas := 1
-	if len(f.servers) > 1 {
-		replicas = 3
-	}
-	var h *Hub
 	// A cluster gives no answer before it has a leader.
 	f.eventually(60*time.Second, "servers", func() error {
 		ctx, cancel := context.WithTimeout(f.Context(), 10*time.Second)
@@ -211,19 +219,30 @@ func (f *testFleet) hub(name string) (*Hub, func()) {
 			_, err = js.AccountInfo(info)
 		}
 		nc.Close()
-		if err != nil {
-			return err
-		}
-		c, err := f.access.Dial(ctx, f.urls, name)
-		if err != nil {
-			return err
-		}
-		if h, err = NewHub(ctx, c, HubOptions{Name: name, Replicas: replicas, LinesAge: time.Hour}); err != nil {
-			c.Close()
+		if err == nil {
+			c, err = f.access.Dial(ctx, f.urls, name)
 		}
 		return err
 	})
-	c := h.Client
+	f.Cleanup(c.Close)
+	return c
+}
+
+// hub starts a hub, which ends with the function returned.
+func (f *testFleet) hub(name string) (*Hub, func()) {
+	f.Helper()
+	replicas := 1
+	if len(f.ports) > 2 {
+		replicas = 3
+	}
+	var h *Hub
+	c := f.client(name)
+	f.eventually(60*time.Second, "a hub", func() (err error) {
+		ctx, cancel := context.WithTimeout(f.Context(), 10*time.Second)
+		defer cancel()
+		h, err = NewHub(ctx, c, HubOptions{Name: name, Replicas: replicas, LinesAge: time.Hour})
+		return err
+	})
 	run, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- h.Run(run) }()
