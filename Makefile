@@ -24,7 +24,7 @@ KERNELS    := ./runtime/internal/kernels/... ./runtime/cpu ./runtime/engine
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := build
-.PHONY: help build dist demo fleet-demo test check fmt vet lint stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer bench-c bench-c-arm bench-latency bench-plan bench-fleet cycles evasion card card-shell card-test clean
+.PHONY: help build dist demo fleet-demo test check fmt vet lint stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer bench-c bench-c-arm bench-latency bench-plan bench-fleet bench-verdicts cycles evasion card card-shell card-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -160,6 +160,10 @@ bench-latency: ## receiving: what packets cost, and p50, p99, p99.9 from the wir
 ROUNDS ?= 3
 bench-fleet: ## rollouts to many simulated cards over a cluster of three servers on the loopback; CARDS=1000 BYTES=1048576
 	NEPCO_BENCH_CARDS=$(or $(CARDS),1000) NEPCO_BENCH_BYTES=$(or $(BYTES),1048576) $(GO) test -run TestScale -v -count=1 -timeout 60m ./fleet
+
+bench-verdicts: ## lines of many simulated cards through an outage of all servers and the hub; CARDS=1000 RATE=5000 SECONDS=300 AWAY=120
+	NEPCO_BENCH_CARDS=$(or $(CARDS),1000) NEPCO_BENCH_RATE=$(or $(RATE),5000) NEPCO_BENCH_SECONDS=$(or $(SECONDS),300) NEPCO_BENCH_AWAY=$(or $(AWAY),120) \
+		$(GO) test -run TestVerdicts -v -count=1 -timeout 60m ./fleet
 
 bench-plan: build ## nepcoc plan against nepcod under nepcod load, on one core over a virtual cable, in turns
 	@mkdir -p $(BUILD)

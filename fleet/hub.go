@@ -56,6 +56,9 @@ var leaseTime = 6 * time.Second // changed by tests only
 // ackTime is how long the servers may take to have an order; then it is tried again.
 const ackTime = 5 * time.Second
 
+// idsTime is how long the servers know message ids of lines: they are in memory, and it is for what is sent again in the same minute. Sinks count.
+const idsTime = 2 * time.Minute
+
 // NewHub makes what isn't there yet in the servers.
 func NewHub(ctx context.Context, c *Client, o HubOptions) (*Hub, error) {
 	if c.access.seal == nil || c.access.users == nil {
@@ -362,7 +365,7 @@ func (h *Hub) keepLines(ctx context.Context, group string) error {
 		return nil
 	}
 	_, err := h.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: streamLines + group, Subjects: []string{subjectLines + group + ".*"}, Replicas: h.o.Replicas,
-		MaxAge: h.o.LinesAge, MaxBytes: h.o.LinesBytes, Duplicates: min(max(h.o.LinesAge, time.Second), 10*time.Minute)})
+		MaxAge: h.o.LinesAge, MaxBytes: h.o.LinesBytes, Duplicates: min(max(h.o.LinesAge, time.Second), idsTime)})
 	if err == nil {
 		h.lines[group] = true
 	}

@@ -276,54 +276,138 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// keepSent is how many batches that have been sent the store may hold: letting go is a write to the disk.
-const keepSent = 16
+// keepSent is after how many batches the store lets go of what has been sent, and keepTime after how long without another: each time is a write to the disk.
+// A card that loses its power sends so much again.
+const (
+	keepSent = 16
+	keepTime = 10 * time.Second
+)
 
-func (c *Card) forwardAll(ctx context.Context) error {
+// outgoing are batches of the store that stand one after the other, as one message.
+type outgoing struct {
+	first, end uint64 // numbers of the first line, and of the one after the last
+	lines      []byte
+	batches    int
+	sequence   uint64 // of the last batch in the store
+	pending    uint64 // batches after it
+}
+
+// add appends a batch, if it stands next and there is room.
+func (o *outgoing) add(m jetstream.Msg) (bool, error) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return false, err
+	}
+	number, lines := first(m.Headers()), m.Data()
+	if o.batches == 0 {
+		o.first, o.end = number, number
+	} else if number != o.end || len(o.lines)+len(lines) > batchBytes {
+		return false, nil
+	}
+	o.lines = append(o.lines, lines...)
+	o.end += countLines(lines)
+	o.batches++
+	o.sequence, o.pending = meta.Sequence.Stream, meta.NumPending
+	return true, nil
+}
+
+func (c *Card) forwardAll(ctx context.Context) (err error) {
 	s := c.o.Lines
 	consumer, err := s.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
 	if err != nil {
 		return err
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(keepSent))
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(4 * keepSent))
 	if err != nil {
 		return err
 	}
 	defer context.AfterFunc(ctx, messages.Stop)()
 	defer messages.Stop()
+	var sequence uint64 // up to where the store has been sent
+	batches := 0        // of them, not let go yet
+	letGo := func(ctx context.Context) error {
+		if batches == 0 {
+			return nil
+		}
+		err := s.keepMark(ctx)
+		if err == nil { // the last batch stays: it says where numbers go on
+			err = s.stream.Purge(ctx, jetstream.WithPurgeSequence(sequence))
+		}
+		batches = 0
+		return err
+	}
+	defer func() {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackTime)
+		defer cancel()
+		err = errors.Join(err, letGo(last))
+	}()
+	var held jetstream.Msg // read, and not part of what was sent
 	for {
-		m, err := messages.Next()
-		if err != nil {
-			return err
-		}
-		for wait := time.Second / 4; ; wait = min(2*wait, 15*time.Second) {
-			if err := c.send(ctx, m); err == nil {
-				break
-			} else if ctx.Err() != nil {
+		var o outgoing
+		m := held
+		for held = nil; m == nil; {
+			m, err = messages.Next(jetstream.NextMaxWait(keepTime))
+			switch {
+			case errors.Is(err, nats.ErrTimeout):
+				err = letGo(ctx)
+			case ctx.Err() != nil:
 				return nil
-			} else {
-				c.o.Log.Debug("lines wait", "why", err)
 			}
-			pause(ctx, wait)
-		}
-		s.sent(m)
-		// The last batch stays: it says where numbers go on.
-		if meta, err := m.Metadata(); err == nil && (meta.NumPending == 0 || meta.Sequence.Stream%keepSent == 0) {
-			if err := s.keepMark(ctx); err != nil {
+			if err != nil {
 				return err
 			}
-			if err := s.stream.Purge(ctx, jetstream.WithPurgeSequence(meta.Sequence.Stream)); err != nil {
+		}
+		// What waited through an outage leaves in few messages.
+		for {
+			added, err := o.add(m)
+			if err != nil {
+				return err
+			}
+			if !added {
+				held = m
+				break
+			}
+			if o.pending == 0 {
+				break
+			}
+			m, err = messages.Next(jetstream.NextMaxWait(time.Second))
+			if errors.Is(err, nats.ErrTimeout) { // it was dropped in between
+				break
+			}
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+		for wait := time.Second / 4; ; {
+			if c.nc.IsConnected() {
+				err := c.send(ctx, &o)
+				if err == nil {
+					break
+				}
+				c.o.Log.Debug("lines wait", "why", err)
+				wait = min(2*wait, 5*time.Second)
+			}
+			if pause(ctx, wait); ctx.Err() != nil {
+				return nil
+			}
+		}
+		s.sent(o.first, o.end)
+		sequence = o.sequence
+		if batches += o.batches; batches >= keepSent {
+			if err := letGo(ctx); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// sent counts a batch that has arrived, and those before it that were dropped.
-func (s *Store) sent(m jetstream.Msg) {
+// sent counts lines that have arrived, and those before them that were dropped.
+func (s *Store) sent(begin, end uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	begin, end := first(m.Headers()), first(m.Headers())+countLines(m.Data())
 	if end <= s.counts.Sent+s.counts.Dropped {
 		return // again
 	}
@@ -338,20 +422,20 @@ func (s *Store) keepMark(ctx context.Context) error {
 	return err
 }
 
-// send brings one batch to the servers, and waits for their word that they have it.
-func (c *Card) send(ctx context.Context, m jetstream.Msg) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+// send brings lines to the servers, and waits for their word that they have them. A message's id says all of what is in it: another time the same lines
+// may leave with others.
+func (c *Card) send(ctx context.Context, o *outgoing) error {
+	ctx, cancel := context.WithTimeout(ctx, ackTime)
 	defer cancel()
-	number := first(m.Headers())
-	out := &nats.Msg{Subject: subjectLines + key(c.Group, c.cardFile.Card), Header: nats.Header{}, Data: m.Data()}
-	signature, err := c.key.Sign(sealed(out.Subject, c.o.Lines.name, number, out.Data))
+	out := &nats.Msg{Subject: subjectLines + key(c.Group, c.cardFile.Card), Header: nats.Header{}, Data: o.lines}
+	signature, err := c.key.Sign(sealed(out.Subject, c.o.Lines.name, o.first, out.Data))
 	if err != nil {
 		return err
 	}
 	out.Header.Set(headerStore, c.o.Lines.name)
-	out.Header.Set(headerFirst, strconv.FormatUint(number, 10))
+	out.Header.Set(headerFirst, strconv.FormatUint(o.first, 10))
 	out.Header.Set(headerSeal, hex.EncodeToString(signature))
-	out.Header.Set(jetstream.MsgIDHeader, c.o.Lines.name+":"+strconv.FormatUint(number, 10))
+	out.Header.Set(jetstream.MsgIDHeader, fmt.Sprintf("%s:%d-%d", c.o.Lines.name, o.first, o.end))
 	reply, err := c.nc.RequestMsgWithContext(ctx, out)
 	if err != nil {
 		return err

@@ -77,11 +77,11 @@ func TestStoreNumbers(t *testing.T) {
 		})
 	}
 	run()
-	sent(Lines{7, 7, 0})
+	sent(Lines{Stored: 7, Sent: 7})
 	stop()
 	s.Close()
 	s = openStore(t, dir, 1<<20)
-	if got := s.Lines(); got != (Lines{7, 7, 0}) {
+	if got := s.Lines(); got != (Lines{Stored: 7, Sent: 7}) {
 		t.Fatalf("after all was sent: %+v", got)
 	}
 	s.Close()

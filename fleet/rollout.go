@@ -88,6 +88,9 @@ type Limits struct {
 	Unknown float64 `json:"unknown"` // share of verdicts that are unknown, more by
 	Latency float64 `json:"latency"` // the 99th percentile of latency, times
 	Drift   bool    `json:"drift"`   // whether drift that wasn't there before halts
+	// Flows is how many flows a share of unknown verdicts must be of to be compared, and those of one card for its latency to count: of fewer than a
+	// hundred, the 99th percentile is the slowest one.
+	Flows int `json:"flows"`
 }
 
 // DefaultPlan goes over two cards, a twentieth and a quarter to all.
@@ -96,7 +99,7 @@ func DefaultPlan() Plan {
 		Stages:  []Stage{{Cards: 2}, {Percent: 5}, {Percent: 25}, {Percent: 100}},
 		Bake:    10 * time.Minute,
 		Timeout: 5 * time.Minute,
-		Limits:  Limits{Drops: 0.01, Unknown: 0.1, Latency: 2, Drift: true},
+		Limits:  Limits{Drops: 0.01, Unknown: 0.1, Latency: 2, Drift: true, Flows: 100},
 	}
 }
 
@@ -118,8 +121,8 @@ func (p *Plan) Check() error {
 	if p.Bake < 0 || p.Timeout <= 0 {
 		bad("bake time %v, timeout %v: the one can't be negative, the other must be above zero", p.Bake, p.Timeout)
 	}
-	if l := p.Limits; !(l.Drops >= 0) || !(l.Unknown >= 0) || !(l.Latency > 0) {
-		bad("limits: drops and unknown can't be negative, latency must be above zero")
+	if l := p.Limits; !(l.Drops >= 0) || !(l.Unknown >= 0) || !(l.Latency > 0) || l.Flows < 0 {
+		bad("limits: drops, unknown and flows can't be negative, latency must be above zero")
 	}
 	return errors.Join(errs...)
 }
@@ -145,8 +148,10 @@ type Rollout struct {
 	Away []string `json:"away,omitempty"`
 	// Troubled are those whose agent had a problem before the rollout: that does not halt it.
 	Troubled []string `json:"troubled,omitempty"`
-	// Before is what this stage is compared with.
+	// Before is what this stage is compared with: the stage before, or what was before that where nothing of it could be compared.
 	Before Figures `json:"before"`
+	// Blind are the stages, from 1, that held though nothing could be compared: cards ran the bundle, and that is all that is known.
+	Blind []int `json:"blind,omitempty"`
 	// Reasons are why a rollout was halted.
 	Reasons []string `json:"reasons,omitempty"`
 	Events  []Event  `json:"events,omitempty"`
@@ -178,13 +183,13 @@ type Figures struct {
 	Packets float64 `json:"packets"`
 	Drops   float64 `json:"drops"`
 	Unknown float64 `json:"unknown"`
-	// Latency is the median of the cards' 99th percentiles, in seconds.
+	// Latency is the median of the 99th percentiles, in seconds, of the cards that had flows enough; 0: none had.
 	Latency float64 `json:"latency"`
 	Drift   int     `json:"drift"` // how many cards tell of drift
 }
 
 // figures are of the cards that run the bundle.
-func figures(cards map[string]Status, names []string, digest string) (f Figures) {
+func (l *Limits) figures(cards map[string]Status, names []string, digest string) (f Figures) {
 	var latencies []float64
 	var dropped, unknown float64
 	for _, name := range names {
@@ -197,7 +202,7 @@ func figures(cards map[string]Status, names []string, digest string) (f Figures)
 		f.Packets += a.Packets + a.Dropped
 		dropped += a.Dropped
 		unknown += a.Unknown
-		if a.Flows() > 0 {
+		if a.Flows() >= l.enough() {
 			latencies = append(latencies, a.Latency)
 		}
 		if a.Drift {
@@ -211,23 +216,43 @@ func figures(cards map[string]Status, names []string, digest string) (f Figures)
 	return f
 }
 
-// worse says by which limits f is worse than before. What wasn't counted on both sides isn't compared.
+// enough is how many flows something must be of to be compared.
+func (l *Limits) enough() float64 { return float64(max(l.Flows, 1)) }
+
+// comparable says what of f can be compared with before. What can't be isn't held against a bundle, nor does it speak for it.
+func (l *Limits) comparable(f, before Figures) (drops, unknown, latency bool) {
+	return f.Packets > 0 && before.Packets > 0, f.Flows >= l.enough() && before.Flows >= l.enough(), f.Latency > 0 && before.Latency > 0
+}
+
+// worse says by which limits f is worse than before.
 func (l *Limits) worse(f, before Figures) (why []string) {
-	if before.Packets > 0 && f.Packets > 0 && f.Drops > before.Drops+l.Drops {
+	drops, unknown, latency := l.comparable(f, before)
+	if drops && f.Drops > before.Drops+l.Drops {
 		why = append(why, fmt.Sprintf("%.1f %% of packets dropped, %.1f %% before", 100*f.Drops, 100*before.Drops))
 	}
-	if before.Flows > 0 && f.Flows > 0 {
-		if f.Unknown > before.Unknown+l.Unknown {
-			why = append(why, fmt.Sprintf("%.1f %% of verdicts are unknown, %.1f %% before", 100*f.Unknown, 100*before.Unknown))
-		}
-		if before.Latency > 0 && f.Latency > before.Latency*l.Latency {
-			why = append(why, fmt.Sprintf("99 %% of verdicts within %.3g ms, %.3g ms before", 1e3*f.Latency, 1e3*before.Latency))
-		}
+	if unknown && f.Unknown > before.Unknown+l.Unknown {
+		why = append(why, fmt.Sprintf("%.1f %% of verdicts are unknown, %.1f %% before", 100*f.Unknown, 100*before.Unknown))
+	}
+	if latency && f.Latency > before.Latency*l.Latency {
+		why = append(why, fmt.Sprintf("99 %% of verdicts within %.3g ms, %.3g ms before", 1e3*f.Latency, 1e3*before.Latency))
 	}
 	if l.Drift && f.Drift > 0 && before.Drift == 0 {
 		why = append(why, fmt.Sprintf("drift on %d of %s, on none before", f.Drift, CountCards(f.Cards)))
 	}
 	return why
+}
+
+// compared says what the comparison of f with before stands on, and whether that is anything at all.
+func (l *Limits) compared(f, before Figures) (string, bool) {
+	_, unknown, latency := l.comparable(f, before)
+	text := fmt.Sprintf("%s with %s before", quantity(f.Flows, "flow"), count(before.Flows))
+	switch {
+	case !unknown: // drops alone tell of no model
+		return fmt.Sprintf("nothing compared (%s; %s are needed)", text, count(l.enough())), false
+	case !latency:
+		return fmt.Sprintf("compared on %s, but for latency, which needs %s of one card", text, count(l.enough())), true
+	}
+	return "compared on " + text, true
 }
 
 // lost is how long a card may be silent before it counts as away.
@@ -309,10 +334,11 @@ func hash(s string) uint32 {
 
 // next begins the next stage.
 func (r *Rollout) next(cards map[string]Status, now time.Time) {
+	limits := &r.Plan.Limits
 	if r.Stage < 0 {
-		r.Before = figures(cards, r.Cards, r.From.Digest)
-	} else {
-		r.Before = figures(cards, r.Cards[:r.Reached], r.To.Digest)
+		r.Before = limits.figures(cards, r.Cards, r.From.Digest)
+	} else if f := r.now(cards); f.Flows >= limits.enough() {
+		r.Before = f
 	}
 	r.Stage++
 	r.State, r.Since, r.Steady = Advancing, now, time.Time{}
@@ -393,6 +419,7 @@ func (g Group) Step(cards map[string]Status, now, heard time.Time) (Group, bool)
 
 func (r *Rollout) clone() Rollout {
 	c := *r
+	c.Blind = slices.Clone(r.Blind)
 	c.Cards, c.Away, c.Reasons, c.Events = slices.Clone(r.Cards), slices.Clone(r.Away), slices.Clone(r.Reasons), slices.Clone(r.Events)
 	return c
 }
@@ -418,16 +445,19 @@ func (g *Group) advance(cards map[string]Status, now, heard time.Time) bool {
 	if now.Sub(r.Steady) < r.Plan.Bake {
 		return changed
 	}
-	f := figures(cards, r.Cards[:r.Reached], r.To.Digest)
-	compared := fmt.Sprintf("compared on %s with %s before", quantity(f.Flows, "flow"), count(r.Before.Flows))
-	if f.Flows == 0 || r.Before.Flows == 0 {
-		compared = "no flows to compare"
+	compared, any := r.Plan.Limits.compared(r.now(cards), r.Before)
+	if !any {
+		r.Blind = append(r.Blind, r.Stage+1)
 	}
 	r.tell(now, "stage %d held: %s, %s", r.Stage+1, r.ends(cards, r.To), compared)
 	switch {
 	case r.Stage+1 == len(r.Plan.Stages):
 		r.State, g.Stable = Done, r.To
-		r.tell(now, "done")
+		if len(r.Blind) > 0 {
+			r.tell(now, "done; nothing was compared in %d of %d stages: that cards run the bundle says nothing of how it does", len(r.Blind), len(r.Plan.Stages))
+		} else {
+			r.tell(now, "done")
+		}
 	case r.Plan.Approve:
 		r.State = Waiting
 		r.tell(now, "waiting for approval of stage %d", r.Stage+2)
@@ -435,6 +465,11 @@ func (g *Group) advance(cards map[string]Status, now, heard time.Time) bool {
 		r.next(cards, now)
 	}
 	return true
+}
+
+// now are the figures of the cards that the rollout reached.
+func (r *Rollout) now(cards map[string]Status) Figures {
+	return r.Plan.Limits.figures(cards, r.Cards[:r.Reached], r.To.Digest)
 }
 
 // runs is true where a card runs the rollout's bundle by the rollout's order.
@@ -491,7 +526,7 @@ func (r *Rollout) failures(cards map[string]Status, now, heard time.Time) (why [
 	if len(late) > 0 {
 		why = append(why, fmt.Sprintf("not running the bundle after %v: %s", r.Plan.Timeout, several(late)))
 	}
-	return append(why, r.Plan.Limits.worse(figures(cards, r.Cards[:r.Reached], r.To.Digest), r.Before)...)
+	return append(why, r.Plan.Limits.worse(r.now(cards), r.Before)...)
 }
 
 // stop halts a rollout, and takes it back if that is wanted and there is anything to go back to.

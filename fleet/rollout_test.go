@@ -49,9 +49,12 @@ func TestStageOne(t *testing.T) {
 		later  time.Duration
 		halted string // part of the reason; "": it goes on
 	}{
-		"well":                {func(*Status) {}, 0, ""},
-		"refused":             {func(s *Status) { s.Phase, s.Reason = Refused, "golden vector 3" }, 0, "golden vector 3"},
-		"slow":                {func(s *Status) { s.Agent.Latency = 3e-3 }, 0, "99 % of verdicts within 3 ms"},
+		"well":    {func(*Status) {}, 0, ""},
+		"refused": {func(s *Status) { s.Phase, s.Reason = Refused, "golden vector 3" }, 0, "golden vector 3"},
+		"slow":    {func(s *Status) { s.Agent.Latency = 3e-3 }, 0, "99 % of verdicts within 3 ms"},
+		"slow, of few flows": {func(s *Status) {
+			s.Agent.Latency, s.Agent.Verdicts, s.Agent.Unknown = 3e-3, map[string]float64{"a": 50}, 0
+		}, 0, ""},
 		"slower, as may be":   {func(s *Status) { s.Agent.Latency = 1.9e-3 }, 0, ""},
 		"drops":               {func(s *Status) { s.Agent.Dropped = 100 }, 0, "of packets dropped"},
 		"drift":               {func(s *Status) { s.Agent.Drift = true }, 0, "drift on 1 of 2 cards"},
@@ -92,6 +95,65 @@ func TestStageOne(t *testing.T) {
 				t.Errorf("%s: %v", r.State, r.Reasons)
 			case r.Stage != 0 || r.Reached != 2:
 				t.Errorf("stage %d, %d cards", r.Stage, r.Reached)
+			}
+		})
+	}
+}
+
+// A stage of which nothing could be compared says so, counts as no proof, and is not what the next is held to: that stays what was before.
+func TestNothingCompared(t *testing.T) {
+	const few = 99
+	for name, test := range map[string]struct {
+		flows   float64 // of the first stage's two cards together
+		second  float64 // latency of the second's
+		unknown float64 // of the second's, of 100
+		blind   []int
+		halted  string // in the second
+		tells   string // of the first
+	}{
+		"no flows, then well":    {0, 1e-3, 10, []int{1}, "", "nothing compared (0 flows with 4000 before; 100 are needed)"},
+		"few flows, then well":   {few, 1e-3, 10, []int{1}, "", "nothing compared (99 flows with 4000 before; 100 are needed)"},
+		"no flows, then slow":    {0, 3e-3, 10, []int{1}, "99 % of verdicts within 3 ms, 1 ms before", "nothing compared"},
+		"no flows, then unknown": {0, 1e-3, 50, []int{1}, "of verdicts are unknown, 10.0 % before", "nothing compared"},
+		"no card has enough":     {150, 1e-3, 10, nil, "", "compared on 150 flows with 4000 before, but for latency, which needs 100 of one card"},
+		"flows":                  {200, 1e-3, 10, nil, "", "compared on 200 flows with 4000 before"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, cards := groupOf(40)
+			plan := fastPlan()
+			plan.Bake, plan.Stages = 0, []Stage{{Cards: 2}, {Percent: 50}, {Percent: 100}}
+			g, err := g.Begin("r", "me", artifact(2), plan, cards, begun)
+			if err != nil {
+				t.Fatal(err)
+			}
+			run := func(change func(a *Agent)) {
+				for _, c := range g.Rollout.Cards[:g.Rollout.Reached] {
+					s := running(artifact(2), 2, begun)
+					change(&s.Agent)
+					cards[c] = s
+				}
+				g, _ = g.Step(cards, begun, begun)
+			}
+			run(func(a *Agent) {
+				a.Verdicts, a.Unknown = map[string]float64{"a": test.flows / 2 * 0.9}, test.flows/2*0.1
+			})
+			r := g.Rollout
+			if r.Stage != 1 || !slices.Equal(r.Blind, test.blind) || !strings.HasSuffix(r.Events[2].Text, test.tells) && !strings.Contains(r.Events[2].Text, test.tells+" (") {
+				t.Fatalf("stage %d, blind %v, %v", r.Stage, r.Blind, r.Events)
+			}
+			run(func(a *Agent) {
+				a.Verdicts, a.Unknown, a.Latency = map[string]float64{"a": 100 - test.unknown}, test.unknown, test.second
+			})
+			if test.halted != "" {
+				if r = g.Rollout; r.State != Returning || !strings.Contains(strings.Join(r.Reasons, ";"), test.halted) {
+					t.Errorf("%s: %v", r.State, r.Reasons)
+				}
+				return
+			}
+			run(func(*Agent) {})
+			r = g.Rollout
+			if last := r.Events[len(r.Events)-1].Text; r.State != Done || strings.Contains(last, "nothing was compared in 1 of 3 stages") != (len(test.blind) > 0) {
+				t.Errorf("%s: %s", r.State, last)
 			}
 		})
 	}
@@ -424,6 +486,7 @@ func TestOldDocuments(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.Rollout.Away, g.Rollout.Troubled = []string{"card001"}, []string{"card002"}
+	g.Rollout.Plan.Limits.Flows = 0 // wasn't there at first: one flow was enough
 	text, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)

@@ -259,9 +259,10 @@ func (s *Sink) take(ctx context.Context, m jetstream.Msg) error {
 	card, store, number, lines := b.card, b.store, b.first, b.lines
 	last, known := s.mark.Next[card][store]
 	next := last.Line
+	end := number + countLines(lines)
 	switch {
-	case known && number < next:
-		s.mark.Again += countLines(lines)
+	case known && end <= next:
+		s.mark.Again += end - number
 		return nil
 	case number > next:
 		// The first that a sink sees of a store may stand anywhere, if it began later.
@@ -271,10 +272,15 @@ func (s *Sink) take(ctx context.Context, m jetstream.Msg) error {
 		}
 	}
 	for line := range bytes.Lines(lines) {
+		// A card that isn't sure whether lines have arrived sends them again, maybe with others.
+		if number++; known && number <= next {
+			s.mark.Again++
+			continue
+		}
 		s.line(card, bytes.TrimSuffix(line, []byte("\n")))
 		s.mark.Lines++
 	}
-	s.mark.next(card, store, place{number + countLines(lines), meta.Sequence.Stream})
+	s.mark.next(card, store, place{end, meta.Sequence.Stream})
 	return nil
 }
 

@@ -272,8 +272,12 @@ func newGroupView(g Group, cards map[string]Status, now time.Time) groupView {
 		v.Cards = append(v.Cards, c)
 	}
 	slices.SortStableFunc(v.Cards, func(a, b cardView) int { return a.rank - b.rank })
+	limits := DefaultPlan().Limits
+	if g.Rollout != nil {
+		limits = g.Rollout.Plan.Limits
+	}
 	for d := range digests {
-		v.Versions = append(v.Versions, versionView{d, g.nameOf(d), figures(cards, fresh, d)})
+		v.Versions = append(v.Versions, versionView{d, g.nameOf(d), limits.figures(cards, fresh, d)})
 	}
 	slices.SortFunc(v.Versions, func(a, b versionView) int {
 		if d := b.Figures.Cards - a.Figures.Cards; d != 0 {
@@ -371,7 +375,7 @@ func newProgress(g *Group, cards map[string]Status, now time.Time) *progress {
 			}
 		}
 	}
-	p.Now = figures(cards, fresh, r.To.Digest)
+	p.Now = r.Plan.Limits.figures(cards, fresh, r.To.Digest)
 	before := 0
 	for i, s := range r.Plan.Stages {
 		sv := stageView{Text: s.String(), Cards: max(before, s.of(len(r.Cards)))}
@@ -417,10 +421,18 @@ func (p *progress) Words() string {
 
 // Compared says what the figures stand on.
 func (p *progress) Compared() string {
-	if p.Now.Flows == 0 || p.Before.Flows == 0 {
-		return "No flows to compare yet: nothing is known of how the bundle does."
+	_, unknown, latency := p.Plan.Limits.comparable(p.Now, p.Before)
+	text := fmt.Sprintf("Compared on %s with %s before.", quantity(p.Now.Flows, "flow"), count(p.Before.Flows))
+	switch {
+	case !unknown:
+		text = fmt.Sprintf("Nothing compared: %s, %s before, of %s that are needed; nothing is known of how the bundle does.", quantity(p.Now.Flows, "flow"), count(p.Before.Flows), count(p.Plan.Limits.enough()))
+	case !latency:
+		text = strings.TrimSuffix(text, ".") + fmt.Sprintf(", but for latency, which needs %s flows of one card.", count(p.Plan.Limits.enough()))
 	}
-	return fmt.Sprintf("Compared on %s with %s before.", quantity(p.Now.Flows, "flow"), count(p.Before.Flows))
+	if n := len(p.Blind); n > 0 {
+		text += fmt.Sprintf(" %d of %d stages held with nothing compared.", n, len(p.Plan.Stages))
+	}
+	return text
 }
 
 // Story is told from its end.

@@ -55,6 +55,9 @@ for a minute before its stage is not waited for: it takes the bundle when it com
 Cards refuse a bundle with a lower serial than they ran. So that they can go back, give the signed reason for that, too:
     nepcoc sign OLD --key signer.pem --rollback-from SERIAL --reason "new one failed" -o back.note
 
+What a stage is compared on is in its story (nepcof status). Where there are too few flows (--min-flows), or --bake is so short that there are none, a stage holds with
+"nothing compared": the next is then compared with what was before it.
+
 With --wait the exit code is 0 only where all cards that were reached run the bundle in the end.`,
 		Example: `  nepcof rollout better.nepco --group racks --back back.note --wait
   nepcof rollout better.nepco --group racks --stage 1,10%,all --bake 1h --approve`,
@@ -126,6 +129,7 @@ With --wait the exit code is 0 only where all cards that were reached run the bu
 	fl.Float64Var(&plan.Limits.Drops, "max-drops", plan.Limits.Drops, "halt where the share of dropped packets grows by more than this")
 	fl.Float64Var(&plan.Limits.Unknown, "max-unknown", plan.Limits.Unknown, "halt where the share of unknown verdicts grows by more than this")
 	fl.Float64Var(&plan.Limits.Latency, "max-latency", plan.Limits.Latency, "halt where the 99th percentile of latency is more than so many times what it was")
+	fl.IntVar(&plan.Limits.Flows, "min-flows", plan.Limits.Flows, "how many flows a share of unknown verdicts must be of to be compared, and those of one card for its latency to count")
 	fl.BoolVar(&plan.Limits.Drift, "drift-halts", plan.Limits.Drift, "halt where a card tells of drift, and none did before; --drift-halts=false: don't")
 	fl.BoolVar(&wait, "wait", false, "wait for its end, and tell what happens")
 	return cmd
