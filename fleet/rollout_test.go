@@ -111,12 +111,12 @@ func TestNothingCompared(t *testing.T) {
 		halted  string // in the second
 		tells   string // of the first
 	}{
-		"no flows, then well":    {0, 1e-3, 10, []int{1}, "", "nothing compared (0 flows with 4000 before; 100 are needed)"},
-		"few flows, then well":   {few, 1e-3, 10, []int{1}, "", "nothing compared (99 flows with 4000 before; 100 are needed)"},
+		"no flows, then well":    {0, 1e-3, 10, []int{1}, "", "nothing compared (0 flows with 4,000 before; 100 are needed)"},
+		"few flows, then well":   {few, 1e-3, 10, []int{1}, "", "nothing compared (99 flows with 4,000 before; 100 are needed)"},
 		"no flows, then slow":    {0, 3e-3, 10, []int{1}, "99 % of verdicts within 3 ms, 1 ms before", "nothing compared"},
 		"no flows, then unknown": {0, 1e-3, 50, []int{1}, "of verdicts are unknown, 10.0 % before", "nothing compared"},
-		"no card has enough":     {150, 1e-3, 10, nil, "", "compared on 150 flows with 4000 before, but for latency, which needs 100 of one card"},
-		"flows":                  {200, 1e-3, 10, nil, "", "compared on 200 flows with 4000 before"},
+		"no card has enough":     {150, 1e-3, 10, nil, "", "compared on 150 flows with 4,000 before, but for latency, which needs 100 of one card"},
+		"flows":                  {200, 1e-3, 10, nil, "", "compared on 200 flows with 4,000 before"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g, cards := groupOf(40)
