@@ -48,6 +48,7 @@ type Store struct {
 
 	adding sync.Mutex // held while a batch gets its number and is stored
 	unsure bool       // whether the last batch was stored isn't known
+	added  chan struct{}
 	mu     sync.Mutex
 	counts Lines
 }
@@ -76,7 +77,7 @@ func newStore(ctx context.Context, s *server.Server, name string, bytes int64) (
 	if err != nil {
 		return nil, err
 	}
-	st := &Store{nc: nc}
+	st := &Store{nc: nc, added: make(chan struct{}, 1)}
 	if st.js, err = jetstream.New(nc); err == nil {
 		err = st.open(ctx, name, bytes)
 	}
@@ -185,6 +186,10 @@ func (s *Store) Add(ctx context.Context, lines []byte) error {
 	s.mu.Lock()
 	s.counts.Stored = number + countLines(lines)
 	s.mu.Unlock()
+	select {
+	case s.added <- struct{}{}:
+	default:
+	}
 	return nil
 }
 
@@ -289,40 +294,35 @@ type outgoing struct {
 	lines      []byte
 	batches    int
 	sequence   uint64 // of the last batch in the store
-	pending    uint64 // batches after it
 }
 
-// add appends a batch, if it stands next and there is room.
-func (o *outgoing) add(m jetstream.Msg) (bool, error) {
-	meta, err := m.Metadata()
-	if err != nil {
-		return false, err
+// gather reads what a sequence of the store begins with, with what stands next and fits: what waited through an outage leaves in few messages. There may be nothing.
+func (s *Store) gather(ctx context.Context, sequence uint64) (o outgoing, err error) {
+	subject := storeSubject + s.stream.CachedInfo().Config.Name
+	for {
+		m, err := s.stream.GetMsg(ctx, sequence, jetstream.WithGetMsgSubject(subject)) // or the first one after it
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return o, nil
+		}
+		if err != nil {
+			return o, err
+		}
+		number := first(m.Header)
+		if o.batches == 0 {
+			o.first, o.end = number, number
+		} else if number != o.end || len(o.lines)+len(m.Data) > batchBytes {
+			return o, nil
+		}
+		o.lines = append(o.lines, m.Data...)
+		o.end += countLines(m.Data)
+		o.batches++
+		o.sequence = m.Sequence
+		sequence = m.Sequence + 1
 	}
-	number, lines := first(m.Headers()), m.Data()
-	if o.batches == 0 {
-		o.first, o.end = number, number
-	} else if number != o.end || len(o.lines)+len(lines) > batchBytes {
-		return false, nil
-	}
-	o.lines = append(o.lines, lines...)
-	o.end += countLines(lines)
-	o.batches++
-	o.sequence, o.pending = meta.Sequence.Stream, meta.NumPending
-	return true, nil
 }
 
 func (c *Card) forwardAll(ctx context.Context) (err error) {
 	s := c.o.Lines
-	consumer, err := s.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
-	if err != nil {
-		return err
-	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(4 * keepSent))
-	if err != nil {
-		return err
-	}
-	defer context.AfterFunc(ctx, messages.Stop)()
-	defer messages.Stop()
 	var sequence uint64 // up to where the store has been sent
 	batches := 0        // of them, not let go yet
 	letGo := func(ctx context.Context) error {
@@ -341,65 +341,53 @@ func (c *Card) forwardAll(ctx context.Context) (err error) {
 		defer cancel()
 		err = errors.Join(err, letGo(last))
 	}()
-	var held jetstream.Msg // read, and not part of what was sent
 	for {
-		var o outgoing
-		m := held
-		for held = nil; m == nil; {
-			m, err = messages.Next(jetstream.NextMaxWait(keepTime))
-			switch {
-			case errors.Is(err, nats.ErrTimeout):
-				err = letGo(ctx)
-			case ctx.Err() != nil:
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-		}
-		// What waited through an outage leaves in few messages.
-		for {
-			added, err := o.add(m)
-			if err != nil {
-				return err
-			}
-			if !added {
-				held = m
-				break
-			}
-			if o.pending == 0 {
-				break
-			}
-			m, err = messages.Next(jetstream.NextMaxWait(time.Second))
-			if errors.Is(err, nats.ErrTimeout) { // it was dropped in between
-				break
-			}
-			if ctx.Err() != nil {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-		}
-		for wait := time.Second / 4; ; {
-			if c.nc.IsConnected() {
-				err := c.send(ctx, &o)
-				if err == nil {
-					break
+		o, err := s.gather(ctx, sequence+1)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		case o.batches == 0:
+			select {
+			case <-s.added:
+			case <-time.After(keepTime):
+				if err := letGo(ctx); err != nil {
+					return err
 				}
-				c.o.Log.Debug("lines wait", "why", err)
-				wait = min(2*wait, 5*time.Second)
-			}
-			if pause(ctx, wait); ctx.Err() != nil {
+			case <-ctx.Done():
 				return nil
 			}
+			continue
 		}
-		s.sent(o.first, o.end)
+		if n := s.Lines(); o.end > n.Sent+n.Dropped { // else it was sent before this process began
+			if !c.deliver(ctx, &o) {
+				return nil
+			}
+			s.sent(o.first, o.end)
+		}
 		sequence = o.sequence
 		if batches += o.batches; batches >= keepSent {
 			if err := letGo(ctx); err != nil {
 				return err
 			}
+		}
+	}
+}
+
+// deliver sends lines until the servers have them, or (false) ctx ends.
+func (c *Card) deliver(ctx context.Context, o *outgoing) bool {
+	for wait := time.Second / 4; ; {
+		if c.nc.IsConnected() {
+			err := c.send(ctx, o)
+			if err == nil {
+				return true
+			}
+			c.o.Log.Debug("lines wait", "why", err)
+			wait = min(2*wait, 2*time.Second)
+		}
+		if pause(ctx, wait); ctx.Err() != nil {
+			return false
 		}
 	}
 }

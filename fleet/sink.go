@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"nepcoc/internal/files"
@@ -184,32 +185,48 @@ func (s *Sink) Run(ctx context.Context, tell func(SinkCounts)) error {
 				return err
 			}
 		}
-		pause(ctx, time.Second)
+		pause(ctx, silence/8)
 	}
 }
 
 // reopen goes back to the checkpoint.
 func (s *Sink) reopen() error { s.f.Close(); return s.open(s.mark.Size) }
 
+// silence is how long a sink goes without a sign of its consumer before it makes another.
+const silence = 2 * time.Second
+
 func (s *Sink) read(ctx context.Context, tell func(SinkCounts)) error {
-	stream, err := s.c.js.Stream(ctx, streamLines+s.o.Group)
+	// What isn't answered soon has nobody who could: the servers may be choosing who leads.
+	asking, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
+	stream, err := s.c.js.Stream(asking, streamLines+s.o.Group)
 	if err != nil {
 		return err
 	}
-	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: s.mark.Message + 1})
+	consumer, err := stream.OrderedConsumer(asking, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: s.mark.Message + 1,
+		InactiveThreshold: 30 * time.Second})
 	if err != nil {
 		return err
 	}
 	messages := make(chan jetstream.Msg, 1024)
+	// An ordered consumer finds back to its place by itself, but takes its time. Another, from where the files end, is there at once.
+	lost := make(chan error, 1)
 	cc, err := consumer.Consume(func(m jetstream.Msg) {
 		select {
 		case messages <- m:
 		case <-ctx.Done():
 		}
-	}, jetstream.PullMaxMessages(1024))
+	}, jetstream.PullMaxMessages(1024), jetstream.PullExpiry(10*silence), jetstream.PullHeartbeat(silence/2), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+		select {
+		case lost <- err:
+		default:
+		}
+	}))
 	if err != nil {
 		return err
 	}
+	connection := s.c.nc.StatusChanged(nats.CONNECTED)
+	defer s.c.nc.RemoveStatusListener(connection)
 	defer func() {
 		cc.Stop()
 		for { // let the callback go
@@ -230,6 +247,10 @@ func (s *Sink) read(ctx context.Context, tell func(SinkCounts)) error {
 			if err := s.take(ctx, m); err != nil {
 				return err
 			}
+		case err := <-lost:
+			return err
+		case <-connection:
+			return errors.New("the connection was lost, and is back")
 		case <-tick.C:
 			if err := s.keep(); err != nil {
 				return err
