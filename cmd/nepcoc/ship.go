@@ -258,11 +258,19 @@ if [ "$(id -u)" = 0 ]; then
 	chown --reference="${like:-$dir}" "$dir/$part" 2> /dev/null || :
 fi
 sync "$dir/$part" 2> /dev/null || sync
+if [ -d "$dir/$name" ]; then
+	echo "$dir/$name: is a folder, into which a bundle would be moved: remove it" >&2
+	exit 1
+fi
 mv -f "$dir/$part" "$dir/$name" || exit 1
 sync "$dir" 2> /dev/null || sync # the new name, too
 `
 
 func (s *shipment) ship(ctx context.Context) (*shipReport, error) {
+	// What is no file can't be read here and then copied, and may never end.
+	if info, err := os.Stat(s.bundle); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: is %s, not a file: ship reads it twice", s.bundle, files.KindOf(info.Mode()))
+	}
 	b, err := bundle.ReadFile(s.bundle)
 	if err != nil {
 		return nil, err

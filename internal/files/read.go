@@ -196,3 +196,16 @@ func All(name string, limit int64) ([]byte, error) {
 func tooLarge(name string, limit int64) error {
 	return fmt.Errorf("%s: %w: at most %d bytes are read", Show(name), ErrTooLarge, limit)
 }
+
+// KindOf names what is no regular file.
+func KindOf(m fs.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "a folder"
+	case m&fs.ModeNamedPipe != 0:
+		return "a named pipe"
+	case m&fs.ModeSocket != 0:
+		return "a socket"
+	}
+	return "a device"
+}

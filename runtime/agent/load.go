@@ -100,19 +100,6 @@ func (c *Config) within(path string, load func(*reading) (*Model, error)) (*Mode
 	}
 }
 
-// kindOf names what is no regular file.
-func kindOf(m os.FileMode) string {
-	switch {
-	case m.IsDir():
-		return "a folder"
-	case m&os.ModeNamedPipe != 0:
-		return "a named pipe"
-	case m&os.ModeSocket != 0:
-		return "a socket"
-	}
-	return "a device"
-}
-
 // stat looks at what stands at a bundle's path. A service's bundle is a regular file: what is none may never end, and can't be proved
 // before it is run. Where nothing is remembered a pipe will do, for the start.
 func (c *Config) stat(path string, running bool) (os.FileInfo, error) {
@@ -124,7 +111,7 @@ func (c *Config) stat(path string, running bool) (os.FileInfo, error) {
 		return nil, fmt.Errorf("%s: %w", path, files.Reason(err))
 	}
 	if !info.Mode().IsRegular() && (running || c.State != "" || info.IsDir()) {
-		return nil, fmt.Errorf("%s: is %s, not a file: copy a bundle beside it and rename that to this name", path, kindOf(info.Mode()))
+		return nil, fmt.Errorf("%s: is %s, not a file: copy a bundle beside it and rename that to this name", path, files.KindOf(info.Mode()))
 	}
 	return info, nil
 }

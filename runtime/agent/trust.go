@@ -74,7 +74,7 @@ func noPipe(name string) error {
 	if err != nil || info.Mode()&(os.ModeNamedPipe|os.ModeSocket) == 0 {
 		return nil // whoever reads it says what else is wrong
 	}
-	return fmt.Errorf("%s: is %s, not a file", name, kindOf(info.Mode()))
+	return fmt.Errorf("%s: is %s, not a file", name, files.KindOf(info.Mode()))
 }
 
 func (c *Config) readState() (trust.State, error) {
