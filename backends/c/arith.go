@@ -32,6 +32,38 @@ static int64_t floor_div(int64_t a, int64_t b)
 	return a / b - (a % b < 0);
 }
 `},
+	"pad": {nil, `/* fills n columns of channels planes with v, a byte of each, plus raise, which is 0 or 128 */
+static void pad(int8_t *x, int stride, const int8_t *v, int channels, int n, int raise)
+{
+	int c, i, j;
+	for (c = 0; c + 4 <= channels; c += 4) { /* by a load of four */
+		const uint8_t *p = (const uint8_t *)v + c;
+		const uint32_t four = (p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24) ^ (uint32_t)raise * 0x1010101u;
+		for (j = 0; j < 4; j++, x += stride) {
+			for (i = 0; i < n; i++) {
+				x[i] = (int8_t)(four >> 8 * j);
+			}
+		}
+	}
+	for (; c < channels; c++, x += stride) {
+		for (i = 0; i < n; i++) {
+			x[i] = (int8_t)(v[c] ^ raise);
+		}
+	}
+}
+`},
+	"carry": {nil, `/* n columns of a plane, a multiple of 4, to or from where they are kept; raise is 0, or 128 in each byte */
+static void carry(int8_t *to, const int8_t *from, int n, uint32_t raise)
+{
+	int i;
+	for (i = 0; i < n; i += 4) {
+		uint32_t v;
+		memcpy(&v, from + i, 4);
+		v ^= raise;
+		memcpy(to + i, &v, 4);
+	}
+}
+`},
 	"div_round": {[]string{"floor_div"}, `/* sum / count rounded to nearest, halves up; count > 0 */
 static int64_t div_round(int64_t sum, int64_t count)
 {
@@ -162,4 +194,4 @@ static int64_t layer_norm_apply(int32_t x, int64_t s1, int32_t c, uint64_t m, in
 }
 
 // helperOrder is that in which they are written: what is called before who calls it.
-var helperOrder = []string{"clamp", "round_shift", "le16", "floor_div", "div_round", "table_index", "exp_index", "sigmoid", "leading_zeros", "norm_factors", "isqrt", "mul_shift", "layer_norm"}
+var helperOrder = []string{"clamp", "round_shift", "le16", "floor_div", "div_round", "table_index", "exp_index", "sigmoid", "leading_zeros", "norm_factors", "isqrt", "mul_shift", "layer_norm", "pad", "carry"}

@@ -331,22 +331,31 @@ func (e *emitter) gatedConv(s *bundle.Step, i int) {
 	if kernels && e.l.byRows {
 		e.gatedRows(s, i)
 	}
-	if n := k.PadLeft; n > 0 {
-		e.line("\tif (base + from < %d) {\n\t\tfor (c = 0; c < %d; c++) {", n, in.Cols)
-		e.line("\t\t\tmemset(x0 + c * %d + %d - base, %s[c], %d);\n\t\t}\n\t}", stride, left-n, e.tensor(k.PadIn), n)
+	raise := "0"
+	if e.l.raised {
+		raise = "RAISE(path)"
 	}
-	if n := k.K - 1 - k.PadLeft; n > 0 {
-		e.line("\tif (base + to > %d) {\n\t\tfor (c = 0; c < %d; c++) {", in.Rows-n, in.Cols)
-		e.line("\t\t\tmemset(x0 + c * %d + %d - base, %s[c], %d);\n\t\t}\n\t}", stride, left+in.Rows, e.tensor(k.PadIn), n)
+	pad := func(at, n int, where string) {
+		if n > 0 {
+			e.line("\tif (base + %s) {\n\t\t%s(x0 + %d - base, %d, %s, %d, %d, %s);\n\t}", where, e.use("pad"), at, stride, e.tensor(k.PadIn), in.Cols, n, raise)
+		}
 	}
+	behind := k.K - 1 - k.PadLeft
+	pad(left-k.PadLeft, k.PadLeft, fmt.Sprintf("from < %d", k.PadLeft))
+	pad(left+in.Rows, behind, fmt.Sprintf("to > %d", in.Rows-behind))
 	e.line("\t(void)path;\n\t(void)t;\n\t(void)c;")
 	e.line("\tfor (t0 = from; t0 < to; t0 += %d) {", block)
-	e.line("\t\tn = to - t0 < %d ? to - t0 : %d;", block, block)
 	if kernels {
+		room := "0"
+		if out.DType == bundle.I8 && e.l.fused[s.Out] < 0 {
+			room = fmt.Sprintf("%d - t0", e.l.stride[s.Out]-e.l.left[s.Out])
+		}
+		e.line("\t\tn = positions(path, to - t0, %s);", room)
 		e.block(s, i)
 		e.line("\t}")
 		return
 	}
+	e.line("\t\tn = to - t0 < %d ? to - t0 : %d;", block, block)
 	if k.Norm != nil {
 		e.line("\t\tmemset(s1, 0, sizeof s1);\n\t\tmemset(s2, 0, sizeof s2);")
 	}

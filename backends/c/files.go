@@ -2,6 +2,7 @@ package c
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"nepcoc/internal/version"
@@ -122,6 +123,9 @@ typedef char arithmetic_shift[(-3 >> 1) == -2 ? 1 : -1];
 
 const char %s_digest[] = %s;
 const char %s_contract[] = %s;`, align, p, quote(u.b.Digest.String()), p, quote(u.b.Manifest.Contract.Hash))
+	if slices.Max(u.l.region.past) > 0 {
+		u.use("carry")
+	}
 	for _, name := range helperOrder {
 		if u.used[name] {
 			w.WriteString("\n" + helpers[name].text)

@@ -3,6 +3,7 @@ package c
 import (
 	_ "embed"
 	"fmt"
+	"slices"
 	"strings"
 
 	"nepcoc/runtime/arith"
@@ -60,7 +61,7 @@ type packed struct {
 func (e *emitter) pack(s *bundle.Step) (packed, bool) {
 	k, channels := s.GatedConv, e.p.Values[s.Out].Cols
 	ints := func(i int) []int32 { return e.p.Tensors[i].Ints() }
-	if k.K > 8 {
+	if !packs(e.p, k) {
 		return packed{}, false
 	}
 	q, pairs := packed{words: 14}, 2
@@ -78,9 +79,6 @@ func (e *emitter) pack(s *bundle.Step) (packed, bool) {
 			var all [8]int32
 			copy(all[:], taps)
 			for i := range pairs {
-				if all[2*i]+all[2*i+1] > 256 {
-					return packed{}, false
-				}
 				at := 2*f + i
 				if i >= 2 {
 					at = 14 + 2*f + i - 2
@@ -113,8 +111,60 @@ func (e *emitter) pack(s *bundle.Step) (packed, bool) {
 	return q, true
 }
 
+// packs tells whether kernels take a gated layer.
+func packs(p *bundle.Program, k *bundle.GatedConv) bool {
+	if k.K > 8 {
+		return false
+	}
+	for _, t := range []int{k.TapsH, k.TapsG} {
+		taps := p.Tensors[t].Ints()
+		for row := 0; row < len(taps); row += k.K {
+			for i := 0; i+1 < k.K; i += 2 {
+				if taps[row+i]+taps[row+i+1] > 256 {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+// fitsRaised tells whether the kernels for Arm may keep the bytes of planes as x + 128, unsigned as their taps are: nothing but
+// kernels makes or reads them, none is kept in a stream's state, and residuals, which then are unsigned too, have no negative factor.
+func fitsRaised(p *bundle.Program, r *region) bool {
+	var bytes []int
+	made := make([]bool, len(p.Values)) // by a kernel
+	for i := range p.Steps {
+		s := &p.Steps[i]
+		if !r.live[i] {
+			continue
+		}
+		if k := s.GatedConv; k != nil && packs(p, k) {
+			if k.Norm != nil && len(s.In) == 2 && slices.Min(p.Tensors[k.Norm.Rho].Ints()) < 0 {
+				return false
+			}
+			made[s.Out] = r.fused[s.Out] < 0 && !r.kept[s.Out]
+			bytes = append(bytes, s.In...)
+		} else {
+			for _, v := range s.In {
+				made[v] = false
+			}
+			made[s.Out] = s.Op == bundle.OpTokenTable && p.Tensors[s.TokenTable.Table].DType == bundle.I8 && !r.kept[s.Out]
+		}
+	}
+	for i := range p.Steps {
+		if s := &p.Steps[i]; r.live[i] && s.GatedConv != nil && p.Values[s.Out].DType == bundle.I8 {
+			bytes = append(bytes, s.Out)
+		}
+	}
+	for _, o := range p.Outputs {
+		made[o.Value] = false
+	}
+	return len(bytes) > 0 && !slices.ContainsFunc(bytes, func(v int) bool { return !made[v] })
+}
+
 // pairs are the constants as kernels for Arm load them, by pairs of channels: see neon.c.
-func (q *packed) pairs(norm bool) string {
+func (q *packed) pairs(norm, raised bool) string {
 	var text strings.Builder
 	list := func(format string, v ...uint32) {
 		for _, x := range v {
@@ -131,7 +181,14 @@ func (q *packed) pairs(norm bool) string {
 		list(four, a[10], b[10], a[11], b[11])
 		list(once, a[12], b[12], a[13], b[13], a[9], b[9], a[8], b[8])
 		if norm {
-			list(four, a[6], b[6], a[7]&0xff*0x1010101, b[7]&0xff*0x1010101)
+			constant := func(w []uint32) uint32 {
+				v := w[6]
+				if raised { // as the residual is 128 more
+					v -= w[7] << 7
+				}
+				return v & 0xffff * 0x10001
+			}
+			list(four, constant(a), constant(b), a[7]&0xff*0x1010101, b[7]&0xff*0x1010101)
 		}
 		if q.words > 14 {
 			for i := 14; i < 18; i += 2 { // pairs of taps, each twice in a word
@@ -187,7 +244,7 @@ func (e *emitter) layer(s *bundle.Step, gate string) bool {
 		}
 		fmt.Fprintf(w, "0x%xu,", x)
 	}
-	fmt.Fprintf(w, "\n};\n#if defined(HAVE_NEON)\nALIGNED static const uint32_t %s_pairs[] = {%s\n};\n#endif\n", name, q.pairs(k.Norm != nil))
+	fmt.Fprintf(w, "\n};\n#if defined(HAVE_NEON)\nALIGNED static const uint32_t %s_pairs[] = {%s\n};\n#endif\n", name, q.pairs(k.Norm != nil, e.l.raised))
 	fields := []string{gate, name, fmt.Sprint(q.words), fmt.Sprint(out.Cols), flag(q.paired)}
 	if n := k.Norm; n != nil {
 		wide := 0
@@ -307,7 +364,8 @@ static const char path_names[PATHS][9] = {"portable", "avx2", "avx512", "neon", 
 	if u.gated {
 		portable += "\n" + kernelPortable + "\n" + kernelBlock
 	}
-	return names + "\n" + kernelMachine + "\n" + kernelLayer + "\n#if defined(HAVE_KERNELS)\n" + vectors + rows + kernelNEON + "\n" + kernelChoose + "#endif\n" + portable
+	raised := fmt.Sprintf("\n/* whether kernels for Arm keep the bytes of planes as x + 128 */\n#define RAISED %s\n", flag(u.l.raised))
+	return names + raised + "\n" + kernelMachine + "\n" + kernelLayer + "\n#if defined(HAVE_KERNELS)\n" + vectors + rows + kernelNEON + "\n" + kernelChoose + "#endif\n" + portable
 }
 
 // pathSource is the choice of a path, by name and by what the machine has.

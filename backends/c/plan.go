@@ -42,6 +42,8 @@ type layout struct {
 	// byRows: with AVX-512, the planes hold rows (see fitsRows); beyond are the rows that their kernels read behind a value's.
 	byRows bool
 	beyond int
+	// raised: on Arm, bytes in planes are 128 more (see fitsRaised).
+	raised bool
 }
 
 // newLayout lays a program out: at once if that takes a context of at most contextMost bytes, else in the largest tiles that do.
@@ -99,6 +101,7 @@ func plan(p *bundle.Program, r *region, tile int) *layout {
 		}
 	}
 	l.byRows = fitsRows(p, r)
+	l.raised = fitsRaised(p, r)
 	right, last := make([]int, n), make([]int, n) // the place in order of the step that reads it last
 	scratch := 0
 	for at, i := range l.order {

@@ -44,14 +44,28 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// A stream goes on in any context, also one that computes on another path.
+// A stream goes on in any context, also one that computes on another path, whose planes hold something else.
 func TestStreamAcrossPaths(t *testing.T) {
-	testfiles.Tool(t, "gcc")
 	b := stored(t, "demo")
-	if !byRows(t, b) {
-		t.Fatal("the demo does not compute with rows")
+	if !byRows(t, b) || !raised(t, b) {
+		t.Fatal("the demo's planes hold the same on all paths")
 	}
-	dir, _ := build(t, b, emit.Options{Name: "it"}, "gcc", "-O1")
+	for _, c := range []struct{ cc, run string }{
+		{"gcc -O1 -fsanitize=address,undefined -fno-sanitize-recover=all", strings.Join(append([]string{"./across"}, native()...), " ")},
+		{"aarch64-linux-gnu-gcc -O1 -static", "qemu-aarch64 -cpu cortex-a76 ./across portable neon dotprod"},
+	} {
+		t.Run(strings.Fields(c.cc)[0], func(t *testing.T) { streamAcross(t, b, c.cc, c.run) })
+	}
+}
+
+func streamAcross(t *testing.T, b *bundle.Bundle, cc, run string) {
+	t.Helper()
+	testfiles.Tool(t, strings.Fields(cc)[0])
+	if !strings.HasPrefix(run, "./") {
+		testfiles.Tool(t, strings.Fields(run)[0])
+	}
+	dir := t.TempDir()
+	emitInto(t, dir, b, emit.Options{Name: "it"})
 	const program = `#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,7 +99,7 @@ int main(int argc, char **argv)
 	if err := os.WriteFile(filepath.Join(dir, "across.c"), []byte(program), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("sh", append([]string{"-c", `gcc -std=c99 -Wall -Wextra -Werror -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -o across across.c nepco_it.c && ./across "$@"`, "sh"}, native()...)...)
+	cmd := exec.Command("sh", "-c", cc+" -std=c99 -Wall -Wextra -Werror -o across across.c nepco_it.c && "+run)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%.3000s", err, out)

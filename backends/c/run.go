@@ -129,16 +129,25 @@ func (u *unit) region(f write) {
 			widths = append(widths[:i], append([]int{n}, widths[i:]...)...)
 		}
 	}
+	raise := "0"
+	if l.raised {
+		raise = "(uint32_t)RAISE(x->path) * 0x1010101u"
+	}
 	for _, n := range widths {
 		f(`
 /* the last %d columns of each channel, from one tile to the next */
-static void carry%d(int8_t *to, const int8_t *from, int channels, int to_stride, int from_stride)
+static void carry%d(int8_t *to, const int8_t *from, int channels, int to_stride, int from_stride, uint32_t raise)
 {
-	int c;
-	for (c = 0; c < channels; c++) {
-		memcpy(to + c * to_stride, from + c * from_stride, %d);
+	int c, i;
+	for (c = 0; c + 4 <= channels; c += 4) { /* compilers write out four */
+		for (i = 0; i < 4; i++, to += to_stride, from += from_stride) {
+			carry(to, from, %d, raise);
+		}
 	}
-}`, n, n, n)
+	for (; c < channels; c++, to += to_stride, from += from_stride) {
+		carry(to, from, %d, raise);
+	}
+}`, n, n, n, n)
 	}
 	base := "0"
 	if l.tile > 0 {
@@ -179,13 +188,13 @@ static void region(const context *x, uint8_t *mem, uint8_t *state, const int32_t
 		if n > 0 {
 			f("\tif (done > 0) {")
 			u.carryRows(f, v, n, "from", false)
-			f("\t\tcarry%d(%s, %s, %d, %d, %d);\n\t}", n, fmt.Sprintf(column, "from"), carried, cols, l.stride[v], n)
+			f("\t\tcarry%d(%s, %s, %d, %d, %d, %s);\n\t}", n, fmt.Sprintf(column, "from"), carried, cols, l.stride[v], n, raise)
 		}
 		f("\tif (to > from) {\n\t\t%s;\n\t}", u.call(i))
 		if n > 0 {
 			f("\tif (r == NULL) {")
 			u.carryRows(f, v, n, "to", true)
-			f("\t\tcarry%d(%s, %s, %d, %d, %d);\n\t}", n, carried, fmt.Sprintf(column, "to"), cols, n, l.stride[v])
+			f("\t\tcarry%d(%s, %s, %d, %d, %d, %s);\n\t}", n, carried, fmt.Sprintf(column, "to"), cols, n, l.stride[v], raise)
 		}
 	}
 	f("}")

@@ -1,3 +1,11 @@
+/* The positions of a block of which left are wanted: kernels store whole eights where there is room for so many, since what lies behind
+ * the last position is not yet there or padding, which is written anew where it is looked at. */
+static MAYBE_UNUSED int positions(int path, int left, int room)
+{
+	const int n = left < 32 ? left : 32, whole = (n + 7) & ~7;
+	return path != PORTABLE && whole <= room ? whole : n;
+}
+
 /* The block of a gated layer by the kernels of a path: n positions, of at most 32. */
 static MAYBE_UNUSED void gated_block(int path, const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride, void *out, int out_stride,
 	int n, int16_t *y)

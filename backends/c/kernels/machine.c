@@ -14,3 +14,10 @@
 #endif
 #endif
 #endif
+
+/* what is added to the bytes of planes on a path: 0 or 128 */
+#if defined(HAVE_NEON) && RAISED
+#define RAISE(path) ((path) != PORTABLE ? 128 : 0)
+#else
+#define RAISE(path) 0
+#endif

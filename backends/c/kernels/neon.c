@@ -9,7 +9,7 @@
 #endif
 
 /* The kernels for Arm: 16 positions at a time, in the order of time. Taps are unsigned, so the values are taken as x + 128 and the
- * biases are less by 128 times the taps' sum. Constants lie by pairs of channels, 24 words, with LayerNorm 40, and 4 more where
+ * biases are less by 128 times the taps' sum. Where RAISED is 1, planes hold them so, and the constants are less by 128 times rho. Constants lie by pairs of channels, 24 words, with LayerNorm 40, and 4 more where
  * there are more than four taps:
  *
  *	0   biases of h, h, g, g, each as 16 bits eight times
@@ -27,8 +27,13 @@
  * copies of a register. */
 #define AGAIN() __asm__ volatile("" ::: "memory")
 
-/* The compiler knows no more what p points to, so that what is loaded from there has its address in p and a constant. */
+/* The compiler knows no more what p points to, so that what is loaded from there has its address in p and a constant; or what is in the vector
+ * v, so that parts of it are taken out of it, not loaded one by one. */
 #define OPAQUE(p) __asm__("" : "+r"(p))
+#define OPAQUE_VECTOR(v) __asm__("" : "+w"(v))
+
+/* The four are in registers at once, so that they are loaded two by an instruction. */
+#define TOGETHER(a, b, c, d) __asm__("" : "+w"(a), "+w"(b), "+w"(c), "+w"(d))
 
 /* A gate's base and slope. Compilers that know no better keep pairs of registers in memory, so these have names there. */
 #if defined(__clang__) || __GNUC__ >= 14 || defined(NEPCO_INTRINSICS)
@@ -54,7 +59,15 @@
 		(s) = vreinterpretq_s8_u8(vshrq_n_u8(vmlaq_u8(b, m, of), 1)); \
 	} while (0)
 
-NEON uint8x16_t neon_unsigned(const int8_t *x) { return veorq_u8(vld1q_u8((const uint8_t *)x), vdupq_n_u8(0x80)); }
+/* 16 bytes of a plane, as x + 128 */
+NEON uint8x16_t neon_unsigned(const int8_t *x)
+{
+	const uint8x16_t v = vld1q_u8((const uint8_t *)x);
+	return RAISED ? v : veorq_u8(v, vdupq_n_u8(0x80));
+}
+
+/* bytes as planes hold them */
+NEON int8x16_t neon_raise(int8x16_t v) { return RAISED ? veorq_s8(v, vdupq_n_s8(-128)) : v; }
 
 /* the first n of 16 bytes */
 NEON uint8x16_t neon_first(int n)
@@ -65,28 +78,35 @@ NEON uint8x16_t neon_first(int n)
 
 /* stores the bytes of 16 that are in: what stands in the others' places stays */
 NEON void neon_store(int8_t *to, int8x16_t v, uint8x16_t in, int part) { vst1q_s8(to, part ? vbslq_s8(in, v, vld1q_s8(to)) : v); }
+NEON void neon_store_eight(int8_t *to, int8x8_t v, uint8x16_t in) { vst1_s8(to, vbsl_s8(vget_low_u8(in), v, vld1_s8(to))); }
 
-/* v rounded to v / 2^shift, saturated; by is -shift where shift is none of those that have code of their own, 0 */
+/* v rounded to v / 2^shift, saturated, as signed bytes or as unsigned ones; by is -shift where shift is none of those that have code of their own, 0 */
 #if defined(NEPCO_INTRINSICS)
-#define NARROW(n) return vqrshrn_high_n_s16(vqrshrn_n_s16(low, n), high, n)
+#define NARROW(u, n) return (u) ? vreinterpretq_s8_u8(vqrshrun_high_n_s16(vqrshrun_n_s16(low, n), high, n)) : vqrshrn_high_n_s16(vqrshrn_n_s16(low, n), high, n)
 #else
-#define NARROW(n) \
-	__asm__("sqrshrn %0.8b, %1.8h, #" #n "\n\tsqrshrn2 %0.16b, %2.8h, #" #n : "=&w"(v) : "w"(low), "w"(high)); \
+#define NARROW(u, n) \
+	if (u) { \
+		__asm__("sqrshrun %0.8b, %1.8h, #" #n "\n\tsqrshrun2 %0.16b, %2.8h, #" #n : "=&w"(v) : "w"(low), "w"(high)); \
+	} else { \
+		__asm__("sqrshrn %0.8b, %1.8h, #" #n "\n\tsqrshrn2 %0.16b, %2.8h, #" #n : "=&w"(v) : "w"(low), "w"(high)); \
+	} \
 	return v
 #endif
-NEON int8x16_t neon_narrow(int16x8_t low, int16x8_t high, int shift, int16x8_t by)
+NEON int8x16_t neon_narrow(int16x8_t low, int16x8_t high, int shift, int16x8_t by, int u)
 {
 	int8x16_t v;
 	(void)v;
 	switch (shift) {
 	case 4:
-		NARROW(4);
+		NARROW(u, 4);
 	case 5:
-		NARROW(5);
+		NARROW(u, 5);
 	case 6:
-		NARROW(6);
+		NARROW(u, 6);
 	}
-	return vqmovn_high_s16(vqmovn_s16(vrshlq_s16(low, by)), vrshlq_s16(high, by));
+	low = vrshlq_s16(low, by);
+	high = vrshlq_s16(high, by);
+	return u ? vreinterpretq_s8_u8(vqmovun_high_s16(vqmovun_s16(low), high)) : vqmovn_high_s16(vqmovn_s16(low), high);
 }
 
 /* calls f(..., shift) with a constant for shift, 0 for those that have no code of their own */
@@ -110,6 +130,19 @@ typedef struct {
 	int16x8_t by;
 } neon_sink;
 
+/* adds a residual's bytes r times rho */
+NEON void neon_residual(int16x8_t *low, int16x8_t *high, int8x16_t r, int8x16_t rho)
+{
+	if (RAISED) {
+		const uint8x16_t u = vreinterpretq_u8_s8(r), f = vreinterpretq_u8_s8(rho);
+		*low = vreinterpretq_s16_u16(vmlal_u8(vreinterpretq_u16_s16(*low), vget_low_u8(u), vget_low_u8(f)));
+		*high = vreinterpretq_s16_u16(vmlal_high_u8(vreinterpretq_u16_s16(*high), u, f));
+	} else {
+		*low = vmlal_s8(*low, vget_low_s8(r), vget_low_s8(rho));
+		*high = vmlal_high_s8(*high, r, rho);
+	}
+}
+
 /* The results of halves times 16 positions of pair channels from c on, of which h and the gate s are: the layer's output, of the last
  * half perhaps in part, or with norm LayerNorm's input, with norm 2 from a residual too. Constants of channel c are at w. */
 NEON void neon_after(const uint32_t *w, const neon_sink *to, int c, int8x16_t h[2][2], int8x16_t s[2][2], int pair, int halves, int part, int norm, int shift)
@@ -129,33 +162,54 @@ NEON void neon_after(const uint32_t *w, const neon_sink *to, int c, int8x16_t h[
 		for (j = 0; j < pair && norm; j++) {
 			high[j] = vreinterpretq_s16_u32(vld1q_u32(w + 24 + 4 * j));
 		}
+		if (pair == 2 && norm) {
+			TOGETHER(low[0], low[1], high[0], high[1]);
+		}
 		for (j = 0; j < pair; j++) {
 			if (norm) {
 				int16_t *y = to->y + (c + j) * 32 + 16 * i;
 				low[j] = vmlal_s8(low[j], vget_low_s8(h[i][j]), vget_low_s8(s[i][j]));
 				high[j] = vmlal_high_s8(high[j], h[i][j], s[i][j]);
 				if (norm == 2) {
-					const int8x16_t r = vld1q_s8(to->res + (c + j) * to->res_stride + 16 * i);
-					low[j] = vmlal_s8(low[j], vget_low_s8(r), vget_low_s8(rho[j]));
-					high[j] = vmlal_high_s8(high[j], r, rho[j]);
+					neon_residual(&low[j], &high[j], vld1q_s8(to->res + (c + j) * to->res_stride + 16 * i), rho[j]);
 				}
 				vst1q_s16(y, low[j]);
 				vst1q_s16(y + 8, high[j]);
 			} else {
 				const int16x8_t a = vmull_s8(vget_low_s8(h[i][j]), vget_low_s8(s[i][j])), b = vmull_high_s8(h[i][j], s[i][j]);
-				neon_store(to->out + (c + j) * to->out_stride + 16 * i, neon_narrow(a, b, shift, to->by), to->in, part && i == halves - 1);
+				neon_store(to->out + (c + j) * to->out_stride + 16 * i, neon_raise(neon_narrow(a, b, shift, to->by, 0)), to->in, part && i == halves - 1);
 			}
 		}
 	}
 }
 
-/* One filter of up to four taps of two channels on halves times 16 positions of the same inputs: the second bytes of the sums. f is 0 for h,
- * 1 for g. */
-NEON void neon_filters(const int8_t *x, const uint32_t *w, int f, uint8x16_t out[2][2], int halves)
+/* The same of eight positions of the pair of channels c and c + 1, eight bytes each. */
+NEON void neon_after_eight(const uint32_t *w, const neon_sink *to, int c, int8x16_t h, int8x16_t s, int norm, int shift)
 {
-	const uint8x16_t all = vreinterpretq_u8_u32(vld1q_u32(w + 16));
-	uint8x16_t t[2][4];
-	int i, j, k;
+	const int16x8_t zero = vdupq_n_s16(0);
+	int16x8_t a = norm ? vreinterpretq_s16_u32(vld1q_u32(w + 24)) : zero, b = norm ? vreinterpretq_s16_u32(vld1q_u32(w + 28)) : zero;
+	a = vmlal_s8(a, vget_low_s8(h), vget_low_s8(s));
+	b = vmlal_high_s8(b, h, s);
+	if (norm) {
+		if (norm == 2) {
+			const int8_t *res = to->res + c * to->res_stride;
+			neon_residual(&a, &b, vcombine_s8(vld1_s8(res), vld1_s8(res + to->res_stride)), vreinterpretq_s8_u32(vld1q_u32(w + 34)));
+		}
+		vst1q_s16(to->y + c * 32, a);
+		vst1q_s16(to->y + c * 32 + 32, b);
+	} else {
+		int8_t *out = to->out + c * to->out_stride;
+		const int8x16_t v = neon_raise(neon_narrow(a, b, shift, to->by, 0));
+		neon_store_eight(out, vget_low_s8(v), to->in);
+		neon_store_eight(out + to->out_stride, vget_high_s8(v), to->in);
+	}
+}
+
+/* the taps of two channels' filters, each 16 times; f is 0 for h, 1 for g */
+NEON void neon_taps(const uint32_t *w, int f, uint8x16_t t[2][4])
+{
+	uint8x16_t all = vreinterpretq_u8_u32(vld1q_u32(w + 16));
+	OPAQUE_VECTOR(all);
 	t[0][0] = f ? vdupq_laneq_u8(all, 8) : vdupq_laneq_u8(all, 0);
 	t[0][1] = f ? vdupq_laneq_u8(all, 9) : vdupq_laneq_u8(all, 1);
 	t[0][2] = f ? vdupq_laneq_u8(all, 10) : vdupq_laneq_u8(all, 2);
@@ -164,6 +218,15 @@ NEON void neon_filters(const int8_t *x, const uint32_t *w, int f, uint8x16_t out
 	t[1][1] = f ? vdupq_laneq_u8(all, 13) : vdupq_laneq_u8(all, 5);
 	t[1][2] = f ? vdupq_laneq_u8(all, 14) : vdupq_laneq_u8(all, 6);
 	t[1][3] = f ? vdupq_laneq_u8(all, 15) : vdupq_laneq_u8(all, 7);
+}
+
+/* One filter of up to four taps of two channels on halves times 16 positions of the same inputs: the second bytes of the sums. f is 0 for h,
+ * 1 for g. */
+NEON void neon_filters(const int8_t *x, const uint32_t *w, int f, uint8x16_t out[2][2], int halves)
+{
+	uint8x16_t t[2][4];
+	int i, j, k;
+	neon_taps(w, f, t);
 	for (i = 0; i < halves; i++) {
 		uint16x8_t low[2], high[2];
 		AGAIN();
@@ -216,6 +279,42 @@ NEON void neon_pairs(const gated_layer *g, const int8_t *x, int stride, const ne
 	}
 }
 
+/* one filter of two channels on eight positions: the second bytes of the sums, eight of each */
+NEON uint8x16_t neon_filters_eight(const int8_t *x, const uint32_t *w, int f)
+{
+	uint16x8_t a = vreinterpretq_u16_u32(vld1q_u32(w + 8 * f)), b = vreinterpretq_u16_u32(vld1q_u32(w + 8 * f + 4));
+	uint8x16_t t[2][4];
+	int k;
+	neon_taps(w, f, t);
+	for (k = 0; k < 4; k++) {
+		const uint8x8_t v = RAISED ? vld1_u8((const uint8_t *)x + k) : veor_u8(vld1_u8((const uint8_t *)x + k), vdup_n_u8(0x80));
+		a = vmlal_u8(a, v, vget_low_u8(t[0][k]));
+		b = vmlal_u8(b, v, vget_low_u8(t[1][k]));
+	}
+	return vuzp2q_u8(vreinterpretq_u8_u16(a), vreinterpretq_u8_u16(b));
+}
+
+/* Layers whose neighbours read the same inputs, of at most four taps, eight positions. */
+NEON void neon_eight(const gated_layer *g, const int8_t *x, int stride, const neon_sink *to, int norm, int shift)
+{
+	GATE(g->gate);
+	const neon_sink sink = *to;
+	const uint32_t *w = g->pairs;
+	const int channels = g->channels;
+	int c;
+	for (c = 0; c < channels; c += 2, w += norm ? 40 : 24) {
+		const int8_t *in = x + (ptrdiff_t)(w[20] >> 16) * stride;
+		uint8x16_t v;
+		int8x16_t s;
+		OPAQUE(in);
+		v = neon_filters_eight(in, w, 1);
+		SIGMOID(s, v);
+		in = x + (ptrdiff_t)(w[20] & 0xffff) * stride;
+		OPAQUE(in);
+		neon_after_eight(w, &sink, c, vreinterpretq_s8_u8(neon_filters_eight(in, w, 0)), s, norm, shift);
+	}
+}
+
 /* one filter of a channel, f of its pair's four, on 16 positions; the fifth tap and so on at more */
 NEON uint8x16_t neon_filter(const int8_t *x, const uint32_t *w, int f, int taps, int more)
 {
@@ -230,7 +329,7 @@ NEON uint8x16_t neon_filter(const int8_t *x, const uint32_t *w, int f, int taps,
 }
 
 /* layers of all kinds, channel by channel, 16 positions */
-NEON void neon_channels(const gated_layer *g, const int8_t *x, int stride, const neon_sink *to, int taps, int norm)
+NEON void neon_channels(const gated_layer *g, const int8_t *x, int stride, const neon_sink *to, int taps, int norm, int shift)
 {
 	GATE(g->gate);
 	const neon_sink sink = *to;
@@ -244,7 +343,7 @@ NEON void neon_channels(const gated_layer *g, const int8_t *x, int stride, const
 		const uint8x16_t v = neon_filter(x + (ptrdiff_t)(in >> 16) * stride, w, 2 + j, taps, more);
 		SIGMOID(s[0][0], v);
 		h[0][0] = vreinterpretq_s8_u8(neon_filter(x + (ptrdiff_t)(in & 0xffff) * stride, w, j, taps, more));
-		neon_after(w + 4 * j, &sink, c, h, s, 1, 1, 1, norm, 0);
+		neon_after(w + 4 * j, &sink, c, h, s, 1, 1, 1, norm, shift);
 		w += j * words;
 	}
 }
@@ -306,16 +405,34 @@ NEON void neon_sums(const gated_layer *g, const int16_t *y, int c, int32x4_t *s1
 	s1[3] = vaddw_high_s16(s1[3], high);
 }
 
+/* the same of eight positions of an even number of channels */
+NEON void neon_sums_eight(const gated_layer *g, const int16_t *y, int c, int32x4_t *s1, int32x4_t *s2)
+{
+	const int channels = g->channels;
+	int16x8_t low = vdupq_n_s16(0);
+	for (; c < channels; c += 2) {
+		const int16x8_t a0 = vld1q_s16(y + c * 32), b0 = vld1q_s16(y + c * 32 + 32);
+		const int8x8_t a = vshrn_n_s16(a0, 8), b = vshrn_n_s16(b0, 8);
+		const uint16x8_t p = vreinterpretq_u16_s16(vmlal_s8(vmull_s8(a, a), b, b)); /* up to 2^15 */
+		low = vsraq_n_s16(vsraq_n_s16(low, a0, 8), b0, 8);
+		s2[0] = vreinterpretq_s32_u32(vaddw_u16(vreinterpretq_u32_s32(s2[0]), vget_low_u16(p)));
+		s2[1] = vreinterpretq_s32_u32(vaddw_high_u16(vreinterpretq_u32_s32(s2[1]), p));
+	}
+	s1[0] = vaddw_s16(s1[0], vget_low_s16(low));
+	s1[1] = vaddw_high_s16(s1[1], low);
+}
+
 /* the factors of 32 positions, by eight */
 typedef struct {
 	int16x8_t r[4], m[4];
 } neon_norms;
 
-/* the factors of 16 positions from i eights on, of whose words s1 are the sums and s2 the squares' */
-NEON void neon_norms_of(const gated_layer *g, const int32x4_t *s1, const int32x4_t *s2, neon_norms *f, int i)
+/* the factors of 16 positions, or eight, from i eights on, of whose words s1 are the sums and s2 the squares' */
+NEON void neon_norms_of(const gated_layer *g, const int32x4_t *s1, const int32x4_t *s2, neon_norms *f, int i, int eights)
 {
 	int j;
-	for (j = 0; j < 2; j++) {
+	f->r[i + 1] = f->m[i + 1] = vdupq_n_s16(0);
+	for (j = 0; j < eights; j++) {
 		int32x4_t r0, r1, m0, m1;
 		neon_factors(g, s1[2 * j], s2[2 * j], &r0, &m0);
 		neon_factors(g, s1[2 * j + 1], s2[2 * j + 1], &r1, &m1);
@@ -327,19 +444,36 @@ NEON void neon_norms_of(const gated_layer *g, const int32x4_t *s1, const int32x4
 /* the normalised words of eight positions */
 NEON int16x8_t neon_normal(const int16_t *y, int16x8_t r, int16x8_t m) { return vqaddq_s16(vqrdmulhq_s16(vld1q_s16(y), r), m); }
 
+/* the bytes of halves times 16 positions, of the last half perhaps in part */
 NEON void neon_bytes(const gated_layer *g, const int16_t *y, const neon_norms *norms, const neon_sink *to, int halves, int part, int shift)
 {
-	const neon_norms f = *norms;
+	neon_norms f = *norms;
 	const uint8x16_t in = to->in;
 	const int16x8_t by = to->by;
 	const int channels = g->channels, stride = to->out_stride;
 	int8_t *out = to->out;
 	int c, i;
+	for (i = 0; i < 2 * halves && RAISED; i++) { /* 128 of the results */
+		f.m[i] = vaddq_s16(f.m[i], vdupq_n_s16((int16_t)(128 << g->shift)));
+	}
 	for (c = 0; c < channels; c++, y += 32, out += stride) {
 		for (i = 0; i < halves; i++) {
 			const int16x8_t a = neon_normal(y + 16 * i, f.r[2 * i], f.m[2 * i]), b = neon_normal(y + 16 * i + 8, f.r[2 * i + 1], f.m[2 * i + 1]);
-			neon_store(out + 16 * i, neon_narrow(a, b, shift, by), in, part && i == halves - 1);
+			neon_store(out + 16 * i, neon_narrow(a, b, shift, by, RAISED), in, part && i == halves - 1);
 		}
+	}
+}
+
+/* the bytes of eight positions */
+NEON void neon_bytes_eight(const gated_layer *g, const int16_t *y, int16x8_t r, int16x8_t m, const neon_sink *to)
+{
+	const neon_sink sink = *to;
+	const int channels = g->channels;
+	int8_t *out = sink.out;
+	int c;
+	for (c = 0; c < channels; c++, y += 32, out += sink.out_stride) {
+		const int8x8_t v = vqmovn_s16(vrshlq_s16(neon_normal(y, r, m), sink.by));
+		neon_store_eight(out, RAISED ? veor_s8(v, vdup_n_s8(-128)) : v, sink.in);
 	}
 }
 
@@ -388,8 +522,8 @@ NEON void neon_norm(const gated_layer *g, const int16_t *y, const neon_norms *f,
 			const int16x8_t v = neon_normal(y + c * 32 + i, f->r[i / 8], f->m[i / 8]);
 			if (wide == 0) {
 				int8_t *to = (int8_t *)out + c * out_stride + i;
-				const int8x8_t narrow = vqmovn_s16(vrshlq_s16(v, by));
-				vst1_s8(to, vbsl_s8(vget_low_u8(first), veor_s8(narrow, vget_low_s8(vreinterpretq_s8_s16(flip))), vld1_s8(to)));
+				const int8x8_t narrow = veor_s8(vqmovn_s16(vrshlq_s16(v, by)), vget_low_s8(vreinterpretq_s8_s16(flip)));
+				neon_store_eight(to, vget_low_s8(neon_raise(vcombine_s8(narrow, narrow))), first);
 			} else if (wide == 1) {
 				neon_store((int8_t *)((int16_t *)out + c * out_stride + i), vreinterpretq_s8_s16(veorq_s16(v, flip)), vreinterpretq_u8_u16(in), 1);
 			} else {
@@ -400,19 +534,39 @@ NEON void neon_norm(const gated_layer *g, const int16_t *y, const neon_norms *f,
 	}
 }
 
+/* where the results from position i on of n go */
+static __attribute__((unused)) neon_sink neon_from(const neon_sink *to, int i, int n)
+{
+	neon_sink from = *to;
+	from.in = neon_first(n - i);
+	from.out += i;
+	from.res = from.res == NULL ? NULL : from.res + i;
+	from.y = from.y == NULL ? NULL : from.y + i;
+	return from;
+}
+
 /* the rest of a layer with LayerNorm for a block of n positions */
 static __attribute__((unused)) void neon_finish(const gated_layer *g, const int16_t *y, const neon_norms *f, const neon_sink *to, int n)
 {
-	int c = 0;
+	int c = 0, i;
 	if (!g->flipped && g->wide == 0) {
 		if (n == 32) {
 			BY_SHIFT(g->shift, neon_bytes, g, y, f, to, 2, 0);
-		} else if (n > 16) {
-			BY_SHIFT(g->shift, neon_bytes, g, y, f, to, 2, 1);
-		} else {
-			BY_SHIFT(g->shift, neon_bytes, g, y, f, to, 1, 1);
+			return;
 		}
-		return;
+		if (n <= 16 || to->out != (int8_t *)to->y) { /* where bytes are written over words, only once */
+			for (i = 0; n - i > 8; i += 16) {
+				const neon_sink part = neon_from(to, i, n);
+				neon_norms half;
+				half.r[0] = f->r[i / 8], half.r[1] = f->r[i / 8 + 1], half.m[0] = f->m[i / 8], half.m[1] = f->m[i / 8 + 1];
+				neon_bytes(g, y + i, &half, &part, 1, 1, 0);
+			}
+			if (i < n) {
+				const neon_sink part = neon_from(to, i, n);
+				neon_bytes_eight(g, y + i, f->r[i / 8], f->m[i / 8], &part);
+			}
+			return;
+		}
 	}
 	if (!g->flipped && g->wide == 2) {
 		c = n > 16 ? neon_maxima(g, y, f, (int16_t *)to->out, n, 2) : neon_maxima(g, y, f, (int16_t *)to->out, n, 1);
@@ -433,64 +587,63 @@ NEON neon_sink neon_to(const gated_layer *g, const int8_t *res, int res_stride, 
 	return to;
 }
 
+/* calls f(..., norm, 0) with a constant for norm: 0, 1 or, with a residual, 2 */
+#define BY_NORM(norm, f, ...) do { \
+		if ((norm) == 0) { \
+			f(__VA_ARGS__, 0, 0); \
+		} else if ((norm) == 1) { \
+			f(__VA_ARGS__, 1, 0); \
+		} else { \
+			f(__VA_ARGS__, 2, 0); \
+		} \
+	} while (0)
+
 /* One block of a gated layer, as gated_avx2. */
 static __attribute__((unused)) void gated_neon(const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride, void *out, int out_stride,
 	int n, int16_t *y)
 {
 	const neon_sink to = neon_to(g, res, res_stride, out, out_stride, n, y);
-	const int rho = res != NULL ? g->rho : 0; /* a residual's factors come with one; compilers don't know */
+	const int norm = !g->norm ? 0 : res != NULL && g->rho != 0 ? 2 : 1; /* a residual's factors come with one; compilers don't know */
+	const int eight = g->paired && g->words == 14; /* eight positions have code of their own */
 	neon_norms f;
-	int i;
-	if (g->paired && g->words == 14) {
-		if (!g->norm) {
-			if (n == 32) {
-				BY_SHIFT(g->shift, neon_pairs, g, x, stride, &to, 2, 0, 0);
-			} else if (n > 16) {
-				BY_SHIFT(g->shift, neon_pairs, g, x, stride, &to, 2, 1, 0);
-			} else {
-				BY_SHIFT(g->shift, neon_pairs, g, x, stride, &to, 1, 1, 0);
-			}
-		} else if (n > 16) {
-			if (rho != 0) {
-				neon_pairs(g, x, stride, &to, 2, 0, 2, 0);
-			} else {
-				neon_pairs(g, x, stride, &to, 2, 0, 1, 0);
-			}
-		} else if (rho != 0) {
-			neon_pairs(g, x, stride, &to, 1, 0, 2, 0);
-		} else {
-			neon_pairs(g, x, stride, &to, 1, 0, 1, 0);
+	int i, done = 0;
+	if (eight) {
+		if (n == 32 && !norm) {
+			BY_SHIFT(g->shift, neon_pairs, g, x, stride, &to, 2, 0, 0);
+			done = 32;
+		} else if (n > 24 && norm == 1) {
+			neon_pairs(g, x, stride, &to, 2, 0, 1, 0);
+			done = 32;
+		} else if (n > 24 && norm == 2) {
+			neon_pairs(g, x, stride, &to, 2, 0, 2, 0);
+			done = 32;
 		}
-	} else {
-		for (i = 0; i < n; i += 16) {
-			neon_sink half = neon_to(g, rho != 0 ? res + i : NULL, res_stride, g->norm ? NULL : (int8_t *)out + i, out_stride, n - i < 16 ? n - i : 16, g->norm ? y + i : NULL);
+	}
+	for (i = done; i < n; i += 16) {
+		const neon_sink part = neon_from(&to, i, n);
+		if (!eight) {
 			if (g->words == 14) {
-				if (g->norm) {
-					if (rho != 0) {
-						neon_channels(g, x + i, stride, &half, 4, 2);
-					} else {
-						neon_channels(g, x + i, stride, &half, 4, 1);
-					}
-				} else {
-					neon_channels(g, x + i, stride, &half, 4, 0);
-				}
-			} else if (g->norm) {
-				if (rho != 0) {
-					neon_channels(g, x + i, stride, &half, 8, 2);
-				} else {
-					neon_channels(g, x + i, stride, &half, 8, 1);
-				}
+				BY_NORM(norm, neon_channels, g, x + i, stride, &part, 4);
 			} else {
-				neon_channels(g, x + i, stride, &half, 8, 0);
+				BY_NORM(norm, neon_channels, g, x + i, stride, &part, 8);
 			}
+		} else if (n - i > 8) {
+			BY_NORM(norm, neon_pairs, g, x + i, stride, &part, 1, 1);
+		} else {
+			BY_NORM(norm, neon_eight, g, x + i, stride, &part);
 		}
 	}
 	if (g->norm) {
-		for (i = 0; i < 2 && 16 * i < n; i++) {
+		for (i = 0; 16 * i < n; i++) {
 			int32x4_t s1[4], s2[4];
 			s1[0] = s1[1] = s1[2] = s1[3] = s2[0] = s2[1] = s2[2] = s2[3] = vdupq_n_s32(0);
-			neon_sums(g, y + 16 * i, 0, s1, s2);
-			neon_norms_of(g, s1, s2, &f, 2 * i);
+			if (!eight || n - 16 * i > 8) {
+				neon_sums(g, y + 16 * i, 0, s1, s2);
+				neon_norms_of(g, s1, s2, &f, 2 * i, 2);
+			} else {
+				neon_sums_eight(g, y + 16 * i, 0, s1, s2);
+				neon_norms_of(g, s1, s2, &f, 2 * i, 1);
+			}
 		}
 		neon_finish(g, y, &f, &to, n);
 	}
@@ -553,14 +706,55 @@ DOTPROD void dot_pairs(const gated_layer *g, const int8_t *x, int stride, const 
 	}
 }
 
-/* the sums of four channels at a time, and of their squares */
-DOTPROD void dot_sums(const gated_layer *g, const int16_t *y, int32x4_t *s1, int32x4_t *s2)
+/* Up to four taps, eight positions: one filter of two channels, eight bytes of each. at are the bytes that sums of four positions have of
+ * 16, then those of the next four. */
+DOTPROD uint8x16_t dot_filters_eight(const int8_t *x, const uint32_t *w, int f, const uint8x16_t *at)
+{
+	const uint8x16_t t = vreinterpretq_u8_u32(vld1q_u32(w + 16)), v = neon_unsigned(x);
+	uint16x8_t sum[2];
+	uint32x4_t a[2][2];
+	int i;
+	for (i = 0; i < 2; i++) {
+		const uint8x16_t u = vqtbl1q_u8(v, at[i]);
+		AGAIN();
+		a[0][i] = vld1q_u32(w + 8 * f);
+		a[1][i] = vld1q_u32(w + 8 * f + 4);
+		a[0][i] = f ? vdotq_laneq_u32(a[0][i], u, t, 2) : vdotq_laneq_u32(a[0][i], u, t, 0);
+		a[1][i] = f ? vdotq_laneq_u32(a[1][i], u, t, 3) : vdotq_laneq_u32(a[1][i], u, t, 1);
+	}
+	for (i = 0; i < 2; i++) {
+		sum[i] = vuzp1q_u16(vreinterpretq_u16_u32(a[i][0]), vreinterpretq_u16_u32(a[i][1]));
+	}
+	return vuzp2q_u8(vreinterpretq_u8_u16(sum[0]), vreinterpretq_u8_u16(sum[1]));
+}
+
+DOTPROD void dot_eight(const gated_layer *g, const int8_t *x, int stride, const neon_sink *to, int norm, int shift)
+{
+	static const uint8_t bytes[32] = {0, 1, 2, 3, 1, 2, 3, 4, 2, 3, 4, 5, 3, 4, 5, 6, 4, 5, 6, 7, 5, 6, 7, 8, 6, 7, 8, 9, 7, 8, 9, 10};
+	GATE(g->gate);
+	const neon_sink sink = *to;
+	const uint32_t *w = g->pairs;
+	const int channels = g->channels;
+	uint8x16_t at[2];
+	int c;
+	at[0] = vld1q_u8(bytes);
+	at[1] = vld1q_u8(bytes + 16);
+	for (c = 0; c < channels; c += 2, w += norm ? 40 : 24) {
+		const uint8x16_t v = dot_filters_eight(x + (ptrdiff_t)(w[20] >> 16) * stride, w, 1, at);
+		int8x16_t s;
+		SIGMOID(s, v);
+		neon_after_eight(w, &sink, c, vreinterpretq_s8_u8(dot_filters_eight(x + (ptrdiff_t)(w[20] & 0xffff) * stride, w, 0, at)), s, norm, shift);
+	}
+}
+
+/* the sums of 16 positions, or eight, of four channels at a time, and of their squares */
+DOTPROD void dot_sums(const gated_layer *g, const int16_t *y, int32x4_t *s1, int32x4_t *s2, int eights)
 {
 	const int8x16_t one = vdupq_n_s8(1);
 	const int channels = g->channels;
 	int c, i;
 	for (c = 0; c + 4 <= channels; c += 4) {
-		for (i = 0; i < 2; i++) { /* upper bytes: of two channels, then of four */
+		for (i = 0; i < eights; i++) { /* upper bytes: of two channels, then of four */
 			const int8_t *at = (const int8_t *)(y + c * 32 + 8 * i);
 			const int16x8_t a = vreinterpretq_s16_s8(vtrn2q_s8(vld1q_s8(at), vld1q_s8(at + 64)));
 			const int16x8_t b = vreinterpretq_s16_s8(vtrn2q_s8(vld1q_s8(at + 128), vld1q_s8(at + 192)));
@@ -571,7 +765,11 @@ DOTPROD void dot_sums(const gated_layer *g, const int16_t *y, int32x4_t *s1, int
 			s2[2 * i + 1] = vdotq_s32(s2[2 * i + 1], high, high);
 		}
 	}
-	neon_sums(g, y, c, s1, s2);
+	if (eights == 2) {
+		neon_sums(g, y, c, s1, s2);
+	} else {
+		neon_sums_eight(g, y, c, s1, s2);
+	}
 }
 
 /* One block of a gated layer whose neighbours read the same inputs. */
@@ -579,52 +777,43 @@ static DOTPROD_TARGET void gated_dotprod(const gated_layer *g, const int8_t *x, 
 	int n, int16_t *y)
 {
 	const neon_sink to = neon_to(g, res, res_stride, out, out_stride, n, y);
-	const int rho = res != NULL ? g->rho : 0; /* a residual's factors come with one; compilers don't know */
+	const int norm = !g->norm ? 0 : res != NULL && g->rho != 0 ? 2 : 1; /* a residual's factors come with one; compilers don't know */
+	const int eight = g->words == 14; /* up to four taps: eight positions have code of their own */
 	neon_norms f;
-	int i;
-	if (g->words != 14) { /* more than four taps */
-		if (!g->norm) {
-			if (n > 16) {
-				dot_pairs(g, x, stride, &to, 8, 2, 1, 0, 0);
-			} else {
-				dot_pairs(g, x, stride, &to, 8, 1, 1, 0, 0);
-			}
-		} else if (rho != 0) {
-			if (n > 16) {
-				dot_pairs(g, x, stride, &to, 8, 2, 0, 2, 0);
-			} else {
-				dot_pairs(g, x, stride, &to, 8, 1, 0, 2, 0);
-			}
-		} else if (n > 16) {
-			dot_pairs(g, x, stride, &to, 8, 2, 0, 1, 0);
-		} else {
-			dot_pairs(g, x, stride, &to, 8, 1, 0, 1, 0);
-		}
-	} else if (!g->norm) {
-		if (n == 32) {
+	int i, done = 0;
+	if (eight) {
+		if (n == 32 && !norm) {
 			BY_SHIFT(g->shift, dot_pairs, g, x, stride, &to, 4, 2, 0, 0);
-		} else if (n > 16) {
-			BY_SHIFT(g->shift, dot_pairs, g, x, stride, &to, 4, 2, 1, 0);
-		} else {
-			BY_SHIFT(g->shift, dot_pairs, g, x, stride, &to, 4, 1, 1, 0);
-		}
-	} else if (rho != 0) {
-		if (n > 16) {
+			done = 32;
+		} else if (n > 24 && norm == 1) {
+			dot_pairs(g, x, stride, &to, 4, 2, 0, 1, 0);
+			done = 32;
+		} else if (n > 24 && norm == 2) {
 			dot_pairs(g, x, stride, &to, 4, 2, 0, 2, 0);
-		} else {
-			dot_pairs(g, x, stride, &to, 4, 1, 0, 2, 0);
+			done = 32;
 		}
-	} else if (n > 16) {
-		dot_pairs(g, x, stride, &to, 4, 2, 0, 1, 0);
-	} else {
-		dot_pairs(g, x, stride, &to, 4, 1, 0, 1, 0);
+	}
+	for (i = done; i < n; i += 16) {
+		const neon_sink part = neon_from(&to, i, n);
+		if (!eight) {
+			BY_NORM(norm, dot_pairs, g, x + i, stride, &part, 8, 1, 1);
+		} else if (n - i > 8) {
+			BY_NORM(norm, dot_pairs, g, x + i, stride, &part, 4, 1, 1);
+		} else {
+			BY_NORM(norm, dot_eight, g, x + i, stride, &part);
+		}
 	}
 	if (g->norm) {
-		for (i = 0; i < 2 && 16 * i < n; i++) {
+		for (i = 0; 16 * i < n; i++) {
 			int32x4_t s1[4], s2[4];
 			s1[0] = s1[1] = s1[2] = s1[3] = s2[0] = s2[1] = s2[2] = s2[3] = vdupq_n_s32(0);
-			dot_sums(g, y + 16 * i, s1, s2);
-			neon_norms_of(g, s1, s2, &f, 2 * i);
+			if (!eight || n - 16 * i > 8) {
+				dot_sums(g, y + 16 * i, s1, s2, 2);
+				neon_norms_of(g, s1, s2, &f, 2 * i, 2);
+			} else {
+				dot_sums(g, y + 16 * i, s1, s2, 1);
+				neon_norms_of(g, s1, s2, &f, 2 * i, 1);
+			}
 		}
 		neon_finish(g, y, &f, &to, n);
 	}
@@ -659,13 +848,13 @@ static __attribute__((unused)) void rows_neon(const uint8_t *table, int cols, co
 				}
 			}
 			for (i = 0; i < 16; i++) {
-				neon_store(out + (ptrdiff_t)(c + i) * stride + t, vreinterpretq_s8_u8(a[i]), in, left < 16);
+				neon_store(out + (ptrdiff_t)(c + i) * stride + t, neon_raise(vreinterpretq_s8_u8(a[i])), in, left < 16);
 			}
 		}
 		for (c = cols & ~15; c < cols; c++) {
 			int8_t *to = out + (ptrdiff_t)c * stride + t;
 			for (i = 0; i < 16 && i < left; i++) {
-				to[i] = (int8_t)row[i][c];
+				to[i] = (int8_t)(RAISED ? row[i][c] ^ 0x80 : row[i][c]);
 			}
 		}
 	}
