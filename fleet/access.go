@@ -27,25 +27,25 @@ import (
 
 // Files of a fleet's folder. What ends in .nk or .key is secret.
 const (
-	fileOperatorKey = "operator.nk"
-	fileOperator    = "operator.jwt"
-	fileSystem      = "system.jwt"
-	fileAccountKey  = "account.nk" // signs credentials of hubs and operators
-	fileAccount     = "account.jwt"
-	fileCardsKey    = "cards.nk" // signs cards' credentials: the hub's
-	fileCards       = "cards.jwt"
-	fileSealKey     = "seal.nk" // seals orders: the hub's
-	fileHubCreds    = "hub.creds"
-	fileAdminCreds  = "operator.creds" // the commands'
-	fileCA          = "ca.pem"
-	fileCAKey       = "ca.key"
-	fileCert        = "server.pem"
-	fileCertKey     = "server.key"
-	fileConf        = "nats-access.conf" // to include in the configuration of one's own servers
+	fileOperatorKey   = "operator.nk"
+	fileOperator      = "operator.jwt"
+	fileSystem        = "system.jwt"
+	fileAccountKey    = "account.nk" // signs credentials of hubs and operators
+	FileAccount       = "account.jwt"
+	fileCardsKey      = "cards.nk" // signs cards' credentials: the hub's
+	fileCards         = "cards.jwt"
+	fileSealKey       = "seal.nk" // seals orders: the hub's
+	fileHubCreds      = "hub.creds"
+	FileOperatorCreds = "operator.creds" // the commands'
+	fileCA            = "ca.pem"
+	fileCAKey         = "ca.key"
+	fileCert          = "server.pem"
+	fileCertKey       = "server.key"
+	FileConf          = "nats-access.conf" // to include in the configuration of one's own servers
 )
 
 // OperatorFiles are what of a fleet's folder an operator's machine needs: with them, commands change what groups run, but can't speak for hub or cards.
-var OperatorFiles = []string{fileOperator, fileAccount, fileCards, fileAdminCreds, fileCA}
+var OperatorFiles = []string{fileOperator, FileAccount, fileCards, FileOperatorCreds, fileCA}
 
 // Access is a fleet's folder: who may do what, as JWTs that every NATS server of the fleet knows.
 type Access struct {
@@ -95,23 +95,103 @@ func InitAccess(dir string, hosts []string) (err error) {
 	lend(ac, cc)
 	w.text(fileOperator, encode(&w, oc, operator), 0o644)
 	w.text(fileSystem, encode(&w, sc, operator), 0o644)
-	accountJWT := encode(&w, ac, operator)
-	w.text(fileAccount, accountJWT, 0o644)
-	cardsJWT := encode(&w, cc, operator)
-	w.text(fileCards, cardsJWT, 0o644)
+	w.text(FileAccount, encode(&w, ac, operator), 0o644)
+	w.text(fileCards, encode(&w, cc, operator), 0o644)
 	w.seed(fileOperatorKey, operator)
 	w.seed(fileCardsKey, cards)
 	w.seed(fileAccountKey, account)
 	w.seed(fileSealKey, seal)
 	w.creds(fileHubCreds, account, "hub", unbounded)
-	w.creds(fileAdminCreds, account, "operator", operatorPermissions())
+	w.creds(FileOperatorCreds, account, "operator", operatorPermissions())
 	w.certificates(hosts)
-	w.text(fileConf, fmt.Sprintf("# For each NATS server of the fleet: include this file.\noperator: %s\nsystem_account: %s\nresolver: MEMORY\nresolver_preload: {\n  %s: %s\n  %s: %s\n  %s: %s\n}\n",
-		encode(&w, oc, operator), public(system), public(system), encode(&w, sc, operator), public(account), accountJWT, public(cards), cardsJWT), 0o644)
+	a := &Access{dir: part, operator: oc, system: public(system), account: public(account), cards: public(cards)}
+	if w.err == nil {
+		conf, err := a.serverConf()
+		w.fail(err)
+		w.text(FileConf, conf, 0o644)
+	}
 	if w.err != nil {
 		return w.err
 	}
 	return os.Rename(part, dir)
+}
+
+// accountFiles are the JWTs of the folder's accounts, by public key.
+func (a *Access) accountFiles() map[string]string {
+	return map[string]string{a.system: fileSystem, a.account: FileAccount, a.cards: fileCards}
+}
+
+// serverConf is what NATS servers with a configuration of their own are to know of the fleet's accounts.
+func (a *Access) serverConf() (string, error) {
+	operator, err := files.All(a.file(fileOperator), 1<<20)
+	if err != nil {
+		return "", err
+	}
+	conf := fmt.Sprintf("# For each NATS server of the fleet: include this file.\noperator: %s\nsystem_account: %s\nresolver: MEMORY\nresolver_preload: {\n", operator, a.system)
+	for _, key := range []string{a.system, a.account, a.cards} {
+		text, err := files.All(a.file(a.accountFiles()[key]), 1<<20)
+		if err != nil {
+			return "", err
+		}
+		conf += fmt.Sprintf("  %s: %s\n", key, text)
+	}
+	return conf + "}\n", nil
+}
+
+// refuse has servers refuse a user of an account, by its public key: as soon as they have the account's new JWT.
+func (a *Access) refuse(account, user string) error {
+	operator, err := a.key(fileOperatorKey)
+	if err == nil && operator == nil {
+		err = fmt.Errorf("%s: has no %s: credentials are revoked with the folder that nepcof init made", a.dir, fileOperatorKey)
+	}
+	if err != nil {
+		return err
+	}
+	name := a.accountFiles()[account]
+	c, err := claims(a, name, jwt.DecodeAccountClaims)
+	if err != nil {
+		return err
+	}
+	c.Revoke(user)
+	text, err := c.Encode(operator)
+	if err != nil {
+		return err
+	}
+	if err := files.Write(a.file(name), []byte(text)); err != nil {
+		return err
+	}
+	conf, err := a.serverConf()
+	if err != nil {
+		return err
+	}
+	return files.Write(a.file(FileConf), []byte(conf))
+}
+
+// RevokeOperator makes new credentials for the commands, and has those before refused. The hub's are others.
+func (a *Access) RevokeOperator() error {
+	text, err := files.All(a.file(FileOperatorCreds), 1<<20)
+	if err != nil {
+		return err
+	}
+	old, err := nkeys.ParseDecoratedUserNKey(text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", a.file(FileOperatorCreds), err)
+	}
+	account, err := a.key(fileAccountKey)
+	if err == nil && account == nil {
+		err = fmt.Errorf("%s: has no %s: credentials are revoked with the folder that nepcof init made", a.dir, fileAccountKey)
+	}
+	if err != nil {
+		return err
+	}
+	creds, err := newCreds(account, "operator", operatorPermissions())
+	if err != nil {
+		return err
+	}
+	if err := a.refuse(a.account, public(old)); err != nil {
+		return err
+	}
+	return files.Write(a.file(FileOperatorCreds), creds)
 }
 
 // lend lets cards use of the fleet's subjects those that are theirs. Cards have an account of their own since the servers' answers go, unchecked, to
@@ -300,7 +380,7 @@ func OpenAccess(dir string) (*Access, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: no fleet's folder: nepcof init makes one", err)
 	}
-	account, err := claims(a, fileAccount, jwt.DecodeAccountClaims)
+	account, err := claims(a, FileAccount, jwt.DecodeAccountClaims)
 	if err != nil {
 		return nil, err
 	}
@@ -351,7 +431,7 @@ func (a *Access) key(name string) (nkeys.KeyPair, error) {
 // resolver knows the accounts of the folder.
 func (a *Access) resolver() (server.AccountResolver, error) {
 	r := &server.MemAccResolver{}
-	for key, name := range map[string]string{a.system: fileSystem, a.account: fileAccount, a.cards: fileCards} {
+	for key, name := range a.accountFiles() {
 		text, err := files.All(a.file(name), 1<<20)
 		if err != nil {
 			return nil, err
@@ -393,7 +473,7 @@ func pool(text []byte, name string) (*x509.CertPool, error) {
 func (a *Access) connect(url, name string, opts ...nats.Option) (*nats.Conn, error) {
 	creds := a.file(fileHubCreds)
 	if _, err := os.Stat(creds); err != nil {
-		creds = a.file(fileAdminCreds)
+		creds = a.file(FileOperatorCreds)
 	}
 	authorities, err := a.authorities()
 	if err != nil {

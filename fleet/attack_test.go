@@ -459,7 +459,7 @@ func (f *testFleet) attacksOnTokens(h *Hub) {
 // attacksByOperator are those of who has the commands' credentials: they change what groups run, and nothing else.
 func (f *testFleet) attacksByOperator(h *Hub, agents map[string]*simAgent) {
 	ctx := f.Context()
-	creds, err := os.ReadFile(f.access.file(fileAdminCreds))
+	creds, err := os.ReadFile(f.access.file(FileOperatorCreds))
 	if err != nil {
 		f.Fatal(err)
 	}

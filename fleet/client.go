@@ -313,6 +313,15 @@ func (r *register) take(subject string, data []byte, seen time.Time) error {
 	return nil
 }
 
+// remove forgets a card that was revoked.
+func (r *register) remove(group, card string) {
+	delete(r.members[group], card)
+	delete(r.groups[group], card)
+	if len(r.groups[group]) == 0 {
+		delete(r.groups, group)
+	}
+}
+
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
 		return b
@@ -447,6 +456,49 @@ func (c *Client) NewToken(ctx context.Context, group, card, url string) (*Token,
 		return nil, err
 	}
 	return &Token{version, group, card, id, url, string(ca), public(c.access.seal), string(creds)}, nil
+}
+
+// Revoke takes a card from the fleet: servers refuse its credentials, hubs and sinks its seal, and tokens for it that nobody has used are void.
+// It takes the folder that InitAccess made. The card may be enrolled anew.
+func (c *Client) Revoke(ctx context.Context, group, card string) error {
+	if err := errors.Join(CheckName("group", group), CheckName("card", card)); err != nil {
+		return err
+	}
+	k := key(group, card)
+	var ids []string
+	err := all(ctx, c.tokens, func(e jetstream.KeyValueEntry) error {
+		if string(e.Value()) == k {
+			ids = append(ids, e.Key())
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	e, err := c.members.Get(ctx, k)
+	switch {
+	case errors.Is(err, jetstream.ErrKeyNotFound) && len(ids) == 0:
+		return fmt.Errorf("group %s has no card %s: nepcof cards lists them", group, card)
+	case err == nil:
+		var m Member
+		if err := json.Unmarshal(e.Value(), &m); err != nil {
+			return fmt.Errorf("%s: %w", k, err)
+		}
+		if err := c.access.refuse(c.access.cards, m.Public); err != nil {
+			return err
+		}
+		if err := errors.Join(c.members.Delete(ctx, k), c.orders.Delete(ctx, k)); err != nil {
+			return err
+		}
+	case !errors.Is(err, jetstream.ErrKeyNotFound):
+		return err
+	}
+	for _, id := range ids {
+		if err := c.tokens.Delete(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // getSoon reads a value that was written before, maybe a moment ago: any server of a cluster answers, also one that doesn't have it yet.

@@ -1,7 +1,10 @@
 package fleet
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -104,5 +107,67 @@ func TestRollout(t *testing.T) {
 			}
 			t.Log(strings.Join(r.Reasons, "; "))
 		})
+	}
+}
+
+// A hub whose servers have less room than lines may take keeps as many as go in; with none at all, rollouts go on all the same, and the page says what is wrong.
+func TestNoRoomForLines(t *testing.T) {
+	for _, c := range []struct {
+		disk  int64
+		lines bool
+	}{{100 << 20, true}, {1 << 20, false}} {
+		f := &testFleet{TB: t, dir: t.TempDir()}
+		if err := InitAccess(filepath.Join(f.dir, "fleet"), nil); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if f.access, err = OpenAccess(filepath.Join(f.dir, "fleet")); err != nil {
+			t.Fatal(err)
+		}
+		o, err := f.access.options("127.0.0.1:0", filepath.Join(f.dir, "store"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.JetStreamMaxStore = c.disk
+		s, err := start(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Shutdown()
+		f.servers, f.urls = append(f.servers, s), fmt.Sprintf("tls://%v", s.Addr())
+		client, err := f.access.Dial(t.Context(), f.urls, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		h, err := NewHub(t.Context(), client, HubOptions{Name: "a", Replicas: 1, LinesAge: time.Hour, LinesBytes: 10 << 30})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		go h.Run(ctx)
+		agent := newSimAgent()
+		f.card(h.Client, "g", "c", agent, nil)
+		f.eventually(20*time.Second, "a report", func() error {
+			cards, err := h.Cards(t.Context())
+			if err == nil && cards["g"]["c"].Seen.IsZero() {
+				err = errors.New("not yet")
+			}
+			return err
+		})
+		data, b := signedBundle(t, 1, 1, signer)
+		if _, err := h.Rollout(t.Context(), "g", "t", data, b, "", quick(), quiet); err != nil {
+			t.Fatal(err)
+		}
+		f.state(h.Client, "g", Done)
+		v := (&web{h: h}).look()
+		stream, err := h.js.Stream(t.Context(), streamLines+"g")
+		switch alerts := fmt.Sprint(v.Alerts); {
+		case c.lines && (err != nil || stream.CachedInfo().Config.MaxBytes < fewLines || strings.Contains(alerts, "no lines")):
+			t.Errorf("%d bytes of disk: %v, %s", c.disk, err, alerts)
+		case !c.lines && !strings.Contains(alerts, "no lines of it can be kept: "):
+			t.Errorf("%d bytes of disk: %s", c.disk, alerts)
+		}
 	}
 }

@@ -35,9 +35,11 @@ type Hub struct {
 	groups map[string]entry[Group]
 	orders map[string]entry[Order] // by key
 	lines  map[string]bool         // groups that have a stream of lines
-	wake   chan struct{}
-	leads  bool
-	heard  time.Time // since when this hub has led: what was silent before is held against no card
+	// troubles is what is wrong with a group on the hub's side, "": nothing.
+	troubles map[string]string
+	wake     chan struct{}
+	leads    bool
+	heard    time.Time // since when this hub has led: what was silent before is held against no card
 
 	// For who looks: whether the view is whole, how often it changed, and reports that were left out.
 	follows          atomic.Bool
@@ -67,7 +69,7 @@ func NewHub(ctx context.Context, c *Client, o HubOptions) (*Hub, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Hub{Client: c, o: o, groups: map[string]entry[Group]{}, orders: map[string]entry[Order]{}, lines: map[string]bool{}, wake: make(chan struct{}, 1)}
+	h := &Hub{Client: c, o: o, groups: map[string]entry[Group]{}, orders: map[string]entry[Order]{}, lines: map[string]bool{}, troubles: map[string]string{}, wake: make(chan struct{}, 1)}
 	for _, b := range []struct {
 		name string
 		ttl  time.Duration
@@ -184,7 +186,7 @@ func (h *Hub) answer(ctx context.Context, m *nats.Msg) {
 
 // follow keeps this hub's view of the streams, from now on.
 func (h *Hub) follow(ctx context.Context) error {
-	watch := func(kv jetstream.KeyValue, take func(key string, value []byte, revision uint64) error) error {
+	watch := func(kv jetstream.KeyValue, take func(key string, value []byte, revision uint64) error, gone func(key string)) error {
 		w, err := kv.WatchAll(ctx)
 		if err != nil {
 			return err
@@ -196,11 +198,13 @@ func (h *Hub) follow(ctx context.Context) error {
 					close(ready)
 					continue
 				}
-				if e.Operation() != jetstream.KeyValuePut {
-					continue
-				}
 				h.mu.Lock()
-				err := take(e.Key(), e.Value(), e.Revision())
+				var err error
+				if e.Operation() == jetstream.KeyValuePut {
+					err = take(e.Key(), e.Value(), e.Revision())
+				} else if gone != nil {
+					gone(e.Key())
+				}
 				h.mu.Unlock()
 				if err != nil {
 					h.o.Log.Warn("unreadable", "bucket", kv.Bucket(), "key", e.Key(), "why", err)
@@ -223,6 +227,9 @@ func (h *Hub) follow(ctx context.Context) error {
 		group, card, _ := cutKey(k)
 		h.cards.add(group, card, m)
 		return nil
+	}, func(k string) {
+		group, card, _ := cutKey(k)
+		h.cards.remove(group, card)
 	})
 	if err == nil {
 		err = watch(h.Client.groups, func(_ string, value []byte, revision uint64) error {
@@ -231,7 +238,7 @@ func (h *Hub) follow(ctx context.Context) error {
 				h.groups[g.Name] = entry[Group]{g, revision}
 			}
 			return err
-		})
+		}, nil)
 	}
 	if err == nil {
 		err = watch(h.Client.orders, func(k string, value []byte, revision uint64) error {
@@ -242,7 +249,7 @@ func (h *Hub) follow(ctx context.Context) error {
 				h.orders[k] = entry[Order]{o, revision}
 			}
 			return err
-		})
+		}, func(k string) { delete(h.orders, k) })
 	}
 	if err != nil {
 		return err
@@ -313,9 +320,18 @@ func (h *Hub) step(ctx context.Context, now time.Time) {
 }
 
 func (h *Hub) stepGroup(ctx context.Context, name string, now time.Time) error {
-	if err := h.keepLines(ctx, name); err != nil {
-		return err
+	// A rollout doesn't wait for room for lines.
+	lines := h.keepLines(ctx, name)
+	h.mu.Lock()
+	h.troubles[name] = ""
+	if lines != nil {
+		h.troubles[name] = fmt.Sprintf("no lines of it can be kept: %v", lines)
 	}
+	h.mu.Unlock()
+	return errors.Join(lines, h.moveGroup(ctx, name, now))
+}
+
+func (h *Hub) moveGroup(ctx context.Context, name string, now time.Time) error {
 	h.mu.Lock()
 	g, ok := h.groups[name]
 	h.mu.Unlock()
@@ -359,17 +375,35 @@ func (h *Hub) reports(group string) map[string]Status {
 	return reports
 }
 
-// keepLines makes the stream of a group's lines.
+// fewLines is the least that a group's stream of lines is made with, in bytes.
+const fewLines = 16 << 20
+
+// noRoom is the servers' code for a stream that may become larger than what they have left.
+const noRoom jetstream.ErrorCode = 10047
+
+// keepLines makes the stream of a group's lines. Servers reserve all that it may become: where their disks have less, it is half, and half again.
 func (h *Hub) keepLines(ctx context.Context, group string) error {
 	if h.lines[group] {
 		return nil
 	}
-	_, err := h.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: streamLines + group, Subjects: []string{subjectLines + group + ".*"}, Replicas: h.o.Replicas,
-		MaxAge: h.o.LinesAge, MaxBytes: h.o.LinesBytes, Duplicates: min(max(h.o.LinesAge, time.Second), idsTime)})
-	if err == nil {
-		h.lines[group] = true
+	most := h.o.LinesBytes
+	for {
+		_, err := h.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: streamLines + group, Subjects: []string{subjectLines + group + ".*"}, Replicas: h.o.Replicas,
+			MaxAge: h.o.LinesAge, MaxBytes: most, Duplicates: min(max(h.o.LinesAge, time.Second), idsTime)})
+		var api *jetstream.APIError
+		switch {
+		case err == nil:
+			h.lines[group] = true
+			if most != h.o.LinesBytes {
+				h.o.Log.Warn("the servers have no room for all lines", "group", group, "wanted_bytes", h.o.LinesBytes, "kept_bytes", most)
+			}
+			return nil
+		case errors.As(err, &api) && api.ErrorCode == noRoom && most > fewLines:
+			most = max(most/2, fewLines)
+		default:
+			return err
+		}
 	}
-	return err
 }
 
 // order writes the orders of a group's cards that differ from what its document says. Each goes over the order of the revision that was seen,

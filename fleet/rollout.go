@@ -390,6 +390,9 @@ func (g Group) Step(cards map[string]Status, now, heard time.Time) (Group, bool)
 	g.Rollout = &r
 	switch r.State {
 	case Advancing, Waiting:
+		if r.part(cards, now) {
+			return g, true
+		}
 		why := r.failures(cards, now, heard)
 		if len(why) > 0 {
 			g.stop(why, now, !r.Plan.Stay)
@@ -402,8 +405,8 @@ func (g Group) Step(cards map[string]Status, now, heard time.Time) (Group, bool)
 	case Returning:
 		left := 0
 		for _, name := range r.Cards[:r.Reached] {
-			s := cards[name]
-			if !silent(s, now, heard) && (s.Wanted != r.From.File || s.Phase != Running && s.Phase != Refused) {
+			s, ok := cards[name]
+			if ok && !silent(s, now, heard) && (s.Wanted != r.From.File || s.Phase != Running && s.Phase != Refused) {
 				left++
 			}
 		}
@@ -415,6 +418,17 @@ func (g Group) Step(cards map[string]Status, now, heard time.Time) (Group, bool)
 		}
 	}
 	return g, false
+}
+
+// part lets cards go that are no longer of the group: nobody waits for them.
+func (r *Rollout) part(cards map[string]Status, now time.Time) (changed bool) {
+	for _, name := range r.Cards {
+		if _, ok := cards[name]; !ok && !slices.Contains(r.Away, name) {
+			r.Away, changed = append(r.Away, name), true
+			r.tell(now, "%s is no longer of the group", name)
+		}
+	}
+	return changed
 }
 
 func (r *Rollout) clone() Rollout {

@@ -1,13 +1,19 @@
 package fleet
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"nepcoc/internal/files"
 )
 
 // Serve starts a NATS server with JetStream in this process, for a fleet that has none of its own: listen is HOST:PORT (port 0: any), dir where it stores.
@@ -17,6 +23,43 @@ func (a *Access) Serve(listen, dir string) (*server.Server, error) {
 		return nil, err
 	}
 	return start(o)
+}
+
+// accountsEvery is how often a server looks whether accounts changed.
+var accountsEvery = 2 * time.Second // changed by tests only
+
+// KeepAccounts has a server of Serve take up accounts that nepcof revoke changes, until ctx ends: who was revoked is cut off.
+func (a *Access) KeepAccounts(ctx context.Context, s *server.Server, log *slog.Logger) {
+	known := map[string]string{}
+	for ctx.Err() == nil {
+		for key, name := range a.accountFiles() {
+			text, err := files.All(a.file(name), 1<<20)
+			if err != nil || known[key] == string(text) {
+				continue // a file that can't be read changes nothing
+			}
+			if known[key] != "" {
+				c, err := jwt.DecodeAccountClaims(string(text))
+				var account *server.Account
+				if err == nil && c.Subject != key {
+					err = errors.New("is of another account")
+				}
+				if err == nil {
+					err = s.AccountResolver().Store(key, string(text))
+				}
+				if err == nil {
+					account, err = s.LookupAccount(key)
+				}
+				if err != nil {
+					log.Warn("account", "file", a.file(name), "why", err)
+				} else {
+					s.UpdateAccountClaims(account, c)
+					log.Info("account", "file", a.file(name), "revoked", len(c.Revocations))
+				}
+			}
+			known[key] = string(text)
+		}
+		pause(ctx, accountsEvery)
+	}
 }
 
 // options are of a server that knows the fleet's accounts.

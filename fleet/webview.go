@@ -202,7 +202,7 @@ func (w *web) look() view {
 	h := w.h
 	v := view{Now: time.Now().UTC(), Begun: w.begun, Hub: h.o.Name, Leads: h.Leads(), Deaf: h.deaf()}
 	h.mu.Lock()
-	groups, cards := map[string]Group{}, map[string]map[string]Status{}
+	groups, cards, troubles := map[string]Group{}, map[string]map[string]Status{}, maps.Clone(h.troubles)
 	for name, g := range h.groups {
 		groups[name] = g.value
 	}
@@ -236,6 +236,9 @@ func (w *web) look() view {
 			g.Mix, g.Began = past.chart(), past.begun()
 		}
 		w.mu.Unlock()
+		if why := troubles[name]; why != "" {
+			g.Alerts = append([]alert{{name, why, true}}, g.Alerts...)
+		}
 		v.Groups = append(v.Groups, g)
 		v.Alerts = append(v.Alerts, g.Alerts...)
 	}

@@ -41,12 +41,12 @@ for arch; do
 	CGO_ENABLED=0 GOOS=linux GOARCH=$arch go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$dir/usr/bin/nepcof" ./cmd/nepcof
 	mkdir -p "$dir/usr/lib/sysusers.d" "$dir/usr/share/doc/nepcod/fleet"
 	cp "$here/fleet/nepcof.sysusers" "$dir/usr/lib/sysusers.d/nepcof.conf"
-	cp "$here/fleet/nepcof-card.service" "$here/fleet/nepcof-hub.service" "$dir/usr/lib/systemd/system/"
+	cp "$here/fleet/nepcof-card.service" "$here/fleet/nepcof-hub.service" "$here/fleet/nepcof-sink@.service" "$here/fleet/nepcod.path" "$dir/usr/lib/systemd/system/"
 	cp "$here/fleet/nepcod-fleet.conf" "$here/fleet/nats-cluster.conf" "$here/fleet/vector.yaml" "$here/fleet/fluent-bit.yaml" "$dir/usr/share/doc/nepcod/fleet/"
 	cp "$here/nepcod.yaml" "$dir/etc/nepcod/nepcod.yaml"
 	cp "$here/nepcod.logrotate" "$dir/etc/logrotate.d/nepcod"
 	cp "$here/nepcod.service" "$dir/usr/lib/systemd/system/nepcod.service"
-	cp "$root/docs/bluefield.md" "$root/docs/actions.md" "$root/docs/marks.md" "$root/docs/verdicts.md" "$root/docs/metrics.md" "$root/docs/fleet.md" \
+	cp "$root/docs/bluefield.md" "$root/docs/actions.md" "$root/docs/marks.md" "$root/docs/verdicts.md" "$root/docs/metrics.md" "$root/docs/fleet.md" "$root/docs/fleet-page.md" \
 		"$here/grafana/nepcod.json" "$here/prometheus/nepcod.rules.yml" "$dir/usr/share/doc/nepcod/"
 	chmod -R u=rwX,go=rX "$dir"
 	printf '/etc/nepcod/nepcod.yaml\n/etc/logrotate.d/nepcod\n' >"$dir/DEBIAN/conffiles"
@@ -57,14 +57,16 @@ set -e
 if [ "$1" = configure ] && [ -d /run/systemd/system ]; then
 	systemd-sysusers nepcof.conf || true
 	systemctl daemon-reload || true
-	systemctl try-restart nepcod.service nepcof-card.service nepcof-hub.service || true
+	systemctl try-restart nepcod.service nepcof-card.service nepcof-hub.service 'nepcof-sink@*.service' || true
 fi
 EOS
 	cat >"$dir/DEBIAN/prerm" <<'EOS'
 #!/bin/sh
 set -e
 if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
-	systemctl disable --now nepcod.service nepcof-card.service nepcof-hub.service || true
+	systemctl disable --now nepcod.path nepcod.service nepcof-card.service nepcof-hub.service || true
+	systemctl stop 'nepcof-sink@*.service' || true # disable takes no patterns
+	systemctl disable nepcof-sink@.service || true
 fi
 EOS
 	cat >"$dir/DEBIAN/postrm" <<'EOS'

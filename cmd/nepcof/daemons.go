@@ -57,6 +57,7 @@ All state is in the servers, none in the hub. It runs until SIGINT or SIGTERM.`,
 				}
 				defer s.WaitForShutdown()
 				defer s.Shutdown()
+				go a.KeepAccounts(ctx, s, o.Log)
 				address := s.Addr().(*net.TCPAddr)
 				host := address.IP
 				if host.IsUnspecified() {

@@ -44,7 +44,7 @@ func newRoot() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cli.AddGroups(root,
-		cli.Group{ID: "set-up", Title: "Setting up:", Commands: []*cobra.Command{newInit(), newEnrol()}},
+		cli.Group{ID: "set-up", Title: "Setting up:", Commands: []*cobra.Command{newInit(), newEnrol(), newRevoke()}},
 		cli.Group{ID: "run", Title: "Running:", Commands: []*cobra.Command{newHub(), newCard(), newSink()}},
 		cli.Group{ID: "rollout", Title: "Rolling out:", Commands: []*cobra.Command{newRollout(), newApprove(), newHalt(), newBack()}},
 		cli.Group{ID: "watch", Title: "Watching:", Commands: []*cobra.Command{newStatus(), newCards(), newTail()}},

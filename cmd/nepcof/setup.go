@@ -94,3 +94,55 @@ folder, since only that may make credentials. Who has the token can be that card
 	cmd.Flags().StringVar(&url, "url", "", "where the card finds the servers, if elsewhere than this command does")
 	return cmd
 }
+
+func newRevoke() *cobra.Command {
+	var p place
+	var group string
+	var operators bool
+	cmd := &cobra.Command{
+		Use:   "revoke CARD --group G | revoke --operator",
+		Short: "Take a card's, or the operators', credentials back",
+		Long: `Revoke takes a card from the fleet: the servers cut its connection and refuse its credentials, hubs and sinks believe nothing that it seals, and tokens that wait for
+it are void. A rollout doesn't wait for it. What its agent runs it goes on with; nepcof enrol lets the card in again, with a new key. With --operator the operators' credentials
+are made anew, and those before are refused: bring ` + fleet.FileOperatorCreds + ` and ` + fleet.FileAccount + ` to the operators' machines.
+
+It takes the folder that init made. A hub with its own server has it within seconds. NATS servers of one's own want the new ` + fleet.FileConf + `, and nats-server --signal reload.`,
+		Example: `  nepcof revoke card-07 --group racks --fleet /var/lib/nepcof/fleet
+  nepcof revoke --operator --fleet /var/lib/nepcof/fleet`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if operators {
+				return cli.ExactArgs()(cmd, args)
+			}
+			return cli.ExactArgs("CARD")(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if operators {
+				if cmd.Flags().Changed("group") {
+					return cli.UsageError("revoke: --operator is of no group")
+				}
+				a, err := p.open(cmd)
+				if err == nil {
+					err = a.RevokeOperator()
+				}
+				if err == nil {
+					_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: new credentials; those before are refused once the servers have %s\n", cli.Name(p.dir), fleet.FileConf)
+				}
+				return err
+			}
+			if err := needed(cmd, "group"); err != nil {
+				return err
+			}
+			return p.ask(cmd, func(ctx context.Context, c *fleet.Client) error {
+				if err := c.Revoke(ctx, group, args[0]); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "card %s of group %s: is no longer of the fleet; its credentials are refused once the servers have %s\n", args[0], group, fleet.FileConf)
+				return err
+			})
+		},
+	}
+	p.flags(cmd)
+	groupFlag(cmd, &group, "group that the card belongs to")
+	cmd.Flags().BoolVar(&operators, "operator", false, "the operators' credentials, instead of a card's")
+	return cmd
+}
