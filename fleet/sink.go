@@ -289,7 +289,7 @@ func (s *Sink) take(ctx context.Context, m jetstream.Msg) error {
 		// The first that a sink sees of a store may stand anywhere, if it began later.
 		if known || s.mark.Message > 0 {
 			s.mark.Missing += number - next
-			s.line(card, fmt.Appendf(nil, `{"event_type":"nepco_gap","timestamp":%q,"missing":%d}`, meta.Timestamp.UTC().Format(time.RFC3339Nano), number-next))
+			s.line(card, fmt.Appendf(nil, `{"event_type":"nepco_gap","timestamp":%q,"missing":%d}`, meta.Timestamp.UTC().Format(eveTime), number-next))
 		}
 	}
 	for line := range bytes.Lines(lines) {
@@ -304,6 +304,9 @@ func (s *Sink) take(ctx context.Context, m jetstream.Msg) error {
 	s.mark.next(card, store, place{end, meta.Sequence.Stream})
 	return nil
 }
+
+// eveTime is how agents write times.
+const eveTime = "2006-01-02T15:04:05.000000-0700"
 
 // cardKey is what a line in the files says its card with.
 const cardKey = "nepco_card"
