@@ -59,7 +59,7 @@ test: ## all tests on this machine
 
 # Fuzzing is short here; `make fuzz` alone takes a minute for each target. The emulated card (card-test) takes a quarter of an hour and is run by hand.
 check: FUZZTIME := 20s
-check: fmt vet lint stale test purego race soak arm64 arm64-nodot fuzz demo ## what CI runs
+check: fmt vet lint stale test purego race soak arm64 arm64-nodot fuzz demo fleet-demo ## what CI runs
 	@echo 'check: all held'
 
 fmt: ## fail on files that gofmt would change

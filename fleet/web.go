@@ -28,12 +28,28 @@ import (
 	"nepcoc/internal/files"
 )
 
-// fileWebToken is in the fleet's folder: who knows it may look at the page and use it.
-const fileWebToken = "web.token"
+// Files in the fleet's folder: who knows the one may look at the page and use it, who knows the other may look.
+const (
+	fileWebToken  = "web.token"
+	fileViewToken = "view.token"
+)
 
-// WebToken is what the page and the API ask for. The first call makes it, 256 random bits; who writes another to the file ends all sessions.
-func (a *Access) WebToken() (string, error) {
-	name := a.file(fileWebToken)
+// WebTokens are what the page and the API ask for: Act lets halt, take back and approve, View look.
+type WebTokens struct{ Act, View string }
+
+// WebTokens reads them. The first call makes them, 256 random bits each; who writes another to a file ends the sessions under it.
+func (a *Access) WebTokens() (t WebTokens, err error) {
+	if t.Act, err = a.webToken(fileWebToken); err == nil {
+		t.View, err = a.webToken(fileViewToken)
+	}
+	if err == nil && t.Act == t.View {
+		err = fmt.Errorf("%s and %s are the same: remove one, and the next start makes another", a.file(fileWebToken), a.file(fileViewToken))
+	}
+	return t, err
+}
+
+func (a *Access) webToken(file string) (string, error) {
+	name := a.file(file)
 	text, err := files.All(name, 4096)
 	if errors.Is(err, fs.ErrNotExist) {
 		var raw [32]byte
@@ -72,7 +88,7 @@ var webScript []byte
 // web is the hub's page and API.
 type web struct {
 	h       *Hub
-	token   string
+	tokens  WebTokens
 	begun   time.Time
 	soonest time.Duration
 	streams atomic.Int64
@@ -84,7 +100,7 @@ type web struct {
 
 // ServeWeb answers at a listener with the hub's page and API, by TLS with the fleet's certificate, until ctx ends.
 func (h *Hub) ServeWeb(ctx context.Context, l net.Listener) error {
-	token, err := h.access.WebToken()
+	tokens, err := h.access.WebTokens()
 	if err != nil {
 		return err
 	}
@@ -93,7 +109,7 @@ func (h *Hub) ServeWeb(ctx context.Context, l net.Listener) error {
 		return err
 	}
 	s := &http.Server{
-		Handler:           h.Handler(ctx, token),
+		Handler:           h.Handler(ctx, tokens),
 		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 	}
@@ -112,14 +128,14 @@ func (h *Hub) ServeWeb(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// Handler is the hub's page, its API, /metrics and /healthz. All but the last ask for the token: the page by a form, the others as a bearer's.
+// Handler is the hub's page, its API, /metrics and /healthz. All but the last ask for a token: the page by a form, the others as a bearer's.
 // What it remembers, for its plots, begins now, and is kept up until ctx ends.
-func (h *Hub) Handler(ctx context.Context, token string) http.Handler {
-	return h.newWeb(ctx, token, historyStep, pageSoonest)
+func (h *Hub) Handler(ctx context.Context, tokens WebTokens) http.Handler {
+	return h.newWeb(ctx, tokens, historyStep, pageSoonest)
 }
 
-func (h *Hub) newWeb(ctx context.Context, token string, step, soonest time.Duration) http.Handler {
-	w := &web{h: h, token: token, begun: time.Now().UTC(), soonest: soonest, history: map[string]*history{}}
+func (h *Hub) newWeb(ctx context.Context, tokens WebTokens, step, soonest time.Duration) http.Handler {
+	w := &web{h: h, tokens: tokens, begun: time.Now().UTC(), soonest: soonest, history: map[string]*history{}}
 	go w.remember(ctx, step)
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(hubCollector{w})
@@ -127,7 +143,7 @@ func (h *Hub) newWeb(ctx context.Context, token string, step, soonest time.Durat
 	mux.HandleFunc("GET /healthz", w.health)
 	mux.HandleFunc("GET /style.css", asset("text/css; charset=utf-8", webStyle))
 	mux.HandleFunc("GET /page.js", asset("text/javascript; charset=utf-8", webScript))
-	mux.HandleFunc("GET /login", func(rw http.ResponseWriter, r *http.Request) { w.page(rw, http.StatusOK, "login", pageData{}) })
+	mux.HandleFunc("GET /login", func(rw http.ResponseWriter, r *http.Request) { w.page(rw, r, http.StatusOK, "login", pageData{}) })
 	mux.HandleFunc("POST /login", w.login)
 	mux.HandleFunc("POST /logout", w.logout)
 	page := func(pattern string, f http.HandlerFunc) { mux.Handle(pattern, w.known(f, true)) }
@@ -135,7 +151,7 @@ func (h *Hub) newWeb(ctx context.Context, token string, step, soonest time.Durat
 	page("GET /{$}", w.overview)
 	page("GET /groups/{group}", w.group)
 	page("GET /groups/{group}/{card}", w.card)
-	page("POST /groups/{group}/{act}", w.act)
+	page("POST /groups/{group}/{act}", w.acting(w.act))
 	api("GET /events", func(rw http.ResponseWriter, r *http.Request) { w.events(ctx, rw, r) })
 	api("GET /api/groups", func(rw http.ResponseWriter, r *http.Request) { answer(rw, w.look().groupsJSON()) })
 	api("GET /api/cards", w.cardsJSON)
@@ -170,50 +186,86 @@ func same(a, b string) bool {
 	return hmac.Equal(x[:], y[:])
 }
 
-// session is a cookie's value: until when it holds, under the token. No hub keeps sessions, and each with this folder takes them.
-func (w *web) session(until int64) string {
-	m := hmac.New(sha256.New, []byte(w.token))
+// session is a cookie's value: until when it holds, under a token. No hub keeps sessions, and each with this folder takes them.
+func session(token string, until int64) string {
+	m := hmac.New(sha256.New, []byte(token))
 	fmt.Fprintf(m, "session until %d", until)
 	return fmt.Sprintf("%d.%s", until, base64.RawURLEncoding.EncodeToString(m.Sum(nil)))
 }
 
-// admitted is true for who has logged in, or bears the token.
-func (w *web) admitted(r *http.Request, now time.Time) bool {
+// role is what who asks may do.
+type role int
+
+const (
+	stranger role = iota
+	viewer
+	actor
+)
+
+// by is the role of who shows a secret: that of each token is made of it.
+func (w *web) by(secret string, made func(token string) string) role {
+	who := stranger
+	if same(secret, made(w.tokens.View)) {
+		who = viewer
+	}
+	if same(secret, made(w.tokens.Act)) {
+		who = actor
+	}
+	return who
+}
+
+// role is that of who has logged in, or bears a token.
+func (w *web) role(r *http.Request, now time.Time) role {
 	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
-		return same(bearer, w.token)
+		return w.by(bearer, func(token string) string { return token })
 	}
 	c, err := r.Cookie(cookieName)
 	if err != nil {
-		return false
+		return stranger
 	}
 	text, _, _ := strings.Cut(c.Value, ".")
 	until, err := strconv.ParseInt(text, 10, 64)
-	return err == nil && same(c.Value, w.session(until)) && now.Unix() < until
+	if err != nil || now.Unix() >= until {
+		return stranger
+	}
+	return w.by(c.Value, func(token string) string { return session(token, until) })
 }
 
 // known lets nobody else in. People are shown the form.
 func (w *web) known(next http.HandlerFunc, people bool) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		switch {
-		case w.admitted(r, time.Now()):
+		case w.role(r, time.Now()) != stranger:
 			next(rw, r)
 		case people && r.Method == http.MethodGet && r.Header.Get("Authorization") == "":
 			http.Redirect(rw, r, "/login", http.StatusSeeOther)
 		default:
 			rw.Header().Set("WWW-Authenticate", `Bearer realm="nepcof"`)
-			http.Error(rw, "the fleet's token is needed: "+fileWebToken+" in its folder", http.StatusUnauthorized)
+			http.Error(rw, "a token of the fleet is needed: "+fileViewToken+" or "+fileWebToken+" in its folder", http.StatusUnauthorized)
 		}
 	})
 }
 
+// acting lets nobody who may only look.
+func (w *web) acting(next http.HandlerFunc) http.HandlerFunc {
+	return func(rw http.ResponseWriter, r *http.Request) {
+		if w.role(r, time.Now()) != actor {
+			http.Error(rw, "this token lets look only: "+fileWebToken+" in the fleet's folder lets act", http.StatusForbidden)
+			return
+		}
+		next(rw, r)
+	}
+}
+
 func (w *web) login(rw http.ResponseWriter, r *http.Request) {
-	if !same(strings.TrimSpace(r.PostFormValue("token")), w.token) {
+	token := strings.TrimSpace(r.PostFormValue("token"))
+	if w.by(token, func(token string) string { return token }) == stranger {
 		w.h.o.Log.Warn("login refused", "from", r.RemoteAddr)
-		w.page(rw, http.StatusForbidden, "login", pageData{Problem: "That is not the fleet's token."})
+		w.page(rw, r, http.StatusForbidden, "login", pageData{Problem: "That is not a token of this fleet."})
 		return
 	}
 	until := time.Now().Add(sessionTime)
-	http.SetCookie(rw, &http.Cookie{Name: cookieName, Value: w.session(until.Unix()), Path: "/", Expires: until, HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteLaxMode})
+	http.SetCookie(rw, &http.Cookie{Name: cookieName, Value: session(token, until.Unix()), Path: "/", Expires: until, HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteLaxMode})
 	http.Redirect(rw, r, "/", http.StatusSeeOther)
 }
 
@@ -248,13 +300,15 @@ type pageData struct {
 	Back    string // address of the page above
 	Problem string
 	Inside  bool // of who has logged in
+	Acts    bool // may do more than look
 	View    view
 	Group   *groupView
 	Card    *cardView
 	All     bool
 }
 
-func (w *web) page(rw http.ResponseWriter, status int, name string, d pageData) {
+func (w *web) page(rw http.ResponseWriter, r *http.Request, status int, name string, d pageData) {
+	d.Acts = w.role(r, time.Now()) == actor
 	var b bytes.Buffer
 	if err := pages.ExecuteTemplate(&b, name, d); err != nil {
 		w.h.o.Log.Error("page", "name", name, "why", err)
@@ -267,17 +321,17 @@ func (w *web) page(rw http.ResponseWriter, status int, name string, d pageData) 
 }
 
 func (w *web) overview(rw http.ResponseWriter, r *http.Request) {
-	w.page(rw, http.StatusOK, "overview", pageData{Title: "Fleet", Inside: true, View: w.look()})
+	w.page(rw, r, http.StatusOK, "overview", pageData{Title: "Fleet", Inside: true, View: w.look()})
 }
 
 func (w *web) group(rw http.ResponseWriter, r *http.Request) {
 	v := w.look()
 	g := v.group(r.PathValue("group"))
 	if g == nil {
-		w.missing(rw, v, "There is no group of that name.")
+		w.missing(rw, r, v, "There is no group of that name.")
 		return
 	}
-	w.page(rw, http.StatusOK, "group", pageData{Title: g.Name, Back: "/", Inside: true, View: v, Group: g, All: r.FormValue("cards") == "all"})
+	w.page(rw, r, http.StatusOK, "group", pageData{Title: g.Name, Back: "/", Inside: true, View: v, Group: g, All: r.FormValue("cards") == "all"})
 }
 
 func (w *web) card(rw http.ResponseWriter, r *http.Request) {
@@ -286,16 +340,16 @@ func (w *web) card(rw http.ResponseWriter, r *http.Request) {
 	if g != nil {
 		for i := range g.Cards {
 			if c := &g.Cards[i]; c.Card == r.PathValue("card") {
-				w.page(rw, http.StatusOK, "card", pageData{Title: c.Card, Back: "/groups/" + url.PathEscape(g.Name), Inside: true, View: v, Group: g, Card: c})
+				w.page(rw, r, http.StatusOK, "card", pageData{Title: c.Card, Back: "/groups/" + url.PathEscape(g.Name), Inside: true, View: v, Group: g, Card: c})
 				return
 			}
 		}
 	}
-	w.missing(rw, v, "There is no card of that name.")
+	w.missing(rw, r, v, "There is no card of that name.")
 }
 
-func (w *web) missing(rw http.ResponseWriter, v view, what string) {
-	w.page(rw, http.StatusNotFound, "problem", pageData{Title: "Not there", Back: "/", Problem: what, Inside: true, View: v})
+func (w *web) missing(rw http.ResponseWriter, r *http.Request, v view, what string) {
+	w.page(rw, r, http.StatusNotFound, "problem", pageData{Title: "Not there", Back: "/", Problem: what, Inside: true, View: v})
 }
 
 // act halts a rollout, takes it back or lets it go on: the one, and for the last the stage, that whoever asks was shown.
@@ -336,7 +390,7 @@ func (w *web) act(rw http.ResponseWriter, r *http.Request) {
 			http.Error(rw, err.Error(), http.StatusConflict)
 			return
 		}
-		w.page(rw, http.StatusConflict, "problem", pageData{Title: name, Back: "/groups/" + url.PathEscape(name), Problem: err.Error(), Inside: true, View: w.look()})
+		w.page(rw, r, http.StatusConflict, "problem", pageData{Title: name, Back: "/groups/" + url.PathEscape(name), Problem: err.Error(), Inside: true, View: w.look()})
 		return
 	}
 	w.h.o.Log.Info("page", "group", name, "act", act, "from", r.RemoteAddr)

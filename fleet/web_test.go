@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,12 +24,14 @@ import (
 	"nepcoc/internal/testfiles"
 )
 
-const testToken = "a token that is only for tests"
+const testToken, viewToken = "a token that is only for tests", "a token that lets look only"
+
+var testTokens = WebTokens{testToken, viewToken}
 
 // webServer is a hub's page at an address.
 func webServer(t *testing.T, h *Hub) *httptest.Server {
 	t.Helper()
-	s := httptest.NewServer(h.newWeb(t.Context(), testToken, 100*time.Millisecond, 50*time.Millisecond))
+	s := httptest.NewServer(h.newWeb(t.Context(), testTokens, 100*time.Millisecond, 50*time.Millisecond))
 	t.Cleanup(s.Close)
 	return s
 }
@@ -129,15 +133,128 @@ func TestWebAccess(t *testing.T) {
 			t.Errorf("halt with %s: %d %s", from, a.StatusCode, text)
 		}
 	}
-	w := &web{token: testToken}
+	w := &web{tokens: testTokens}
 	for until, want := range map[int64]bool{time.Now().Add(time.Hour).Unix(): true, time.Now().Add(-time.Second).Unix(): false} {
 		r := httptest.NewRequest("GET", "/", nil)
-		r.AddCookie(&http.Cookie{Name: cookieName, Value: w.session(until)})
-		if got := w.admitted(r, time.Now()); got != want {
-			t.Errorf("a session until %d is admitted: %v", until, got)
+		r.AddCookie(&http.Cookie{Name: cookieName, Value: session(testToken, until)})
+		if got := w.role(r, time.Now()); (got == actor) != want || got == viewer {
+			t.Errorf("a session until %d has role %v", until, got)
 		}
-		if (&web{token: "another token"}).admitted(r, time.Now()) {
+		if (&web{tokens: WebTokens{"another token", viewToken}}).role(r, time.Now()) != stranger {
 			t.Error("a session outlives its token")
+		}
+	}
+}
+
+// Who came in by the token for looking sees everything and changes nothing, by form and as a bearer.
+func TestWebViewer(t *testing.T) {
+	f := newFleet(t, 1)
+	h, _ := f.hub("a")
+	s := webServer(t, h)
+	tell(h, Status{Group: "racks", Card: "one"})
+	h.mu.Lock()
+	h.groups["racks"] = entry[Group]{Group{Version: version, Name: "racks", Rollout: &Rollout{ID: "now", State: Advancing, Plan: quick(), Cards: []string{"one"}, Reached: 1}}, 1}
+	h.mu.Unlock()
+	a, _ := request(t, "POST", s.URL+"/login", url.Values{"token": {viewToken}}.Encode())
+	if len(a.Cookies()) != 1 || strings.Contains(a.Cookies()[0].Value, viewToken) {
+		t.Fatalf("login: %d %v", a.StatusCode, a.Cookies())
+	}
+	for _, who := range []string{"Cookie: nepcof=" + a.Cookies()[0].Value, "Authorization: Bearer " + viewToken} {
+		for _, path := range []string{"/", "/groups/racks", "/groups/racks/one", "/api/groups", "/api/cards", "/metrics"} {
+			if a, text := request(t, "GET", s.URL+path, "", who); a.StatusCode != 200 || !strings.Contains(text, "racks") || strings.Contains(text, "/halt") {
+				t.Errorf("%s: %d %s", path, a.StatusCode, text)
+			}
+		}
+		for _, act := range []string{"halt", "back", "approve"} {
+			if a, _ := request(t, "POST", s.URL+"/groups/racks/"+act, "rollout=now", who, "Sec-Fetch-Site: same-origin"); a.StatusCode != 403 {
+				t.Errorf("%s: %d", act, a.StatusCode)
+			}
+		}
+	}
+	if _, text := request(t, "GET", s.URL+"/groups/racks", "", bearer); !strings.Contains(text, "/halt") {
+		t.Error("who may act has no form")
+	}
+	// The files: made once, secret, and not alike.
+	one, err := f.access.WebTokens()
+	if again, err2 := f.access.WebTokens(); err != nil || err2 != nil || again != one || one.Act == one.View || len(one.View) < 40 {
+		t.Errorf("%v, %v: %v %v", one, again, err, err2)
+	}
+	for _, name := range []string{fileWebToken, fileViewToken} {
+		if info, err := os.Stat(f.access.file(name)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info, err)
+		}
+	}
+	if err := os.WriteFile(f.access.file(fileViewToken), []byte(one.Act), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.access.WebTokens(); err == nil {
+		t.Error("one token for both")
+	}
+}
+
+// Page and colours are for everybody: text stands out from what is behind it (WCAG 2.1, 1.4.3: 4.5 to 1), and what can be used or looked at has a name.
+func TestWebAccessible(t *testing.T) {
+	schemes := regexp.MustCompile(`(?s):root \{(.*?)\}`).FindAllStringSubmatch(string(webStyle), -1)
+	if len(schemes) != 2 {
+		t.Fatalf("%d schemes of colours", len(schemes))
+	}
+	luminance := func(hex string) (l float64) {
+		for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
+			n, err := strconv.ParseUint(hex[2*i:2*i+2], 16, 8)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := float64(n) / 255
+			if c <= 0.04045 {
+				l += weight * c / 12.92
+			} else {
+				l += weight * math.Pow((c+0.055)/1.055, 2.4)
+			}
+		}
+		return l
+	}
+	for i, scheme := range schemes {
+		colour := map[string]string{}
+		for _, c := range regexp.MustCompile(`--(\w+): #([0-9a-f]{6})`).FindAllStringSubmatch(scheme[1], -1) {
+			colour[c[1]] = c[2]
+		}
+		contrast := func(a, b string) float64 {
+			x, y := luminance(colour[a]), luminance(colour[b])
+			return (max(x, y) + 0.05) / (min(x, y) + 0.05)
+		}
+		for _, text := range []string{"text", "muted", "link", "good", "bad", "warn"} {
+			for _, behind := range []string{"page", "card"} {
+				if c := contrast(text, behind); c < 4.5 {
+					t.Errorf("scheme %d: %s on %s: %.2f", i, text, behind, c)
+				}
+			}
+		}
+		for _, button := range []string{"link", "bad"} {
+			if c := contrast("on", button); c < 4.5 {
+				t.Errorf("scheme %d: a button of %s: %.2f", i, button, c)
+			}
+		}
+	}
+	f := newFleet(t, 1)
+	h, _ := f.hub("a")
+	s := webServer(t, h)
+	tell(h, Status{Group: "racks", Card: "one", Seen: time.Now(), Agent: Agent{Digest: "d", Verdicts: map[string]float64{"a": 1}}})
+	h.mu.Lock()
+	h.groups["racks"] = entry[Group]{Group{Version: version, Name: "racks", Rollout: &Rollout{ID: "now", State: Waiting, From: artifact(1), To: artifact(2), Plan: DefaultPlan(), Cards: []string{"one"}, Reached: 1}}, 1}
+	h.mu.Unlock()
+	for _, path := range []string{"/login", "/", "/groups/racks", "/groups/racks/one", "/groups/none"} {
+		_, text := request(t, "GET", s.URL+path, "", bearer)
+		if !strings.Contains(text, `<html lang="en">`) || strings.Count(text, "<h1>") != 1 || !regexp.MustCompile(`<title>[^<]+</title>`).MatchString(text) {
+			t.Errorf("%s: no language, or not one heading and a title: %s", path, text)
+		}
+		for _, e := range regexp.MustCompile(`<(input|svg|progress)\b[^>]*>`).FindAllString(text, -1) {
+			id := regexp.MustCompile(` id="(\w+)"`).FindStringSubmatch(e)
+			if !regexp.MustCompile(` aria-label="[^"]+"| aria-hidden="true"| type="hidden"| hidden>`).MatchString(e) && (id == nil || !strings.Contains(text, `<label for="`+id[1]+`">`)) {
+				t.Errorf("%s: %s has no name", path, e)
+			}
+		}
+		if strings.Contains(text, `tabindex="`) || regexp.MustCompile(`<(div|span|p|td)[^>]* onclick`).MatchString(text) {
+			t.Errorf("%s: what the keyboard does not reach", path)
 		}
 	}
 }
@@ -344,7 +461,7 @@ func TestServeWeb(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(f.dir, "fleet", fileWebToken)); err != nil || info.Mode().Perm() != 0o600 || len(token) < 40 {
 		t.Errorf("%v %v: %d characters", info, err, len(token))
 	}
-	if again, err := f.access.WebToken(); err != nil || again != token {
+	if again, err := f.access.WebTokens(); err != nil || again.Act != token {
 		t.Errorf("%v: another token", err)
 	}
 	authorities, err := f.access.authorities()

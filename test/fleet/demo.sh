@@ -1,9 +1,10 @@
 #!/bin/sh
-# A fleet on one machine: a hub, three cards with real agents that read a capture at its pace, a rollout that succeeds, one that halts by itself, verdicts in one file.
+# A fleet on one machine: a hub, three cards with real agents that read a capture at its pace, rollouts that succeed, one that is taken back, two that halt by themselves
+# in their first stage, verdicts in one file. It takes less than two minutes.
 #
 #	test/fleet/demo.sh BIN
 #
-# BIN has nepcoc, nepcod and nepcof. Needs no root, and leaves nothing.
+# BIN has nepcoc, nepcod and nepcof. Needs go, no root, and leaves nothing.
 set -eu
 : "${FLEET_PORT:=14222}" # and the three after it
 bin=$(cd "$1" && pwd)
@@ -35,7 +36,8 @@ until_holds() {
 	done
 }
 
-say 'three versions of a model: two that the cards trust, and a third that a stranger signed'
+say 'four versions of a model: two that are well, a third that a stranger signed, and a fourth whose golden vectors do not hold'
+cd "$root" && go build -o "$dir/spoil" ./test/fleet/spoil
 cd "$dir"
 "$bin/nepcoc" key new signer >/dev/null
 "$bin/nepcoc" key new stranger >/dev/null
@@ -44,6 +46,7 @@ for v in 1 2 3; do
 	[ $v != 3 ] || key=stranger
 	"$bin/nepcoc" compile "$root/examples/model/demo.onnx" --calib "$bed/calib.pcap" --model-version $v --sign $key.pem --serial $v -o v$v.nepco >/dev/null
 done
+./spoil v2.nepco signer.pem 4 v4.nepco
 "$bin/nepcoc" sign v1.nepco --key signer.pem --rollback-from 2 --reason 'demo' -o back.note >/dev/null
 
 say 'a hub with its own NATS server, and a sink'
@@ -83,12 +86,34 @@ say 'version 1, by an order now: one card, then all'
 say 'version 2'
 "$bin/nepcof" rollout v2.nepco --group demo --stage 1,all --bake 5s --timeout 30s --max-latency 100 --drift-halts=false --back back.note --wait
 
+say 'back to version 1, by hand: the signed reason was given with version 2'
+"$bin/nepcof" back demo --reason 'to show it'
+returned() { "$bin/nepcof" status demo | grep -q '^  rollout .*: returned, '; }
+until_holds returned
+"$bin/nepcof" status demo | tail -n 1 | tee told
+grep -q 'it runs on 3 of 3 cards$' told
+say 'version 2, again'
+"$bin/nepcof" rollout v2.nepco --group demo --stage 1,all --bake 1s --timeout 30s --max-latency 100 --drift-halts=false --wait
+
+# halts BUNDLE WHY: in its first stage of one card, for a reason that names it.
+halts() {
+	if "$bin/nepcof" rollout "$1" --group demo --stage 1,all --bake 5s --timeout 30s --wait >told 2>&1; then
+		echo 'it should have halted' >&2
+		exit 1
+	fi
+	cat told
+	grep -q "halted: card[1-3]: nepcod selftest: .*$2" told
+	if grep -q 'stage 2' told; then
+		echo 'it passed its first stage' >&2
+		exit 1
+	fi
+	until_holds returned
+}
 say 'version 3: a stranger signed it, and the first card refuses'
-if "$bin/nepcof" rollout v3.nepco --group demo --stage 1,all --bake 5s --timeout 30s --wait; then
-	echo 'it should have halted' >&2
-	exit 1
-fi
-"$bin/nepcof" status demo
+halts v3.nepco 'is not a trusted key'
+say 'version 4: rightly signed, but the first card does not compute what it should'
+halts v4.nepco 'golden'
+"$bin/nepcof" cards
 
 say 'verdicts of all cards, in one file'
 sleep 2
