@@ -186,7 +186,7 @@ func (h *Hub) answer(ctx context.Context, m *nats.Msg) {
 
 // follow keeps this hub's view of the streams, from now on.
 func (h *Hub) follow(ctx context.Context) error {
-	watch := func(kv jetstream.KeyValue, take func(key string, value []byte, revision uint64) error, gone func(key string)) error {
+	watch := func(kv jetstream.KeyValue, take func(key string, value []byte, revision uint64) error, gone func(key string, revision uint64)) error {
 		w, err := kv.WatchAll(ctx)
 		if err != nil {
 			return err
@@ -203,7 +203,7 @@ func (h *Hub) follow(ctx context.Context) error {
 				if e.Operation() == jetstream.KeyValuePut {
 					err = take(e.Key(), e.Value(), e.Revision())
 				} else if gone != nil {
-					gone(e.Key())
+					gone(e.Key(), e.Revision())
 				}
 				h.mu.Unlock()
 				if err != nil {
@@ -227,7 +227,7 @@ func (h *Hub) follow(ctx context.Context) error {
 		group, card, _ := cutKey(k)
 		h.cards.add(group, card, m)
 		return nil
-	}, func(k string) {
+	}, func(k string, _ uint64) {
 		group, card, _ := cutKey(k)
 		h.cards.remove(group, card)
 	})
@@ -249,7 +249,11 @@ func (h *Hub) follow(ctx context.Context) error {
 				h.orders[k] = entry[Order]{o, revision}
 			}
 			return err
-		}, func(k string) { delete(h.orders, k) })
+		}, func(k string, revision uint64) {
+			if revision > h.orders[k].revision {
+				h.orders[k] = entry[Order]{revision: revision} // the next one goes over what says that it was deleted
+			}
+		})
 	}
 	if err != nil {
 		return err
