@@ -193,17 +193,17 @@ func session(token string, until int64) string {
 	return fmt.Sprintf("%d.%s", until, base64.RawURLEncoding.EncodeToString(m.Sum(nil)))
 }
 
-// role is what who asks may do.
-type role int
+// rank is what who asks may do.
+type rank int
 
 const (
-	stranger role = iota
+	stranger rank = iota
 	viewer
 	actor
 )
 
-// by is the role of who shows a secret: that of each token is made of it.
-func (w *web) by(secret string, made func(token string) string) role {
+// by is the rank of who shows a secret: that of each token is made of it.
+func (w *web) by(secret string, made func(token string) string) rank {
 	who := stranger
 	if same(secret, made(w.tokens.View)) {
 		who = viewer
@@ -214,8 +214,8 @@ func (w *web) by(secret string, made func(token string) string) role {
 	return who
 }
 
-// role is that of who has logged in, or bears a token.
-func (w *web) role(r *http.Request, now time.Time) role {
+// rank is that of who has logged in, or bears a token.
+func (w *web) rank(r *http.Request, now time.Time) rank {
 	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 		return w.by(bearer, func(token string) string { return token })
 	}
@@ -235,7 +235,7 @@ func (w *web) role(r *http.Request, now time.Time) role {
 func (w *web) known(next http.HandlerFunc, people bool) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		switch {
-		case w.role(r, time.Now()) != stranger:
+		case w.rank(r, time.Now()) != stranger:
 			next(rw, r)
 		case people && r.Method == http.MethodGet && r.Header.Get("Authorization") == "":
 			http.Redirect(rw, r, "/login", http.StatusSeeOther)
@@ -249,7 +249,7 @@ func (w *web) known(next http.HandlerFunc, people bool) http.Handler {
 // acting lets nobody who may only look.
 func (w *web) acting(next http.HandlerFunc) http.HandlerFunc {
 	return func(rw http.ResponseWriter, r *http.Request) {
-		if w.role(r, time.Now()) != actor {
+		if w.rank(r, time.Now()) != actor {
 			http.Error(rw, "this token lets look only: "+fileWebToken+" in the fleet's folder lets act", http.StatusForbidden)
 			return
 		}
@@ -308,7 +308,7 @@ type pageData struct {
 }
 
 func (w *web) page(rw http.ResponseWriter, r *http.Request, status int, name string, d pageData) {
-	d.Acts = w.role(r, time.Now()) == actor
+	d.Acts = w.rank(r, time.Now()) == actor
 	var b bytes.Buffer
 	if err := pages.ExecuteTemplate(&b, name, d); err != nil {
 		w.h.o.Log.Error("page", "name", name, "why", err)

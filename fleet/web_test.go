@@ -137,10 +137,10 @@ func TestWebAccess(t *testing.T) {
 	for until, want := range map[int64]bool{time.Now().Add(time.Hour).Unix(): true, time.Now().Add(-time.Second).Unix(): false} {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.AddCookie(&http.Cookie{Name: cookieName, Value: session(testToken, until)})
-		if got := w.role(r, time.Now()); (got == actor) != want || got == viewer {
-			t.Errorf("a session until %d has role %v", until, got)
+		if got := w.rank(r, time.Now()); (got == actor) != want || got == viewer {
+			t.Errorf("a session until %d has rank %v", until, got)
 		}
-		if (&web{tokens: WebTokens{"another token", viewToken}}).role(r, time.Now()) != stranger {
+		if (&web{tokens: WebTokens{"another token", viewToken}}).rank(r, time.Now()) != stranger {
 			t.Error("a session outlives its token")
 		}
 	}
