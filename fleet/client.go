@@ -226,7 +226,7 @@ func (c *Client) Cards(ctx context.Context) (map[string]map[string]Status, error
 	if err != nil {
 		return nil, err
 	}
-	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy})
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubjects: []string{subjectCards + ">"}})
 	if err != nil {
 		return nil, err
 	}
