@@ -14,7 +14,7 @@ import (
 	"nepcoc/internal/testfiles"
 )
 
-// metric is a row of docs/metrics.md, which package agent's tests hold to what is exported.
+// metric is a row of docs/metrics.md, or of docs/fleet-page.md: tests of the agent, of package fleet and of nepcof hold them to what is exported.
 type metric struct {
 	typ    string
 	labels map[string][]string // to the values that there are, nil where they are open
@@ -46,8 +46,40 @@ func metrics(t *testing.T) map[string]metric {
 	return all
 }
 
+// fleetMetrics are those of hubs and sinks: names and labels, and counters by how they are called.
+func fleetMetrics(t *testing.T) map[string]metric {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(testfiles.Root(t), "docs", "fleet-page.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]metric{}
+	for _, row := range regexp.MustCompile("(?m)^\\| (`nepcof_[^|]*) \\|([^|]*)\\| (.*) \\|$").FindAllStringSubmatch(string(text), -1) {
+		labels := map[string][]string{}
+		for _, l := range regexp.MustCompile("`(\\w+)`").FindAllStringSubmatch(row[2], -1) {
+			labels[l[1]] = nil
+		}
+		for label, values := range map[string]string{"phase": "idle, fetching, placed, running, refused, other, silent, never", "why": "agent, drift, drops, lines", "state": "running, waiting, halted, returning, done, returned"} {
+			if _, ok := labels[label]; ok {
+				labels[label] = strings.Split(values, ", ")
+			}
+		}
+		for _, name := range regexp.MustCompile("`(\\w+)`").FindAllStringSubmatch(row[1], -1) {
+			typ := "gauge"
+			if strings.HasSuffix(name[1], "_total") {
+				typ = "counter"
+			}
+			all[name[1]] = metric{typ, labels}
+		}
+	}
+	if len(all) < 17 {
+		t.Fatalf("%d metrics", len(all))
+	}
+	return all
+}
+
 var (
-	selector = regexp.MustCompile(`(nepcod_\w+)(?:\{([^}]*)\})?(\[)?`)
+	selector = regexp.MustCompile(`(nepco[df]_\w+)(?:\{([^}]*)\})?(\[)?`)
 	matcher  = regexp.MustCompile(`(\w+)(=~|!~|!=|=)"((?:[^"\\]|\\.)*)"`)
 	grouping = regexp.MustCompile(`\b(?:by|on|group_left) \(([\w, ]*)\)`)
 	legend   = regexp.MustCompile(`\{\{\s*(?:\$labels\.)?(\w+)\s*\}\}`)
@@ -162,9 +194,31 @@ func TestDashboard(t *testing.T) {
 	}
 }
 
-// Alert rules ask for metrics that agents export, and say what it means and what to do.
+// Alert rules ask for metrics that agents export, and say what it means and what to do: one for each kind of problem.
 func TestAlertRules(t *testing.T) {
-	text, err := os.ReadFile("prometheus/nepcod.rules.yml")
+	all := metrics(t)
+	kinds := checkRules(t, "prometheus/nepcod.rules.yml", all)
+	for _, kind := range all["nepcod_problem"].labels["kind"] {
+		if !strings.Contains(kinds, `nepcod_problem{kind="`+kind+`"} == 1`) {
+			t.Errorf("no rule for problems of kind %s", kind)
+		}
+	}
+}
+
+// Those of a fleet ask for what hubs and sinks export.
+func TestFleetAlertRules(t *testing.T) {
+	exprs := checkRules(t, "prometheus/nepcof.rules.yml", fleetMetrics(t))
+	for _, want := range []string{`nepcof_cards{phase="silent"}`, `nepcof_cards{phase="refused"}`, "nepcof_connected == 0", "nepcof_leads", `state=~"halted|returning"`, "nepcof_sink_lines_missing_total", "nepcof_sink_lag_messages"} {
+		if !strings.Contains(exprs, want) {
+			t.Errorf("no rule for %s", want)
+		}
+	}
+}
+
+// checkRules holds a file of rules to the metrics that there are, and returns its expressions.
+func checkRules(t *testing.T, name string, all map[string]metric) (exprs string) {
+	t.Helper()
+	text, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,8 +236,7 @@ func TestAlertRules(t *testing.T) {
 	if err := d.Decode(&f); err != nil {
 		t.Fatal(err)
 	}
-	all := metrics(t)
-	names, kinds := map[string]bool{}, ""
+	names := map[string]bool{}
 	for _, r := range f.Groups[0].Rules {
 		if names[r.Alert] || r.Annotations["summary"] == "" || !slices.Contains([]string{"info", "warning", "critical"}, r.Labels["severity"]) {
 			t.Errorf("%s: is there twice, or has no summary or severity", r.Alert)
@@ -195,11 +248,7 @@ func TestAlertRules(t *testing.T) {
 				t.Errorf("%s: the summary has the label %s, the query has not", r.Alert, l[1])
 			}
 		}
-		kinds += r.Expr
+		exprs += r.Expr + "\n"
 	}
-	for _, kind := range all["nepcod_problem"].labels["kind"] {
-		if !strings.Contains(kinds, `nepcod_problem{kind="`+kind+`"} == 1`) {
-			t.Errorf("no rule for problems of kind %s", kind)
-		}
-	}
+	return exprs
 }

@@ -64,7 +64,7 @@ func TestDeb(t *testing.T) {
 			run(t, deb, "-x", files[0], root)
 			for _, name := range []string{"etc/nepcod/nepcod.yaml", "etc/logrotate.d/nepcod", "usr/lib/systemd/system/nepcod.service", "usr/share/doc/nepcod/bluefield.md",
 				"usr/bin/nepcof", "usr/lib/systemd/system/nepcof-card.service", "usr/lib/systemd/system/nepcof-hub.service", "usr/lib/systemd/system/nepcof-sink@.service",
-				"usr/lib/systemd/system/nepcod.path", "usr/lib/sysusers.d/nepcof.conf", "usr/share/doc/nepcod/fleet.md", "usr/share/doc/nepcod/fleet-page.md", "usr/share/doc/nepcod/fleet/nepcod-fleet.conf",
+				"usr/lib/systemd/system/nepcod.path", "usr/lib/sysusers.d/nepcof.conf", "usr/share/doc/nepcod/fleet.md", "usr/share/doc/nepcod/fleet-page.md", "usr/share/doc/nepcod/nepcof.rules.yml", "usr/share/doc/nepcod/fleet/nepcod-fleet.conf",
 				"usr/share/doc/nepcod/fleet/nats-cluster.conf", "usr/share/doc/nepcod/fleet/vector.yaml", "usr/share/doc/nepcod/fleet/fluent-bit.yaml"} {
 				if _, err := os.Stat(filepath.Join(root, name)); err != nil {
 					t.Error(err)
