@@ -468,7 +468,7 @@ func (g *Group) advance(cards map[string]Status, now, heard time.Time) bool {
 	case r.Stage+1 == len(r.Plan.Stages):
 		r.State, g.Stable = Done, r.To
 		if len(r.Blind) > 0 {
-			r.tell(now, "done; nothing was compared in %d of %d stages: that cards run the bundle says nothing of how it does", len(r.Blind), len(r.Plan.Stages))
+			r.tell(now, "done; nothing was compared in %d of %s: that cards run the bundle says nothing of how it does", len(r.Blind), quantity(float64(len(r.Plan.Stages)), "stage"))
 		} else {
 			r.tell(now, "done")
 		}

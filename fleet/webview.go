@@ -433,7 +433,7 @@ func (p *progress) Compared() string {
 		text = strings.TrimSuffix(text, ".") + fmt.Sprintf(", but for latency, which needs %s flows of one card.", count(p.Plan.Limits.enough()))
 	}
 	if n := len(p.Blind); n > 0 {
-		text += fmt.Sprintf(" %d of %d stages held with nothing compared.", n, len(p.Plan.Stages))
+		text += fmt.Sprintf(" Nothing was compared in %d of %s.", n, quantity(float64(len(p.Plan.Stages)), "stage"))
 	}
 	return text
 }
