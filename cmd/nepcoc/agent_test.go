@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -15,19 +17,23 @@ import (
 	"nepcoc/runtime/traffic"
 )
 
-// buildAgent builds nepcod, once for all tests.
-var buildAgent = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "nepcod")
-	if err != nil {
-		return "", err
-	}
-	file := filepath.Join(dir, "nepcod")
-	out, err := exec.Command("go", "build", "-o", file, "../nepcod").CombinedOutput()
-	if err != nil {
-		return "", &exec.Error{Name: string(out), Err: err}
-	}
-	return file, nil
-})
+// The agent for this machine and the compiler for arm64, each built once for all tests.
+var (
+	buildAgent = buildOnce("nepcod", runtime.GOARCH)
+	buildArm64 = buildOnce("nepcoc", "arm64")
+)
+
+func buildOnce(name, arch string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		file := filepath.Join(kept, name+"-"+arch)
+		build := exec.Command("go", "build", "-o", file, "../"+name)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+arch)
+		if out, err := build.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%w\n%s", err, out)
+		}
+		return file, nil
+	})
+}
 
 // runs runs a command that has to succeed.
 func runs(t *testing.T, name string, args ...string) (stdout, stderr string) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,11 +18,7 @@ func TestDoctor(t *testing.T) {
 	}
 	server := startSSHD(t)
 	card := t.TempDir()
-	build := exec.Command("go", "build", "-o", filepath.Join(card, "nepcod"), "../nepcod")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	installAgent(t, filepath.Join(card, "nepcod"))
 	config := filepath.Join(card, "nepcod.yaml")
 	if err := os.WriteFile(config, []byte("bundle: /nosuch\ninterface: nosuch\n"), 0o644); err != nil {
 		t.Fatal(err)

@@ -18,7 +18,22 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"nepcoc": main, "peak": peak})
+	testscript.Main(tests{m}, map[string]func(){"nepcoc": main, "peak": peak})
+}
+
+// tests run with a folder for what several of them use.
+type tests struct{ *testing.M }
+
+var kept string
+
+func (t tests) Run() int {
+	dir, err := os.MkdirTemp("", "nepcoc")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	kept = dir
+	return t.M.Run()
 }
 
 // Whole command lines, as a user types them. Scripts see the example model and
@@ -59,12 +74,7 @@ func TestScripts(t *testing.T) {
 
 // demo is the example model's bundle, compiled once for all tests.
 var demo = sync.OnceValues(func() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "nepcoc")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	out := filepath.Join(dir, "demo.nepco")
+	out := filepath.Join(kept, "demo.nepco")
 	cmd := exec.Command("nepcoc", "compile", "../../examples/model/demo.onnx", "--calib", "../../examples/testbed/calib.pcap", "-o", out)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, text)

@@ -180,6 +180,22 @@ func cutOnce(t *testing.T, port string, after int64, end func(net.Conn)) string 
 	return mine
 }
 
+// installAgent puts the agent where a card has it.
+func installAgent(t *testing.T, file string) {
+	t.Helper()
+	built, err := buildAgent()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(built)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A bundle goes to a real SSH server and is proved there.
 func TestShip(t *testing.T) {
 	if testing.Short() {
@@ -192,11 +208,7 @@ func TestShip(t *testing.T) {
 	}
 	local, card, empty := t.TempDir(), t.TempDir(), t.TempDir()
 	agent := filepath.Join(card, "nepcod")
-	build := exec.Command("go", "build", "-o", agent, "../nepcod")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	installAgent(t, agent)
 	model := filepath.Join(local, "model.nepco")
 	if err := os.WriteFile(model, data, 0o644); err != nil {
 		t.Fatal(err)
