@@ -483,9 +483,9 @@ func (a *Access) connect(url, name string, opts ...nats.Option) (*nats.Conn, err
 		nats.Secure(&tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS13})}, opts...)...)
 }
 
-// dial opens a connection that comes back by itself, for as long as it takes.
+// dial opens a connection that comes back by itself, for as long as it takes, also from servers that did not know who it is for a while.
 func dial(url string, opts ...nats.Option) (*nats.Conn, error) {
-	nc, err := nats.Connect(url, append([]nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(time.Second), nats.ReconnectJitter(time.Second, time.Second),
+	nc, err := nats.Connect(url, append([]nats.Option{nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectWait(time.Second), nats.ReconnectJitter(time.Second, time.Second),
 		nats.PingInterval(20 * time.Second), nats.Timeout(5 * time.Second)}, opts...)...)
 	if errors.Is(err, nats.ErrNoServers) {
 		err = fmt.Errorf("no server of the fleet answers there (%w)", err)

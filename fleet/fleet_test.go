@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/trust"
 )
@@ -170,4 +172,66 @@ func TestNoRoomForLines(t *testing.T) {
 			t.Errorf("%d bytes of disk: %s", c.disk, alerts)
 		}
 	}
+}
+
+// A card whose servers don't know it for a while, since they were set up wrongly or anew, comes back when they do.
+func TestUnknownForAWhile(t *testing.T) {
+	f := newFleet(t, 1)
+	h, _ := f.hub("a")
+	f.card(h.Client, "g", "c", newSimAgent(), nil)()
+	refused := make(chan struct{}, 100)
+	card, err := OpenCard(CardOptions{Dir: filepath.Join(f.dir, "cards", "g", "c"), Runner: newSimAgent(), Report: 200 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	card.nc.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		if errors.Is(err, nats.ErrAuthorization) {
+			select {
+			case refused <- struct{}{}:
+			default:
+			}
+		}
+	})
+	run, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- card.Run(run) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	// The same place and certificate, but another fleet's accounts.
+	f.servers[0].Shutdown()
+	f.servers[0].WaitForShutdown()
+	other := newFleetFolder(t, 1)
+	o, err := other.access.options(fmt.Sprintf("127.0.0.1:%d", f.ports[0]), t.TempDir())
+	if err == nil {
+		o.TLSConfig, err = f.access.serverTLS()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong, err := start(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		select {
+		case <-refused:
+		case <-time.After(30 * time.Second):
+			t.Fatal("the card was not refused so often")
+		}
+	}
+	wrong.Shutdown()
+	wrong.WaitForShutdown()
+	f.servers[0] = f.serve(0, f.ports)
+	back := time.Now()
+	f.eventually(30*time.Second, "a report", func() error {
+		cards, err := h.Cards(t.Context())
+		if s := cards["g"]["c"]; err == nil && !s.Seen.After(back) {
+			return fmt.Errorf("%+v", s)
+		}
+		return err
+	})
 }

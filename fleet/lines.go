@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"regexp"
 	"strconv"
 	"sync"
@@ -39,6 +40,8 @@ const (
 // Store keeps an agent's lines on disk until the fleet's servers have them: an embedded NATS server's stream, bounded, of which the oldest
 // lines are dropped and counted.
 type Store struct {
+	Log *slog.Logger // of what waits; nil: nowhere
+
 	server *server.Server // nil: not ours
 	nc     *nats.Conn
 	js     jetstream.JetStream
@@ -91,17 +94,15 @@ func newStore(ctx context.Context, s *server.Server, name string, bytes int64) (
 func (s *Store) open(ctx context.Context, name string, bytes int64) error {
 	stream, err := s.js.Stream(ctx, name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		var id [16]byte
-		rand.Read(id[:])
 		stream, err = s.js.CreateStream(ctx, jetstream.StreamConfig{Name: name, Subjects: []string{storeSubject + name}, MaxBytes: bytes, Discard: jetstream.DiscardOld,
-			Metadata: map[string]string{"store": hex.EncodeToString(id[:])}})
+			AllowDirect: true, Metadata: map[string]string{"store": randomName()}})
 	}
 	if err != nil {
 		return err
 	}
 	c := stream.CachedInfo().Config
-	if c.MaxBytes != bytes {
-		c.MaxBytes = bytes
+	if c.MaxBytes != bytes || !c.AllowDirect { // without it, batches are read by way of JSON
+		c.MaxBytes, c.AllowDirect = bytes, true
 		if stream, err = s.js.UpdateStream(ctx, c); err != nil {
 			return err
 		}
@@ -145,6 +146,13 @@ func first(h nats.Header) uint64 {
 	return n
 }
 
+// randomName is one that nobody else has or can guess: 32 hexadecimal digits.
+func randomName() string {
+	var id [16]byte
+	rand.Read(id[:])
+	return hex.EncodeToString(id[:])
+}
+
 // Close ends the store; what it took is on disk.
 func (s *Store) Close() {
 	s.nc.Close()
@@ -161,7 +169,8 @@ func (s *Store) Lines() Lines {
 	return s.counts
 }
 
-// Add stores whole lines, each with its end: they are on disk when it returns.
+// Add stores whole lines, each with its end: they are on disk when it returns without an error. A disk that doesn't answer in time is no reason to lose lines:
+// it is tried again until ctx ends or the store is closed, and who sends lines waits.
 func (s *Store) Add(ctx context.Context, lines []byte) error {
 	if len(lines) == 0 {
 		return nil
@@ -171,16 +180,28 @@ func (s *Store) Add(ctx context.Context, lines []byte) error {
 	number := s.Lines().Stored
 	if s.unsure {
 		// No number is given twice: of two batches with the same, the servers would take one.
-		var err error
-		if number, err = s.stored(ctx); err != nil {
+		stored, err := s.stored(ctx)
+		if err != nil {
 			return err
 		}
+		number = max(number, stored)
 	}
 	m := &nats.Msg{Subject: storeSubject + s.stream.CachedInfo().Config.Name, Header: nats.Header{}, Data: lines}
 	m.Header.Set(headerFirst, strconv.FormatUint(number, 10))
+	m.Header.Set(jetstream.MsgIDHeader, randomName()) // of two tries that both arrive, one is stored
 	s.unsure = true
-	if _, err := s.js.PublishMsg(ctx, m); err != nil {
-		return err
+	for wait := time.Second / 8; ; wait = min(2*wait, 4*time.Second) {
+		_, err := s.js.PublishMsg(ctx, m)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil || s.nc.IsClosed() {
+			return err
+		}
+		if s.Log != nil {
+			s.Log.Error("lines wait for the disk", "why", err)
+		}
+		pause(ctx, wait)
 	}
 	s.unsure = false
 	s.mu.Lock()

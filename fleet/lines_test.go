@@ -15,6 +15,9 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 var quietLog = slog.New(slog.DiscardHandler)
@@ -162,6 +165,44 @@ func TestStoreUnsure(t *testing.T) {
 	}
 }
 
+// slowDisk stores, or (every second time) doesn't, and gives no answer, a few times.
+type slowDisk struct {
+	jetstream.JetStream
+	times int
+}
+
+func (d *slowDisk) PublishMsg(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	d.times--
+	if d.times >= 0 && d.times%2 == 1 {
+		return nil, nats.ErrTimeout
+	}
+	ack, err := d.JetStream.PublishMsg(ctx, m, opts...)
+	if d.times >= 0 {
+		return nil, nats.ErrTimeout
+	}
+	return ack, err
+}
+
+// Lines for which the disk gives no answer in time are stored once, whether it had them or not, and who sent them doesn't notice.
+func TestStoreSlow(t *testing.T) {
+	s := openStore(t, t.TempDir(), 1<<20)
+	defer s.Close()
+	for i := range 4 {
+		s.js = &slowDisk{s.js, i}
+		if err := s.Take(t.Context(), bytes.NewReader(numberedLines(5*i, 5))); err != nil {
+			t.Fatal(err)
+		}
+		s.js = s.js.(*slowDisk).JetStream
+	}
+	o, err := s.gather(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := numberedLines(0, 20); o.first != 0 || o.end != 20 || !bytes.Equal(o.lines, want) || s.Lines().Stored != 20 {
+		t.Errorf("lines %d to %d, %+v: %s", o.first, o.end, s.Lines(), o.lines)
+	}
+}
+
 // sink runs a sink until its counts are enough, and gives them and each card's numbers as written.
 func (f *testFleet) sink(c *Client, group string, size int64, enough func(SinkCounts) bool) (SinkCounts, map[string][]int) {
 	f.Helper()
@@ -273,7 +314,7 @@ func TestSinkKilled(t *testing.T) {
 			return nil
 		})
 		time.Sleep(rand.N(30 * time.Millisecond))
-		if p.kill(); p.out.Len() > 0 {
+		if p.kill(); p.out.String() != "" {
 			t.Fatalf("kill %d: %s", i, p.out.String())
 		}
 	}

@@ -362,7 +362,10 @@ func (s *Store) Listen(ctx context.Context, socket string, failed func(error)) e
 	if err := os.Chmod(socket, 0o660); err != nil {
 		return err
 	}
-	// Connections end with ctx, and what they gave is stored.
+	// Connections end with ctx, and what they gave is stored, if the disk takes it.
+	taking, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(ackTime, cancel) })()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	var open sync.WaitGroup
 	defer open.Wait()
@@ -377,7 +380,7 @@ func (s *Store) Listen(ctx context.Context, socket string, failed func(error)) e
 		open.Go(func() {
 			defer c.Close()
 			defer context.AfterFunc(ctx, func() { c.Close() })()
-			if err := s.Take(context.WithoutCancel(ctx), c); err != nil && ctx.Err() == nil {
+			if err := s.Take(taking, c); err != nil && ctx.Err() == nil {
 				failed(err)
 			}
 		})

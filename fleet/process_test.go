@@ -72,8 +72,27 @@ func TestProcess(t *testing.T) {
 // process is one that a test began.
 type process struct {
 	cmd *exec.Cmd
-	out bytes.Buffer
+	out output
 	end io.Closer
+}
+
+// output is what a process wrote until now.
+type output struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.text = append(o.text, p...)
+	return len(p), nil
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return string(o.text)
 }
 
 // process begins this program again in a role of the fleet.
@@ -94,7 +113,7 @@ func (f *testFleet) process(r role) *process {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() {
-		if p.stop(); f.Failed() && p.out.Len() > 0 {
+		if p.stop(); f.Failed() && p.out.String() != "" {
 			f.Logf("%s %d: %s", r.Kind, r.Index, p.out.String())
 		}
 	})

@@ -170,6 +170,7 @@ With --enrol it joins the fleet by a token, and ends. In the agent's configurati
 			if err != nil {
 				return err
 			}
+			store.Log = log
 			defer store.Close()
 			card, err := fleet.OpenCard(fleet.CardOptions{Dir: dir, Runner: agent, Report: report, Log: log, Lines: store})
 			if err != nil {
