@@ -16,7 +16,7 @@ ARM     := GOARCH=arm64
 TIMEOUT := -timeout 20m
 
 # Several goroutines at work at once: these run under the race detector, too.
-CONCURRENT := ./runtime/engine ./runtime/classify ./runtime/flow ./runtime/capture/afpacket ./runtime/agent ./compiler/calibrate
+CONCURRENT := ./runtime/engine ./runtime/classify ./runtime/flow ./runtime/capture/afpacket ./runtime/agent ./compiler/calibrate ./fleet
 # With kernels per CPU feature: these run on both kinds of core.
 KERNELS    := ./runtime/internal/kernels/... ./runtime/cpu ./runtime/engine
 

@@ -103,5 +103,5 @@ func start(o *server.Options) (*server.Server, error) {
 
 // inside connects to a server in this process, without a socket.
 func inside(s *server.Server, opts ...nats.Option) (*nats.Conn, error) {
-	return nats.Connect("", append(opts, nats.InProcessServer(s))...)
+	return nats.Connect("", append(opts, nats.InProcessServer(s), nats.MaxReconnects(-1), nats.ReconnectWait(time.Second/4))...)
 }

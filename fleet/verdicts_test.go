@@ -130,17 +130,18 @@ func TestVerdicts(t *testing.T) {
 	}
 	time.Sleep(time.Duration(away) * time.Second)
 	waiting := lag()
+	asleep := used(t, sink).cpu
 	f.begin()
 	back := time.Now()
-	before, came := mark().Lines, 0.
+	before, came, cards := mark().Lines, 0., ownCPU()
 	f.eventually(10*time.Minute, "the sink", func() error {
 		if came == 0 && mark().Lines > before {
 			came = time.Since(back).Seconds()
 		}
 		return steady()
 	})
-	t.Logf("servers and hub were killed and away for %d s; %d lines waited; after servers began again, the first was in the sink after %.1f s, all after %.1f s; load %s",
-		away, waiting, came, time.Since(back).Seconds(), load())
+	t.Logf("servers and hub were killed and away for %d s; %d lines waited; after servers began again, the first was in the sink after %.1f s, all after %.1f s; core seconds for that: servers, hub and sink %.1f, cards %.1f; load %s",
+		away, waiting, came, time.Since(back).Seconds(), used(t, f.side()...).cpu+used(t, sink).cpu-asleep, ownCPU()-cards, load())
 	for i := 0; i < hour; {
 		var batch []byte
 		for ; i < hour && len(batch) < batchBytes/4; i++ {
