@@ -106,6 +106,9 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 	defer enrolments.Unsubscribe()
 	if err := h.follow(ctx); err != nil {
+		if ctx.Err() != nil { // it was to end before it had begun
+			return nil
+		}
 		return err
 	}
 	tick := time.NewTicker(time.Second)
