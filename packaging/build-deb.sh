@@ -47,6 +47,7 @@ for arch; do
 	cp "$here/nepcod.logrotate" "$dir/etc/logrotate.d/nepcod"
 	cp "$here/nepcod.service" "$dir/usr/lib/systemd/system/nepcod.service"
 	cp "$root/docs/bluefield.md" "$root/docs/actions.md" "$root/docs/marks.md" "$root/docs/verdicts.md" "$root/docs/metrics.md" "$root/docs/fleet.md" "$root/docs/fleet-page.md" \
+		"$root/docs/plan.md" "$root/docs/drift.md" "$root/docs/unknown.md" \
 		"$here/grafana/nepcod.json" "$here/prometheus/nepcod.rules.yml" "$here/prometheus/nepcof.rules.yml" "$dir/usr/share/doc/nepcod/"
 	chmod -R u=rwX,go=rX "$dir"
 	printf '/etc/nepcod/nepcod.yaml\n/etc/logrotate.d/nepcod\n' >"$dir/DEBIAN/conffiles"

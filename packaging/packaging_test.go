@@ -70,6 +70,17 @@ func TestDeb(t *testing.T) {
 					t.Error(err)
 				}
 			}
+			// What the page for operators leads to is there, too.
+			docs := filepath.Join(root, "usr/share/doc/nepcod")
+			page, err := os.ReadFile(filepath.Join(docs, "bluefield.md"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range regexp.MustCompile(`\]\(([^)#]+)\)`).FindAllSubmatch(page, -1) {
+				if _, err := os.Stat(filepath.Join(docs, string(m[1]))); err != nil {
+					t.Error(err)
+				}
+			}
 			f, err := elf.Open(filepath.Join(root, "usr/bin/nepcod"))
 			if err != nil {
 				t.Fatal(err)

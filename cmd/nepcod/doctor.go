@@ -59,7 +59,7 @@ func newDoctor() *cobra.Command {
 			if iface != "" {
 				c.Interface = iface
 			}
-			list = append(list, doctor.Examine(&c, listen)...)
+			list = append(list, doctor.Examine(c.Usable(), listen)...)
 			if asJSON {
 				if err := cli.JSON(cmd.OutOrStdout(), map[string]any{"ok": !doctor.Failed(list), "findings": list}); err != nil {
 					return err

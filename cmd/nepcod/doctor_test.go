@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -105,6 +106,36 @@ func TestDoctor(t *testing.T) {
 	})
 	if m, err := ask("--listen", "0s", "--iface", "nosuch"); err == nil || m["interface"].Status != doctor.Fail {
 		t.Errorf("no interface: %v, %+v", err, m["interface"])
+	}
+	// What an agent that runs says of itself, and whether what verdicts ask for can be done. A number that is refused is said once.
+	if err := files.Write(config, []byte("bundle: "+b+"\ninterface: far\nreceive: {blocks: 8}\noutput: {to: "+dir+"/eve.json}\nmetrics: {listen: '127.0.0.1:9479'}\nwatch: 10ms\n")); err != nil {
+		t.Fatal(err)
+	}
+	p := nepcod(t, nil, nil, "run", "--config", config)
+	p.begin(t, n)
+	if m, _ := ask("--listen", "0s"); m["health"].Status != doctor.OK || !strings.HasPrefix(m["health"].Seen, "ok, bundle ") || m["actions"].Status != doctor.OK {
+		t.Errorf("%+v, %+v", m["health"], m["actions"])
+	}
+	good, err := os.ReadFile(b)
+	if err == nil {
+		err = files.Write(b, []byte("no bundle"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.until(t, "bundle refused")
+	if m, _ := ask("--listen", "0s"); m["health"].Status != doctor.Warn || !strings.Contains(m["health"].Seen, "the bundle is refused") {
+		t.Errorf("%+v", m["health"])
+	}
+	p.Process.Kill()
+	p.Wait()
+	for _, c := range []struct{ file, text string }{{b, string(good)}, {config, "bundle: " + b + "\ninterface: far\nprobation: {load: 0s}\noutput: {to: " + dir + "/eve.json}\nactions: {rules: [{labels: [a0], min_score: 1, do: mirror, to: nosuch1}]}\n"}} {
+		if err := files.Write(c.file, []byte(c.text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m, err := ask("--listen", "0s"); err == nil || m["actions"].Status != doctor.Fail || !strings.Contains(m["actions"].Seen, "nosuch1") || m["configuration"].Status != doctor.Fail || m["bundle"].Status != doctor.OK {
+		t.Errorf("%v, %+v, %+v, %+v", err, m["actions"], m["configuration"], m["bundle"])
 	}
 	n.Do(func() { exec.Command("ip", "link", "set", testnet.Far, "down").Run() })
 	if m, err := ask("--listen", "0s"); err == nil || m["interface"].Status != doctor.Fail || !strings.Contains(m["interface"].WayOut, "ip link set far up") {

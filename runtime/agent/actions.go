@@ -60,8 +60,8 @@ func (s *actions) flush() {
 	}
 }
 
-// checkActions asks whether what actions name is there, and may be done.
-func (c *Config) checkActions() (note string, err error) {
+// CheckActions asks whether what actions name is there, and may be done.
+func (c *Config) CheckActions() (note string, err error) {
 	var errs []error
 	seen := map[string]bool{}
 	for _, p := range c.Actions.Places(c.Interface) {

@@ -276,8 +276,8 @@ func (c *Config) counts() []count {
 	}
 }
 
-// usable is the configuration with defaults in place of numbers that Validate refuses: what is found with it is wrong for other reasons.
-func (c *Config) usable() *Config {
+// Usable is the configuration with defaults in place of numbers that Validate refuses: what is found with it is wrong for other reasons.
+func (c *Config) Usable() *Config {
 	u := *c
 	for _, f := range u.counts() {
 		if !f.holds() {

@@ -276,10 +276,8 @@ func short(d time.Duration) time.Duration {
 // configuration's agent does now, if one runs. Whether the golden vectors' logits are right is not looked at.
 func (c *Config) CheckTime(path string, b *bundle.Bundle) error {
 	beside := c.Idle()
-	if c.Metrics.Listen != "" {
-		if h, ok := askHealth(c.Metrics.Listen); ok {
-			beside = h.Load
-		}
+	if h, ok := c.AskHealth(); ok {
+		beside = h.Load
 	}
 	_, err := c.within(path, func(r *reading) (*Model, error) {
 		m := &Model{Bundle: b}

@@ -27,7 +27,7 @@ import (
 // It captures nothing and writes nothing. Both run and check-config begin with it, so that one answers as
 // the other. The notes are no reason not to start.
 func (c *Config) Preflight() (m *Model, notes []string, err error) {
-	c = c.usable() // what Validate refuses is not said again
+	c = c.Usable() // what Validate refuses is not said again
 	m, err = c.LoadStart()
 	errs := Errors(err)
 	if m != nil && m.instead != nil {
@@ -54,7 +54,7 @@ func (c *Config) Preflight() (m *Model, notes []string, err error) {
 		notes = append(notes, note)
 	}
 	if c.Actions.On() && c.Interface != "" {
-		note, err := c.checkActions()
+		note, err := c.CheckActions()
 		errs = append(errs, Errors(err)...)
 		if note != "" {
 			notes = append(notes, note)
@@ -134,6 +134,14 @@ func (c *Config) CheckMetrics() (note string, err error) {
 func servesHealth(address string) bool {
 	_, ok := askHealth(address)
 	return ok
+}
+
+// AskHealth asks the agent that runs with this configuration how it is; false where none answers.
+func (c *Config) AskHealth() (h Health, ok bool) {
+	if c.Metrics.Listen == "" {
+		return h, false
+	}
+	return askHealth(c.Metrics.Listen)
 }
 
 // askHealth asks the agent at an address how it is; false where none answers.

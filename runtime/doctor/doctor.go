@@ -59,16 +59,18 @@ func Failed(list []Finding) bool {
 	return false
 }
 
-// Examine looks at all there is. It listens at the interface for so long; 0: not at all.
+// Examine looks at all there is for a configuration, whose numbers are valid (agent.Config.Usable). It listens at the interface for so long; 0: not at all.
 func Examine(c *agent.Config, listen time.Duration) []Finding {
 	var f findings
 	machine(&f, c)
 	rights(&f)
 	sandbox(&f, c)
 	running(&f)
+	health(&f, c)
 	clock(&f)
 	bundles(&f, c)
 	network(&f, c, listen)
+	actions(&f, c)
 	output(&f, c)
 	disks(&f, c)
 	return f
@@ -177,6 +179,36 @@ func running(f *findings) {
 			seccomp = "seccomp off"
 		}
 		f.add("agent", status, "see its log for what of the sandbox does not hold", "process %d runs: %s, capabilities %s", pid, seccomp, privilege.CapabilityNames(caps))
+	}
+}
+
+// health is what the agent says of itself that runs with the configuration.
+func health(f *findings, c *agent.Config) {
+	h, ok := c.AskHealth()
+	switch {
+	case !ok:
+		f.add("health", OK, "", "no agent serves it now")
+	case len(h.Problems) > 0:
+		f.add("health", Warn, "docs/bluefield.md, troubleshooting", "%s, bundle %.12s: %s", h.Status, h.Digest, strings.Join(h.Problems, "; "))
+	default:
+		f.add("health", OK, "", "%s, bundle %.12s, for %v", h.Status, h.Digest, time.Duration(h.Uptime)*time.Second)
+	}
+}
+
+// actions says whether what verdicts ask for can be done.
+func actions(f *findings, c *agent.Config) {
+	if !c.Actions.On() {
+		f.add("actions", OK, "", "none are configured")
+		return
+	}
+	note, err := c.CheckActions()
+	for _, e := range agent.Errors(err) {
+		f.add("actions", Fail, "docs/actions.md", "%v", e)
+	}
+	if err == nil && note != "" {
+		f.add("actions", OK, "", "%s", note)
+	} else if err == nil {
+		f.add("actions", OK, "", "%d rules are configured, and can be made", len(c.Actions.Rules))
 	}
 }
 
