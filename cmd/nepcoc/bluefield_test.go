@@ -81,16 +81,16 @@ func TestBluefieldDocument(t *testing.T) {
 		t.Errorf("%+v, %v", c, err)
 	}
 
-	build := exec.Command("go", "build", "-o", filepath.Join(t.TempDir(), "nepcod"), "../nepcod")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	nepcod, err := buildAgent()
+	if err != nil {
+		t.Fatal(err)
 	}
 	helps := map[string]string{}
 	commands := 0
 	for _, m := range regexp.MustCompile(`\b(nepco[cd]) ((?:(?:key|actions) )?[a-z-]+)([^\n`+"`"+`|]*)`).FindAllStringSubmatch(text, -1) {
 		what := m[1] + " " + m[2]
 		if _, ok := helps[what]; !ok {
-			program := map[string]string{"nepcoc": "nepcoc", "nepcod": build.Args[3]}[m[1]]
+			program := map[string]string{"nepcoc": "nepcoc", "nepcod": nepcod}[m[1]]
 			out, err := exec.Command(program, append(strings.Fields(m[2]), "--help")...).CombinedOutput()
 			if helps[what] = string(out); err != nil || !regexp.MustCompile(`(?m)^Usage:\n  `+what+`\b`).Match(out) {
 				helps[what] = ""
