@@ -20,7 +20,7 @@ const (
 	Insufficient        // the flow held too little payload
 	Marked              // the verdict has a mark: it stands on less than what the hosts saw
 	Allowed             // an address or port of the flow is on the allow list
-	InTunnel            // the interface sees the tunnel's packets, not the flow's
+	InTunnel            // the interface sees the tunnel's packets, not the flow's, or not all of them
 	InLayers            // the interface sees MPLS, PPPoE, two VLAN tags or the like, not IP
 	NoTransport         // neither TCP nor UDP
 	Unproven            // the bundle is on trial, was returned from, or is no longer trusted
@@ -107,11 +107,14 @@ func (e *entry) meets(list []verdict.Verdict) (label string, score float64, why 
 		v := &list[i]
 		if v.Multi {
 			for k := range v.Given {
-				if g := &v.Given[k]; g.Score >= e.score && e.has(v.Output, g.Label) {
-					if v.Insufficient {
-						why = Insufficient
-						continue
-					}
+				g := &v.Given[k]
+				switch {
+				case !(g.Score >= e.score) || !e.has(v.Output, g.Label):
+				case v.Insufficient:
+					why = Insufficient
+				case v.Unknown:
+					why = Unknown
+				default:
 					return g.Label, g.Score, Wanted
 				}
 			}
@@ -148,9 +151,9 @@ func (p *Policy) keeps(r *verdict.Record) Reason {
 		return NoTransport
 	case p.allows(r.Key.Proto, src) || p.allows(r.Key.Proto, dst):
 		return Allowed
-	case r.Level > 0 || r.Key.Tunnel != 0:
+	case r.Level > 0 || r.Key.Tunnel != 0 || r.Apart && r.Shims == 0:
 		return InTunnel
-	case r.Shims > 0:
+	case r.Shims > 0: // of the first, whatever came later
 		return InLayers
 	}
 	return Wanted

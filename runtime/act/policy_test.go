@@ -93,6 +93,11 @@ allow:
 		{"behind the range", func(r *verdict.Record) { r.Key = keyOf(t, 6, "192.0.2.2:8101", "192.0.2.1:3000") }, "tor", 0.95, Wanted, 0},
 		{"in a tunnel without a number", func(r *verdict.Record) { r.Level = 1 }, "tor", 0.95, InTunnel, 0},
 		{"in a tunnel", func(r *verdict.Record) { r.Key.Tunnel = 7 }, "tor", 0.95, InTunnel, 0},
+		{"some packets in a tunnel without a number, as anybody can send them", func(r *verdict.Record) { r.Apart = true }, "tor", 0.95, InTunnel, 0},
+		{"one way behind MPLS", func(r *verdict.Record) { r.Shims, r.Apart = 1, true }, "tor", 0.95, InLayers, 0},
+		{"one of several labels of an unknown flow", func(r *verdict.Record) {
+			r.Verdicts[0] = verdict.Verdict{Output: "app", Multi: true, Unknown: true, Given: []verdict.Given{{Label: "video", Score: 0.6}}}
+		}, "", 0, Unknown, 0},
 		{"behind MPLS", func(r *verdict.Record) { r.Shims = 1 }, "tor", 0.95, InLayers, 0},
 		{"no ports", func(r *verdict.Record) { r.Key.Proto = 132 }, "tor", 0.95, NoTransport, 0},
 		{"no verdict", func(r *verdict.Record) { r.Verdicts = nil }, "tor", 0.95, Unasked, 0},

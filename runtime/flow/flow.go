@@ -39,6 +39,9 @@ type Flow struct {
 	// number of tunnels that it was in, and that of other headers in front of IP (see capture.Packet).
 	VLAN         [2]uint16
 	Level, Shims uint8
+	// Apart: before the verdict a packet came in other tunnels or behind other headers than the first, as one way of a connection may, and as anybody's can who
+	// sends a tunnel's packets.
+	Apart bool
 	// Seq numbers the table's flows in the order of their first packets.
 	Seq uint64
 	// Tag is what Options.Begun gave the flow. Ready may leave another one, which Closed sees; of a flow without a verdict that sees 0.

@@ -126,6 +126,7 @@ func (t *Table) Add(p *capture.Packet) {
 		}
 		return
 	}
+	e.apart = e.apart || p.Level != e.level || p.Shims != e.shims
 	if t.opt.Joined != nil {
 		t.opt.Joined(e.seq, e.packets[0]+e.packets[1] == 1, p)
 	}

@@ -92,16 +92,18 @@ func TestTunnelIDs(t *testing.T) {
 		flows  int
 		id     uint32
 		level  uint8
+		apart  bool
 	}{
-		{"two networks", []capture.Frame{vxlan(7, q), vxlan(7, a), vxlan(9, q), vxlan(9, a)}, 2, 7, 1},
-		{"a network and none", []capture.Frame{vxlan(7, q), plain}, 2, 7, 1},
-		{"GTP-U", []capture.Frame{gtp(1, q), gtp(2, a)}, 1, 0, 1},
-		{"one way in a tunnel without id", []capture.Frame{gtp(1, q), plain}, 1, 0, 1},
-		{"GTP-U in a network", []capture.Frame{vxlan(7, gtp(1, q).Data), vxlan(7, gtp(2, a).Data), vxlan(9, gtp(1, q).Data)}, 2, 7, 2},
+		{"two networks", []capture.Frame{vxlan(7, q), vxlan(7, a), vxlan(9, q), vxlan(9, a)}, 2, 7, 1, false},
+		{"a network and none", []capture.Frame{vxlan(7, q), plain}, 2, 7, 1, false},
+		{"GTP-U", []capture.Frame{gtp(1, q), gtp(2, a)}, 1, 0, 1, false},
+		{"one way in a tunnel without id", []capture.Frame{gtp(1, q), plain}, 1, 0, 1, true},
+		{"and the other way round", []capture.Frame{plain, gtp(1, q)}, 1, 0, 0, true},
+		{"GTP-U in a network", []capture.Frame{vxlan(7, gtp(1, q).Data), vxlan(7, gtp(2, a).Data), vxlan(9, gtp(1, q).Data)}, 2, 7, 2, false},
 	} {
 		flows := scopeFlows(t, flow.Options{Tunnels: true}, tc.frames...)
-		if len(flows) != tc.flows || flows[0].Key.Tunnel != tc.id || flows[0].Level != tc.level {
-			t.Errorf("%s: %d flows, want %d; %+v", tc.name, len(flows), tc.flows, flows[0].Key)
+		if len(flows) != tc.flows || flows[0].Key.Tunnel != tc.id || flows[0].Level != tc.level || flows[0].Apart != tc.apart {
+			t.Errorf("%s: %d flows, want %d; %+v, apart %v", tc.name, len(flows), tc.flows, flows[0].Key, flows[0].Apart)
 		}
 	}
 }

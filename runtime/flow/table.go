@@ -100,6 +100,7 @@ type entry struct {
 	vlan           [2]uint16 // of the first packet
 	level, shims   uint8
 	repeats        uint8  // packets that carried nothing new, up to 255
+	apart          bool   // level or shims of another packet are others
 	largest        uint16 // IP length of the largest packet
 	state          traffic.State
 	chain          int32 // next of the bucket, or of the free list
@@ -462,7 +463,7 @@ func (t *Table) fill(e *entry) {
 		o.Key = e.key.Reverse()
 	}
 	o.Seq, o.Tag, o.First, o.Last = e.seq, e.tag, e.first, e.last
-	o.VLAN, o.Level, o.Shims = e.vlan, e.level, e.shims
+	o.VLAN, o.Level, o.Shims, o.Apart = e.vlan, e.level, e.shims, e.apart
 	o.Packets, o.Bytes, o.Reason, o.Payload = e.packets, e.bytes, e.reason, int(e.payload)
 	o.Largest, o.Repeats = int(e.largest), int(e.repeats)
 }

@@ -32,9 +32,10 @@ type Record struct {
 	Marks   flow.Marks
 	// Largest and Repeats are the flow's; they are not written. See flow.Flow.
 	Largest, Repeats int
-	// VLAN, Level and Shims are the first packet's; see flow.Flow. Shims is not written.
+	// VLAN, Level and Shims are the first packet's; see flow.Flow. Shims and Apart are not written.
 	VLAN         [2]uint16
 	Level, Shims uint8
+	Apart        bool
 
 	// Seed is that of the Community ID: networks that use the same addresses have
 	// different ones.
@@ -180,7 +181,7 @@ func (r *Record) eachAlert(f func(label string, id int)) {
 func (r *Record) FromFlow(f *flow.Flow) {
 	r.Key, r.First, r.Last, r.Packets, r.Bytes = f.Key, f.First, f.Last, f.Packets, f.Bytes
 	r.Reason, r.Valid = f.Reason, f.Valid
-	r.VLAN, r.Level, r.Shims = f.VLAN, f.Level, f.Shims
+	r.VLAN, r.Level, r.Shims, r.Apart = f.VLAN, f.Level, f.Shims, f.Apart
 	r.UsedPackets, r.UsedBytes, r.Payload, r.Marks = f.UsedPackets(), f.BytesUsed(), f.Payload, f.Marks
 	r.Largest, r.Repeats = f.Largest, f.Repeats
 }
