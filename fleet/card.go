@@ -138,13 +138,14 @@ type CardOptions struct {
 // Card is one card of a fleet.
 type Card struct {
 	cardFile
-	o     CardOptions
-	key   nkeys.KeyPair
-	nc    *nats.Conn
-	state cardState
-	now   Status
-	told  time.Time // when it reported last
-	wake  chan struct{}
+	o        CardOptions
+	key      nkeys.KeyPair
+	nc       *nats.Conn
+	state    cardState
+	now      Status
+	told     time.Time // when it reported last
+	refusals seldom
+	wake     chan struct{}
 	// orders are those that came and weren't looked at yet.
 	orders chan []byte
 }
@@ -336,7 +337,7 @@ func (c *Card) take(ctx context.Context, data []byte) {
 		err = o.Artifact.check()
 	}
 	if err != nil {
-		c.o.Log.Warn("order refused", "why", err)
+		c.refusals.warn(c.o.Log, "order refused", "why", err)
 		return
 	}
 	if o == c.state.Order && c.now.Phase != Idle && c.now.Phase != Fetching {

@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -273,3 +275,49 @@ func TestHostileReports(t *testing.T) {
 		t.Error("an old report is taken")
 	}
 }
+
+// Who sends what is refused, as often as it likes, doesn't fill the hub's log; what was left out is counted.
+func TestSeldom(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&out, nil))
+	var s seldom
+	for range 1000 {
+		s.warn(log, "report refused", "why", "x")
+	}
+	s.next = time.Time{}
+	s.warn(log, "report refused", "why", "y")
+	if got := out.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "why=y not_said_before=999") {
+		t.Error(got)
+	}
+	// The hub's own: reports that nobody sealed.
+	f := newFleet(t, 1)
+	var said syncBuffer
+	f.log = slog.New(slog.NewTextHandler(&said, nil))
+	h, _ := f.hub("a")
+	mallory := f.hostile(h, "g", "mallory")
+	before := h.refused.Load()
+	for range 2000 {
+		mallory.Publish(subjectCards+"g.mallory", []byte("forged"))
+	}
+	f.eventually(20*time.Second, "refusals", func() error {
+		if h.refused.Load() == before {
+			return errors.New("none")
+		}
+		return nil
+	})
+	if n := strings.Count(said.String(), "report refused"); n > 5 {
+		t.Errorf("%d messages", n)
+	}
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(b)
+}
+func (s *syncBuffer) String() string { s.mu.Lock(); defer s.mu.Unlock(); return s.b.String() }

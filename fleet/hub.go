@@ -44,6 +44,8 @@ type Hub struct {
 	// For who looks: whether the view is whole, how often it changed, and reports that were left out.
 	follows          atomic.Bool
 	changes, refused atomic.Uint64
+
+	enrolments, unreadable, reportsRefused, logins seldom
 }
 
 // entry is a value with its revision.
@@ -180,7 +182,7 @@ func (h *Hub) lead(ctx context.Context, lease uint64) uint64 {
 func (h *Hub) answer(ctx context.Context, m *nats.Msg) {
 	e := h.enrol(ctx, cutPrefix(m.Subject, subjectEnrol), m.Data)
 	if e.Error != "" {
-		h.o.Log.Warn("enrolment refused", "why", e.Error)
+		h.enrolments.warn(h.o.Log, "enrolment refused", "why", e.Error)
 	}
 	if text, err := json.Marshal(e); err == nil {
 		m.Respond(text)
@@ -210,7 +212,7 @@ func (h *Hub) follow(ctx context.Context) error {
 				}
 				h.mu.Unlock()
 				if err != nil {
-					h.o.Log.Warn("unreadable", "bucket", kv.Bucket(), "key", e.Key(), "why", err)
+					h.unreadable.warn(h.o.Log, "unreadable", "bucket", kv.Bucket(), "key", e.Key(), "why", err)
 				}
 				h.rouse()
 			}
@@ -286,7 +288,7 @@ func (h *Hub) follow(ctx context.Context) error {
 		}
 		if err != nil {
 			h.refused.Add(1)
-			h.o.Log.Warn("report refused", "why", err)
+			h.reportsRefused.warn(h.o.Log, "report refused", "why", err)
 			return
 		}
 		h.rouse()

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"strings"
@@ -125,7 +126,8 @@ type testFleet struct {
 	servers []*server.Server
 	urls    string
 	dir     string
-	ports   []int // of servers, for clients and routes
+	ports   []int        // of servers, for clients and routes
+	log     *slog.Logger // of hubs; nil: none
 }
 
 // newFleet starts so many servers: one alone, or a cluster.
@@ -240,7 +242,7 @@ func (f *testFleet) hub(name string) (*Hub, func()) {
 	f.eventually(60*time.Second, "a hub", func() (err error) {
 		ctx, cancel := context.WithTimeout(f.Context(), 10*time.Second)
 		defer cancel()
-		h, err = NewHub(ctx, c, HubOptions{Name: name, Replicas: replicas, LinesAge: time.Hour})
+		h, err = NewHub(ctx, c, HubOptions{Name: name, Replicas: replicas, LinesAge: time.Hour, Log: f.log})
 		return err
 	})
 	run, stop := context.WithCancel(context.Background())

@@ -33,14 +33,15 @@ type SinkOptions struct {
 // Sink writes a group's lines to files, lines.ndjson being the one that grows, each line once. Of what is written, a checkpoint says up to where and up to
 // which message; what stands behind it after a crash is cut off and read from the stream again.
 type Sink struct {
-	o       SinkOptions
-	c       *Client
-	seals   seals
-	f       *os.File
-	w       *bufio.Writer
-	mark    checkpoint
-	pending uint64
-	dirty   bool
+	o        SinkOptions
+	c        *Client
+	seals    seals
+	refusals seldom
+	f        *os.File
+	w        *bufio.Writer
+	mark     checkpoint
+	pending  uint64
+	dirty    bool
 }
 
 // checkpoint is what a sink must not forget.
@@ -274,7 +275,7 @@ func (s *Sink) take(ctx context.Context, m jetstream.Msg) error {
 	defer func() { s.mark.Message = meta.Sequence.Stream }()
 	if err != nil {
 		s.mark.Refused++
-		s.o.Log.Warn("lines refused", "subject", m.Subject(), "why", err)
+		s.refusals.warn(s.o.Log, "lines refused", "subject", m.Subject(), "why", err)
 		return nil
 	}
 	card, store, number, lines := b.card, b.store, b.first, b.lines

@@ -260,7 +260,7 @@ func (w *web) acting(next http.HandlerFunc) http.HandlerFunc {
 func (w *web) login(rw http.ResponseWriter, r *http.Request) {
 	token := strings.TrimSpace(r.PostFormValue("token"))
 	if w.by(token, func(token string) string { return token }) == stranger {
-		w.h.o.Log.Warn("login refused", "from", r.RemoteAddr)
+		w.h.logins.warn(w.h.o.Log, "login refused", "from", r.RemoteAddr)
 		w.page(rw, r, http.StatusForbidden, "login", pageData{Problem: "That is not a token of this fleet."})
 		return
 	}
