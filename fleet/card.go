@@ -323,6 +323,9 @@ func (c *Card) look(ctx context.Context) {
 
 // take follows an order, if it is the hub's, this card's, and newer than the last one.
 func (c *Card) take(ctx context.Context, data []byte) {
+	if len(data) == 0 {
+		return // it was deleted, with the card's credentials
+	}
 	var o Order
 	err := unseal(data, c.Seal, &o)
 	switch {
