@@ -85,6 +85,9 @@ func configured(t *testing.T) *testFleet {
 func TestRevoke(t *testing.T) {
 	accountsEvery = 50 * time.Millisecond
 	for _, kind := range []string{"own server", "cluster"} {
+		if kind == "cluster" && testing.Short() {
+			continue
+		}
 		t.Run(kind, func(t *testing.T) {
 			var f *testFleet
 			take := func() {}

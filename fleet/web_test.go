@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -586,5 +587,35 @@ func TestOperatorFilesInDocs(t *testing.T) {
 		if !strings.Contains(string(text), "`"+name+"`") {
 			t.Errorf("docs/fleet.md does not name %s", name)
 		}
+	}
+}
+
+// docs/fleet-page.md has every field of the API.
+func TestWebFields(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(testfiles.Root(t), "docs", "fleet-page.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[reflect.Type]bool{}
+	var walk func(reflect.Type)
+	walk = func(typ reflect.Type) {
+		for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
+			typ = typ.Elem()
+		}
+		if typ.Kind() != reflect.Struct || seen[typ] || typ == reflect.TypeFor[time.Time]() {
+			return
+		}
+		seen[typ] = true
+		for _, f := range reflect.VisibleFields(typ) {
+			if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" && !strings.Contains(string(text), "`"+name+"`") {
+				t.Errorf("docs/fleet-page.md does not have %s of %v", name, typ)
+			}
+			walk(f.Type)
+		}
+	}
+	walk(reflect.TypeFor[groupJSON]())
+	walk(reflect.TypeFor[cardJSON]())
+	if len(seen) < 10 {
+		t.Errorf("%d kinds of objects", len(seen))
 	}
 }
