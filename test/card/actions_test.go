@@ -36,7 +36,7 @@ func TestActionsInKernel(t *testing.T) {
 	}
 	c.Put(t, "/root/act.test", "755", data)
 	t.Cleanup(func() { c.Do("rm -f /root/act.test", nil) })
-	const names = "TestDropped|TestLeftBehind|TestMany|TestKernelRefuses|TestExact|TestIPv6|TestFrames|TestFragments|TestOtherKinds|TestDroppedIsSeen|TestInterfaceRemoved"
+	const names = "TestDropped|TestLeftBehind|TestMany|TestKernelRefuses|TestExact|TestIPv6|TestFrames|TestFragments|TestOtherKinds|TestDroppedIsSeen|TestInterfaceRemoved|TestPartsRemoved"
 	// What is missing there is no reason to skip: CI=true. -test.short: 1000 rules instead of 10,000, of which flower's take minutes.
 	out, err := c.Do("cd /root && CI=true ./act.test -test.v -test.short -test.timeout 20m -test.run '^("+names+")$'", nil)
 	if err != nil {
