@@ -176,7 +176,7 @@ func printPlan(w io.Writer, r *plan.Plan, t *backends.Target) {
 	l := &r.Latency
 	rows = append(rows, [][]string{
 		{"to a verdict", fmt.Sprintf("%.3g %% of the flows wait for the packet that decides, %.3g ms from the first (99 %%: %.3g), the others for a timer, %.3g s from their last", 100*l.ByPacket, l.WaitP50, l.WaitP99, l.Timer)},
-		{"", fmt.Sprintf("from then on %.0f us at most until the packet is looked at, %s us behind others (in the busiest second %s), %.3g us of work, %.3g of it inference", l.Pickup, wait(l.Queue), wait(l.QueuePeak), l.Work, l.Inference)},
+		{"", fmt.Sprintf("from then on %.0f us at most until the packet is looked at, %s behind others (in the busiest second %s), %.3g us of work, %.3g of it inference", l.Pickup, wait(l.Queue), wait(l.QueuePeak), l.Work, l.Inference)},
 		{"memory", fmt.Sprintf("%s: flow table %s for %d flows, ring %s, queues %s, model %s, workers %s", cli.Bytes(r.Memory.All), cli.Bytes(r.Memory.Table), r.Memory.Flows, cli.Bytes(r.Memory.Ring), cli.Bytes(r.Memory.Queues), cli.Bytes(r.Memory.Model), cli.Bytes(r.Memory.Workers))},
 		{"", fmt.Sprintf("in the busiest seconds %d flows are in the table at once: %s", r.Memory.Need, cli.Bytes(r.Memory.NeedBytes))},
 		{"configure", fmt.Sprintf("receive.threads: %d, workers: %d", r.Threads, r.Cores)},
@@ -213,7 +213,7 @@ func wait(us float64) string {
 	if math.IsInf(us, 1) {
 		return "without end"
 	}
-	return fmt.Sprintf("%.3g", us)
+	return fmt.Sprintf("%.3g us", us)
 }
 
 func count(n int, what string) string {

@@ -164,7 +164,7 @@ func New(b *bundle.Bundle, t *backends.Target, p *Profile, c *Costs, s Setup) (*
 	m.Flows = s.Flows
 	m.Table = flow.Memory(opt.Encoder, s.Flows)
 	// A decided flow stays until it was idle, so that its other packets are known.
-	m.Need = int(math.Ceil(peakRate * (p.FlowSeconds + contract.Idle.Seconds())))
+	m.Need = int(min(math.Ceil(peakRate*(p.FlowSeconds+contract.Idle.Seconds())), maxNeed))
 	m.NeedBytes = flow.Memory(opt.Encoder, m.Need)
 	m.Ring = int64(r.Threads) * ringBytes
 	m.Queues = int64(s.Cores) * (queueBatches*(batchPackets*packetStruct+max(limit, min(batchPackets*limit, batchLeast))) + chunks*chunkBytes)
@@ -176,6 +176,9 @@ func New(b *bundle.Bundle, t *backends.Target, p *Profile, c *Costs, s Setup) (*
 	r.drops(contract.Idle.Seconds())
 	return r, nil
 }
+
+// maxNeed bounds the flows that a table is reckoned for: no machine has room for them.
+const maxNeed = 1 << 40
 
 // ringBytes is the agent's default.
 const ringBytes = 64 << 20

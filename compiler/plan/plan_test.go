@@ -301,3 +301,16 @@ func TestStoredProfile(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
+
+// The most that a profile can say is reckoned with, too: no figure of memory turns round.
+func TestPlanOfExtremes(t *testing.T) {
+	p := profile()
+	p.FlowsPerS, p.Peak, p.FlowSeconds = 1e9, 1e6, 1e7
+	if err := p.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(testBundle(t), target(t, "bf3"), p, &given, Setup{Cores: 1})
+	if err != nil || r.Memory.Need != maxNeed || r.Memory.NeedBytes < maxNeed {
+		t.Errorf("%+v, %v", r.Memory, err)
+	}
+}
