@@ -2,9 +2,6 @@ package c_test
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -110,19 +107,9 @@ int main(void)
 		fmt.Fprintln(&want, -1)
 
 		b.Golden = withGolden(t, b.Program, 1).Golden
-		dir := t.TempDir()
-		emitInto(t, dir, b, emit.Options{Name: "it"})
-		if err := os.WriteFile(filepath.Join(dir, "by.c"), []byte(program.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command("sh", "-c", "gcc -std=c99 -Wall -Wextra -Werror -O1 -fsanitize=undefined -fno-sanitize-recover=all -o by by.c nepco_it.c && ./by")
-		cmd.Dir = dir
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v\n%.3000s", err, out)
-		}
-		if string(out) != want.String() {
-			t.Errorf("%s %s: %s", test.file, test.kind, cmp.Diff(want.String(), string(out)))
+		dir := library(t, b, emit.Options{Name: "it"}, sanitized...)
+		if got := execute(t, dir, linkText(t, dir, "by.c", program.String(), sanitized...)); got != want.String() {
+			t.Errorf("%s %s: %s", test.file, test.kind, cmp.Diff(want.String(), got))
 		}
 	}
 }

@@ -1,7 +1,7 @@
 package c_test
 
 import (
-	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -47,77 +48,151 @@ func withGolden(t *testing.T, p *bundle.Program, vectors int) *bundle.Bundle {
 	return b
 }
 
-// build compiles the emitted self-test and gives the command's output.
-func build(t *testing.T, b *bundle.Bundle, o emit.Options, cc string, flags ...string) (dir, exe string) {
+// warnings are those that emitted code has to be free of.
+var warnings = []string{"-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror"}
+
+// objects are the libraries that have been compiled, by source and command: tests that ask for the same one share it.
+var objects sync.Map
+
+// library writes what is emitted of a bundle into a folder of its own, and compiles the source to library.o there.
+func library(t testing.TB, b *bundle.Bundle, o emit.Options, cc ...string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	files, err := emit.Emit(b, o)
+	emitInto(t, dir, b, o)
+	names, err := filepath.Glob(filepath.Join(dir, "nepco_*.c"))
+	if err != nil || len(names) != 1 {
+		t.Fatal(names, err)
+	}
+	source, err := os.ReadFile(names[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	source := ""
-	for _, f := range files {
-		if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o644); err != nil {
-			t.Fatal(err)
+	args := append(slices.Concat(cc[1:], warnings), "-c", "-o", "library.o", filepath.Base(names[0]))
+	key := sha256.Sum256(fmt.Appendf(source, "%q", append(cc[:1:1], args...)))
+	compile := func() ([]byte, error) {
+		cmd := exec.Command(cc[0], args...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("%s %v: %w\n%.4000s", cc[0], args, err, out)
 		}
-		if strings.HasSuffix(f.Name, ".c") && f.Name != "selftest.c" {
-			source = f.Name
-		}
+		return os.ReadFile(filepath.Join(dir, "library.o"))
 	}
-	args := append([]string{"-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror", "-o", "selftest", "selftest.c", source}, flags...)
-	cmd := exec.Command(cc, args...)
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s %v: %v\n%.4000s", cc, args, err, out)
+	once, _ := objects.LoadOrStore(key, sync.OnceValues(compile))
+	object, err := once.(func() ([]byte, error))()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return dir, "./selftest"
+	if err := os.WriteFile(filepath.Join(dir, "library.o"), object, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
-func selftest(t *testing.T, dir string, command ...string) {
+// link compiles a program of a library's folder with the library.
+func link(t testing.TB, dir, program string, cc ...string) (exe string) {
+	t.Helper()
+	args := append(slices.Concat(cc[1:], warnings), "-o", strings.TrimSuffix(program, ".c"), program, "library.o")
+	cmd := exec.Command(cc[0], args...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v\n%.4000s", cc[0], args, err, out)
+	}
+	return "./" + strings.TrimSuffix(program, ".c")
+}
+
+// linkText is link of a program that a test has as text.
+func linkText(t testing.TB, dir, program, text string, cc ...string) (exe string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, program), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return link(t, dir, program, cc...)
+}
+
+// execute runs a command in a folder, and gives what it says.
+func execute(t testing.TB, dir string, command ...string) string {
 	t.Helper()
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Dir = dir
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("%v: %v\n%.4000s", command, err, out.String())
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %v\n%.4000s", command, err, out)
 	}
+	return string(out)
 }
 
-// toolchain is a compiler with its flags, and what runs the result.
+// toolchain is a compiler with its flags, what runs the result, and the paths of kernels that this has.
 type toolchain struct {
-	name string
-	cc   []string
-	run  []string
+	name  string
+	cc    []string
+	run   []string
+	paths []string
 }
 
+// sanitized compiles for tests: what a sanitizer finds doesn't depend on what an optimiser makes of the code, which takes its time.
+var sanitized = []string{"gcc", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"}
+
+var (
+	portable  = []string{"portable"}
+	neon      = []string{"portable", "neon"}
+	dotprod   = []string{"portable", "neon", "dotprod"}
+	cortexA72 = []string{"qemu-aarch64", "-cpu", "cortex-a72"}
+	cortexA76 = []string{"qemu-aarch64", "-cpu", "cortex-a76"}
+)
+
+// toolchains are those that emitted code is held to.
 var toolchains = []toolchain{
-	{"gcc-sanitized", []string{"gcc", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"}, nil},
-	{"gcc-O0", []string{"gcc", "-O0"}, nil},
-	{"gcc-O2", []string{"gcc", "-O2"}, nil},
-	{"gcc-O3", []string{"gcc", "-O3"}, nil},
-	{"gcc-Os", []string{"gcc", "-Os"}, nil},
-	{"clang-sanitized", []string{"clang", "-O1", "-fsanitize=undefined", "-fsanitize-trap=all"}, nil},
-	{"clang-O3", []string{"clang", "-O3"}, nil},
-	{"arm64", []string{"aarch64-linux-gnu-gcc", "-O3", "-static"}, []string{"qemu-aarch64", "-cpu", "cortex-a72"}},
-	{"arm64-dotprod", []string{"aarch64-linux-gnu-gcc", "-O3", "-static", "-mcpu=cortex-a76"}, []string{"qemu-aarch64", "-cpu", "cortex-a76"}},
-	{"s390x", []string{"s390x-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-s390x"}}, // big-endian
-	{"armhf", []string{"arm-linux-gnueabihf-gcc", "-O2", "-static"}, []string{"qemu-arm"}},
-	{"riscv64", []string{"riscv64-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-riscv64"}},
+	{"gcc-sanitized", sanitized, nil, native()},
+	{"gcc-O1", []string{"gcc", "-O1"}, nil, native()},
+	{"gcc-O2", []string{"gcc", "-O2"}, nil, native()},
+	{"gcc-O3", []string{"gcc", "-O3"}, nil, native()},
+	{"gcc-Os", []string{"gcc", "-Os"}, nil, native()},
+	{"clang-sanitized", []string{"clang", "-O1", "-fsanitize=undefined", "-fsanitize-trap=all"}, nil, native()},
+	{"clang-O3", []string{"clang", "-O3"}, nil, native()},
+	{"arm64", []string{"aarch64-linux-gnu-gcc", "-O3", "-static"}, cortexA72, neon},
+	{"arm64-dotprod", []string{"aarch64-linux-gnu-gcc", "-O2", "-static", "-mcpu=cortex-a76"}, cortexA76, dotprod},
+	{"s390x", []string{"s390x-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-s390x"}, portable}, // big-endian
+	{"armhf", []string{"arm-linux-gnueabihf-gcc", "-O2", "-static"}, []string{"qemu-arm"}, portable},
+	{"riscv64", []string{"riscv64-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-riscv64"}, portable},
 }
 
-// check runs a bundle's golden vectors through its code by one toolchain.
+// quick are toolchains for many programs: what is emitted for a program is tested, by every kernel, and not what optimisers make of it.
+var quick = []toolchain{
+	{"gcc-O0", []string{"gcc", "-O0"}, nil, native()},
+	{"clang-O0", []string{"clang", "-O0"}, nil, native()},
+	{"arm64-O0", []string{"aarch64-linux-gnu-gcc", "-O0", "-static"}, cortexA76, dotprod},
+	{"s390x-O0", []string{"s390x-linux-gnu-gcc", "-O0", "-static"}, []string{"qemu-s390x"}, portable},
+}
+
+// toolchainFor is that of the i-th of many programs: every one of toolchains in turn, then the quick ones.
+func toolchainFor(i int) *toolchain {
+	if i < len(toolchains) {
+		return &toolchains[i]
+	}
+	return &quick[i%len(quick)]
+}
+
+// check runs the self-test of a bundle's code by one toolchain: golden vectors, in parts and in a batch, too, on each path that there is.
 func (c *toolchain) check(t *testing.T, b *bundle.Bundle, o emit.Options) {
 	t.Helper()
 	testfiles.Tool(t, c.cc[0])
 	if c.run != nil {
 		testfiles.Tool(t, c.run[0])
 	}
-	dir, exe := build(t, b, o, c.cc[0], c.cc[1:]...)
-	selftest(t, dir, append(slices.Clone(c.run), exe)...)
+	o.Name = "it"
+	dir := library(t, b, o, c.cc...)
+	exe := link(t, dir, "selftest.c", c.cc...)
+	var ran []string
+	for line := range strings.Lines(execute(t, dir, append(slices.Clone(c.run), exe)...)) {
+		f := strings.Fields(line)
+		ran = append(ran, f[len(f)-1])
+	}
+	if c.paths != nil && !slices.Equal(ran, c.paths) {
+		t.Errorf("it ran %v, want %v", ran, c.paths)
+	}
 }
 
-// Random programs of both kinds, each by another toolchain: every operator and type, odd shapes, flows of any length.
+// Random programs of both kinds, by all toolchains in turn: every operator and type, odd shapes, flows of any length.
 func TestRandomPrograms(t *testing.T) {
 	n := 3 * len(toolchains)
 	if testing.Short() {
@@ -128,7 +203,7 @@ func TestRandomPrograms(t *testing.T) {
 		if seed/uint64(len(toolchains)) == 1 {
 			p = randprog.NewPublished(seed)
 		}
-		c := &toolchains[seed%uint64(len(toolchains))]
+		c := toolchainFor(int(seed))
 		t.Run(fmt.Sprintf("%d-%s", seed, c.name), func(t *testing.T) {
 			c.check(t, withGolden(t, p, 12), emit.Options{MaxTable: 2000})
 		})
@@ -170,9 +245,7 @@ func TestSize(t *testing.T) {
 // What streams and batches refuse, and that nothing of it is taken.
 func TestFormsRefuse(t *testing.T) {
 	testfiles.Tool(t, "gcc")
-	b := stored(t, "demo")
-	dir := t.TempDir()
-	emitInto(t, dir, b, emit.Options{Name: "it"})
+	dir := library(t, stored(t, "demo"), emit.Options{Name: "it"}, sanitized...)
 	const program = `#include <stdio.h>
 #include <string.h>
 #include "nepco_it.h"
@@ -226,14 +299,7 @@ int main(void)
 	return wrong;
 }
 `
-	if err := os.WriteFile(filepath.Join(dir, "refuse.c"), []byte(program), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("sh", "-c", "gcc -std=c99 -Wall -Wextra -Werror -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -o refuse refuse.c nepco_it.c && ./refuse")
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%.3000s", err, out)
-	}
+	execute(t, dir, linkText(t, dir, "refuse.c", program, sanitized...))
 }
 
 // Whatever outputs are called, the header has a member of its own for each that C, with GNU's macros, and C++ can have.
@@ -293,7 +359,7 @@ func TestTiles(t *testing.T) {
 		if tile(t, b, o) > 0 {
 			tiled++
 		}
-		c := &toolchains[seed%uint64(len(toolchains))]
+		c := toolchainFor(int(seed))
 		t.Run(fmt.Sprintf("%d-%s", seed, c.name), func(t *testing.T) { c.check(t, b, o) })
 	}
 	if tiled < n/3 {
@@ -301,14 +367,18 @@ func TestTiles(t *testing.T) {
 	}
 }
 
-// The demo model, with every toolchain, from a bundle that the compiler made.
+// The demo model, with every toolchain, from a bundle that the compiler made: on the kernels of each machine, by the names that the engine has for them.
 func TestDemo(t *testing.T) {
 	b := stored(t, "demo")
 	if len(b.Golden) == 0 {
 		t.Fatal("no golden vectors")
 	}
-	for i := range toolchains {
-		t.Run(toolchains[i].name, func(t *testing.T) { toolchains[i].check(t, b, emit.Options{}) })
+	all := append(slices.Clone(toolchains),
+		toolchain{"portable", []string{"gcc", "-O2", "-DNEPCO_PORTABLE"}, nil, portable},
+		// Built for any machine, and chosen when it runs; and without the statements in assembly that some compilers need to be fast.
+		toolchain{"arm64-intrinsics", []string{"aarch64-linux-gnu-gcc", "-O1", "-static", "-DNEPCO_INTRINSICS"}, cortexA76, dotprod})
+	for i := range all {
+		t.Run(all[i].name, func(t *testing.T) { all[i].check(t, b, emit.Options{}) })
 	}
 }
 
@@ -428,12 +498,9 @@ func TestWords(t *testing.T) {
 			}
 		}
 		b.Golden = withGolden(t, b.Program, 4).Golden
-		dir, exe := build(t, b, emit.Options{Name: "it"}, "gcc", "-O1")
-		selftest(t, dir, exe)
-		if err := os.WriteFile(filepath.Join(dir, "words.c"), []byte(program.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command("sh", "-c", "gcc -std=c99 -Wall -Wextra -Werror -O1 -fsanitize=undefined -fno-sanitize-recover=all -o words words.c nepco_it.c && ./words")
+		dir := library(t, b, emit.Options{Name: "it"}, sanitized...)
+		execute(t, dir, link(t, dir, "selftest.c", sanitized...))
+		cmd := exec.Command(linkText(t, dir, "words.c", program.String(), sanitized...))
 		cmd.Dir, cmd.Stdin = dir, strings.NewReader(input.String())
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -454,8 +521,8 @@ func TestWrongWeight(t *testing.T) {
 			b.Program.Tensors[i].Data[j] ^= 1
 		}
 	}
-	dir, exe := build(t, b, emit.Options{}, "gcc", "-O0")
-	cmd := exec.Command(exe)
+	dir := library(t, b, emit.Options{}, "gcc", "-O0")
+	cmd := exec.Command(link(t, dir, "selftest.c", "gcc", "-O0"))
 	cmd.Dir = dir
 	if out, err := cmd.Output(); cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "wrong logits") {
 		t.Errorf("%v\n%s", err, out)

@@ -126,9 +126,9 @@ func (u *unit) flow() (header, source string, err error) {
 	f.Linger, f.Quiet, f.Idle = c.CloseLinger.Nanoseconds(), c.Quiet.Nanoseconds(), c.Idle.Nanoseconds()
 	view := u.b.Manifest.View
 	f.Tunnels, f.VLANs, f.Active = view.Tunnels, view.VLANs, view.ActiveTimeout.Nanoseconds()
-	f.HeldBytes = traffic.MaxBytesPerPacket // to put them together, all is wanted
+	f.HeldBytes = jumbo // to put them together, all is wanted
 	if !f.Hosts {
-		f.HeldBytes = min(f.HeldBytes, mostHeaders+max(c.BytesPerPacket, c.ClientBytes, c.ServerBytes))
+		f.HeldBytes = min(traffic.MaxBytesPerPacket, mostHeaders+max(c.BytesPerPacket, c.ClientBytes, c.ServerBytes))
 	}
 	var h, s strings.Builder
 	for _, name := range []string{"flow", "table"} {
@@ -141,6 +141,9 @@ func (u *unit) flow() (header, source string, err error) {
 	}
 	return h.String(), s.String(), nil
 }
+
+// jumbo is the largest MTU that is common, and so the size of the largest fragment.
+const jumbo = 9216
 
 // mostHeaders is no less than the bytes of a packet's headers: IPv6 with all extension headers that are passed over, and TCP.
 const mostHeaders = 40 + 2048 + 60

@@ -480,8 +480,6 @@ func allContracts(t testing.TB) map[string]traffic.Contract {
 	return list
 }
 
-var sanitized = []string{"gcc", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"}
-
 // Each contract of the repository, on a real capture: tokens, numbers, marks and payload of every flow are those of the flow table.
 func TestFlowContracts(t *testing.T) {
 	testfiles.Tool(t, "gcc")
@@ -655,11 +653,11 @@ func randomContract(r *rand.Rand) traffic.Contract {
 
 // flowToolchains are those that random contracts are compiled with, in turns.
 var flowToolchains = []toolchain{
-	{"gcc-sanitized", sanitized, nil},
-	{"clang-sanitized", []string{"clang", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"}, nil},
-	{"arm64", []string{"aarch64-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-aarch64"}},
-	{"s390x", []string{"s390x-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-s390x"}}, // big-endian
-	{"armhf", []string{"arm-linux-gnueabihf-gcc", "-O2", "-static"}, []string{"qemu-arm"}},
+	{"gcc-sanitized", sanitized, nil, nil},
+	{"clang-sanitized", []string{"clang", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"}, nil, nil},
+	{"arm64", []string{"aarch64-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-aarch64"}, nil},
+	{"s390x", []string{"s390x-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-s390x"}, nil}, // big-endian
+	{"armhf", []string{"arm-linux-gnueabihf-gcc", "-O2", "-static"}, []string{"qemu-arm"}, nil},
 }
 
 // Random contracts on flows that senders, networks and captures have changed: what is emitted says of every packet and flow what the

@@ -131,10 +131,10 @@ func TestFlowFuzzer(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			script := fmt.Sprintf("clang -O1 -g -std=c11 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DCONTRACT_LENGTH=%d -DCONTRACT_VOCAB=%d -o fuzz fuzz.c nepco_it.c && ./fuzz -max_total_time=%d -max_len=4096 -seed=1 corpus",
-				c.Length, c.Vocab(), 3)
+			script := fmt.Sprintf("clang -O1 -g1 -std=c11 -DNEPCO_PORTABLE -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DCONTRACT_LENGTH=%d -DCONTRACT_VOCAB=%d -o fuzz fuzz.c nepco_it.c && ./fuzz -max_total_time=%d -max_len=4096 -seed=1 corpus",
+				c.Length, c.Vocab(), 2)
 			if s := os.Getenv("NEPCOC_FUZZTIME"); s != "" { // for a longer search, in seconds
-				script = strings.Replace(script, "max_total_time=3", "max_total_time="+s, 1)
+				script = strings.Replace(script, "max_total_time=2", "max_total_time="+s, 1)
 			}
 			cmd := exec.Command("sh", "-c", script)
 			cmd.Dir = dir

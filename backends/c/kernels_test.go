@@ -2,19 +2,16 @@ package c_test
 
 import (
 	"fmt"
-	"os/exec"
-	"slices"
 	"strings"
 	"testing"
 
 	emit "nepcoc/backends/c"
 	"nepcoc/internal/randprog"
-	"nepcoc/internal/testfiles"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/cpu"
 )
 
-// native are the names of the paths of this machine, as the emitted code has them.
+// native are the paths of this machine, which the emitted code has by the engine's names; nil in a build without the engine's assembly.
 func native() []string {
 	paths := []string{"portable"}
 	for _, p := range cpu.Available() {
@@ -22,60 +19,15 @@ func native() []string {
 			paths = append(paths, p.String())
 		}
 	}
+	if len(paths) == 1 {
+		return nil
+	}
 	return paths
-}
-
-// The self-test, which every other test runs, runs each path that the machine has: the same as the engine's, by the same names.
-func TestPaths(t *testing.T) {
-	paths := native()
-	if slices.Equal(paths, []string{"portable"}) { // a build without the engine's assembly
-		paths = nil
-	}
-	p := randprog.NewChain(0)
-	for seed := uint64(1); !slices.ContainsFunc(p.Steps, func(s bundle.Step) bool { return s.GatedConv != nil && s.GatedConv.K <= 4 }); seed++ {
-		p = randprog.NewChain(seed)
-	}
-	for _, test := range []struct {
-		cc, run []string
-		want    []string
-	}{
-		{[]string{"gcc", "-O2"}, nil, paths},
-		{[]string{"clang", "-O2"}, nil, paths},
-		{[]string{"gcc", "-O2", "-DNEPCO_PORTABLE"}, nil, []string{"portable"}},
-		{[]string{"aarch64-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-aarch64", "-cpu", "cortex-a72"}, []string{"portable", "neon"}},
-		{[]string{"aarch64-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-aarch64", "-cpu", "cortex-a76"}, []string{"portable", "neon", "dotprod"}},
-		// Without the statements in assembly that some compilers need to be fast.
-		{[]string{"aarch64-linux-gnu-gcc", "-O2", "-static", "-DNEPCO_INTRINSICS"}, []string{"qemu-aarch64", "-cpu", "cortex-a76"}, []string{"portable", "neon", "dotprod"}},
-		{[]string{"s390x-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-s390x"}, []string{"portable"}},
-	} {
-		t.Run(strings.Join(append(test.cc, test.run...), " "), func(t *testing.T) {
-			testfiles.Tool(t, test.cc[0])
-			if test.run != nil {
-				testfiles.Tool(t, test.run[0])
-			}
-			dir, exe := build(t, withGolden(t, p, 4), emit.Options{}, test.cc[0], test.cc[1:]...)
-			command := append(slices.Clone(test.run), exe)
-			cmd := exec.Command(command[0], command[1:]...)
-			cmd.Dir = dir
-			out, err := cmd.CombinedOutput()
-			if err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			var got []string
-			for line := range strings.Lines(string(out)) {
-				f := strings.Fields(line)
-				got = append(got, f[len(f)-1])
-			}
-			if test.want != nil && !slices.Equal(got, test.want) {
-				t.Errorf("it ran %v, want %v", got, test.want)
-			}
-		})
-	}
 }
 
 // Where the maximum of flipped bytes is taken, these are written over the words that they come from.
 func TestArmOverScratch(t *testing.T) {
-	c := toolchain{"arm64", []string{"aarch64-linux-gnu-gcc", "-O1", "-static"}, []string{"qemu-aarch64", "-cpu", "cortex-a76"}}
+	c := toolchain{"arm64", []string{"aarch64-linux-gnu-gcc", "-O1", "-static"}, cortexA76, dotprod}
 	c.check(t, withGolden(t, randprog.NewChain(516), 8), emit.Options{})
 }
 
@@ -92,9 +44,9 @@ func raised(t *testing.T, b *bundle.Bundle) bool {
 // Chains whose factors of residuals are positive, as a model's are whose LayerNorm has no negative factors: kernels for Arm keep bytes as x + 128.
 func TestRaised(t *testing.T) {
 	chains := []toolchain{
-		{"O3", []string{"aarch64-linux-gnu-gcc", "-O3", "-static"}, []string{"qemu-aarch64", "-cpu", "cortex-a76"}},
-		{"O1", []string{"aarch64-linux-gnu-gcc", "-O1", "-static"}, []string{"qemu-aarch64", "-cpu", "cortex-a76"}},
-		{"intrinsics", []string{"aarch64-linux-gnu-gcc", "-O1", "-static", "-DNEPCO_INTRINSICS"}, []string{"qemu-aarch64", "-cpu", "cortex-a76"}},
+		{"O3", []string{"aarch64-linux-gnu-gcc", "-O3", "-static"}, cortexA76, dotprod},
+		{"O1", []string{"aarch64-linux-gnu-gcc", "-O1", "-static"}, cortexA76, dotprod},
+		{"intrinsics", []string{"aarch64-linux-gnu-gcc", "-O1", "-static", "-DNEPCO_INTRINSICS"}, cortexA76, dotprod},
 	}
 	seeds := []uint64{124, 4, 29, 82, 220} // few chains are such
 	if testing.Short() {

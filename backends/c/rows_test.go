@@ -2,9 +2,7 @@ package c_test
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,9 +25,9 @@ func byRows(t *testing.T, b *bundle.Bundle) bool {
 // Chains whose layers are all of the published kind compute with rows on AVX-512: every path of the self-test, which has streams, too, gives the reference's logits.
 func TestRows(t *testing.T) {
 	chains := []toolchain{
-		{"gcc-sanitized", []string{"gcc", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"}, nil},
-		{"gcc-O3", []string{"gcc", "-O3"}, nil},
-		{"clang-O3", []string{"clang", "-O3"}, nil},
+		{"gcc-sanitized", sanitized, nil, native()},
+		{"gcc-O3", []string{"gcc", "-O3"}, nil, native()},
+		{"clang-O3", []string{"clang", "-O3"}, nil, native()},
 	}
 	seeds := []uint64{4, 124, 220, 476, 500, 512} // of which other chains have few
 	if testing.Short() {
@@ -50,22 +48,21 @@ func TestStreamAcrossPaths(t *testing.T) {
 	if !byRows(t, b) || !raised(t, b) {
 		t.Fatal("the demo's planes hold the same on all paths")
 	}
-	for _, c := range []struct{ cc, run string }{
-		{"gcc -O1 -fsanitize=address,undefined -fno-sanitize-recover=all", strings.Join(append([]string{"./across"}, native()...), " ")},
-		{"aarch64-linux-gnu-gcc -O1 -static", "qemu-aarch64 -cpu cortex-a76 ./across portable neon dotprod"},
+	for _, c := range []toolchain{
+		{"gcc", sanitized, nil, native()},
+		{"arm64", []string{"aarch64-linux-gnu-gcc", "-O3", "-static"}, cortexA76, dotprod},
 	} {
-		t.Run(strings.Fields(c.cc)[0], func(t *testing.T) { streamAcross(t, b, c.cc, c.run) })
+		t.Run(c.name, func(t *testing.T) { streamAcross(t, b, &c) })
 	}
 }
 
-func streamAcross(t *testing.T, b *bundle.Bundle, cc, run string) {
+func streamAcross(t *testing.T, b *bundle.Bundle, c *toolchain) {
 	t.Helper()
-	testfiles.Tool(t, strings.Fields(cc)[0])
-	if !strings.HasPrefix(run, "./") {
-		testfiles.Tool(t, strings.Fields(run)[0])
+	testfiles.Tool(t, c.cc[0])
+	if c.run != nil {
+		testfiles.Tool(t, c.run[0])
 	}
-	dir := t.TempDir()
-	emitInto(t, dir, b, emit.Options{Name: "it"})
+	dir := library(t, b, emit.Options{Name: "it"}, c.cc...)
 	const program = `#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,12 +93,9 @@ int main(int argc, char **argv)
 	return wrong;
 }
 `
-	if err := os.WriteFile(filepath.Join(dir, "across.c"), []byte(program), 0o644); err != nil {
-		t.Fatal(err)
+	paths := c.paths
+	if paths == nil {
+		paths = portable
 	}
-	cmd := exec.Command("sh", "-c", cc+" -std=c99 -Wall -Wextra -Werror -o across across.c nepco_it.c && "+run)
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%.3000s", err, out)
-	}
+	execute(t, dir, slices.Concat(c.run, []string{linkText(t, dir, "across.c", program, c.cc...)}, paths)...)
 }

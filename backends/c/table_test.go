@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 
@@ -62,20 +64,21 @@ static void verdict(void *to, const nepco_it_entry *e)
 int main(void)
 {
 	const uint64_t secret[2] = {7, 9};
-	unsigned long captures = number(4), frames;
-	size_t bytes = nepco_it_table_bytes(5000);
-	void *memory = malloc(bytes);
-	if (nepco_it_table_new(memory, bytes - 1, 5000, secret, verdict, NULL) != NULL || nepco_it_table_new((char *)memory + 1, bytes - 1, 5000, secret, verdict, NULL) != NULL ||
-	    nepco_it_table_bytes(0) != 0 || nepco_it_table_bytes(0xffffffffu) != 0 || nepco_it_table_new(NULL, bytes, 5000, secret, verdict, NULL) != NULL) {
-		return 3;
-	}
+	unsigned long captures = number(4);
 	while (captures-- > 0) {
 		int said = 0;
-		nepco_it_table *t = nepco_it_table_new(memory, bytes, 5000, secret, verdict, &said);
+		uint32_t most = (uint32_t)number(4);
+		unsigned long lossy = number(4), all = number(4), i; /* how often a loss is told; frames */
+		size_t bytes = nepco_it_table_bytes(most);
+		void *memory = malloc(bytes);
+		nepco_it_table *t = nepco_it_table_new(memory, bytes, most, secret, verdict, &said);
 		const nepco_it_counts *c = nepco_it_table_counts(t);
-		unsigned long all = frames = number(4);
-		while (frames-- > 0) {
-			int link = (int)number(2), ends;
+		if (nepco_it_table_new(memory, bytes - 1, most, secret, verdict, NULL) != NULL || nepco_it_table_new((char *)memory + 1, bytes, most, secret, verdict, NULL) != NULL ||
+		    nepco_it_table_bytes(0) != 0 || nepco_it_table_bytes(0xffffffffu) != 0 || nepco_it_table_new(NULL, bytes, most, secret, verdict, NULL) != NULL) {
+			return 3;
+		}
+		for (i = 0; i < all; i++) {
+			int link = (int)number(2), about = (int)number(1), ends;
 			uint32_t captured = (uint32_t)number(4), wire = (uint32_t)number(4);
 			uint64_t time = number(4);
 			uint8_t *frame, pair[32];
@@ -88,7 +91,10 @@ int main(void)
 			if (ends != 0 && ends != 8 && ends != 32) {
 				return 4;
 			}
-			nepco_it_table_frame(t, link, frame, captured, wire, 0, time);
+			if (lossy > 0 && i % lossy == lossy / 2) {
+				nepco_it_table_lost(t);
+			}
+			nepco_it_table_frame(t, link, frame, captured, wire, about, time);
 			free(frame);
 		}
 		nepco_it_table_end(t);
@@ -96,9 +102,9 @@ int main(void)
 			printf("%lu frames are not accounted for: %d %d %d %d %d, waiting %d, flows %d of %d\n", all, (int)c->joined, (int)c->other, (int)c->broken, (int)c->fragments,
 				(int)c->refused, (int)c->waiting, said, (int)c->flows);
 		}
-		printf("joined %d\n", (int)c->joined);
+		printf("joined %d evicted %d\n", (int)c->joined, (int)c->evicted);
+		free(memory);
 	}
-	free(memory);
 	return 0;
 }
 `
@@ -109,8 +115,15 @@ var why = map[flow.Reason]int{
 	flow.ReasonReused: 7, flow.ReasonActive: 8, flow.ReasonEnd: 9,
 }
 
-// inTable is what the flow table makes of frames, in the words of the driver.
-func inTable(t *testing.T, b *bundle.Bundle, frames []capture.Frame) string {
+// source is what a table is given: frames, for how many flows it has room, and after how many frames each some were lost; 0: none.
+type source struct {
+	name        string
+	frames      []capture.Frame
+	most, lossy int
+}
+
+// inTable is what the flow table makes of a source, in the words of the driver.
+func inTable(t *testing.T, b *bundle.Bundle, src *source) string {
 	t.Helper()
 	c, err := traffic.Parse("contract", []byte(b.Manifest.Contract.YAML))
 	if err != nil {
@@ -121,7 +134,7 @@ func inTable(t *testing.T, b *bundle.Bundle, frames []capture.Frame) string {
 		t.Fatal(err)
 	}
 	var lines []string
-	opt.Capacity = 5000
+	opt.Capacity = src.most
 	opt.Ready = func(f *flow.Flow) {
 		k, swapped := f.Key.Canonical()
 		key := []byte{k.Proto, 4}
@@ -142,43 +155,85 @@ func inTable(t *testing.T, b *bundle.Bundle, frames []capture.Frame) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range frames {
-		in.Frame(&frames[i])
+	for i := range src.frames {
+		if src.lossy > 0 && i%src.lossy == src.lossy/2 {
+			in.Lossy(false)
+		}
+		in.Frame(&src.frames[i])
+	}
+	for in.Table.Advance(src.frames[len(src.frames)-1].Time, math.MaxInt) {
 	}
 	in.Flush()
 	slices.Sort(lines)
-	lines = append(lines, fmt.Sprintf("joined %d\n", in.Counters().Frames[capture.KindOK]))
+	evicted := uint64(0)
+	for _, n := range in.Counters().Evicted {
+		evicted += n
+	}
+	lines = append(lines, fmt.Sprintf("joined %d evicted %d\n", in.Counters().Frames[capture.KindOK], evicted))
 	return strings.ReplaceAll(strings.Join(lines, "\n"), "[", "")
 }
 
+// about is what is known of checksums, as emitted C has it.
+var about = map[capture.Trust]byte{capture.TrustForm: 0, capture.TrustWire: 2, capture.TrustChecked: 4}
+
 // forDriver are frames as the driver reads them.
-func forDriver(b []byte, frames []capture.Frame) []byte {
+func forDriver(b []byte, src *source) []byte {
 	le := binary.LittleEndian
-	b = le.AppendUint32(b, uint32(len(frames)))
-	for i := range frames {
-		f := &frames[i]
-		b = le.AppendUint32(le.AppendUint32(le.AppendUint16(b, uint16(f.Link)), uint32(len(f.Data))), uint32(f.Length))
+	b = le.AppendUint32(le.AppendUint32(le.AppendUint32(b, uint32(src.most)), uint32(src.lossy)), uint32(len(src.frames)))
+	for i := range src.frames {
+		f := &src.frames[i]
+		b = le.AppendUint32(le.AppendUint32(append(le.AppendUint16(b, uint16(f.Link)), about[f.Trust]), uint32(len(f.Data))), uint32(f.Length))
 		b = append(le.AppendUint64(b, uint64(f.Time)), f.Data...)
 	}
 	return b
 }
 
-// The emitted table gives each flow of a capture what the flow table gives it: fragments, tunnels, tags, link types, connections between the same ports. Without a clock that steps
-// back, which it leaves out.
+// stepping are frames of clocks that are set back and forth, of packets that come late, and of a second clock beside the first.
+func stepping(r *rand.Rand, frames []capture.Frame) []capture.Frame {
+	frames = slices.Clone(frames)
+	var off int64
+	for i := range frames {
+		switch r.IntN(300) {
+		case 0:
+			off -= r.Int64N(200e9)
+		case 1:
+			off += r.Int64N(400e9)
+		case 2:
+			off = -off
+		}
+		frames[i].Time += off
+		switch r.IntN(20) {
+		case 0:
+			frames[i].Time -= r.Int64N(2e9)
+		case 1:
+			frames[i].Time += 3600e9
+		}
+	}
+	return frames
+}
+
+// The emitted table gives each flow of a capture what the flow table gives it: fragments, tunnels, tags, link types, connections between the same ports, damaged headers, clocks that
+// step, full tables, losses.
 func TestTable(t *testing.T) {
 	testfiles.Tool(t, "gcc")
-	type source struct {
-		name   string
-		frames []capture.Frame
-	}
-	sources := []source{{"testbed", readFrames(t, "../../examples/testbed/test.pcap")}}
+	sources := []source{{"testbed", readFrames(t, "../../examples/testbed/test.pcap"), 5000, 0}}
 	flows, err := evasion.Load("../../examples/testbed/test.pcap", 24, flow.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := rand.New(rand.NewPCG(1, 9))
 	for i := range 3 {
-		sources = append(sources, source{fmt.Sprint("changed ", i), changed(t, r, flows, 150)})
+		frames := changed(t, r, flows, 150)
+		sources = append(sources, source{fmt.Sprint("changed ", i), frames, 5000, 0}, source{fmt.Sprint("stepping ", i), stepping(r, frames), 5000, 0},
+			source{fmt.Sprint("full ", i), frames, 1 + r.IntN(60), 0}, source{fmt.Sprint("lossy ", i), frames, 5000, 1 + r.IntN(900)},
+			source{fmt.Sprint("all at once ", i), stepping(r, mixed(t, r, flows, 200)), 1 + r.IntN(100), 1 + r.IntN(900)})
+		for _, trust := range []capture.Trust{capture.TrustWire, capture.TrustChecked} {
+			frames := mixed(t, r, flows, 150)
+			for k := range frames {
+				frames[k].Trust = trust
+			}
+			sources = append(sources, source{fmt.Sprint("trust ", trust, " ", i), frames, 5000, 0})
+		}
 	}
 	if dir := testfiles.Dir(t); dir != "" {
 		for _, pattern := range []string{"traffic/test.pcap", "captures/*.pcap", "cases/*/*.pcap", "cases/*/*.pcapng"} {
@@ -193,9 +248,8 @@ func TestTable(t *testing.T) {
 				}
 				src.Close()
 				frames := readFrames(t, name)
-				if slices.IsSortedFunc(frames, func(a, b capture.Frame) int { return int(min(1, max(-1, a.Time-b.Time))) }) && len(frames) < 20000 &&
-					!slices.ContainsFunc(frames, func(f capture.Frame) bool { return f.Time < 0 || f.Astray || f.VLAN != 0 }) {
-					sources = append(sources, source{strings.TrimPrefix(name, dir), frames})
+				if len(frames) > 0 && len(frames) < 20000 && !slices.ContainsFunc(frames, func(f capture.Frame) bool { return f.Time < 0 || f.Astray || f.VLAN != 0 }) {
+					sources = append(sources, source{strings.TrimPrefix(name, dir), frames, 5000, 0})
 				}
 			}
 		}
@@ -204,7 +258,7 @@ func TestTable(t *testing.T) {
 		}
 	}
 	contracts := allContracts(t)
-	for name, view := range map[string]bundle.View{"version1-nepco": {}, "version2-nepco-hosts": {}, "version2-nepco-stream": {Tunnels: true, VLANs: true}, "version1-byte": {Tunnels: true}} {
+	for name, view := range map[string]bundle.View{"version1-nepco": {}, "version2-nepco-hosts": {}, "version2-nepco-stream": {Tunnels: true, VLANs: true}, "version1-byte": {Tunnels: true}, "version3-nepco-stream-drop": {ActiveTimeout: 3 * time.Second}} {
 		c, ok := contracts[name]
 		if !ok {
 			t.Fatal("no contract", name)
@@ -225,7 +279,7 @@ func TestTable(t *testing.T) {
 			}
 			input := binary.LittleEndian.AppendUint32(nil, uint32(len(sources)))
 			for i := range sources {
-				input = forDriver(input, sources[i].frames)
+				input = forDriver(input, &sources[i])
 			}
 			run := exec.Command("./driver")
 			var stderr bytes.Buffer
@@ -242,7 +296,7 @@ func TestTable(t *testing.T) {
 					continue
 				}
 				slices.Sort(lines)
-				got, want := strings.Join(append(lines, line), "\n"), inTable(t, b, sources[at].frames)
+				got, want := strings.Join(append(lines, line), "\n"), inTable(t, b, &sources[at])
 				if got != want {
 					if wrong++; wrong < 5 {
 						t.Errorf("%s (-Go +C):\n%.2500s", sources[at].name, gocmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n")))

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"nepcoc/runtime/capture"
+	"nepcoc/runtime/flow"
 	"nepcoc/runtime/traffic"
 )
 
@@ -30,5 +31,21 @@ func TestFarFirst(t *testing.T) {
 	}
 	if len(flows) != 2 || flows[1].payload != 9 {
 		t.Errorf("%d flows, want 2: %+v", len(flows), flows)
+	}
+}
+
+// A flow that has nothing but such a packet ends with it.
+func TestFarOnly(t *testing.T) {
+	c := hostsContract(false)
+	c.FarTTL = traffic.FarTTLDrop
+	var m capture.Memory
+	ip := udp(2, 9).ip()
+	ip[8] = 1
+	sum := ^capture.HeaderSum(append(ip[:10:10], append([]byte{0, 0}, ip[12:20]...)...))
+	ip[10], ip[11] = byte(sum>>8), byte(sum)
+	m.Add(&capture.Frame{Data: ip, Length: len(ip), Time: 5e9, Link: capture.LinkRaw})
+	flows, _, err := flow.Collect(&m, c)
+	if err != nil || len(flows) != 1 || flows[0].First != 5e9 || flows[0].Last != 5e9 {
+		t.Errorf("%+v, %v", flows, err)
 	}
 }

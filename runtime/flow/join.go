@@ -91,7 +91,7 @@ func (t *Table) Add(p *capture.Packet) {
 		e := &t.entries[i]
 		e.swapped, e.guessed = direction(p, tcp, seg.flags, swapped)
 		e.vlan, e.level, e.shims = p.VLAN, p.Level, p.Shims
-		e.first, e.begun, e.seen, e.conn, e.loss, e.state = p.Time, t.clock.at, t.clock.at, c, t.loss, t.enc.Begin(p.Proto)
+		e.first, e.last, e.begun, e.seen, e.conn, e.loss, e.state = p.Time, p.Time, t.clock.at, t.clock.at, c, t.loss, t.enc.Begin(p.Proto)
 		e.marks = t.rest(&key, tcp && seg.flags&(capture.FlagSYN|capture.FlagACK) == capture.FlagSYN)
 		if before.reused {
 			e.marks |= MarkReused
