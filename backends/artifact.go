@@ -32,6 +32,8 @@ type ArtifactOptions struct {
 	Statement bundle.Statement
 	// Symbol is part of the names in code; empty: the bundle's name.
 	Symbol string
+	// TablesInSource puts large tables into the source, too, in kinds that write them to a file of their own.
+	TablesInSource bool
 	// Flows, of kinds that make tokens of packets themselves, are what such an artifact proves that by. compiler.Artifacts fills them in.
 	Flows []FlowVector
 }

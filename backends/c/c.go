@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"unicode"
 
@@ -51,7 +52,11 @@ func build(b *bundle.Bundle, o backends.ArtifactOptions) ([]backends.File, error
 			return nil, err
 		}
 	}
-	return Emit(b, Options{Name: o.Symbol, Flows: o.Flows})
+	most := 0
+	if o.TablesInSource {
+		most = math.MaxInt
+	}
+	return Emit(b, Options{Name: o.Symbol, MaxTable: most, Flows: o.Flows})
 }
 
 // Emit writes a validated bundle as C. The same bundle and options give the same bytes on every machine.

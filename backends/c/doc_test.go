@@ -30,8 +30,11 @@ func TestDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, header := t.TempDir(), ""
+	dir, header, readme := t.TempDir(), "", ""
 	for _, f := range files {
+		if f.Name == "README.md" {
+			readme = string(f.Data)
+		}
 		if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -46,6 +49,22 @@ func TestDocument(t *testing.T) {
 	if !strings.HasPrefix(string(out), "logits: ") || !strings.Contains(string(out), ", score 0.") {
 		t.Errorf("the document's program says %q", out)
 	}
+
+	// And so does what the library's README shows, whose parts are of functions.
+	parts := regexp.MustCompile("(?s)```c\n(.*?)```").FindAllStringSubmatch(readme, -1)
+	if len(parts) != 3 {
+		t.Fatalf("%d programs in the README", len(parts))
+	}
+	function, statements, _ := strings.Cut(parts[1][1], "\n\n")
+	run := strings.TrimPrefix(parts[0][1], "#include \"nepco_model.h\"\n")
+	text := "#include <stdio.h>\n#include <stdlib.h>\n#include \"nepco_model.h\"\n" + function + "\nvoid one(const int32_t *tokens, int n);\nvoid one(const int32_t *tokens, int n)\n{\n" + run + "(void)error;\n}\n" +
+		"void two(void *ctx, const uint8_t *frame, uint32_t captured, uint32_t wire, uint64_t now);\nvoid two(void *ctx, const uint8_t *frame, uint32_t captured, uint32_t wire, uint64_t now)\n{\n" + statements + "}\n" +
+		"void three(void *ctx, nepco_model_flow *f, const uint8_t *ip, uint32_t captured, uint32_t wire, int direction, uint64_t now, void (*verdict)(nepco_model_flow *));\n" +
+		"void three(void *ctx, nepco_model_flow *f, const uint8_t *ip, uint32_t captured, uint32_t wire, int direction, uint64_t now, void (*verdict)(nepco_model_flow *))\n{\nnepco_model_result r;\n" + parts[2][1] + "}\n"
+	if err := os.WriteFile(filepath.Join(dir, "readme.c"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	output(t, dir, "cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-c", "readme.c")
 	for _, name := range regexp.MustCompile("`(_[a-z_]+)`|\\b(nepco_model_[a-z_]+)\\b|\\b(NEPCO_MODEL_[A-Z_]+)\\b").FindAllStringSubmatch(string(doc), -1) {
 		symbol := name[2] + name[3]
 		if name[1] != "" {

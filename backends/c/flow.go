@@ -40,6 +40,7 @@ type flowCode struct {
 
 	Linger, Quiet, Idle int64
 	MinPayload          int
+	Runs                bool // the program takes what the contract gives
 
 	// Of the table of flows: the bundle's view, and what is kept of a fragment that waits.
 	Tunnels, VLANs bool
@@ -95,6 +96,7 @@ func (u *unit) flow() (header, source string, err error) {
 	f.PacketTokens, f.Facts, f.FactBytes, f.Fact = c.PacketTokens, len(c.PacketTokens), len(c.PacketTokens)*c.TokenBytes, c.FirstFact()
 	f.FactLength = slices.Contains(c.PacketTokens, traffic.TokenLength)
 	f.Numbers = c.NumberCount()
+	f.Runs = f.Numbers == u.p.Sides
 	f.Length, f.Direction, f.Gap = slices.Contains(c.Numbers, traffic.NumberLength), slices.Contains(c.Numbers, traffic.NumberDirection), slices.Contains(c.Numbers, traffic.NumberGap)
 	f.Plain = c.FirstLayer == traffic.LayerIP && c.HeaderBytes == 0 && f.Facts == 0
 	f.Sized = !f.Stream && (!f.Plain || f.Numbers > 0)
@@ -155,10 +157,6 @@ func (u *unit) aboutPackets() string {
 		return "The bundle has no traffic contract, so nothing here makes tokens of packets: give `run` the tokens.\n"
 	}
 	p, m := u.prefix(), u.macro()
-	numbers, beside := "", ""
-	if c.NumberCount() > 0 {
-		numbers, beside = fmt.Sprintf("    int32_t numbers[%d];\n    %s_flow_numbers(f, numbers);\n", c.NumberCount(), p), "numbers, "
-	}
 	about := ""
 	if c.Accept == traffic.AcceptHosts {
 		about += fmt.Sprintf(" This contract takes what hosts take (`accept: hosts`): fragments are to be put together before, `%s_flow_secret` wants two random numbers for each flow, and what is known of checksums is added to `direction`.", p)
@@ -166,11 +164,16 @@ func (u *unit) aboutPackets() string {
 	if c.FirstLayer == traffic.LayerEthernet && !c.Blanks(traffic.BlankMAC) {
 		about += fmt.Sprintf(" Tokens hold Ethernet addresses (`first_layer: ethernet`): `%s_flow_mac` before `%s_flow_add` gives those of a packet.", p, p)
 	}
-	return fmt.Sprintf("## From packets\n\nA data path keeps one `%[1]s_flow` for each flow of its table. Both directions of a 5-tuple are one flow.\n\n"+
+	return fmt.Sprintf("## From frames\n\nA program without a flow table gives its frames to the library's. It calls back once for each flow.\n\n"+
+		"```c\nstatic void verdict(void *ctx, const %[1]s_entry *e)\n{\n    char name[%[2]s_ENTRY_NAME];\n    %[1]s_result r;\n    %[1]s_verdict v;\n    %[1]s_entry_name(e, name); /* TCP 10.0.0.1:40000 > 10.0.0.2:443 */\n"+
+		"    if (%[1]s_flow_run(ctx, &e->flow, &r) == 0 && %[1]s_judge(&r, 0, &v) == 0) {\n        printf(\"%%s: %%s\\n\", name, %[1]s_flow_word(&e->flow, 0, &v));\n    }\n}\n\n"+
+		"size_t bytes = %[1]s_table_bytes(65536); /* for so many flows at once */\nuint64_t secret[2]; /* random numbers */\n%[1]s_table *t = %[1]s_table_new(malloc(bytes), bytes, 65536, secret, verdict, ctx);\n"+
+		"%[1]s_table_frame(t, 1, frame, captured, wire, 0, now); /* each frame; 1: Ethernet, as in pcap files */\n%[1]s_table_end(t);\n```\n\n"+
+		"One thread uses a table; `%[1]s_frame_ends` deals frames to several. The header says what `%[1]s_table_time`, `%[1]s_table_lost` and `%[1]s_table_counts` are for.\n\n"+
+		"## From packets\n\nA program that has a flow table keeps one `%[1]s_flow` for each flow in it. Both directions of a 5-tuple are one flow (`%[1]s_flow_key`).\n\n"+
 		"```c\nif (%[1]s_flow_add(f, ip, captured, wire, direction, now) == %[2]s_EOTHER) { /* another connection between the same ports */\n"+
 		"    verdict(f); /* unless it has had it */\n    %[1]s_flow_next(f);\n    direction = 0;\n    %[1]s_flow_add(f, ip, captured, wire, direction, now);\n}\n"+
-		"if (%[1]s_flow_ready(f)) { /* or the time is past %[1]s_flow_deadline(f), or the flow has to leave the table */\n"+
-		"    int32_t tokens[%[2]s_LENGTH];\n    int n = (int)%[1]s_flow_tokens(f, tokens);\n%[3]s    %[1]s_run(ctx, tokens, n, %[4]s&r);\n}\n```\n\n"+
-		"`direction` is 0 for packets that go as the flow's first did, 1 for the others. A flow stays in the table until it was quiet for `%[2]s_FLOW_IDLE_NS`, also after its verdict, so that its later packets begin no other.%[5]s\n",
-		p, m, numbers, beside, about)
+		"if (%[1]s_flow_ready(f) || now > %[1]s_flow_deadline(f)) { /* or the flow has to leave the table */\n    %[1]s_flow_run(ctx, f, &r);\n}\n```\n\n"+
+		"`direction` is 0 for packets that go as the flow's first did, 1 for the others. A flow stays in the table until it was quiet for `%[2]s_FLOW_IDLE_NS`, also after its verdict, so that its later packets begin no other.%[3]s\n",
+		p, m, about)
 }

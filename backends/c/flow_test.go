@@ -129,7 +129,7 @@ static void begin(int i)
 int main(int argc, char **argv)
 {
 	unsigned long records = number(4), r;
-	int i, rc;
+	int i, rc, due, ready;
 #ifdef LOGITS
 	begin_model(argc > 1 ? argv[1] : "");
 #endif
@@ -152,7 +152,12 @@ int main(int argc, char **argv)
 		if (!begun[slot]) {
 			base[slot] = swapped;
 		}
+		due = time > nepco_it_flow_deadline(&flows[slot]);
+		ready = nepco_it_flow_ready(&flows[slot]);
 		rc = nepco_it_flow_add(&flows[slot], packet, captured, wire, (swapped ^ base[slot]) | about, time);
+		if (due && rc != NEPCO_IT_EPACKET && rc != NEPCO_IT_EFRAGMENT && rc != NEPCO_IT_EOTHER && (ready || !nepco_it_flow_ready(&flows[slot]))) {
+			return 5; /* past its deadline a flow is ready, or, if it was that, another one begins */
+		}
 		if (rc == NEPCO_IT_EOTHER) {
 			verdict(slot);
 			base[slot] = swapped;

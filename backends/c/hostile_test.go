@@ -36,10 +36,12 @@ static uint32_t draw(uint32_t below) /* Marsaglia's xorshift */
 static void verdict(void *to, const nepco_it_entry *e)
 {
 	static int32_t tokens[NEPCO_IT_LENGTH];
+	char name[NEPCO_IT_ENTRY_NAME];
 	nepco_it_result r;
 	uint32_t n = nepco_it_flow_tokens(&e->flow, tokens);
 	IS(n >= 1 && n <= NEPCO_IT_LENGTH, 1)
-	IS(nepco_it_run(ctx, tokens, (int)n, &r), 0)
+	IS(nepco_it_flow_run(ctx, &e->flow, &r), 0)
+	nepco_it_entry_name(e, name);
 	IS(e->first <= UINT64_MAX && e->packets[0] + e->packets[1] > 0 && e->client >= 0 && e->client <= 1 && e->why <= NEPCO_IT_BY_END, 1)
 	++*(uint64_t *)to;
 }

@@ -47,10 +47,13 @@ static unsigned long number(int bytes)
 static void verdict(void *to, const nepco_it_entry *e)
 {
 	static int32_t tokens[65536];
+	char name[NEPCO_IT_ENTRY_NAME];
 	uint32_t n = nepco_it_flow_tokens(&e->flow, tokens), k;
 	for (k = 0; k < NEPCO_IT_FLOW_KEY; k++) {
 		printf("%02x", e->key[k]);
 	}
+	nepco_it_entry_name(e, name);
+	printf(" %s", name);
 	printf(" client %d why %d marks %lu vlan %d %d tunnel %lu %lu at %llu %llu", e->client, e->why, (unsigned long)e->marks, e->vlan[0], e->vlan[1], (unsigned long)e->tunnel, (unsigned long)e->level,
 		(unsigned long long)e->first, (unsigned long long)e->last);
 	printf(" packets %d %d bytes %d %d payload %lu tokens", (int)e->packets[0], (int)e->packets[1], (int)e->bytes[0], (int)e->bytes[1], (unsigned long)nepco_it_flow_payload(&e->flow));
@@ -147,7 +150,7 @@ func inTable(t *testing.T, b *bundle.Bundle, src *source) string {
 		}
 		key = binary.BigEndian.AppendUint16(append(key, k.Src[:]...), k.SrcPort)
 		key = binary.BigEndian.AppendUint16(append(key, k.Dst[:]...), k.DstPort)
-		line := fmt.Sprintf("%s client %d why %d marks %d vlan %d %d tunnel %d %d at %d %d packets %d %d bytes %d %d payload %d tokens", hex.EncodeToString(key), client, why[f.Reason], f.Marks,
+		line := fmt.Sprintf("%s %s client %d why %d marks %d vlan %d %d tunnel %d %d at %d %d packets %d %d bytes %d %d payload %d tokens", hex.EncodeToString(key), f.Key, client, why[f.Reason], f.Marks,
 			f.VLAN[0], f.VLAN[1], k.Tunnel, f.Level, f.First, f.Last, f.Packets[0], f.Packets[1], f.Bytes[0], f.Bytes[1], f.Payload)
 		lines = append(lines, line+strings.TrimSuffix(fmt.Sprintf(" %d", f.Tokens[:f.Valid]), "]"))
 	}

@@ -16,15 +16,15 @@ import (
 )
 
 func newEmit() *cobra.Command {
-	var out, name string
+	var out, name, tables string
 	cmd := &cobra.Command{
 		Use:   "emit KIND BUNDLE",
 		Short: "Write a bundle as source code: emit c",
 		Long: `emit writes a bundle's program as source code for data paths that want the model in them.
 
-emit c writes a C99 library: a header, a source file, a file of token tables where they are large, a self-test with the
-bundle's golden vectors, a Makefile and a meson.build. It takes no memory (a context is the caller's), uses no floating
-point and no library but memcpy and memset, and computes the bits that run and the agent compute.
+emit c writes a C99 library: a header, a source file, a file of token tables where they are large (or, by --tables source,
+none), a self-test with the bundle's golden vectors, a Makefile and a meson.build. It takes no memory (a context is the
+caller's), uses no floating point and no library but memcpy and memset, and computes the bits that run and the agent compute.
 ` + exitCodes,
 		Example: `  nepcoc emit c model.nepco -o model-c/ && make -C model-c check
   nepcoc emit c model.nepco --name ids -o ids-c/   # nepco_ids_run`,
@@ -37,6 +37,9 @@ point and no library but memcpy and memset, and computes the bits that run and t
 			case !a.Folder:
 				return cli.UsageError("%s is %s already: emit writes source code", args[1], a.Doc)
 			}
+			if tables != "file" && tables != "source" {
+				return cli.UsageError("--tables %s: file or source", tables)
+			}
 			if err := writable(a, out); err != nil {
 				return err
 			}
@@ -44,7 +47,7 @@ point and no library but memcpy and memset, and computes the bits that run and t
 			if err != nil {
 				return err
 			}
-			built, err := a.Build(b, backends.ArtifactOptions{Symbol: name})
+			built, err := a.Build(b, backends.ArtifactOptions{Symbol: name, TablesInSource: tables == "source"})
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[1], err)
 			}
@@ -73,6 +76,7 @@ point and no library but memcpy and memset, and computes the bits that run and t
 	}
 	cmd.Flags().StringVarP(&out, cli.OutputFlag, "o", "", "folder to write to (required); files of the same names in it are replaced")
 	cmd.Flags().StringVar(&name, "name", "", "part of every symbol: nepco_NAME_run (default: the bundle's name)")
+	cmd.Flags().StringVar(&tables, "tables", "file", "where token tables above 256 KiB go: file, to be mapped or read, or source, which takes a compiler a minute or more")
 	cmd.MarkFlagRequired(cli.OutputFlag)
 	return cmd
 }
