@@ -152,7 +152,7 @@ func inTable(t *testing.T, b *bundle.Bundle, src *source) string {
 		key = binary.BigEndian.AppendUint16(append(key, k.Dst[:]...), k.DstPort)
 		line := fmt.Sprintf("%s %s client %d why %d marks %d vlan %d %d tunnel %d %d at %d %d packets %d %d bytes %d %d payload %d tokens", hex.EncodeToString(key), f.Key, client, why[f.Reason], f.Marks,
 			f.VLAN[0], f.VLAN[1], k.Tunnel, f.Level, f.First, f.Last, f.Packets[0], f.Packets[1], f.Bytes[0], f.Bytes[1], f.Payload)
-		lines = append(lines, line+strings.TrimSuffix(fmt.Sprintf(" %d", f.Tokens[:f.Valid]), "]"))
+		lines = append(lines, line+strings.TrimRight(" "+strings.Trim(fmt.Sprint(f.Tokens[:f.Valid]), "[]"), " "))
 	}
 	in, err := flow.NewInput(opt)
 	if err != nil {
@@ -173,7 +173,7 @@ func inTable(t *testing.T, b *bundle.Bundle, src *source) string {
 		evicted += n
 	}
 	lines = append(lines, fmt.Sprintf("joined %d evicted %d\n", in.Counters().Frames[capture.KindOK], evicted))
-	return strings.ReplaceAll(strings.Join(lines, "\n"), "[", "")
+	return strings.Join(lines, "\n")
 }
 
 // about is what is known of checksums, as emitted C has it.
