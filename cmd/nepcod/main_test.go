@@ -2,9 +2,7 @@ package main
 
 import (
 	"bytes"
-	"debug/elf"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -71,30 +69,4 @@ func mkbundle(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Check(testbundle.Write(file, b, opts))
-}
-
-// The agent is one static file on both kinds of card and server.
-func TestStatic(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds the agent twice")
-	}
-	for _, arch := range []string{"amd64", "arm64"} {
-		file := filepath.Join(t.TempDir(), "nepcod-"+arch)
-		cmd := exec.Command("go", "build", "-o", file, "./cmd/nepcod")
-		cmd.Dir = testfiles.Root(t)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", arch, err, out)
-		}
-		f, err := elf.Open(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		for _, p := range f.Progs {
-			if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
-				t.Errorf("%s: needs a dynamic linker", arch)
-			}
-		}
-	}
 }
