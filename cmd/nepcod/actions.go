@@ -45,7 +45,7 @@ func newActions() *cobra.Command {
 				return err
 			},
 		}
-		c.Flags().StringVar(&iface, "iface", "", "only of the agent that captures from this interface")
+		c.Flags().StringVar(&iface, "iface", "", "only nftables' rules of the agent that captures from this interface, and flower's at it")
 		cmd.AddCommand(c)
 	}
 	return cmd

@@ -210,7 +210,7 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap []string, speed float64,
 	}
 	if len(pcap) == 0 {
 		if n := agent.RulesOverdue(); n > 0 {
-			log.Warn("actions: rules are in force whose time is over, left by an agent that was killed", "rules", n, "undo", "nepcod actions flush")
+			log.Warn("actions: rules are in force whose time is over: left by an agent that was killed, or made before the clock was set", "rules", n, "undo", "nepcod actions flush")
 		}
 	}
 	opt := c.Options()
