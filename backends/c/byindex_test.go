@@ -107,8 +107,8 @@ int main(void)
 		fmt.Fprintln(&want, -1)
 
 		b.Golden = withGolden(t, b.Program, 1).Golden
-		dir := library(t, b, emit.Options{Name: "it"}, sanitized...)
-		if got := execute(t, dir, linkText(t, dir, "by.c", program.String(), sanitized...)); got != want.String() {
+		dir := library(t, b, emit.Options{Name: "it"}, wordy...)
+		if got := execute(t, dir, linkText(t, dir, "by.c", program.String(), wordy...)); got != want.String() {
 			t.Errorf("%s %s: %s", test.file, test.kind, cmp.Diff(want.String(), got))
 		}
 	}
