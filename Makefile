@@ -60,7 +60,7 @@ test: ## all tests on this machine
 	$(GO) test $(TIMEOUT) ./...
 
 # Fuzzing is short here, since all tests run the seeds and what was found; `make fuzz` alone takes a minute for each target. The emulated card (card-test) takes a quarter of an hour and is run by hand.
-check: FUZZTIME := 10s
+check: FUZZTIME := 20s
 check: fmt vet lint stale test purego race soak arm64 arm64-nodot fuzz demo fleet-demo ## what CI runs
 	@echo 'check: all held'
 
