@@ -76,7 +76,7 @@ func TestScale(t *testing.T) {
 		now := used(t, f.side()...)
 		rate := ""
 		if bytes > 0 {
-			rate = fmt.Sprintf(" (%.0f MB/s to cards)", float64(n*bytes)/s/1e6)
+			rate = fmt.Sprintf(" (%.0f MB/s to cards, %.1f core seconds per GB)", float64(n*bytes)/s/1e6, (now.cpu-side.cpu+ownCPU()-own)/float64(n*bytes)*1e9)
 		}
 		t.Logf("%s: %.1f s%s; core seconds: servers and hub %.1f, cards %.1f; memory of servers and hub: %.0f MB, at most %.0f; load %s",
 			what, s, rate, now.cpu-side.cpu, ownCPU()-own, now.memory/1e6, now.most/1e6, load())
@@ -184,7 +184,7 @@ func (f *testFleet) allowed(data []byte) string {
 	}()
 	var total atomic.Int64
 	var wait sync.WaitGroup
-	begin := time.Now()
+	begin, own := time.Now(), ownCPU()
 	for range readers {
 		wait.Go(func() {
 			c, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{RootCAs: config.RootCAs})
@@ -198,9 +198,9 @@ func (f *testFleet) allowed(data []byte) string {
 		})
 	}
 	wait.Wait()
-	loopback := float64(total.Load()) / time.Since(begin).Seconds() / 1e6
+	loopback, tlsCPU := float64(total.Load())/time.Since(begin).Seconds()/1e6, (ownCPU()-own)/float64(total.Load())*1e9
 	dir := f.TempDir()
-	begin = time.Now()
+	begin, own = time.Now(), ownCPU()
 	for i := range files {
 		wait.Go(func() {
 			w, err := os.Create(filepath.Join(dir, fmt.Sprint(i)))
@@ -217,5 +217,6 @@ func (f *testFleet) allowed(data []byte) string {
 	}
 	wait.Wait()
 	disk := float64(files*len(data)) / time.Since(begin).Seconds() / 1e6
-	return fmt.Sprintf("in the same run: TLS on the loopback, nothing else, %.0f MB/s; files of %d bytes, each synced, %.0f MB/s; load %s", loopback, len(data), disk, load())
+	return fmt.Sprintf("in the same run: TLS on the loopback, nothing else, %.0f MB/s (%.1f core seconds per GB, both ends); files of %d bytes, each synced, %.0f MB/s (%.1f core seconds per GB); load %s",
+		loopback, tlsCPU, len(data), disk, (ownCPU()-own)/float64(files*len(data))*1e9, load())
 }
