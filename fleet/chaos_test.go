@@ -220,3 +220,28 @@ func TestChaos(t *testing.T) {
 	kept.check(t)
 	t.Log(killed, "hubs killed:", states)
 }
+
+// A hub that outlives its servers leads again when they are back, and cards take up what is ordered then.
+func TestServersAway(t *testing.T) {
+	f := newFleet(t, 1)
+	h, _ := f.hub("a")
+	f.card(h.Client, "g", "c", newSimAgent(), nil)
+	rollout := func(serial uint64) {
+		t.Helper()
+		data, b := signedBundle(t, int(serial), serial, signer)
+		f.eventually(30*time.Second, "a rollout", func() error {
+			g, err := h.Rollout(t.Context(), "g", "t", data, b, "", quick(), quiet)
+			if err != nil && g.Rollout != nil && g.Rollout.To.Digest == b.Digest.String() {
+				return nil // the answer was lost, not the word
+			}
+			return err
+		})
+		f.end(h.Client, "g", Done)
+	}
+	rollout(1)
+	f.servers[0].Shutdown()
+	f.servers[0].WaitForShutdown()
+	time.Sleep(time.Second)
+	f.servers[0] = f.serve(0, f.ports)
+	rollout(2)
+}

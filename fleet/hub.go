@@ -107,17 +107,30 @@ func (h *Hub) Run(ctx context.Context) error {
 		return err
 	}
 	defer enrolments.Unsubscribe()
-	if err := h.follow(ctx); err != nil {
+	connection := h.nc.StatusChanged(nats.CONNECTED)
+	unfollow, err := h.followAll(ctx, time.Minute)
+	if err != nil {
 		if ctx.Err() != nil { // it was to end before it had begun
 			return nil
 		}
 		return err
 	}
+	defer func() { unfollow() }()
+	stale := false
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	var lease uint64
 	var renewed time.Time
 	for {
+		if stale {
+			// Watches find back to their places by themselves, but take their time.
+			unfollow()
+			if unfollow, err = h.followAll(ctx, leaseTime/3); err == nil {
+				stale = false
+			} else if ctx.Err() == nil {
+				h.o.Log.Warn("the servers don't tell what is new yet", "why", err)
+			}
+		}
 		if time.Since(renewed) > leaseTime/3 {
 			lease = h.lead(ctx, lease)
 			renewed = time.Now()
@@ -134,6 +147,10 @@ func (h *Hub) Run(ctx context.Context) error {
 				cancel()
 			}
 			return nil
+		case _, open := <-connection:
+			if stale = open; !open {
+				connection = nil
+			}
 		case <-tick.C:
 		case <-h.wake:
 			// Many cards report at once: what comes in the next moment is looked at together.
@@ -189,13 +206,28 @@ func (h *Hub) answer(ctx context.Context, m *nats.Msg) {
 	}
 }
 
-// follow keeps this hub's view of the streams, from now on.
+// followAll follows until the function that it returns, which is there with an error, too; and fails where the view is not whole in time.
+func (h *Hub) followAll(ctx context.Context, within time.Duration) (context.CancelFunc, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	late := time.AfterFunc(within, cancel)
+	err := h.follow(ctx)
+	if !late.Stop() && err == nil {
+		err = context.DeadlineExceeded
+	}
+	if err != nil {
+		cancel()
+	}
+	return cancel, err
+}
+
+// follow keeps this hub's view of the streams, from now on until ctx ends.
 func (h *Hub) follow(ctx context.Context) error {
 	watch := func(kv jetstream.KeyValue, take func(key string, value []byte, revision uint64) error, gone func(key string, revision uint64)) error {
 		w, err := kv.WatchAll(ctx)
 		if err != nil {
 			return err
 		}
+		context.AfterFunc(ctx, func() { w.Stop() })
 		ready := make(chan struct{})
 		go func() {
 			for e := range w.Updates() {
@@ -204,6 +236,10 @@ func (h *Hub) follow(ctx context.Context) error {
 					continue
 				}
 				h.mu.Lock()
+				if ctx.Err() != nil { // another follows, and may know more
+					h.mu.Unlock()
+					return
+				}
 				var err error
 				if e.Operation() == jetstream.KeyValuePut {
 					err = take(e.Key(), e.Value(), e.Revision())
@@ -276,7 +312,10 @@ func (h *Hub) follow(ctx context.Context) error {
 	if consumer.CachedInfo().NumPending == 0 {
 		told()
 	}
-	_, err = consumer.Consume(func(m jetstream.Msg) {
+	reports, err := consumer.Consume(func(m jetstream.Msg) {
+		if ctx.Err() != nil {
+			return
+		}
 		meta, err := m.Metadata()
 		if err == nil && meta.NumPending == 0 {
 			defer told()
@@ -296,6 +335,7 @@ func (h *Hub) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	context.AfterFunc(ctx, reports.Stop)
 	select {
 	case <-ready:
 		h.follows.Store(true)
