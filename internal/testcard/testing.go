@@ -19,9 +19,9 @@ import (
 const Env = "NEPCOC_CARD"
 
 var shared struct {
-	sync.Mutex
-	card *Card
-	err  error
+	sync.Mutex // of the test that has the card
+	card       *Card
+	err        error
 }
 
 // Main is for TestMain: it runs the tests and takes down what is left of cards, also when a signal ends them.
@@ -34,13 +34,13 @@ func Main(m *testing.M) int {
 	return code
 }
 
-// Shared is the card of all tests of a package, which must call Main; it is booted by the first of them. Tests leave it as they found it, but for what Installed says, and
-// switched on. The console's end is logged where the test fails.
+// Shared is the card of all tests of a package, which must call Main; it is booted by the first of them. The test has it to itself until it ends, also
+// where tests run in parallel, and leaves it as it was found, and on. The console's end is logged where the test fails.
 func Shared(t testing.TB) *Card {
 	t.Helper()
 	built := built(t)
 	shared.Lock()
-	defer shared.Unlock()
+	t.Cleanup(shared.Unlock)
 	if shared.card == nil && shared.err == nil {
 		shared.card, shared.err = boot(built)
 	}

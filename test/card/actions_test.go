@@ -24,6 +24,7 @@ import (
 
 // The tests of runtime/act that ask a kernel run in the card's, which has both tc flower and nftables: none of them skips there.
 func TestActionsInKernel(t *testing.T) {
+	t.Parallel()
 	c := testcard.Shared(t)
 	tests := once(t, "act.test", func(path string) error {
 		// Compiled as the package is, whose packages it shares.
@@ -160,6 +161,7 @@ func passed(t *testing.T, c *testcard.Card, path string) (sent, came map[flow.Ke
 // The packaged service with actions: flows of a chosen label are dropped, both ways, while others pass through the card, until their rules'
 // time is over, or the service's, however that ends. It keeps one capability.
 func TestActionsOfService(t *testing.T) {
+	t.Parallel()
 	c := installed(t)
 	c.Run(t, `cp -p /etc/nepcod/nepcod.yaml /root/yaml.before && mkdir -p /etc/systemd/system/nepcod.service.d
 ip link add br0 type bridge && ip link set br0 up && for p in p0 p1; do ip link set $p master br0 up && bridge link set dev $p learning off && tc qdisc replace dev $p root pfifo limit 10000; done`)

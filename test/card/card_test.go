@@ -6,6 +6,9 @@ package card
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -164,11 +167,23 @@ func within(t *testing.T, limit time.Duration, what string, f func() error) {
 	}
 }
 
-// metrics are the service's, by name with labels.
+// metrics are the service's, by name with labels. A session with curl would take the card several times what the service does.
 func metrics(c *testcard.Card) (map[string]string, error) {
-	out, err := c.Do("curl -sS --max-time 20 http://127.0.0.1:9477/metrics", nil)
+	client := http.Client{
+		Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return c.Dial(9477) }, DisableKeepAlives: true},
+		Timeout:   20 * time.Second,
+	}
+	resp, err := client.Get("http://card/metrics")
 	if err != nil {
 		return nil, err
+	}
+	defer resp.Body.Close()
+	out, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("metrics: %s", resp.Status)
 	}
 	m := map[string]string{}
 	for line := range strings.Lines(string(out)) {

@@ -10,6 +10,7 @@ import (
 
 // Both doctors find nothing that fails on a card whose service runs: nepcod's there, nepcoc's from here.
 func TestDoctor(t *testing.T) {
+	t.Parallel()
 	c := installed(t)
 	look := func(what, out string, err error, checks ...string) {
 		t.Helper()

@@ -9,6 +9,7 @@ import (
 
 // The package installs, its service runs, and under the hardening that its unit says.
 func TestPackage(t *testing.T) {
+	t.Parallel()
 	c := installed(t)
 	if out := c.Run(t, "systemctl is-active nepcod && systemctl is-enabled nepcod && dpkg --verify nepcod"); out != "active\nenabled" {
 		t.Errorf("the service is %q", out)

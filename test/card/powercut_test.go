@@ -30,6 +30,7 @@ done; done`
 // up with a whole bundle, one of those that were put there, in service; and with whole lines of verdicts. The disk loses what was not
 // written: the card's file system is told not to write files because they are renamed (see build.sh).
 func TestPowerCuts(t *testing.T) {
+	t.Parallel()
 	cuts := 1
 	if s := os.Getenv("NEPCOC_CUTS"); s != "" {
 		n, err := strconv.Atoi(s)

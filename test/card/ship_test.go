@@ -27,6 +27,7 @@ func shipped(t *testing.T) string {
 
 // nepcoc ship, over real ssh, ends with the service on the new bundle; it leaves nothing else.
 func TestShip(t *testing.T) {
+	t.Parallel()
 	c := installed(t)
 	if out, err := ship(t, c, shipped(t)); err != nil {
 		t.Fatal(err)

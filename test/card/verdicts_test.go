@@ -81,6 +81,7 @@ func verdicts(t *testing.T, lines string) []string {
 // A capture that is replayed into the card's port gets the verdicts there that nepcoc run gives here, line for line and
 // digit for digit.
 func TestVerdicts(t *testing.T) {
+	t.Parallel()
 	c := installed(t)
 	// In the form that nepcoc run prints.
 	c.Run(t, `sed 's|^  format: eve|  format: json|' /etc/nepcod/nepcod.yaml > /root/yaml && cp -p /etc/nepcod/nepcod.yaml /root/yaml.before && cat /root/yaml > /etc/nepcod/nepcod.yaml && systemctl restart nepcod`)
