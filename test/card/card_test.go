@@ -5,6 +5,7 @@ package card
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -170,7 +171,7 @@ func within(t *testing.T, limit time.Duration, what string, f func() error) {
 // metrics are the service's, by name with labels. A session with curl would take the card several times what the service does.
 func metrics(c *testcard.Card) (map[string]string, error) {
 	client := http.Client{
-		Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return c.Dial(9477) }, DisableKeepAlives: true},
+		Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return c.Dial(9477) }, DisableKeepAlives: true},
 		Timeout:   20 * time.Second,
 	}
 	resp, err := client.Get("http://card/metrics")

@@ -64,7 +64,7 @@ func TestPowerCuts(t *testing.T) {
 		done := make(chan bool, 3)
 		go func() { // verdicts
 			for ctx.Err() == nil {
-				c.P0.Replay(ctx, testbed, 5)
+				c.P0.Replay(ctx, testbed, 20)
 			}
 			done <- true
 		}()
@@ -121,5 +121,5 @@ func TestPowerCuts(t *testing.T) {
 	if torn > 0 {
 		t.Errorf("%d times the verdicts ended in a torn line that the service had not taken away", torn)
 	}
-	t.Logf("%d power cuts; %g packets dropped while packets came at five times their pace, %g restarts by systemd", cuts, dropped, restarts)
+	t.Logf("%d power cuts; %g packets dropped while packets came at twenty times their pace, %g restarts by systemd", cuts, dropped, restarts)
 }
