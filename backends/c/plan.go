@@ -57,13 +57,35 @@ func newLayout(p *bundle.Program, tile int) *layout {
 	if !r.tiles {
 		return l
 	}
-	const step = block / 2
-	for t := (p.Length - 1) / step * step; t > 0 && l.context() > contextMost; t -= step {
+	for t := (p.Length - 1) &^ 1; t > 0 && l.context() > contextMost; t -= 2 {
 		if next := plan(p, r, t); next.context() < l.context() {
 			l = next
 		}
 	}
+	// Of a few smaller ones, that of which layers leave the fewest positions behind whole eights.
+	for t := l.tile - 2; t > max(l.tile-block/2, 0) && l.context() <= contextMost; t -= 2 {
+		if next := plan(p, r, t); next.eights(p) < l.eights(p) {
+			l = next
+		}
+	}
 	return l
+}
+
+// eights are the positions that gated layers compute for a flow of all tokens, by eight: tile after tile, each layer behind the tokens by its lag.
+func (l *layout) eights(p *bundle.Program) (n int) {
+	for i, s := range p.Steps {
+		if !l.steps[i] || s.GatedConv == nil {
+			continue
+		}
+		from := 0
+		for done := l.tile; done < p.Length; done += l.tile {
+			to := max(done-l.lag[s.Out], 0)
+			n += (to - from + 7) / 8
+			from = to
+		}
+		n += (p.Length - from + 7) / 8
+	}
+	return n
 }
 
 // context is the size of a context.

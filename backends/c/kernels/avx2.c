@@ -46,12 +46,12 @@ AVX2 void avx2_sigmoid(const avx2_gate *p, __m256i e, __m256i o, __m256i *se, __
 }
 
 /* h, and the gate, of 32 positions of the channel of constants w */
-AVX2 void avx2_front(const avx2_gate *p, const uint32_t *w, const int8_t *x, int stride, int pairs, __m256i *he, __m256i *ho, __m256i *se, __m256i *so)
+AVX2 void avx2_front(const avx2_gate *p, const uint32_t *w, const int8_t *x, ptrdiff_t stride, int pairs, __m256i *he, __m256i *ho, __m256i *se, __m256i *so)
 {
 	__m256i e, o;
-	avx2_filter(x + (int)(w[9] >> 16) * stride, w + 2, w + 16, w[5], pairs, &e, &o);
+	avx2_filter(x + (ptrdiff_t)(w[9] >> 16) * stride, w + 2, w + 16, w[5], pairs, &e, &o);
 	avx2_sigmoid(p, e, o, se, so);
-	avx2_filter(x + (int)(w[9] & 0xffff) * stride, w, w + 14, w[4], pairs, he, ho);
+	avx2_filter(x + (ptrdiff_t)(w[9] & 0xffff) * stride, w, w + 14, w[4], pairs, he, ho);
 	*he = _mm256_srai_epi16(*he, 8);
 	*ho = _mm256_srai_epi16(*ho, 8);
 }
@@ -73,33 +73,32 @@ AVX2 void avx2_store(void *to, __m256i v, int n)
 	_mm256_storeu_si256((__m256i *)to, v);
 }
 
-AVX2 void avx2_plain_of(const gated_layer *g, const int8_t *x, int stride, int8_t *out, int out_stride, int n, int pairs)
+AVX2 void avx2_plain_of(const gated_layer *g, const int8_t *x, ptrdiff_t stride, int8_t *out, int out_stride, int n, int pairs)
 {
 	const int channels = g->channels, words = g->words;
-	const uint32_t *const weights = g->w;
+	const uint32_t *w = g->w;
 	const avx2_gate p = avx2_pieces(g->gate);
 	const __m256i half = _mm256_set1_epi16((short)(1 << (14 - g->shift))), whole = _mm256_set1_epi16((short)(1 << (15 - g->shift)));
 	const __m256i twice = _mm256_set1_epi16(254);
 	int c;
-	for (c = 0; c < channels; c++) {
+	for (c = 0; c < channels; c++, w += words, out += out_stride) {
 		__m256i he, ho, se, so;
-		avx2_front(&p, weights + c * words, x, stride, pairs, &he, &ho, &se, &so);
+		avx2_front(&p, w, x, stride, pairs, &he, &ho, &se, &so);
 		/* the low bytes of se are twice the gate, and a bit */
 		he = _mm256_mulhrs_epi16(_mm256_mullo_epi16(he, _mm256_and_si256(se, twice)), half);
 		ho = _mm256_mulhrs_epi16(_mm256_mullo_epi16(ho, so), whole);
-		avx2_store(out + c * out_stride, avx2_bytes(he, ho), n);
+		avx2_store(out, avx2_bytes(he, ho), n);
 	}
 }
 
-AVX2 void avx2_tile_of(const gated_layer *g, const int8_t *x, int stride, const int8_t *res, int res_stride, int16_t *y, int pairs, int rho)
+AVX2 void avx2_tile_of(const gated_layer *g, const int8_t *x, ptrdiff_t stride, const int8_t *res, int res_stride, int16_t *y, int pairs, int rho)
 {
 	const int channels = g->channels, words = g->words;
-	const uint32_t *const weights = g->w;
+	const uint32_t *w = g->w;
 	const avx2_gate p = avx2_pieces(g->gate);
 	const __m256i low = _mm256_set1_epi16(255);
 	int c;
-	for (c = 0; c < channels; c++) {
-		const uint32_t *w = weights + c * words;
+	for (c = 0; c < channels; c++, w += words, y += 32) {
 		const __m256i cst = _mm256_set1_epi32((int)w[6]);
 		__m256i he, ho, se, so;
 		avx2_front(&p, w, x, stride, pairs, &he, &ho, &se, &so);
@@ -108,7 +107,7 @@ AVX2 void avx2_tile_of(const gated_layer *g, const int8_t *x, int stride, const 
 		he = _mm256_add_epi16(he, cst);
 		ho = _mm256_add_epi16(ho, cst);
 		if (rho != 0) {
-			__m256i r = _mm256_loadu_si256((const __m256i *)(res + c * res_stride));
+			__m256i r = _mm256_loadu_si256((const __m256i *)res);
 			__m256i by = _mm256_set1_epi32((int)w[7]);
 			if (rho > 0) { /* unsigned by signed, one product a word */
 				he = _mm256_add_epi16(he, _mm256_maddubs_epi16(by, r));
@@ -119,8 +118,11 @@ AVX2 void avx2_tile_of(const gated_layer *g, const int8_t *x, int stride, const 
 				ho = _mm256_add_epi16(ho, _mm256_mulhi_epi16(_mm256_andnot_si256(low, r), by));
 			}
 		}
-		_mm256_store_si256((__m256i *)(y + c * 32), he);
-		_mm256_store_si256((__m256i *)(y + c * 32 + 16), ho);
+		_mm256_store_si256((__m256i *)y, he);
+		_mm256_store_si256((__m256i *)(y + 16), ho);
+		if (rho != 0) {
+			res += res_stride;
+		}
 	}
 }
 
@@ -233,19 +235,37 @@ AVX2 void avx2_top(const gated_layer *g, const int16_t *y, __m256i re, __m256i r
 	}
 }
 
+/* the bytes of a block of words y with the factors r and m of even and of odd positions; of n 32 all are stored */
+AVX2 void avx2_norm_bytes(const gated_layer *g, const int16_t *y, __m256i re, __m256i ro, __m256i me, __m256i mo, int8_t *out, int out_stride, int n)
+{
+	const int channels = g->channels, words = g->words;
+	const uint32_t *flip = g->w + 8;
+	const __m256i mult = _mm256_set1_epi16((short)(1 << (15 - g->shift)));
+	int c;
+	for (c = 0; c < channels; c++, y += 32, out += out_stride, flip += words) {
+		__m256i e = _mm256_adds_epi16(_mm256_mulhrs_epi16(_mm256_load_si256((const __m256i *)y), re), me);
+		__m256i o = _mm256_adds_epi16(_mm256_mulhrs_epi16(_mm256_load_si256((const __m256i *)(y + 16)), ro), mo);
+		e = avx2_bytes(_mm256_mulhrs_epi16(e, mult), _mm256_mulhrs_epi16(o, mult));
+		avx2_store(out, _mm256_xor_si256(e, _mm256_set1_epi32((int)*flip)), n);
+	}
+}
+
 /* the rest of a layer with LayerNorm, from its input y */
 AVX2 void avx2_norm(const gated_layer *g, const int16_t *y, void *out, int out_stride, int n)
 {
 	const int channels = g->channels, words = g->words;
 	const uint32_t *const weights = g->w;
-	const __m256i zero = _mm256_setzero_si256(), mult = _mm256_set1_epi16((short)(1 << (15 - g->shift)));
+	const __m256i zero = _mm256_setzero_si256();
 	ALIGNED static const int16_t none[32] = {0};
 	__m256i se = zero, so = zero, el = zero, eh = zero, ol = zero, oh = zero, re, ro, me, mo;
 	int c;
-	for (c = 0; c < channels; c += 2) {
-		const int16_t *y1 = c + 1 < channels ? y + c * 32 + 32 : none;
-		avx2_sum(y + c * 32, y1, &se, &el, &eh);
-		avx2_sum(y + c * 32 + 16, y1 + 16, &so, &ol, &oh);
+	for (c = 0; c + 1 < channels; c += 2) {
+		avx2_sum(y + c * 32, y + c * 32 + 32, &se, &el, &eh);
+		avx2_sum(y + c * 32 + 16, y + c * 32 + 48, &so, &ol, &oh);
+	}
+	if (c < channels) {
+		avx2_sum(y + c * 32, none, &se, &el, &eh);
+		avx2_sum(y + c * 32 + 16, none, &so, &ol, &oh);
 	}
 	avx2_factors16(g, se, el, eh, &re, &me);
 	avx2_factors16(g, so, ol, oh, &ro, &mo);
@@ -253,25 +273,28 @@ AVX2 void avx2_norm(const gated_layer *g, const int16_t *y, void *out, int out_s
 		avx2_top(g, y, re, ro, me, mo, out, n);
 		return;
 	}
+	if (g->wide == 0) {
+		if (n == 32) {
+			avx2_norm_bytes(g, y, re, ro, me, mo, out, out_stride, 32);
+		} else {
+			avx2_norm_bytes(g, y, re, ro, me, mo, out, out_stride, n);
+		}
+		return;
+	}
 	for (c = 0; c < channels; c++) {
 		__m256i e = _mm256_adds_epi16(_mm256_mulhrs_epi16(_mm256_load_si256((const __m256i *)(y + c * 32)), re), me);
 		__m256i o = _mm256_adds_epi16(_mm256_mulhrs_epi16(_mm256_load_si256((const __m256i *)(y + c * 32 + 16)), ro), mo);
 		const __m256i flip = _mm256_set1_epi32((int)weights[c * words + 8]);
-		if (g->wide) {
-			int16_t *to = (int16_t *)out + c * out_stride;
-			__m256i lo, hi;
-			e = _mm256_xor_si256(e, flip);
-			o = _mm256_xor_si256(o, flip);
-			lo = _mm256_unpacklo_epi16(e, o);
-			hi = _mm256_unpackhi_epi16(e, o);
-			avx2_store(to, _mm256_permute2x128_si256(lo, hi, 0x20), 2 * n);
-			if (n > 16) {
-				avx2_store(to + 16, _mm256_permute2x128_si256(lo, hi, 0x31), 2 * n - 32);
-			}
-			continue;
+		int16_t *to = (int16_t *)out + c * out_stride;
+		__m256i lo, hi;
+		e = _mm256_xor_si256(e, flip);
+		o = _mm256_xor_si256(o, flip);
+		lo = _mm256_unpacklo_epi16(e, o);
+		hi = _mm256_unpackhi_epi16(e, o);
+		avx2_store(to, _mm256_permute2x128_si256(lo, hi, 0x20), 2 * n);
+		if (n > 16) {
+			avx2_store(to + 16, _mm256_permute2x128_si256(lo, hi, 0x31), 2 * n - 32);
 		}
-		e = avx2_bytes(_mm256_mulhrs_epi16(e, mult), _mm256_mulhrs_epi16(o, mult));
-		avx2_store((int8_t *)out + c * out_stride, _mm256_xor_si256(e, flip), n);
 	}
 }
 
@@ -431,7 +454,9 @@ AVX2_KERNEL void gated_avx2(const gated_layer *g, const int8_t *x, int stride, c
 		return;
 	}
 	if (!g->norm) {
-		if (g->words == 14) {
+		if (g->words == 14 && n == 32) {
+			avx2_plain_of(g, x, stride, out, out_stride, 32, 2);
+		} else if (g->words == 14) {
 			avx2_plain_of(g, x, stride, out, out_stride, n, 2);
 		} else {
 			avx2_plain_of(g, x, stride, out, out_stride, n, 4);
