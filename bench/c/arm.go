@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"nepcoc/bench/internal/emitted"
 	"nepcoc/runtime/bundle"
 )
 
@@ -20,7 +21,7 @@ var armPaths = []struct{ path, cpu string }{{"dotprod", "cortex-a76"}, {"neon", 
 // count prints how many instructions an inference takes on arm64 under qemu-user, with memcpy and memset. Counts depend on the
 // compiler and on nothing else.
 func count(b *bundle.Bundle, cc, dir string) error {
-	exe, err := build(b, cc, dir, "-static")
+	exe, err := emitted.Build(b, []string{cc, "-static", "-O3"}, dir)
 	if err != nil {
 		return err
 	}
@@ -34,9 +35,9 @@ func count(b *bundle.Bundle, cc, dir string) error {
 	for _, n := range append(lengths, 1) { // the last one only shows where the one before ends
 		tokens := slices.Clone(longest.Tokens)
 		clear(tokens[n:])
-		fmt.Fprintln(&input, n, strings.Trim(fmt.Sprint(tokens), "[]"))
+		input.WriteString(emitted.Line(tokens, n))
 	}
-	input.WriteString("0\n1\n")
+	input.WriteString("0\n-1\n")
 	fmt.Printf("%-9s %7s %12s\n", "path", "tokens", "instructions")
 	for _, p := range armPaths {
 		counts, err := instructions(exe, p.path, p.cpu, input.String(), ranges, entry)

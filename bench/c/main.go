@@ -1,6 +1,6 @@
 // Command c compares the time per inference of the emitted C and of the engine, path by path, for a bundle's golden inputs.
 //
-//	c [-cc gcc] [-pairs 200] BUNDLE
+//	c [-cc gcc] [-path PATH] [-pairs 200] BUNDLE
 //	c -arm [-cc aarch64-linux-gnu-gcc] BUNDLE
 //
 // or, with -arm, how many instructions an inference takes there.
@@ -11,45 +11,38 @@
 package main
 
 import (
-	"bufio"
-	_ "embed"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
-	"nepcoc/backends/c"
+	"nepcoc/bench/internal/emitted"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/cpu"
 	"nepcoc/runtime/engine"
 )
 
-//go:embed run.c.txt
-var runner string
-
 func main() {
 	arm := flag.Bool("arm", false, "count instructions on arm64, under qemu-user")
 	cc := flag.String("cc", "", "C compiler (default: gcc, for arm64 aarch64-linux-gnu-gcc)")
+	only := flag.String("path", "", "the path to compare (default: all that this machine has)")
 	pairs := flag.Int("pairs", 200, "pairs of turns per path")
 	flag.Parse()
 	if flag.NArg() != 1 || *pairs < 1 {
-		fmt.Fprintln(os.Stderr, "usage: c [-arm] [-cc gcc] [-pairs N] BUNDLE")
+		fmt.Fprintln(os.Stderr, "usage: c [-arm] [-cc gcc] [-path PATH] [-pairs N] BUNDLE")
 		os.Exit(2)
 	}
 	if *cc == "" {
 		*cc = map[bool]string{false: "gcc", true: "aarch64-linux-gnu-gcc"}[*arm]
 	}
-	if err := run(flag.Arg(0), *cc, *pairs, *arm); err != nil {
+	if err := run(flag.Arg(0), *cc, *only, *pairs, *arm); err != nil {
 		fmt.Fprintln(os.Stderr, "c:", err)
 		os.Exit(1)
 	}
 }
 
-func run(path, cc string, pairs int, arm bool) error {
+func run(path, cc, only string, pairs int, arm bool) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -69,7 +62,7 @@ func run(path, cc string, pairs int, arm bool) error {
 	if arm {
 		return count(b, cc, dir)
 	}
-	exe, err := build(b, cc, dir)
+	exe, err := emitted.Build(b, []string{cc, "-O3"}, dir)
 	if err != nil {
 		return err
 	}
@@ -79,33 +72,14 @@ func run(path, cc string, pairs int, arm bool) error {
 		if p == cpu.Purego {
 			name = "portable"
 		}
+		if only != "" && only != name {
+			continue
+		}
 		if err := compare(b, p, name, exe, dir, pairs); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil
-}
-
-// build compiles the bundle's C with the program that times it.
-func build(b *bundle.Bundle, cc, dir string, flags ...string) (string, error) {
-	files, err := c.Emit(b, c.Options{Name: "bench"})
-	if err != nil {
-		return "", err
-	}
-	for _, f := range files {
-		if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o600); err != nil {
-			return "", err
-		}
-	}
-	if err := os.WriteFile(filepath.Join(dir, "run.c"), []byte(runner), 0o600); err != nil {
-		return "", err
-	}
-	cmd := exec.Command(cc, append(flags, "-O3", "-o", "run", "run.c", "nepco_bench.c")...)
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%s: %w\n%s", cc, err, out)
-	}
-	return filepath.Join(dir, "run"), nil
 }
 
 func compare(b *bundle.Bundle, p cpu.Path, name, exe, dir string, pairs int) error {
@@ -123,34 +97,13 @@ func compare(b *bundle.Bundle, p cpu.Path, name, exe, dir string, pairs int) err
 		}
 		return float64(time.Since(start).Nanoseconds()) / 1e3 / float64(len(b.Golden)), nil
 	}
-	cmd := exec.Command(exe, name)
-	cmd.Dir, cmd.Stderr = dir, os.Stderr
-	in, err := cmd.StdinPipe()
+	program, err := emitted.Start(exe, name, inputs(b))
 	if err != nil {
 		return err
 	}
-	answers, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	lines := bufio.NewScanner(answers)
-	for _, g := range b.Golden {
-		fmt.Fprintln(in, g.Valid, strings.Trim(fmt.Sprint(g.Tokens), "[]"))
-	}
-	fmt.Fprintln(in, 0)
 	other := func() (float64, error) {
-		if _, err := fmt.Fprintln(in, 1); err != nil {
-			return 0, err
-		}
-		if !lines.Scan() {
-			return 0, fmt.Errorf("the program in C ended: %v", cmd.Wait())
-		}
-		var ns float64
-		_, err := fmt.Sscan(lines.Text(), &ns)
-		return ns / 1e3 / float64(len(b.Golden)), err
+		d, err := program.Run(emitted.All)
+		return float64(d.Nanoseconds()) / 1e3 / float64(len(b.Golden)), err
 	}
 	var gos, cs, ratios []float64
 	for i := range pairs + 10 {
@@ -168,8 +121,15 @@ func compare(b *bundle.Bundle, p cpu.Path, name, exe, dir string, pairs int) err
 	}
 	fmt.Printf("%-9s engine %8.1f   C %8.1f   ratio %.2f (quartiles %.2f to %.2f)\n", name, quantile(gos, 0.5), quantile(cs, 0.5),
 		quantile(ratios, 0.5), quantile(ratios, 0.25), quantile(ratios, 0.75))
-	in.Close()
-	return cmd.Wait()
+	return program.Stop()
+}
+
+// inputs are a bundle's golden ones.
+func inputs(b *bundle.Bundle) (lines []string) {
+	for _, g := range b.Golden {
+		lines = append(lines, emitted.Line(g.Tokens, g.Valid))
+	}
+	return lines
 }
 
 func quantile(v []float64, q float64) float64 {

@@ -7,7 +7,8 @@
 // onnxruntime-node, fetched into a folder that git ignores and run by node
 // (peer.js). Inferences alternate in pairs, so that whatever slows the machine down
 // slows both; the figure is the median of the pairs' ratios. `make bench-peer`
-// pins everything to one core. Nothing here is part of the product or of CI.
+// pins everything to one core. With -c PATH, emitted C on that kernel path stands in the
+// engine's place (`make bench-c-peer`). Nothing here is part of the product or of CI.
 package main
 
 import (
@@ -23,6 +24,7 @@ import (
 	"strings"
 	"time"
 
+	"nepcoc/bench/internal/emitted"
 	"nepcoc/compiler"
 	"nepcoc/compiler/calibrate"
 	"nepcoc/internal/cli"
@@ -35,6 +37,7 @@ import (
 type options struct {
 	dir, version string
 	pairs        int
+	c, cc        string
 }
 
 func main() {
@@ -42,6 +45,8 @@ func main() {
 	flag.StringVar(&o.dir, "dir", "build/peer", "folder to fetch the peer to")
 	flag.StringVar(&o.version, "ort", "1.30.0", "version of onnxruntime-node")
 	flag.IntVar(&o.pairs, "pairs", 300, "pairs of inferences per model")
+	flag.StringVar(&o.c, "c", "", "time emitted C on this kernel path (portable, avx2, ...), not the engine")
+	flag.StringVar(&o.cc, "cc", "gcc -O3", "the C compiler, with flags")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), `usage: peer [flags] [MODEL.onnx ...]
 Without models: the test data's (NEPCOC_DATA, else ../shared/data), or the example model.
@@ -123,6 +128,15 @@ func compare(o options, m model) (row, error) {
 		err := ctx.Run(in.Tokens, in.Valid, out)
 		return time.Since(start), err
 	}
+	timed := contender(own)
+	if o.c != "" {
+		program, stop, err := startC(o, b, inputs)
+		if err != nil {
+			return row{}, err
+		}
+		defer stop()
+		timed, r.kernel = program.Run, o.c
+	}
 	enc, err := encoding(b)
 	if err != nil {
 		return row{}, err
@@ -148,7 +162,7 @@ func compare(o options, m model) (row, error) {
 	if r.agree < n*9/10 {
 		return row{}, fmt.Errorf("only %d of %d verdicts agree with the peer's: the two do not compute the same", r.agree, n)
 	}
-	peerTimes, ownTimes, err := alternate(o.pairs, n, p.run, own)
+	peerTimes, ownTimes, err := alternate(o.pairs, n, p.run, timed)
 	if err != nil {
 		return row{}, err
 	}
@@ -159,6 +173,34 @@ func compare(o options, m model) (row, error) {
 	r.peer, r.own = quantile(peerTimes, 0.5), quantile(ownTimes, 0.5)
 	r.ratio, r.lo, r.hi = quantile(ratios, 0.5), quantile(ratios, 0.25), quantile(ratios, 0.75)
 	return r, nil
+}
+
+// startC compiles the bundle's C and starts it on these inputs.
+func startC(o options, b *bundle.Bundle, inputs []calibrate.Input) (p *emitted.Program, stop func(), err error) {
+	cc := strings.Fields(o.cc)
+	if len(cc) == 0 {
+		return nil, nil, errors.New("-cc names no compiler")
+	}
+	dir, err := os.MkdirTemp("", "bench-peer")
+	if err != nil {
+		return nil, nil, err
+	}
+	var lines []string
+	for _, in := range inputs {
+		lines = append(lines, emitted.Line(in.Tokens, in.Valid))
+	}
+	exe, err := emitted.Build(b, cc, dir)
+	if err == nil {
+		p, err = emitted.Start(exe, o.c, lines)
+	}
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, nil, err
+	}
+	return p, func() {
+		p.Stop()
+		os.RemoveAll(dir)
+	}, nil
 }
 
 // warmPairs are run first and not counted.
@@ -261,7 +303,11 @@ func report(o options, rows []row, overhead float64) {
 	first := rows[0]
 	fmt.Printf("%s, %s/%s, %s CPU(s) to run on\n", cpuName(), runtime.GOOS, runtime.GOARCH, first.pinned)
 	fmt.Printf("peer: ONNX Runtime %s (onnxruntime-node, node %s), fp32, batch 1, all graph optimisations, 1 intra-op and 1 inter-op thread, sequential\n", first.ort, first.node)
-	fmt.Printf("nepcoc: kernels %s, integers, %s\n", first.kernel, runtime.Version())
+	made := runtime.Version()
+	if o.c != "" {
+		made = "emitted C by " + o.cc
+	}
+	fmt.Printf("nepcoc: kernels %s, integers, %s\n", first.kernel, made)
 	fmt.Printf("%d pairs per model, taking turns in one run on the same inputs; a turn is one inference to warm the caches and one that counts.\n", o.pairs)
 	fmt.Printf("Times are medians in us; ratio is the median of the pairs' ratios, quartiles beside it. Inputs have no padding, where there are such.\n\n")
 	table := [][]string{{"model", "inputs", "tokens", "ONNX Runtime", "nepcoc", "ratio", "quartiles", "same verdict"}}

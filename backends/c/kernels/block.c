@@ -1,9 +1,9 @@
-/* The positions of a block of which left are wanted: kernels store whole eights where there is room for so many, since what lies behind
- * the last position is not yet there or padding, which is written anew where it is looked at. */
+/* The positions of a block of which left are wanted: whole eights are stored, by C alone whole sixteens, where there is room for so many, since
+ * what lies behind the last position is not yet there or padding, which is written anew where it is looked at. */
 static MAYBE_UNUSED int positions(int path, int left, int room)
 {
-	const int n = left < 32 ? left : 32, whole = (n + 7) & ~7;
-	return path != PORTABLE && whole <= room ? whole : n;
+	const int n = left < 32 ? left : 32, more = path == PORTABLE ? 15 : 7, whole = (n + more) & ~more;
+	return whole <= room ? whole : n;
 }
 
 /* The block of a gated layer by the kernels of a path: n positions, of at most 32. */

@@ -1,0 +1,98 @@
+// Package emitted compiles a bundle's C and runs it in a process of its own that tells how long inferences took.
+package emitted
+
+import (
+	"bufio"
+	_ "embed"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"nepcoc/backends/c"
+	"nepcoc/runtime/bundle"
+)
+
+//go:embed run.c.txt
+var runner string
+
+// All stands for all inputs, one after another.
+const All = -1
+
+// Build emits the bundle's C into dir and compiles it with the program that times it; cc is a compiler with its flags.
+func Build(b *bundle.Bundle, cc []string, dir string) (exe string, err error) {
+	files, err := c.Emit(b, c.Options{Name: "bench"})
+	if err != nil {
+		return "", err
+	}
+	for _, f := range files {
+		if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o600); err != nil {
+			return "", err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "run.c"), []byte(runner), 0o600); err != nil {
+		return "", err
+	}
+	cmd := exec.Command(cc[0], append(cc[1:], "-o", "run", "run.c", "nepco_bench.c")...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%s: %w\n%s", strings.Join(cc, " "), err, out)
+	}
+	return filepath.Join(dir, "run"), nil
+}
+
+// Line is an input, of which the first valid tokens are a flow's own, as the program reads it.
+func Line(tokens []int32, valid int) string {
+	return fmt.Sprintln(valid, strings.Trim(fmt.Sprint(tokens), "[]"))
+}
+
+// Program is the process.
+type Program struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Scanner
+}
+
+// Start starts what Build made, on a kernel path, and gives it inputs: of each its Line.
+func Start(exe, path string, inputs []string) (*Program, error) {
+	p := &Program{cmd: exec.Command(exe, path)}
+	p.cmd.Dir, p.cmd.Stderr = filepath.Dir(exe), os.Stderr
+	var err error
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	p.out = bufio.NewScanner(out)
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	if _, err := io.WriteString(p.in, strings.Join(inputs, "")+"0\n"); err != nil {
+		return nil, fmt.Errorf("%s %s: %w", exe, path, err)
+	}
+	return p, nil
+}
+
+// Run runs input i, or All, and gives the time that it took.
+func (p *Program) Run(i int) (time.Duration, error) {
+	if _, err := fmt.Fprintln(p.in, i); err != nil {
+		return 0, err
+	}
+	if !p.out.Scan() {
+		return 0, fmt.Errorf("the program in C ended: %v", p.cmd.Wait())
+	}
+	var ns float64
+	_, err := fmt.Sscan(p.out.Text(), &ns)
+	return time.Duration(ns), err
+}
+
+// Stop ends the process.
+func (p *Program) Stop() error {
+	p.in.Close()
+	return p.cmd.Wait()
+}
