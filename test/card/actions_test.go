@@ -250,7 +250,7 @@ for p in p0 p1; do tc qdisc del dev $p root; done; ip link del br0; systemctl da
 			t.Errorf("%d of %d rules ended with the service, by its events", n, len(after))
 		}
 		var slowest float64
-		for _, m := range regexp.MustCompile(`"latency_us":([0-9.]+)`).FindAllStringSubmatch(string(c.Get(t, eve)), -1) {
+		for _, m := range regexp.MustCompile(`"action":\{"event":"begin".*"latency_us":([0-9.]+)`).FindAllStringSubmatch(string(c.Get(t, eve)), -1) {
 			us, err := strconv.ParseFloat(m[1], 64)
 			if err != nil {
 				t.Fatal(err)
