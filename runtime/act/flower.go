@@ -48,12 +48,13 @@ const (
 
 	skipHW, skipSW, inHW = 1 << 0, 1 << 1, 1 << 2
 
-	actKind, actOptions, actCookie = 1, 2, 6
-	gactParms, skbeditParms        = 2, 2
-	skbeditMark                    = 5
-	mirredParms, egressMirror      = 2, 2
-	policeParms, policeRate        = 1, 2
-	policeResult                   = 5
+	actKind, actOptions, actCookie, actFlags = 1, 2, 6, 7
+	noPerCPU                                 = 1 << 0
+	gactParms, skbeditParms                  = 2, 2
+	skbeditMark                              = 5
+	mirredParms, egressMirror                = 2, 2
+	policeParms, policeRate                  = 1, 2
+	policeResult                             = 5
 
 	actContinue, actDrop = ^uint32(0), 2 // the next filter; the end
 
@@ -331,6 +332,9 @@ func (f *flower) action(a *netlink.AttributeEncoder, r *Rule) {
 	}
 	a.String(actKind, name)
 	a.Bytes(actCookie, cookie(r))
+	// Counters of its own for each CPU are what most of an action's making takes, more with each that there is. Kernels before 5.5 don't read this.
+	flags := binary.NativeEndian.AppendUint32(nil, noPerCPU)
+	a.Bytes(actFlags, binary.NativeEndian.AppendUint32(flags, noPerCPU)) // the value, and which bits of it are said
 	a.Nested(actOptions, func(a *netlink.AttributeEncoder) error {
 		switch e.Kind {
 		case Mark:
