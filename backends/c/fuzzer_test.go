@@ -17,7 +17,8 @@ import (
 	"nepcoc/runtime/traffic"
 )
 
-// fuzzTarget is libFuzzer's: records of flags, milliseconds, captured length and bytes are a flow's packets, and what they make is run.
+// fuzzTarget is libFuzzer's: records of flags, milliseconds, captured length and bytes are a flow's packets, and what they make is run. Then they are a table's frames, of some link
+// layer, and where they are late perhaps longer than any datagram.
 const fuzzTarget = `#include "nepco_it.h"
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,59 @@ static void run(const nepco_it_flow *f)
 #endif
 }
 
+static void verdict(void *to, const nepco_it_entry *e)
+{
+	char name[NEPCO_IT_ENTRY_NAME];
+	int32_t tokens[CONTRACT_LENGTH];
+	nepco_it_entry_name(e, name);
+	if (strlen(name) >= sizeof name || nepco_it_flow_tokens(&e->flow, tokens) > CONTRACT_LENGTH) {
+		abort();
+	}
+	++*(uint64_t *)to;
+}
+
+static void table(const uint8_t *data, size_t size)
+{
+	static const int links[] = {101, 1, 101, 113, 276, 0, 9, 107, 239, 228, 229, 117, 11, 100, 242, 219};
+	static const uint64_t secret[2] = {1, 2};
+	static void *memory;
+	uint64_t now = 0, said = 0, all = 0;
+	nepco_it_table *t;
+	const nepco_it_counts *c;
+	if (memory == NULL) {
+		memory = malloc(nepco_it_table_bytes(4));
+	}
+	t = nepco_it_table_new(memory, nepco_it_table_bytes(4), 4, secret, verdict, &said);
+	c = nepco_it_table_counts(t);
+	while (size >= 4) {
+		uint32_t n = (uint32_t)(data[2] | data[3] << 8), captured;
+		int flags = data[0], width;
+		uint8_t *frame, ends[32];
+		now += (uint64_t)data[1] * data[1] * 1000000u;
+		captured = data[1] >= 252 ? 65500u * (data[1] - 251u) : 0;
+		data += 4;
+		size -= 4;
+		n = n < size ? n : (uint32_t)size;
+		captured = captured > n ? captured : n;
+		frame = malloc(captured > 0 ? captured : 1);
+		memcpy(frame, data, n);
+		memset(frame + n, 0, captured - n);
+		width = nepco_it_frame_ends(links[flags >> 4], frame, captured, ends);
+		if (width != 0 && width != 8 && width != 32) {
+			abort();
+		}
+		nepco_it_table_frame(t, links[flags >> 4], frame, captured, (flags & 8) != 0 ? 65535 : captured, flags & 6, now);
+		free(frame);
+		data += n;
+		size -= n;
+		all++;
+	}
+	nepco_it_table_end(t);
+	if (c->joined + c->other + c->broken + c->fragments + c->refused != all || c->waiting != 0 || c->flows != said) {
+		abort();
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	nepco_it_flow f;
@@ -57,6 +111,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			abort();
 		}
 	}
+	table(data, size);
 	nepco_it_flow_init(&f);
 	while (size >= 4) {
 		uint32_t n = (uint32_t)(data[2] | data[3] << 8), wire;

@@ -157,11 +157,54 @@ static void frames(uint32_t flows, int n)
 	free(memory);
 }
 
+/* fragments in frames that are longer than any datagram: of packets that say no length, of which all is taken for theirs */
+static void large(int n)
+{
+	static const uint64_t secret[2] = {1, 2};
+	uint64_t said = 0;
+	size_t bytes = nepco_it_table_bytes(16);
+	void *memory = malloc(bytes);
+	nepco_it_table *t = nepco_it_table_new(memory, bytes, 16, secret, verdict, &said);
+	const nepco_it_counts *c = nepco_it_table_counts(t);
+	int i;
+	for (i = 0; i < n; i++) {
+		uint32_t size = draw(3) > 0 ? 65536 + draw(196609) : draw(3) > 0 ? 65500 + draw(120) : 60 + draw(1500), at = 20;
+		uint8_t *f = malloc(size);
+		memset(f, 255, size);
+		if (draw(2) > 0) {
+			memset(f, 0, 20);
+			f[0] = 0x45;
+			f[5] = (uint8_t)draw(100); /* whose */
+			f[6] = draw(3) > 0 ? 0x20 : 0x3f;
+			f[7] = (uint8_t)(f[6] == 0x20 && draw(4) > 0 ? 0 : draw(256));
+			f[9] = 17;
+			f[15] = f[19] = 1;
+		} else {
+			memset(f, 0, 48);
+			f[0] = 0x60;
+			f[6] = 44;
+			at = 48;
+			f[40] = 17;
+			f[42] = draw(3) > 0 ? 0 : 255;
+			f[43] = (uint8_t)(draw(4) > 0 ? 1 : draw(256) | 1);
+			f[47] = (uint8_t)draw(100);
+		}
+		memset(f + at, 0, 8); /* of UDP */
+		nepco_it_table_frame(t, 101, f, size, draw(2) > 0 ? size + 14 : size + 2000, draw(3) > 0 ? 0 : 4, (uint64_t)i * 1000000);
+		free(f);
+	}
+	nepco_it_table_end(t);
+	IS(c->joined + c->other + c->broken + c->fragments + c->refused, (uint64_t)n)
+	IS(said, c->flows)
+	free(memory);
+}
+
 int main(void)
 {
 	contexts();
 	frames(1, 10000);
 	frames(16, 30000);
+	large(600);
 	return wrong > 0;
 }
 `

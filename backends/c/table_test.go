@@ -215,6 +215,29 @@ func stepping(r *rand.Rand, frames []capture.Frame) []capture.Frame {
 	return frames
 }
 
+// oversized are fragments in frames that are longer than any datagram, many of packets that say no length, among others of the same datagrams.
+func oversized(r *rand.Rand) (frames []capture.Frame) {
+	for i := range 60 {
+		size := []int{65536 + r.IntN(196609), 65500 + r.IntN(60), 60 + r.IntN(200)}[r.IntN(3)]
+		b := make([]byte, size)
+		at, offset, id := 20, []int{0, 0, 0, 8, 65528, (size - 20) &^ 7 & 0xffff}[r.IntN(6)], byte(r.IntN(6))
+		if i%2 == 0 {
+			b[0], b[5], b[9], b[15], b[19] = 0x45, id, 17, 1, 2
+			binary.BigEndian.PutUint16(b[6:], uint16(0x2000|offset/8))
+		} else {
+			at = 48
+			b[0], b[6], b[23], b[39], b[40], b[47] = 0x60, 44, 1, 2, 17, id
+			binary.BigEndian.PutUint16(b[42:], uint16(offset|1))
+		}
+		binary.BigEndian.PutUint16(b[at+2:], 53)
+		for k := at + 8; k < size; k += 97 {
+			b[k] = byte(r.Uint32())
+		}
+		frames = append(frames, capture.Frame{Data: b, Length: size, Time: int64(1e18) + int64(i)*1e6, Link: capture.LinkRaw})
+	}
+	return frames
+}
+
 // The emitted table gives each flow of a capture what the flow table gives it: fragments, tunnels, tags, link types, connections between the same ports, damaged headers, clocks that
 // step, full tables, losses.
 func TestTable(t *testing.T) {
@@ -238,6 +261,7 @@ func TestTable(t *testing.T) {
 			sources = append(sources, source{fmt.Sprint("trust ", trust, " ", i), frames, 5000, 0})
 		}
 	}
+	sources = append(sources, source{"oversized", oversized(r), 5000, 0})
 	if dir := testfiles.Dir(t); dir != "" {
 		for _, pattern := range []string{"traffic/test.pcap", "captures/*.pcap", "cases/*/*.pcap", "cases/*/*.pcapng"} {
 			names, err := filepath.Glob(filepath.Join(dir, pattern))
