@@ -59,8 +59,8 @@ func TestDocument(t *testing.T) {
 	run := strings.TrimPrefix(parts[0][1], "#include \"nepco_model.h\"\n")
 	text := "#include <stdio.h>\n#include <stdlib.h>\n#include \"nepco_model.h\"\n" + function + "\nvoid one(const int32_t *tokens, int n);\nvoid one(const int32_t *tokens, int n)\n{\n" + run + "(void)error;\n}\n" +
 		"void two(void *ctx, const uint8_t *frame, uint32_t captured, uint32_t wire, uint64_t now);\nvoid two(void *ctx, const uint8_t *frame, uint32_t captured, uint32_t wire, uint64_t now)\n{\n" + statements + "}\n" +
-		"void three(void *ctx, nepco_model_flow *f, const uint8_t *ip, uint32_t captured, uint32_t wire, int direction, uint64_t now, void (*verdict)(nepco_model_flow *));\n" +
-		"void three(void *ctx, nepco_model_flow *f, const uint8_t *ip, uint32_t captured, uint32_t wire, int direction, uint64_t now, void (*verdict)(nepco_model_flow *))\n{\nnepco_model_result r;\n" + parts[2][1] + "}\n"
+		"void three(void *ctx, nepco_model_flow *f, const uint8_t *ip, uint32_t captured, uint32_t wire, int direction, int first, uint64_t now, void (*verdict)(nepco_model_flow *), void (*drop)(nepco_model_flow *));\n" +
+		"void three(void *ctx, nepco_model_flow *f, const uint8_t *ip, uint32_t captured, uint32_t wire, int direction, int first, uint64_t now, void (*verdict)(nepco_model_flow *), void (*drop)(nepco_model_flow *))\n{\nnepco_model_result r;\n" + parts[2][1] + "}\n"
 	if err := os.WriteFile(filepath.Join(dir, "readme.c"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}

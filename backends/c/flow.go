@@ -171,9 +171,11 @@ func (u *unit) aboutPackets() string {
 		"%[1]s_table_frame(t, 1, frame, captured, wire, 0, now); /* each frame; 1: Ethernet, as in pcap files */\n%[1]s_table_end(t);\n```\n\n"+
 		"One thread uses a table; `%[1]s_frame_ends` deals frames to several. The header says what `%[1]s_table_time`, `%[1]s_table_lost` and `%[1]s_table_counts` are for.\n\n"+
 		"## From packets\n\nA program that has a flow table keeps one `%[1]s_flow` for each flow in it. Both directions of a 5-tuple are one flow (`%[1]s_flow_key`).\n\n"+
-		"```c\nif (%[1]s_flow_add(f, ip, captured, wire, direction, now) == %[2]s_EOTHER) { /* another connection between the same ports */\n"+
-		"    verdict(f); /* unless it has had it */\n    %[1]s_flow_next(f);\n    direction = 0;\n    %[1]s_flow_add(f, ip, captured, wire, direction, now);\n}\n"+
-		"if (%[1]s_flow_ready(f) || now > %[1]s_flow_deadline(f)) { /* or the flow has to leave the table */\n    %[1]s_flow_run(ctx, f, &r);\n}\n```\n\n"+
-		"`direction` is 0 for packets that go as the flow's first did, 1 for the others. A flow stays in the table until it was quiet for `%[2]s_FLOW_IDLE_NS`, also after its verdict, so that its later packets begin no other.%[3]s\n",
+		"```c\n/* first: f is new, behind %[1]s_flow_init */\nint error = %[1]s_flow_add(f, ip, captured, wire, direction, now);\n"+
+		"if (error == %[2]s_EOTHER) { /* another connection between the same ports */\n"+
+		"    verdict(f); /* unless it has had it */\n    %[1]s_flow_next(f);\n    first = 1;\n    error = %[1]s_flow_add(f, ip, captured, wire, direction, now);\n}\n"+
+		"if (error != 0 && first) {\n    drop(f); /* there is no flow: nothing begins with this packet */\n"+
+		"} else if (%[1]s_flow_ready(f) || now > %[1]s_flow_deadline(f)) { /* or the flow has to leave the table */\n    %[1]s_flow_run(ctx, f, &r);\n}\n```\n\n"+
+		"`direction` is 0 for one end's packets and 1 for the other's, and stays so: `swapped` of `%[1]s_flow_key` will do. A flow without a packet has no deadline, so an error for its first one means that there is none. A flow stays in the table until it was quiet for `%[2]s_FLOW_IDLE_NS`, also after its verdict, so that its later packets begin no other.%[3]s\n",
 		p, m, about)
 }

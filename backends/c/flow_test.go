@@ -149,7 +149,7 @@ int main(int argc, char **argv)
 #ifdef MAC
 		nepco_it_flow_mac(&flows[slot], mac);
 #endif
-		if (!begun[slot]) {
+		if (!begun[slot] && slot % 2 == 0) { /* directions count from a flow's first packet; of the others they are those of its key */
 			base[slot] = swapped;
 		}
 		due = time > nepco_it_flow_deadline(&flows[slot]);
@@ -160,10 +160,10 @@ int main(int argc, char **argv)
 		}
 		if (rc == NEPCO_IT_EOTHER) {
 			verdict(slot);
-			base[slot] = swapped;
+			base[slot] = slot % 2 == 0 ? swapped : 0;
 			begun[slot] = 0;
 			nepco_it_flow_next(&flows[slot]);
-			rc = nepco_it_flow_add(&flows[slot], packet, captured, wire, about, time);
+			rc = nepco_it_flow_add(&flows[slot], packet, captured, wire, (swapped ^ base[slot]) | about, time);
 		}
 		if (rc == 0 && !begun[slot]) {
 			begun[slot] = 1;
