@@ -375,7 +375,7 @@ install_headers('%[1]s.h')
 %[1]s_dep = declare_dependency(link_with: lib, include_directories: '.')
 import('pkgconfig').generate(lib, description: 'integer model of network traffic'%[3]s)
 test('golden vectors', executable('selftest', 'selftest.c', link_with: lib), workdir: meson.current_source_dir())
-`, u.prefix(), version.Version, u.mesonTables())
+`, u.prefix(), version.Version, u.mesonVariables())
 }
 
 func (u *unit) readme() string {

@@ -46,12 +46,13 @@ install: lib%[1]s.a
 `, p, tables)
 }
 
-// mesonTables continues Meson's description for pkg-config where there is a file of tables, and installs that.
-func (u *unit) mesonTables() string {
+// mesonVariables continues Meson's description for pkg-config, and installs the file of tables where there is one.
+func (u *unit) mesonVariables() string {
+	digest := fmt.Sprintf("'digest=%s'", u.b.Digest)
 	if len(u.file) == 0 {
-		return ""
+		return fmt.Sprintf(", variables: [%s]", digest)
 	}
 	p := u.prefix()
-	return fmt.Sprintf(", variables: ['tables=' + get_option('prefix') / get_option('datadir') / '%[1]s' / '%[1]s.bin'])\n"+
-		"install_data('%[1]s.bin', install_dir: get_option('datadir') / '%[1]s'", p)
+	return fmt.Sprintf(", variables: ['tables=' + get_option('prefix') / get_option('datadir') / '%[1]s' / '%[1]s.bin', %[2]s])\n"+
+		"install_data('%[1]s.bin', install_dir: get_option('datadir') / '%[1]s'", p, digest)
 }

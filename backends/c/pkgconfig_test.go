@@ -19,7 +19,7 @@ func TestPkgConfig(t *testing.T) {
 		testfiles.Tool(t, tool)
 	}
 	const (
-		compile = ` && cc -o prog selftest.c $(pkg-config --cflags --libs nepco_it) && cd / && "$OLDPWD/prog" $(pkg-config --variable=tables nepco_it)`
+		compile = ` && cc -o prog selftest.c $(pkg-config --cflags --libs nepco_it) && cd / && "$OLDPWD/prog" $(pkg-config --variable=tables nepco_it) && test -n "$(pkg-config --variable=digest nepco_it)"`
 		here    = `make -s CFLAGS=-O0 && export PKG_CONFIG_PATH=$PWD` + compile
 		// make install moves header and library away: nothing of the folder is used.
 		installed = `make -s CFLAGS=-O0 install PREFIX=$PWD/usr && rm nepco_it.h libnepco_it.a && rm -f nepco_it.bin && export PKG_CONFIG_PATH=$PWD/usr/lib/pkgconfig` + compile

@@ -3,7 +3,6 @@ package c
 import (
 	"fmt"
 	"sort"
-
 	"strings"
 
 	"nepcoc/runtime/bundle"

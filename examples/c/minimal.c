@@ -4,6 +4,10 @@
 #include <pcap/pcap.h>
 #include <stdlib.h>
 
+#ifndef NEPCO_MODEL_FLOW
+#error "this bundle has no traffic contract: it takes tokens, not packets (docs/c.md)"
+#endif
+
 static void verdict(void *ctx, const nepco_model_entry *e)
 {
 	char name[NEPCO_MODEL_ENTRY_NAME];

@@ -4,6 +4,10 @@
 
 #include "nepco_model.h"
 
+#ifndef NEPCO_MODEL_FLOW
+#error "this bundle has no traffic contract: it takes tokens, not packets (docs/c.md)"
+#endif
+
 /* text that grows; zero is empty */
 struct text {
 	char *b;
