@@ -65,6 +65,27 @@ func TestDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	output(t, dir, "cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-c", "readme.c")
+
+	// A packet that begins no flow, here a later fragment, leaves none; one that begins one does.
+	const first = `
+static int dropped;
+static void drop(nepco_model_flow *f) { (void)f; dropped++; }
+int main(void)
+{
+	uint8_t packet[28] = {0x45, 0, 0, 28, 0, 1, 0, 3, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0x90, 1, 0, 80, 0, 8};
+	static nepco_model_flow f;
+	nepco_model_flow_init(&f);
+	three(NULL, &f, packet, 28, 28, 0, 1, 1, drop, drop);
+	if (dropped != 1 || nepco_model_flow_deadline(&f) != UINT64_MAX) return 1;
+	packet[7] = 0;
+	three(NULL, &f, packet, 28, 28, 1, 1, 2, drop, drop);
+	return dropped != 1 || nepco_model_flow_deadline(&f) == UINT64_MAX;
+}
+`
+	if err := os.WriteFile(filepath.Join(dir, "first.c"), []byte(text+first), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	output(t, dir, "sh", "-c", "cc -std=c11 -o first first.c libnepco_model.a && ./first")
 	for _, name := range regexp.MustCompile("`(_[a-z_]+)`|\\b(nepco_model_[a-z_]+)\\b|\\b(NEPCO_MODEL_[A-Z_]+)\\b").FindAllStringSubmatch(string(doc), -1) {
 		symbol := name[2] + name[3]
 		if name[1] != "" {

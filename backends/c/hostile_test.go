@@ -24,6 +24,7 @@ const hostileProgram = `#include "nepco_it.h"
 static uint64_t state = 1;
 static int wrong;
 static void *ctx;
+static nepco_it_table *calling;
 
 static uint32_t draw(uint32_t below) /* Marsaglia's xorshift */
 {
@@ -44,6 +45,18 @@ static void verdict(void *to, const nepco_it_entry *e)
 	nepco_it_entry_name(e, name);
 	IS(e->first <= UINT64_MAX && e->packets[0] + e->packets[1] > 0 && e->client >= 0 && e->client <= 1 && e->why <= NEPCO_IT_BY_END, 1)
 	++*(uint64_t *)to;
+	nepco_it_table_frame(calling, 101, (const uint8_t *)name, sizeof name, sizeof name, 0, UINT64_MAX / 2); /* the table doesn't take that now */
+	nepco_it_table_time(calling, UINT64_MAX);
+	nepco_it_table_end(calling);
+}
+
+/* LLC on ATM has two numbers */
+static void numbers(void)
+{
+	static const uint8_t frame[] = {0xaa, 0xaa, 3, 0, 0, 0, 8, 0, 0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 9, 9, 0, 53, 0, 8, 0, 0};
+	uint8_t ends[32];
+	IS(nepco_it_frame_ends(11, frame, sizeof frame, ends), 8)
+	IS(nepco_it_frame_ends(100, frame, sizeof frame, ends), 8)
 }
 
 static void contexts(void)
@@ -86,6 +99,7 @@ static void frames(uint32_t flows, int n)
 	nepco_it_table *t = nepco_it_table_new(memory, bytes, flows, secret, verdict, &said);
 	const nepco_it_counts *c = nepco_it_table_counts(t);
 	int i;
+	calling = t;
 	for (i = 0; i < n; i++) {
 		uint32_t size = draw(140), at = 0, k, wire;
 		int link = draw(4) > 0 ? draw(2) > 0 ? 1 : 101 : links[draw(sizeof links / sizeof *links)];
@@ -167,6 +181,7 @@ static void large(int n)
 	nepco_it_table *t = nepco_it_table_new(memory, bytes, 16, secret, verdict, &said);
 	const nepco_it_counts *c = nepco_it_table_counts(t);
 	int i;
+	calling = t;
 	for (i = 0; i < n; i++) {
 		uint32_t size = draw(3) > 0 ? 65536 + draw(196609) : draw(3) > 0 ? 65500 + draw(120) : 60 + draw(1500), at = 20;
 		uint8_t *f = malloc(size);
@@ -202,6 +217,7 @@ static void large(int n)
 int main(void)
 {
 	contexts();
+	numbers();
 	frames(1, 10000);
 	frames(16, 30000);
 	large(600);

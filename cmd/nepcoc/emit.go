@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -85,6 +87,9 @@ caller's), uses no floating point and no library but memcpy and memset, and comp
 func writable(a *backends.Artifact, out string) error {
 	name := out
 	if a.Folder {
+		if out == "" {
+			return cli.UsageError("--output: %s is a folder of files: name one", a.Name)
+		}
 		if files.IsStdout(out) {
 			return cli.UsageError("--output %s: %s is a folder of files: name one", out, a.Name)
 		}
@@ -103,19 +108,26 @@ func writable(a *backends.Artifact, out string) error {
 	return nil
 }
 
-// writeArtifact writes what was built to out, a file or a folder, and gives its bytes.
+// writeArtifact writes what was built to out, a file or a folder, and gives its bytes. Of a folder's files it writes all or none.
 func writeArtifact(a *backends.Artifact, out string, built []backends.File, stdout io.Writer) (n int, err error) {
 	if !a.Folder {
 		return len(built[0].Data), files.Output(out, built[0].Data, stdout)
 	}
+	_, err = os.Stat(out)
+	fresh := errors.Is(err, fs.ErrNotExist)
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return 0, fmt.Errorf("--output %s: %w", out, files.Reason(err))
 	}
+	var list []files.File
 	for _, f := range built {
-		if err := files.Write(filepath.Join(out, f.Name), f.Data); err != nil {
-			return 0, err
-		}
+		list = append(list, files.File{Name: filepath.Join(out, f.Name), Data: f.Data})
 		n += len(f.Data)
+	}
+	if err := files.WriteAll(list); err != nil {
+		if fresh {
+			os.Remove(out) // where it is empty
+		}
+		return 0, err
 	}
 	return n, nil
 }

@@ -246,3 +246,23 @@ func TestWriteNew(t *testing.T) {
 		t.Error("a file was replaced")
 	}
 }
+
+// Of several files all are written or none, whatever is in the way of one; nothing temporary is left.
+func TestWriteAll(t *testing.T) {
+	dir := t.TempDir()
+	name := func(s string) string { return filepath.Join(dir, s) }
+	check(t, Write(name("a"), []byte("old")))
+	check(t, os.Mkdir(name("c"), 0o755))
+	list := []File{{name("a"), []byte("new")}, {name("b"), []byte("new")}, {name("c"), []byte("new")}}
+	if err := WriteAll(list); err == nil || !strings.Contains(err.Error(), name("c")+": is a folder") {
+		t.Error(err)
+	}
+	if got := left(t, dir) + content(t, name("a")); got != "a cold" {
+		t.Error(got)
+	}
+	check(t, os.Remove(name("c")))
+	check(t, WriteAll(list))
+	if got := left(t, dir) + content(t, name("a")) + content(t, name("c")); got != "a b cnewnew" {
+		t.Error(got)
+	}
+}

@@ -41,6 +41,48 @@ func whole(data []byte) func(io.Writer) error {
 // symbolic link is followed and stays; a device, FIFO or socket is written to.
 func Write(name string, data []byte) error { return write(name, whole(data)) }
 
+// File is a file to write.
+type File struct {
+	Name string
+	Data []byte
+}
+
+// WriteAll is Write of several files. All are written beside their places before the first is put there, so that what fails leaves each as it was;
+// only a rename that fails behind others leaves these.
+func WriteAll(list []File) error {
+	var all []*staged
+	defer func() {
+		for _, s := range all {
+			s.drop()
+		}
+	}()
+	for _, f := range list {
+		if info, err := os.Stat(f.Name); err == nil && info.IsDir() {
+			return fmt.Errorf("%s: is a folder, in the place of a file to write: remove it", f.Name)
+		}
+		t, err := resolve(f.Name)
+		if err != nil {
+			return err
+		}
+		s := &staged{t: t, fill: whole(f.Data)}
+		if all = append(all, s); !t.stream {
+			if err := s.prepare(); err != nil {
+				return named(f.Name, err)
+			}
+		}
+	}
+	for _, s := range all {
+		if s.t.stream {
+			if err := s.t.write(s.fill); err != nil {
+				return err
+			}
+		} else if err := s.take(); err != nil {
+			return named(s.t.name, err)
+		}
+	}
+	return nil
+}
+
 // WriteNew writes a file that isn't there yet, with these rights from its first byte on.
 func WriteNew(name string, data []byte, mode os.FileMode) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
@@ -218,23 +260,42 @@ func (t *target) write(fill func(io.Writer) error) error {
 }
 
 // replace puts a new file in the place of the old one.
-func (t *target) replace(fill func(io.Writer) error) (err error) {
+func (t *target) replace(fill func(io.Writer) error) error {
+	s := &staged{t: t, fill: fill}
+	defer s.drop()
+	if err := s.prepare(); err != nil {
+		return err
+	}
+	return s.take()
+}
+
+// staged is a new file that lies beside the one that it is to replace.
+type staged struct {
+	t    *target
+	fill func(io.Writer) error
+	temp string
+	done func() // no signal has to remove it any more
+}
+
+// prepare writes the new file.
+func (s *staged) prepare() (err error) {
+	t := s.t
 	dir, base := filepath.Split(t.path)
 	// Not os.CreateTemp, whose files only the owner can read: the process's mask
 	// shall decide.
 	temp := fmt.Sprintf("%s.%.100s.%08x", dir, base, rand.Uint32())
-	defer interrupt.Undo(func() { os.Remove(temp) })()
+	s.done = interrupt.Undo(func() { os.Remove(temp) })
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, t.mode)
 	if err != nil {
 		return err
 	}
+	s.temp = temp
 	defer func() {
 		if err != nil {
 			f.Close()
-			os.Remove(temp)
 		}
 	}()
-	if err = fill(f); err != nil {
+	if err = s.fill(f); err != nil {
 		return err
 	}
 	if t.mode != 0o666 { // the old file's, whatever the mask
@@ -245,13 +306,26 @@ func (t *target) replace(fill func(io.Writer) error) (err error) {
 	if err = f.Sync(); err != nil {
 		return err
 	}
-	if err = f.Close(); err != nil {
+	return f.Close()
+}
+
+// take puts it in the old one's place.
+func (s *staged) take() error {
+	if err := os.Rename(s.temp, s.t.path); err != nil {
 		return err
 	}
-	if err = os.Rename(temp, t.path); err != nil {
-		return err
+	s.temp = ""
+	return syncDir(filepath.Dir(s.t.path))
+}
+
+// drop removes it where it was not taken.
+func (s *staged) drop() {
+	if s.temp != "" {
+		os.Remove(s.temp)
 	}
-	return syncDir(filepath.Dir(t.path))
+	if s.done != nil {
+		s.done()
+	}
 }
 
 // syncDir makes a rename survive a power failure, where the file system can.
