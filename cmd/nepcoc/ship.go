@@ -181,9 +181,7 @@ func (s *shipment) parse(to string) error {
 		return cli.UsageError("%q is not USER@HOST[:DIR] (an IPv6 address in brackets)", to)
 	}
 	s.login, s.scpHost, s.dir = m[1]+strings.Trim(m[2], "[]"), m[1]+m[2], m[3]
-	if s.dir == "" {
-		s.dir = "."
-	}
+	s.dir = path.Clean(s.dir) // "" is "."
 	for _, p := range []string{s.dir, s.agent, s.config, filepath.Base(s.bundle)} {
 		if !plainPath.MatchString(p) || strings.HasPrefix(p, "-") {
 			return cli.UsageError("%q: paths on the card may hold letters, digits and ._/+,@%%=- only", p)
@@ -232,18 +230,22 @@ const (
 // is given up here first may still be done there.
 const removeTimeout, graceTime = 15 * time.Second, 10 * time.Second
 
+// serviceConfig is the service's configuration on a card, as the package places it.
+const serviceConfig = "/etc/nepcod/nepcod.yaml"
+
 // remoteScript runs on the card, fed to sh on standard input so that the
 // user's login shell parses nothing. Its values are plainPath. from is where scp has put the copy, which then is brought beside the bundle, for a rename to replace that at once; a
 // reader of the folder sees the old or the new one, with the old one's rights, after a power failure, too.
-const remoteScript = `from=%s dir=%s part=%s name=%s agent=%s config=%s seconds=%d
+const remoteScript = `from=%s dir=%s part=%s name=%s agent=%s config=%s seconds=%d settings=%s
 trap 'rm -f "$from" "$dir/$part"' EXIT
 trap 'exit 1' HUP INT TERM
 if [ -z "$agent" ]; then
 	if [ -x "$dir/nepcod" ]; then agent=$dir/nepcod; else agent=nepcod; fi
 fi
 command -v "$agent" > /dev/null || exit 127
-if [ -z "$config" ] && grep -qs "^bundle: *[\"']\{0,1\}$dir/$name[\"']\{0,1\} *\(#.*\)\{0,1\}$" /etc/nepcod/nepcod.yaml; then
-	config=/etc/nepcod/nepcod.yaml
+service=$(sed -n "s/^[\"']\{0,1\}bundle[\"']\{0,1\} *: *[\"']\{0,1\}\([^\"' ]*\).*/\1/p" "$settings" 2> /dev/null | head -n 1)
+if [ -z "$config" ] && [ "${service##*/}" = "$name" ] && [ "$(cd "$dir" && pwd -P)" = "$(cd "${service%%/*}" 2> /dev/null && pwd -P)" ]; then
+	config=$settings
 fi
 if [ "$from" != "$dir/$part" ]; then
 	cp -f "$from" "$dir/$part" || exit 1
@@ -333,7 +335,7 @@ func (s *shipment) ship(ctx context.Context) (*shipReport, error) {
 	case copied.err != nil:
 		return nil, fmt.Errorf("%s: scp to %s: %w: does the folder %s exist there, has it room, and does ssh log in by itself?%s", s.bundle, s.login, copied.why(), path.Dir(from), rest())
 	}
-	script := fmt.Sprintf(remoteScript, from, s.dir, part, filepath.Base(s.bundle), s.agent, s.config, int64(s.timeout/time.Second))
+	script := fmt.Sprintf(remoteScript, from, s.dir, part, filepath.Base(s.bundle), s.agent, s.config, int64(s.timeout/time.Second), serviceConfig)
 	proved := on(s.timeout+graceTime, script, ssh, append(to, shell)...)
 	switch {
 	case proved.code == tooLong:

@@ -24,6 +24,7 @@ func TestShipAddress(t *testing.T) {
 	for _, c := range []struct{ to, login, scpHost, dir string }{
 		{"ubuntu@192.168.100.2", "ubuntu@192.168.100.2", "ubuntu@192.168.100.2", "."},
 		{"ubuntu@card:/opt/nepco", "ubuntu@card", "ubuntu@card", "/opt/nepco"},
+		{"ubuntu@card:/opt/nepco/", "ubuntu@card", "ubuntu@card", "/opt/nepco"},
 		{"ubuntu@card:", "ubuntu@card", "ubuntu@card", "."},
 		{"root@[fe80::1%tmfifo_net0]:nepco", "", "", ""}, // an interface has no underscore here
 		{"root@[fe80::1%eth0]:nepco", "root@fe80::1%eth0", "root@[fe80::1%eth0]", "nepco"},
@@ -46,6 +47,63 @@ func TestShipAddress(t *testing.T) {
 		}
 		if err != nil || s.login != c.login || s.scpHost != c.scpHost || s.dir != c.dir {
 			t.Errorf("%q: %q %q %q, %v; want %q %q %q", c.to, s.login, s.scpHost, s.dir, err, c.login, c.scpHost, c.dir)
+		}
+	}
+}
+
+// What goes to the service's bundle is held to the service's trust, by whatever name its folder is told: the folder counts, not the text.
+func TestShipFindsService(t *testing.T) {
+	root := t.TempDir()
+	at := func(name string) string { return filepath.Join(root, name) }
+	for _, dir := range []string{"lib", "other"} {
+		if err := os.Mkdir(at(dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("lib", at("link")); err != nil {
+		t.Fatal(err)
+	}
+	script := "#!/bin/sh\necho \"$@\" > " + at("asked") + "\necho {}\n"
+	if err := os.WriteFile(at("agent"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		to, settings string
+		found        bool
+	}{
+		{at("lib"), "bundle: " + at("lib/m.nepco"), true},
+		{at("lib") + "/", "bundle: " + at("lib/m.nepco"), true},
+		{at("other/.././lib"), "bundle: " + at("lib/m.nepco"), true},
+		{at("link"), "bundle: " + at("lib/m.nepco"), true},
+		{at("lib"), "bundle: \"" + at("link//m.nepco") + "\"   # ours", true},
+		{"lib", "bundle : '" + at("lib/m.nepco") + "'", true},
+		{"", "bundle: " + root + "/m.nepco", true},
+		{at("other"), "bundle: " + at("lib/m.nepco"), false},
+		{at("lib"), "bundle: " + at("lib/n.nepco"), false},
+		{at("lib"), "# bundle: " + at("lib/m.nepco"), false},
+		{at("lib"), "bundle: m.nepco", false},
+	} {
+		s := shipment{bundle: "m.nepco", agent: at("agent")}
+		if err := s.parse("card:" + c.to); err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range map[string]string{"part": "x", "settings": "interface: lo\n" + c.settings + "\nworkers: 1\n"} {
+			if err := os.WriteFile(at(name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.Command("sh", "-s")
+		cmd.Dir = root
+		cmd.Stdin = strings.NewReader(fmt.Sprintf(remoteScript, at("part"), s.dir, ".m.part", "m.nepco", s.agent, "", 60, at("settings")))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", c.to, err, out)
+		}
+		asked, err := os.ReadFile(at("asked"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := strings.Contains(string(asked), "--config "+at("settings")); found != c.found {
+			t.Errorf("to %s, with %s: nepcod was asked %s", c.to, c.settings, asked)
 		}
 	}
 }

@@ -80,7 +80,7 @@ at the end, and served as Prometheus metrics at --metrics.`,
 	fl.StringVar(&f.Metrics.Listen, "metrics", "", "serve /metrics and /healthz at this address; :PORT is on the loopback")
 	fl.StringArrayVar(&f.TrustedKeys, "trusted-key", nil, "refuse a bundle not signed by this public key (PEM file; may be repeated)")
 	fl.StringVar(&f.KeyList, "key-list", "", "keys that may sign bundles, and those that may no more: a list that a trusted key signed (nepcoc key list)")
-	fl.StringVar(&f.State, "state", "", "remember the highest serial that ran in this file, and refuse lower ones")
+	fl.StringVar(&f.State, "state", "", "remember the highest serial that ran in this file, and refuse lower ones; with --pcap, the state that --config names is only read")
 	fl.StringVar(&f.AllowRollback, "allow-rollback", "", "run an older bundle for the reason that this file holds, signed (nepcoc sign --rollback-from)")
 	return cmd
 }
@@ -142,11 +142,14 @@ func (f *runFlags) resolve(cmd *cobra.Command) (*agent.Config, error) {
 	case !(f.speed >= 0 && f.speed <= maxSpeed) || f.speed > 0 && len(f.pcap) == 0:
 		return nil, cli.UsageError("run: --speed wants a positive number up to %g, and --pcap", float64(maxSpeed))
 	}
-	if err := c.Overwrites(append([]string{f.config}, f.pcap...)...); err != nil {
-		return nil, cli.UsageError("run: %w", err)
-	}
 	if len(f.pcap) > 0 {
 		c.Interface = ""
+		if !cmd.Flags().Changed("state") {
+			c.OnlyRead() // a bundle that is tried on a capture is none that ran here
+		}
+	}
+	if err := c.Overwrites(append([]string{f.config}, f.pcap...)...); err != nil {
+		return nil, cli.UsageError("run: %w", err)
 	}
 	return &c, nil
 }
@@ -176,6 +179,9 @@ func sources(c *agent.Config, pcap []string, speed float64) (list []capture.Sour
 
 func runAgent(cmd *cobra.Command, c *agent.Config, pcap []string, speed float64, restrict restrictor) error {
 	model, notes, err := c.Preflight()
+	if model == nil {
+		c.RememberList() // what else is wrong is said already
+	}
 	if err == nil {
 		err = c.Remember(model)
 	}

@@ -62,7 +62,9 @@ type Config struct {
 	// Drain bounds how long SIGTERM takes.
 	Drain time.Duration `yaml:"drain"`
 
-	disk *disk // nil: the real one
+	file     string // that it was read from
+	onlyRead bool   // see OnlyRead
+	disk     *disk  // nil: the real one
 }
 
 // Receive is how packets are taken from the interface; see afpacket.Options.
@@ -144,7 +146,11 @@ func ReadConfig(path string) (Config, error) {
 		if err != nil {
 			return Config{}, fmt.Errorf("%s: %w", name, err)
 		}
-		return ParseConfig(name, data)
+		c, err := ParseConfig(name, data)
+		if !files.IsStdin(path) {
+			c.file = path
+		}
+		return c, err
 	})
 }
 

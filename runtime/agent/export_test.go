@@ -97,3 +97,6 @@ func TrialFault(c ProbationConfig, before TrialSample, after ...TrialSample) (fa
 	}
 	return fault
 }
+
+// Barred tells whether nothing is done about a model's verdicts.
+func (m *Model) Barred() bool { return m.barred.Load() }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -249,7 +250,7 @@ func (c *Config) Afford(perFlow time.Duration, l Load) error {
 	rate := max(l.Flows, c.Probation.Rate)
 	allowed := c.Probation.Budget * float64(l.Workers)
 	need := l.Other + rate*perFlow.Seconds()
-	if need <= allowed || l.PerFlow > 0 && perFlow <= l.PerFlow {
+	if rate == 0 || need <= allowed || l.PerFlow > 0 && perFlow <= l.PerFlow {
 		return nil
 	}
 	at := "that come now"
@@ -319,11 +320,12 @@ func (c *Config) LoadStart() (*Model, error) {
 	if err == nil {
 		return m, nil
 	}
-	if good := c.loadGood(""); good != nil {
-		good.instead = err
-		return good, nil
+	good, why := c.loadGood("")
+	if good == nil {
+		return nil, errors.Join(append(Errors(err), Errors(why)...)...)
 	}
-	return nil, err
+	good.instead = err
+	return good, nil
 }
 
 // policy is trust, within the configuration's time.
@@ -346,20 +348,25 @@ func (c *Config) goodFile(i int) string {
 	return c.State + [2]string{".last-good", ".last-good.1"}[i]
 }
 
-// loadGood loads the latest kept bundle that is still acceptable, and isn't the one with this digest; nil: there is none.
-func (c *Config) loadGood(but string) *Model {
+// loadGood loads the latest kept bundle that is still acceptable, and isn't the one with this digest. Where there is none, why says what is wrong with those
+// that are kept.
+func (c *Config) loadGood(but string) (m *Model, why error) {
+	var errs []error
 	for i := range 2 {
 		path := c.goodFile(i)
-		if path == "" {
+		if path == "" || !exists(path) {
 			continue
 		}
 		m, err := c.within(path, func(r *reading) (*Model, error) { return c.load(path, r, true, Load{Workers: 1}) })
 		if err == nil && m.Digest() != but {
 			m.raw, m.kept = nil, true
-			return m
+			return m, nil
+		}
+		for _, err := range Errors(err) {
+			errs = append(errs, fmt.Errorf("the last good bundle can't run in its place: %w", err))
 		}
 	}
-	return nil
+	return nil, errors.Join(errs...)
 }
 
 // sameDigest tells whether the file of a bundle says that it has this digest.
@@ -375,7 +382,7 @@ func sameDigest(path string, d bundle.Digest) bool {
 
 // keepGood keeps a model's bundle as the last good one.
 func (c *Config) keepGood(m *Model) error {
-	if c.State == "" || m.raw == nil {
+	if c.State == "" || c.onlyRead || m.raw == nil {
 		return nil
 	}
 	file := c.goodFile(0)
@@ -383,6 +390,9 @@ func (c *Config) keepGood(m *Model) error {
 		if err := os.Rename(file, c.goodFile(1)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("%s: %w", file, files.Reason(err))
 		}
+	}
+	// The digest is not the signature's: one that was signed anew takes the place of itself.
+	if kept, err := os.ReadFile(file); err != nil || !bytes.Equal(kept, m.raw) {
 		if err := files.Write(file, m.raw); err != nil {
 			return err
 		}

@@ -49,7 +49,12 @@ func (c *Config) Preflight() (m *Model, notes []string, err error) {
 		}
 	}
 	note, err := c.CheckOutput()
-	add("output", errors.Join(err, c.Overwrites()))
+	if err := c.overwrittenByState(); err != nil {
+		add("state", err)
+	} else if m != nil {
+		add("state", c.checkState(m))
+	}
+	add("output", errors.Join(err, c.overwrittenByOutput()))
 	if note != "" {
 		notes = append(notes, note)
 	}
@@ -189,6 +194,14 @@ func (c *Config) checkFit(m *Model) error {
 // Overwrites tells that verdicts would be written into one of the files that are read: the bundle, the keys, and
 // others, under whatever name.
 func (c *Config) Overwrites(others ...string) error {
+	if err := c.overwrittenByState(others...); err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	return c.overwrittenByOutput(others...)
+}
+
+func (c *Config) overwrittenByOutput(others ...string) error {
+	others = append(others, c.file)
 	if c.Keep.To != "" && (c.Keep.To == c.Output.To || files.Same(c.Keep.To, c.Output.To)) {
 		return fmt.Errorf("verdicts and unknown flows would be written into one file, %s", c.Keep.To)
 	}
@@ -198,6 +211,21 @@ func (c *Config) Overwrites(others ...string) error {
 		}
 		if input != "" && files.Same(c.Output.To, input) {
 			return fmt.Errorf("output %s would be written into %s, which is read", c.Output.To, input)
+		}
+	}
+	return nil
+}
+
+// overwrittenByState tells that a file that is read would be replaced by what is remembered: by the state or by the bundles that are kept beside it.
+func (c *Config) overwrittenByState(others ...string) error {
+	if c.State == "" || c.onlyRead {
+		return nil
+	}
+	for _, input := range append(append(others, c.file, c.Bundle, c.KeyList, c.AllowRollback), c.TrustedKeys...) {
+		for _, written := range []string{c.State, c.goodFile(0), c.goodFile(1)} {
+			if input != "" && (filepath.Clean(input) == filepath.Clean(written) || files.Same(input, written)) {
+				return fmt.Errorf("%s is read, and what is remembered would be written into it: name another state", input)
+			}
 		}
 	}
 	return nil

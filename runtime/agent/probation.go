@@ -103,16 +103,13 @@ func (p *probation) watch(t *trial) {
 
 // enter is what comes before a model runs: it shares what is said of its bundle with those of it that ran before, whose rules may be in force still.
 func (p *probation) enter(m *Model) {
-	before, ok := p.ran[m.Digest()]
-	switch {
-	case !ok && p.ran == nil:
-		p.ran = map[string]ran{}
-		fallthrough
-	case !ok:
-		p.ran[m.Digest()] = ran{m.Bundle.Signature, m.barred}
-	case before.barred != m.barred:
+	if before, ok := p.ran[m.Digest()]; ok {
 		m.barred = before.barred
 	}
+	if p.ran == nil {
+		p.ran = map[string]ran{}
+	}
+	p.ran[m.Digest()] = ran{m.Bundle.Signature, m.barred} // its latest signature
 }
 
 // ran is what is still to be known of a bundle that ran: it may have been long ago.
@@ -299,12 +296,12 @@ func (a *Agent) settle(c *Config, m *Model) {
 }
 
 // lastGood is the model to return to from the one that runs: the latest that stood its trial and is still acceptable.
-func (a *Agent) lastGood(c *Config) *Model {
+func (a *Agent) lastGood(c *Config) (m *Model, why error) {
 	running := a.Model()
 	if g := a.probation.good; g != nil && g != running {
 		p, err := c.policy()
 		if err == nil && (p == nil || p.Accept(g.Bundle.Signature, g.Bundle.Digest) == nil) {
-			return g
+			return g, nil
 		}
 	}
 	return c.loadGood(running.Digest())
@@ -317,10 +314,16 @@ func (a *Agent) goBack(c *Config, reason string) {
 	from.barred.Store(true)
 	onTrial := p.trial != nil
 	p.watch(nil)
-	good := a.lastGood(c)
+	good, why := a.lastGood(c)
 	if good == nil {
-		p.says(fmt.Sprintf("bundle %.12s should be returned from: %s; there is no other that may run", from.Digest(), reason))
-		a.opt.Log.Error("there is no bundle to return to, so this one runs on", "reason", reason, "digest", from.Digest())
+		text := fmt.Sprintf("bundle %.12s should be returned from: %s; there is no other that may run", from.Digest(), reason)
+		about := []any{"reason", reason, "digest", from.Digest()}
+		if why != nil {
+			said := inOneLine(Errors(why))
+			text, about = fmt.Sprintf("%s: %v", text, said), append(about, "error", said)
+		}
+		p.says(text)
+		a.opt.Log.Error("there is no bundle to return to, so this one runs on", about...)
 		a.tell("kept", from, nil, reason)
 		return
 	}
@@ -356,6 +359,9 @@ func (a *Agent) checkSigner(c *Config) {
 	policy, err := c.policy()
 	if err != nil || policy == nil {
 		return
+	}
+	if err := c.see(policy); err != nil {
+		a.opt.Log.Error(err.Error())
 	}
 	p := &a.probation
 	p.mu.Lock()

@@ -216,6 +216,7 @@ func TestAfford(t *testing.T) {
 		{"packets alone take the time", ms, agent.Load{Flows: 240, Workers: 1, Other: 0.9}, 0, ": 0s per flow"},
 		{"slower than allowed, but no slower than what runs", 100 * ms, agent.Load{Flows: 240, Workers: 1, PerFlow: 100 * ms}, 0, ""},
 		{"more workers", 10 * ms, agent.Load{Flows: 240, Workers: 4}, 0, ""},
+		{"nothing comes, and packets alone take the time", 500 * time.Nanosecond, agent.Load{Workers: 1, Other: 0.94, PerFlow: 400}, 0, ""},
 		{"at the rate that is set", 10 * ms, agent.Load{Workers: 1}, 1000, "1e+03 flows/s of probation.rate"},
 	} {
 		c.Probation.Rate = tc.rate
@@ -278,7 +279,7 @@ func TestLastGood(t *testing.T) {
 	for _, name := range []string{".last-good", ".last-good.1"} {
 		os.WriteFile(s.config.State+name, one[:len(one)-1], 0o644)
 	}
-	if m, err := s.config.LoadStart(); err == nil || strings.Contains(err.Error(), "last-good") || !strings.Contains(err.Error(), "not a bundle") {
+	if m, err := s.config.LoadStart(); err == nil || strings.Count(err.Error(), "the last good bundle can't run in its place") != 2 || !strings.Contains(err.Error(), "not a bundle") {
 		t.Errorf("a damaged last good one: %v, %v", m, err)
 	}
 }

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"os"
+	"reflect"
 	"sync"
 	"time"
 )
@@ -19,7 +20,7 @@ func (a *Agent) Reload(c *Config) error {
 		}
 		p.mu.Lock()
 		known = p.good != nil && p.good.Digest() == m.Digest() || !a.watches(c)
-		under := p.trial != nil && p.trial.model.Digest() == m.Digest()
+		under := p.trial != nil && p.trial.model.Digest() == m.Digest() && reflect.DeepEqual(p.trial.model.Bundle.Signature, m.Bundle.Signature)
 		p.mu.Unlock()
 		switch {
 		case under:
@@ -30,7 +31,8 @@ func (a *Agent) Reload(c *Config) error {
 		return m, c.begin(m, 0)
 	})
 	if err == nil && m == nil {
-		return nil // it is on trial already
+		p.says("") // it is on trial already, whatever was in its place meanwhile
+		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -102,6 +104,12 @@ func (a *Agent) Watch(ctx context.Context, c *Config, again <-chan os.Signal, in
 	for {
 		select {
 		case <-ctx.Done():
+			if load != nil {
+				select {
+				case <-load: // what it remembers is written
+				case <-time.After(lastLoad):
+				}
+			}
 			return
 		case loaded = <-load:
 			load = nil
@@ -114,18 +122,25 @@ func (a *Agent) Watch(ctx context.Context, c *Config, again <-chan os.Signal, in
 			}
 		case now := <-looks:
 			looking = false
-			if first { // what says whom to trust was read before
+			begins := first
+			if first { // what says whom to trust was read before, and is once more, since it may have changed meanwhile
 				first = false
 				loaded = append([]os.FileInfo{loaded[0]}, now[1:]...)
 			}
-			changed := same(now, last) && !same(now, loaded) && now[0] != nil // gone, perhaps between two renames: what runs, runs
-			if last = now; load == nil && (changed || asked) {
-				done := make(chan []os.FileInfo, 1)
+			changed := same(now, last) && !same(now, loaded) &&
+				(now[0] != nil || !same(now[1:], loaded[1:])) // gone, perhaps between two renames: what runs, runs, while it is trusted
+			if last = now; load == nil && (changed || asked || begins) {
+				done, reload, then := make(chan []os.FileInfo, 1), changed || asked, loaded
+				if reload {
+					then = now
+				}
 				load, asked = done, false
 				go func() {
-					a.Reload(c)
+					if reload {
+						a.Reload(c)
+					}
 					a.checkSigner(c)
-					done <- now
+					done <- then
 				}()
 			}
 		}
@@ -134,6 +149,9 @@ func (a *Agent) Watch(ctx context.Context, c *Config, again <-chan os.Signal, in
 		}
 	}
 }
+
+// lastLoad is how long the end waits for a load that is under way, and more may not: a file system may hang.
+const lastLoad = 500 * time.Millisecond
 
 // beginWatch takes notice of how the model that runs came to.
 func (a *Agent) beginWatch(c *Config) {

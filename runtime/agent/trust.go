@@ -88,9 +88,12 @@ func (c *Config) readState() (trust.State, error) {
 // stateMu is held while a state file is read and written.
 var stateMu sync.Mutex
 
+// OnlyRead has what is remembered read and never written, nor bundles kept: for a run that is no service's, such as one on a capture.
+func (c *Config) OnlyRead() { c.onlyRead = true }
+
 // update changes the state file, where there is one and something changes. Where no keys are trusted a file that can't be read is written anew.
 func (c *Config) update(change func(*trust.State)) error {
-	if c.State == "" {
+	if c.State == "" || c.onlyRead {
 		return nil
 	}
 	stateMu.Lock()
@@ -110,8 +113,10 @@ func (c *Config) update(change func(*trust.State)) error {
 }
 
 // remember writes to the state file that a model has stood its trial.
-func (c *Config) remember(m *Model) error {
-	return c.update(func(s *trust.State) {
+func (c *Config) remember(m *Model) error { return c.update(stood(m)) }
+
+func stood(m *Model) func(*trust.State) {
+	return func(s *trust.State) {
 		if p := m.trusted; p != nil {
 			now := *p
 			now.State = *s
@@ -120,12 +125,34 @@ func (c *Config) remember(m *Model) error {
 		if s.Trial = nil; s.Returned != nil && s.Returned.Digest == m.Digest() {
 			s.Returned = nil
 		}
+	}
+}
+
+// RememberList writes to the state file that a key list was read, whatever becomes of the bundle: it may be the one that revokes the bundle that is there.
+func (c *Config) RememberList() error {
+	p, err := c.policy()
+	if err != nil || p == nil {
+		return err
+	}
+	return c.see(p)
+}
+
+func (c *Config) see(p *trust.Policy) error {
+	_, err := c.within("state", func(*reading) (*Model, error) {
+		return nil, c.update(func(s *trust.State) {
+			now := *p
+			now.State = *s
+			*s = now.Seen()
+		})
 	})
+	return err
 }
 
 // begin writes to the state file that a model's trial begins: its serial counts only once it has stood it, so that what is returned to isn't too old.
-func (c *Config) begin(m *Model, starts int) error {
-	return c.update(func(s *trust.State) {
+func (c *Config) begin(m *Model, starts int) error { return c.update(begun(m, starts)) }
+
+func begun(m *Model, starts int) func(*trust.State) {
+	return func(s *trust.State) {
 		if p := m.trusted; p != nil {
 			now := *p
 			now.State = *s
@@ -139,7 +166,7 @@ func (c *Config) begin(m *Model, starts int) error {
 			starts += t.Starts
 		}
 		s.Trial = &trust.Trial{Digest: m.Digest(), Modified: modified, Starts: starts}
-	})
+	}
 }
 
 // Remember writes to the state file what an agent begins to run at its start: m, which LoadStart has loaded. A bundle that is not the last good one, where
@@ -147,8 +174,13 @@ func (c *Config) begin(m *Model, starts int) error {
 func (c *Config) Remember(m *Model) error {
 	switch {
 	case m.instead != nil:
+		if m.trusted != nil {
+			if err := c.see(m.trusted); err != nil {
+				m.note = err.Error() // without a bundle nothing would be seen
+			}
+		}
 		return nil
-	case c.State == "" || c.Probation.Time == 0 || sameDigest(c.goodFile(0), m.Bundle.Digest) || !exists(c.goodFile(0)) && !exists(c.goodFile(1)):
+	case c.goodAtOnce(m):
 		err := c.remember(m)
 		if kept := c.keepGood(m); err == nil && kept != nil {
 			m.note = fmt.Sprintf("%v: the last good bundle can't be kept", kept)
@@ -158,6 +190,31 @@ func (c *Config) Remember(m *Model) error {
 	m.onTrial = true
 	m.barred.Store(c.Probation.Time > 0)
 	return c.begin(m, 1)
+}
+
+// goodAtOnce tells whether a model has no trial to stand at a start.
+func (c *Config) goodAtOnce(m *Model) bool {
+	return c.State == "" || c.Probation.Time == 0 || sameDigest(c.goodFile(0), m.Bundle.Digest) || !exists(c.goodFile(0)) && !exists(c.goodFile(1))
+}
+
+// checkState asks whether Remember would succeed.
+func (c *Config) checkState(m *Model) error {
+	if c.State == "" || c.onlyRead || m.instead != nil {
+		return nil
+	}
+	before, err := c.readState()
+	if err != nil && len(c.TrustedKeys) > 0 {
+		return nil // said with what is trusted
+	}
+	change := begun(m, 1)
+	if c.goodAtOnce(m) {
+		change = stood(m)
+	}
+	after := before
+	if change(&after); reflect.DeepEqual(before, after) {
+		return nil
+	}
+	return files.Writable(c.State)
 }
 
 func exists(path string) bool {

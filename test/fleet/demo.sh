@@ -74,7 +74,7 @@ EOS
 	"$bin/nepcof" card --dir "card$i/fleet" --enrol "card$i/token"
 	start "card$i" "$bin/nepcof" card --dir "card$i/fleet" --agent-config "card$i/nepcod.yaml" --socket "$dir/card$i/lines.sock" --nepcod "$bin/nepcod" --report 1s
 	until_holds test -S "card$i/lines.sock"
-	start "agent$i" "$bin/nepcod" run --config "card$i/nepcod.yaml" --pcap "$bed/train.pcap" --speed 2 # 97 s
+	start "agent$i" "$bin/nepcod" run --config "card$i/nepcod.yaml" --state "$dir/card$i/state.json" --pcap "$bed/train.pcap" --speed 2 # 97 s
 done
 start sink "$bin/nepcof" sink --group demo --dir sink
 reported() { [ "$("$bin/nepcof" cards --json | grep -c '"digest"')" = 3 ]; }
