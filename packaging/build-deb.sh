@@ -55,6 +55,10 @@ for arch; do
 	cat >"$dir/DEBIAN/postinst" <<'EOS'
 #!/bin/sh
 set -e
+# Where the first bundle is shipped to; systemd moves it to /var/lib/private at the first start, and leaves a link, which is not touched.
+if [ "$1" = configure ] && [ ! -e /var/lib/nepcod ] && [ ! -L /var/lib/nepcod ]; then
+	mkdir -m 755 /var/lib/nepcod
+fi
 if [ "$1" = configure ] && [ -d /run/systemd/system ]; then
 	systemd-sysusers nepcof.conf || true
 	systemctl daemon-reload || true

@@ -82,6 +82,7 @@ func TestDeb(t *testing.T) {
 					t.Error(err)
 				}
 			}
+			folder(t, deb, files[0])
 			f, err := elf.Open(filepath.Join(root, "usr/bin/nepcod"))
 			if err != nil {
 				t.Fatal(err)
@@ -99,6 +100,32 @@ func TestDeb(t *testing.T) {
 				t.Run("units", func(t *testing.T) { startUnits(t, files[0]) })
 			}
 		})
+	}
+}
+
+// folder has a package's postinst make the folder that the first bundle is shipped to, and leave the link alone that systemd makes of it.
+func folder(t *testing.T, deb, file string) {
+	control, root := t.TempDir(), t.TempDir()
+	run(t, deb, "-e", file, control)
+	script, err := os.ReadFile(filepath.Join(control, "postinst"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.NewReplacer("/var/lib/nepcod", filepath.Join(root, "nepcod"), "/run/systemd/system", filepath.Join(root, "none")).Replace(string(script))
+	lib := filepath.Join(root, "nepcod")
+	run(t, "sh", "-c", text, "postinst", "configure")
+	if info, err := os.Stat(lib); err != nil || !info.IsDir() || info.Mode().Perm() != 0o755 {
+		t.Errorf("no folder for the first bundle: %v, %v", info, err)
+	}
+	if err := os.Remove(lib); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("private/nepcod", lib); err != nil { // out of reach
+		t.Fatal(err)
+	}
+	run(t, "sh", "-c", text, "postinst", "configure")
+	if to, err := os.Readlink(lib); err != nil || to != "private/nepcod" {
+		t.Errorf("the link is gone: %q, %v", to, err)
 	}
 }
 

@@ -104,15 +104,15 @@ func localFindings(ctx context.Context) (list []cardFinding) {
 // doctorScript runs on the card, fed to sh on standard input; it says its own findings as NAME=VALUE, then what nepcod doctor says.
 const doctorScript = `dir=%s agent=%s config=%s
 echo "machine=$(uname -m)"
-if [ -d "$dir" ]; then echo "free=$(df -Pk "$dir" | awk 'NR == 2 { print $4 }')"; [ -w "$dir" ] && echo "writable=yes"; fi
+run=
+[ "$(id -u)" = 0 ] || { sudo -n true 2> /dev/null && run="sudo -n"; }
+if $run test -d "$dir"; then echo "free=$($run df -Pk "$dir" | awk 'NR == 2 { print $4 }')"; { [ -w "$dir" ] && echo "writable=yes"; } || { [ -n "$run" ] && $run test -w "$dir" && echo "writable=sudo"; }; fi
 if [ -z "$agent" ]; then
 	if [ -x "$dir/nepcod" ]; then agent=$dir/nepcod; else agent=nepcod; fi
 fi
 command -v "$agent" > /dev/null || exit 0
 echo "version=$("$agent" version < /dev/null | head -n 1)"
 "$agent" doctor --help > /dev/null 2>&1 < /dev/null || exit 0
-run=
-[ "$(id -u)" = 0 ] || { sudo -n true 2> /dev/null && run="sudo -n"; }
 echo doctor=
 $run "$agent" doctor --json ${config:+--config "$config"} < /dev/null
 exit 0
@@ -158,6 +158,8 @@ func (s *shipment) examine(ctx context.Context) (list []cardFinding) {
 		add("folder", "fail", "make room", "%s: %d MiB free", s.dir, free>>10)
 	case values["writable"] == "":
 		add("folder", "warn", "log in as who may write there, or by sudo", "%s: %s can't write there", s.dir, s.login)
+	case values["writable"] == "sudo":
+		add("folder", "ok", "", "%s: %d MiB free, to be written by ship --sudo", s.dir, free>>10)
 	default:
 		add("folder", "ok", "", "%s: %d MiB free", s.dir, free>>10)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -77,4 +78,26 @@ func silence(t *testing.T) int {
 	}
 	t.Cleanup(func() { l.Close() })
 	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Where the login may run sudo, its folder is looked at by root: systemd moves the service's to one that is root's alone.
+func TestDoctorFolderBySudo(t *testing.T) {
+	bin, dir := t.TempDir(), t.TempDir()
+	asked := filepath.Join(bin, "asked")
+	for name, text := range map[string]string{"id": "echo 1000", "sudo": "shift; echo \"$@\" >> " + asked + "; exec \"$@\"", "nepcod": "exit 1"} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command("sh", "-s")
+	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+	cmd.Stdin = strings.NewReader(fmt.Sprintf(doctorScript, dir, filepath.Join(bin, "nepcod"), ""))
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "free=") || !strings.Contains(string(out), "writable=") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	said, err := os.ReadFile(asked)
+	if err != nil || !strings.Contains(string(said), "test -d "+dir) || !strings.Contains(string(said), "df -Pk "+dir) {
+		t.Errorf("sudo was asked for %s, %v", said, err)
+	}
 }

@@ -179,7 +179,7 @@ func printPlan(w io.Writer, r *plan.Plan, t *backends.Target) {
 		{"", fmt.Sprintf("from then on %.0f us at most until the packet is looked at, %s behind others (in the busiest second %s), %.3g us of work, %.3g of it inference", l.Pickup, wait(l.Queue), wait(l.QueuePeak), l.Work, l.Inference)},
 		{"memory", fmt.Sprintf("%s: flow table %s for %d flows, ring %s, queues %s, model %s, workers %s", cli.Bytes(r.Memory.All), cli.Bytes(r.Memory.Table), r.Memory.Flows, cli.Bytes(r.Memory.Ring), cli.Bytes(r.Memory.Queues), cli.Bytes(r.Memory.Model), cli.Bytes(r.Memory.Workers))},
 		{"", fmt.Sprintf("in the busiest seconds %d flows are in the table at once: %s", r.Memory.Need, cli.Bytes(r.Memory.NeedBytes))},
-		{"configure", fmt.Sprintf("receive.threads: %d, workers: %d", r.Threads, r.Cores)},
+		{"configure", fmt.Sprintf("receive.threads: %d, workers: %d", r.Threads, max(1, r.Cores-r.Threads))},
 	}...)
 	cli.Table(w, rows)
 	c := r.Costs

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,6 +59,9 @@ func (f *statementFlags) statement(cmd *cobra.Command, now time.Time) (s bundle.
 	}
 	if err := s.Validate(); err != nil {
 		return s, cli.UsageError("%w", err)
+	}
+	if !s.Expires.IsZero() && !s.Expires.After(now) {
+		return s, cli.UsageError("--expires %s: is over, and no service would take the bundle", f.expires)
 	}
 	return s, nil
 }
@@ -298,7 +302,8 @@ func anyKey(name string) (ed25519.PublicKey, string, error) {
 
 func newKeyList() *cobra.Command {
 	var rootFile, reason string
-	var add, revoke []string
+	var add, revoke, signedBy []string
+	var serial uint64
 	cmd := &cobra.Command{
 		Use:   "list FILE",
 		Short: "Show or change a signed list of keys",
@@ -306,26 +311,45 @@ func newKeyList() *cobra.Command {
 and signs it with the root key. A service that is told key_list takes bundles by the keys of the list, and the list by its
 trusted_keys, which are the roots. So keys come and go without a visit to every card: put the new list in the old one's
 place, then systemctl reload nepcod. A list with a lower serial is refused where a higher one was read.
+
+A root is changed by --signed-by: the list that is there is read by the old root's public key, and signed by --root; without --add and --revoke, too. Where
+the list itself is lost, --serial begins a new one above the last that cards have read.
 ` + exitCodes,
 		Example: `  nepcoc key list keys.note --root root.pem --add signer.pub
   nepcoc key list keys.note --root root.pem --revoke signer.pub --reason "the laptop was stolen" --add signer2.pub
+  nepcoc key list keys.note --root newroot.pem --signed-by root.pub
   nepcoc key list keys.note --root root.pub`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			change := len(add)+len(revoke) > 0
+			numbered := cmd.Flags().Changed("serial")
+			change := len(add)+len(revoke)+len(signedBy) > 0 || numbered
+			if numbered && serial == 0 {
+				return cli.UsageError("--serial 0: serials begin with 1")
+			}
 			if (len(revoke) > 0) != (strings.TrimSpace(reason) != "") {
 				return cli.UsageError("--revoke and --reason go together")
 			}
-			if err := notOver(args[0], append(append([]string{rootFile}, add...), revoke...)...); err != nil {
+			if err := notOver(args[0], slices.Concat([]string{rootFile}, add, revoke, signedBy)...); err != nil {
 				return err
 			}
 			root, _, err := anyKey(rootFile)
 			if err != nil {
 				return err
 			}
+			signers := []ed25519.PublicKey{root}
+			for _, name := range signedBy {
+				key, _, err := anyKey(name)
+				if err != nil {
+					return err
+				}
+				signers = append(signers, key)
+			}
 			l := &trust.KeyList{}
-			if _, missing := os.Stat(args[0]); !change || missing == nil {
-				if l, err = files.Read(args[0], trust.ReadKeyList(root)); err != nil {
+			if _, missing := os.Stat(args[0]); !change || missing == nil || len(signedBy) > 0 {
+				if l, err = files.Read(args[0], trust.ReadKeyList(signers...)); err != nil {
+					if change && len(signedBy) == 0 && strings.Contains(err.Error(), "none of the trusted keys") {
+						err = fmt.Errorf("%w: where another root did, name its public key with --signed-by", err)
+					}
 					return err
 				}
 			}
@@ -334,8 +358,15 @@ place, then systemctl reload nepcod. A list with a lower serial is refused where
 				if err != nil {
 					return err
 				}
+				before := l.Serial
 				if err := changeList(l, add, revoke, reason); err != nil {
 					return fmt.Errorf("%s: %w", args[0], err)
+				}
+				if numbered {
+					if serial <= before {
+						return cli.UsageError("--serial %d: the list has %d already, and cards take no lower one", serial, before)
+					}
+					l.Serial = serial
 				}
 				data, err := l.Sign(key)
 				if err != nil {
@@ -361,6 +392,8 @@ place, then systemctl reload nepcod. A list with a lower serial is refused where
 	fl.StringArrayVar(&add, "add", nil, "public key that may sign from now on; may be repeated")
 	fl.StringArrayVar(&revoke, "revoke", nil, "public key that may sign no more, nor have signed; may be repeated")
 	fl.StringVar(&reason, "reason", "", "with --revoke: why")
+	fl.StringArrayVar(&signedBy, "signed-by", nil, "public key of a root that signed the list so far, where --root is a new one; may be repeated")
+	fl.Uint64Var(&serial, "serial", 0, "serial of the list: above the last that cards have read (default: one more than the list had)")
 	cmd.MarkFlagRequired("root")
 	return cmd
 }

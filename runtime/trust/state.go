@@ -30,7 +30,7 @@ type State struct {
 
 // Ran is the bundle with the highest serial that a signer's key has brought here.
 type Ran struct {
-	Signer string `json:"signer"` // bundle.Fingerprint of the key
+	Signer string `json:"signer"` // bundle.Fingerprint of the key; "": of a version that did not write it
 	Serial uint64 `json:"serial"`
 	Digest string `json:"digest"`
 }
@@ -102,6 +102,9 @@ func (s State) Write(name string) error {
 
 // ran adds a bundle to what ran here.
 func (s State) ran(signer string, serial uint64, digest string) State {
+	if len(s.Signers) == 0 && s.Serial > 0 && (serial != s.Serial || digest != s.Digest) {
+		s.Signers = []Ran{{"", s.Serial, s.Digest}} // by whom was not written yet, and it counts on
+	}
 	if serial > s.Serial {
 		s.Serial, s.Digest = serial, digest
 	}

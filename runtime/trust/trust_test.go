@@ -294,3 +294,26 @@ func TestRevokedSerial(t *testing.T) {
 		}
 	}
 }
+
+// A state of before signers were written counts on by its highest serial, whatever is added to it.
+func TestSerialWithoutSigner(t *testing.T) {
+	_, signer := key(1)
+	says := func(serial uint64) *bundle.Signature {
+		return &bundle.Signature{Key: signer, Statement: bundle.Statement{Serial: serial}}
+	}
+	old := State{Serial: 12, Digest: bundle.Digest{12}.String()}
+	p := Policy{Keys: []ed25519.PublicKey{signer}, State: old}
+	p.State = p.After(says(10), bundle.Digest{10}) // a rollback
+	if err := p.Accept(says(11), bundle.Digest{11}); err == nil {
+		t.Errorf("11 is taken where 12 ran: %+v", p.State)
+	}
+	if err := p.Accept(says(13), bundle.Digest{13}); err != nil {
+		t.Error(err)
+	}
+	// Whose the bundle was that ran is known once it runs again.
+	p.State = old
+	p.State = p.After(says(12), bundle.Digest{12})
+	if len(p.State.Signers) != 1 {
+		t.Errorf("%+v", p.State)
+	}
+}

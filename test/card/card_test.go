@@ -138,7 +138,7 @@ func install(t *testing.T, c *testcard.Card) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Run(t, "systemctl stop nepcod; mkdir -p /var/lib/nepcod && rm -rf /var/lib/nepcod/* "+eve)
+	c.Run(t, "systemctl stop nepcod; rm -rf /var/lib/nepcod/* "+eve)
 	c.Put(t, bundlePath, "644", data)
 	c.Run(t, "systemctl reset-failed nepcod; systemctl start nepcod")
 	within(t, time.Minute, "the service has its bundle", func() error {
