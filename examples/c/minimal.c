@@ -6,6 +6,8 @@
 
 #ifndef NEPCO_MODEL_FLOW
 #error "this bundle has no traffic contract: it takes tokens, not packets (docs/c.md)"
+#elif NEPCO_MODEL_TABLE_BYTES > 0
+#error "the model's tables are in a file: nepcoc emit c --tables source"
 #endif
 
 static void verdict(void *ctx, const nepco_model_entry *e)
