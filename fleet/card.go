@@ -54,7 +54,7 @@ type cardFile struct {
 type cardState struct {
 	Version int   `json:"version"`
 	Order   Order `json:"order"`
-	// Placed is the file that was last put in the agent's place; "": none by a card.
+	// Placed is the file that was last put in the agent's place; "": none by a card, or none that is known to be there and good.
 	Placed string `json:"placed,omitempty"`
 	// Refused is why the order was refused: it is not tried again.
 	Refused string `json:"refused,omitempty"`
@@ -380,6 +380,9 @@ func (c *Card) refuse(err error) {
 	c.o.Log.Warn("bundle refused", "why", err)
 	c.now.Phase, c.now.Reason = Refused, err.Error()
 	c.state.Refused = err.Error()
+	if c.state.Placed == c.state.Order.Artifact.File {
+		c.state.Placed = ""
+	}
 	if err := c.keep(); err != nil {
 		c.o.Log.Warn("state", "why", err)
 	}
@@ -390,7 +393,8 @@ const fetchTries = 3
 
 // fetch reads a bundle, holds it to its SHA-256 and to the agent, and puts it in place.
 func (c *Card) fetch(ctx context.Context, a Artifact) error {
-	if c.o.Runner.Agent(ctx).Digest == a.Digest && (c.state.Placed == "" || c.state.Placed == a.File) {
+	// A digest doesn't cover the signature: what runs under another one is no proof that this file may.
+	if c.state.Placed == a.File && c.o.Runner.Agent(ctx).Digest == a.Digest {
 		return nil // it runs already, and no other lies in its place
 	}
 	file, err := c.download(ctx, a)
@@ -402,12 +406,16 @@ func (c *Card) fetch(ctx context.Context, a Artifact) error {
 	if err := c.o.Runner.Check(ctx, file); err != nil && a.Back == "" {
 		return err
 	}
-	// Remembered before: what isn't in place after a crash is placed again.
-	c.state.Placed = a.File
+	// Remembered before and after: what isn't known to be in place after a crash is placed again.
+	c.state.Placed = ""
 	if err := c.keep(); err != nil {
 		return err
 	}
-	return c.o.Runner.Place(ctx, file, a.Back)
+	if err := c.o.Runner.Place(ctx, file, a.Back); err != nil {
+		return err
+	}
+	c.state.Placed = a.File
+	return c.keep()
 }
 
 // download brings an ordered bundle into the card's folder, chunk by chunk, and holds it to its SHA-256. What an attempt before has left of it is kept,

@@ -3,6 +3,7 @@ package fleet
 import (
 	"bufio"
 	"bytes"
+	"crypto/ed25519"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -321,3 +322,32 @@ func (s *syncBuffer) Write(b []byte) (int, error) {
 	return s.b.Write(b)
 }
 func (s *syncBuffer) String() string { s.mu.Lock(); defer s.mu.Unlock(); return s.b.String() }
+
+// A digest doesn't cover the signature: a card that runs a bundle refuses the same one with a stranger's, and the group does not get it.
+func TestSameDigestOfAStranger(t *testing.T) {
+	f := newFleet(t, 1)
+	h, _ := f.hub("a")
+	agent := newSimAgent()
+	_, good := signedBundle(t, 1, 1, signer)
+	agent.agent = Agent{Digest: good.Digest.String()}
+	f.card(h.Client, "g", "c", agent, nil)
+	f.eventually(30*time.Second, "a report", func() error {
+		cards, err := h.Cards(t.Context())
+		if err == nil && cards["g"]["c"].Seen.IsZero() {
+			err = errors.New("none")
+		}
+		return err
+	})
+	stranger := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, ed25519.SeedSize))
+	data, b := signedBundle(t, 1, 1, stranger)
+	if b.Digest != good.Digest {
+		t.Fatal("the digests differ")
+	}
+	if _, err := h.Rollout(t.Context(), "g", "t", data, b, "", quick(), quiet); err != nil {
+		t.Fatal(err)
+	}
+	r := f.state(h.Client, "g", Halted)
+	if !strings.Contains(strings.Join(r.Reasons, ";"), "not a trusted key") {
+		t.Errorf("%v", r.Reasons)
+	}
+}

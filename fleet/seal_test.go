@@ -16,7 +16,7 @@ func newKey(t testing.TB) nkeys.KeyPair {
 	return k
 }
 
-// bare is a card without a connection, whose agent runs artifact n already: what it is ordered to run it need not fetch.
+// bare is a card without a connection that placed artifact n, which its agent runs: what it is ordered to run it need not fetch.
 func bare(t *testing.T, dir string, hub nkeys.KeyPair, n int) *Card {
 	t.Helper()
 	s := newSimAgent()
@@ -25,6 +25,7 @@ func bare(t *testing.T, dir string, hub nkeys.KeyPair, n int) *Card {
 	if err := c.recall(); err != nil {
 		t.Fatal(err)
 	}
+	c.state.Placed = runnable(n).File
 	return c
 }
 
