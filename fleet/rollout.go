@@ -270,10 +270,18 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
+// Ending is the command that ends a rollout: a group's first has nothing to go back to.
+func (r *Rollout) Ending() string {
+	if r.From.IsZero() {
+		return "halt"
+	}
+	return "back"
+}
+
 // Begin is the group with a new rollout under way.
 func (g Group) Begin(id, by string, to Artifact, plan Plan, cards map[string]Status, now time.Time) (Group, error) {
 	if r := g.Rollout; r != nil && !r.State.Over() && !(r.State == Halted && r.From.IsZero()) { // the one there is no way back from
-		return g, fmt.Errorf("group %s: rollout %s is %s: wait for its end, or end it with nepcof back %s", g.Name, r.ID, r.State, g.Name)
+		return g, fmt.Errorf("group %s: rollout %s is %s: wait for its end, or end it with nepcof %s %s", g.Name, r.ID, r.State, r.Ending(), g.Name)
 	}
 	if err := plan.Check(); err != nil {
 		return g, err
@@ -460,7 +468,7 @@ func (g *Group) advance(cards map[string]Status, now, heard time.Time) bool {
 		return changed
 	}
 	compared, any := r.Plan.Limits.compared(r.now(cards), r.Before)
-	if !any {
+	if !any && !slices.Contains(r.Blind, r.Stage+1) { // an approved one is held again
 		r.Blind = append(r.Blind, r.Stage+1)
 	}
 	r.tell(now, "stage %d held: %s, %s", r.Stage+1, r.ends(cards, r.To), compared)

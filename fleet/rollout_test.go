@@ -205,6 +205,9 @@ func TestFirstHalted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := g.Begin("s", "me", artifact(3), fastPlan(), cards, begun); err == nil || !strings.Contains(err.Error(), "nepcof halt") {
+		t.Errorf("while it runs: %v", err)
+	}
 	c := g.Rollout.Cards[0]
 	cards[c] = Status{Wanted: artifact(2).File, Phase: Refused, Reason: "no", Seen: begun}
 	g, _ = g.Step(cards, begun, begun)

@@ -51,6 +51,11 @@ All state is in the servers, none in the hub. It runs until SIGINT or SIGTERM.`,
 			}
 			url := p.url
 			if !cluster {
+				mine, err := only(store)
+				if err != nil {
+					return err
+				}
+				defer mine.Close()
 				s, err := a.Serve(listen, store)
 				if err != nil {
 					return err
@@ -163,6 +168,11 @@ With --enrol it joins the fleet by a token, and ends. In the agent's configurati
 			if err != nil {
 				return err
 			}
+			mine, err := only(dir)
+			if err != nil {
+				return err
+			}
+			defer mine.Close()
 			ctx, stop := untilSignal()
 			defer stop()
 			log := newLog(cmd, slog.LevelInfo)
@@ -234,11 +244,15 @@ per folder; it goes on where it ended. packaging/fleet has configuration for Vec
 			if err := needed(cmd, "group", "dir"); err != nil {
 				return err
 			}
+			mine, err := only(o.Dir)
+			if err != nil {
+				return err
+			}
+			defer mine.Close()
 			ctx, stop := untilSignal()
 			defer stop()
 			o.Log = newLog(cmd, slog.LevelInfo)
 			var c *fleet.Client
-			var err error
 			if _, err = p.open(cmd); err == nil {
 				c, err = untilThere(ctx, o.Log, func() (*fleet.Client, error) { return p.dial(ctx, cmd) })
 			}

@@ -177,9 +177,13 @@ func untilOver(cmd *cobra.Command, c *fleet.Client, g fleet.Group, asJSON bool) 
 			case fleet.Done:
 				return nil
 			case fleet.Waiting:
-				return fmt.Errorf("rollout %s waits: nepcof approve %s, or nepcof back %s", id, g.Name, g.Name)
+				return fmt.Errorf("rollout %s waits: nepcof approve %s, or nepcof %s %s", id, g.Name, r.Ending(), g.Name)
 			case fleet.Halted:
-				return fmt.Errorf("rollout %s was halted: %s; nepcof approve %s goes on, nepcof back %s takes it back", id, strings.Join(r.Reasons, "; "), g.Name, g.Name)
+				other := fmt.Sprintf("nepcof back %s takes it back", g.Name)
+				if r.From.IsZero() {
+					other = "another rollout may follow: there is nothing to go back to"
+				}
+				return fmt.Errorf("rollout %s was halted: %s; nepcof approve %s goes on, %s", id, strings.Join(r.Reasons, "; "), g.Name, other)
 			}
 			return fmt.Errorf("rollout %s was taken back: %s", id, strings.Join(r.Reasons, "; "))
 		}

@@ -66,7 +66,7 @@ func newStatus() *cobra.Command {
 					}
 				}
 				if len(args) == 1 && len(all) == 0 {
-					return fmt.Errorf("group %s: there is none; nepcof status lists them", args[0])
+					return noGroup(args[0])
 				}
 				if asJSON {
 					return cli.JSON(cmd.OutOrStdout(), all)
@@ -125,6 +125,10 @@ func (s *groupStatus) print(out io.Writer) {
 	}
 }
 
+func noGroup(name string) error {
+	return fmt.Errorf("group %s: there is none; nepcof status lists them", name)
+}
+
 func newCards() *cobra.Command {
 	var p place
 	var group string
@@ -146,6 +150,15 @@ func newCards() *cobra.Command {
 						if group == "" || group == g {
 							all = append(all, cards[g][name])
 						}
+					}
+				}
+				if group != "" && len(all) == 0 {
+					groups, err := c.Groups(ctx)
+					if err != nil {
+						return err
+					}
+					if _, there := groups[group]; !there {
+						return noGroup(group)
 					}
 				}
 				if asJSON {

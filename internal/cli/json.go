@@ -71,7 +71,7 @@ func (f finite) MarshalJSON() ([]byte, error) {
 	return json.Marshal(v.Interface())
 }
 
-// object marshals a struct by the tags that reports use: a name, omitempty, -. Fields of
+// object marshals a struct by the tags that reports use: a name, omitempty, omitzero, -. Fields of
 // embedded structs stand among the struct's own, as in encoding/json.
 func object(v reflect.Value) ([]byte, error) {
 	out := []byte{'{'}
@@ -85,7 +85,7 @@ func object(v reflect.Value) ([]byte, error) {
 		if !field.IsExported() || name == "-" || err != nil { // err: within an embedded nil
 			continue
 		}
-		if strings.Contains(options, "omitempty") && empty(value) {
+		if strings.Contains(options, "omitempty") && empty(value) || strings.Contains(options, "omitzero") && zero(value) {
 			continue
 		}
 		if name == "" {
@@ -114,6 +114,14 @@ func empty(v reflect.Value) bool {
 		return v.Len() == 0
 	case reflect.Struct:
 		return false
+	}
+	return v.IsZero()
+}
+
+// zero is what omitzero leaves out: what the value's own method says, where it has one.
+func zero(v reflect.Value) bool {
+	if z, ok := v.Interface().(interface{ IsZero() bool }); ok && (v.Kind() != reflect.Pointer || !v.IsNil()) {
+		return z.IsZero()
 	}
 	return v.IsZero()
 }

@@ -30,6 +30,9 @@ type report struct {
 	own    float64
 	Plain  float64
 	Deep   struct{ X *inner } `json:"deep"`
+	Since  time.Time          `json:"since,omitzero"`
+	From   inner              `json:"from,omitzero"`
+	None   *time.Time         `json:"none,omitzero"`
 }
 
 type inner2 struct {
