@@ -402,9 +402,11 @@ func (c *Card) fetch(ctx context.Context, a Artifact) error {
 		return err
 	}
 	defer os.Remove(file)
-	// The agent's own judgement, with the reason to go back in its place first.
-	if err := c.o.Runner.Check(ctx, file); err != nil && a.Back == "" {
-		return err
+	// The agent's own judgement; with a reason to go back it is Place that asks for it.
+	if a.Back == "" {
+		if err := c.o.Runner.Check(ctx, file); err != nil {
+			return err
+		}
 	}
 	// Remembered before and after: what isn't known to be in place after a crash is placed again.
 	c.state.Placed = ""

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -96,9 +97,13 @@ func OpenNepcod(program, config, socket string) (*Nepcod, error) {
 
 // Check runs nepcod selftest with the service's configuration: signature, serial, contract, golden vectors, time per flow.
 func (n *Nepcod) Check(ctx context.Context, file string) error {
+	return n.check(ctx, file, n.config)
+}
+
+func (n *Nepcod) check(ctx context.Context, file, config string) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, n.program, "selftest", file, "--config", n.config, "--json")
+	cmd := exec.CommandContext(ctx, n.program, "selftest", file, "--config", config, "--json")
 	var stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = io.Discard, &stderr, time.Second
 	err := cmd.Run()
@@ -124,22 +129,61 @@ func short(s string) string {
 	return s
 }
 
-// Place puts a bundle where the agent looks for it. A reason to go back is placed first, since the agent's judgement rests on it, and the bundle only if it then holds.
+// checkBack is Check with a reason to go back in the place of the one that the agent has, in files that the agent doesn't read: a reason that does
+// not hold would keep it from starting, and all bundles from it.
+func (n *Nepcod) checkBack(ctx context.Context, file, back string) error {
+	dir, err := os.MkdirTemp(filepath.Dir(file), "back-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	text, err := files.All(n.config, 1<<20)
+	if err != nil {
+		return err
+	}
+	var config yaml.Node
+	if err := yaml.Unmarshal(text, &config); err != nil {
+		return fmt.Errorf("%s: %w", n.config, err)
+	}
+	note, other := filepath.Join(dir, "back.note"), filepath.Join(dir, "nepcod.yaml")
+	if len(config.Content) > 0 {
+		for i, keys := 0, config.Content[0].Content; i+1 < len(keys); i += 2 {
+			if keys[i].Value == "allow_rollback" {
+				keys[i+1] = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: note}
+			}
+		}
+	}
+	if text, err = yaml.Marshal(&config); err == nil {
+		err = errors.Join(files.WriteNew(note, []byte(back), 0o600), files.WriteNew(other, text, 0o600))
+	}
+	if err != nil {
+		return err
+	}
+	if err := n.check(ctx, file, other); err != nil {
+		return errors.New(strings.ReplaceAll(err.Error(), note+": ", ""))
+	}
+	return nil
+}
+
+// Place puts a bundle where the agent looks for it. A reason to go back is placed first, since the agent's judgement rests on it, and both only if they
+// hold by that. Where the reason doesn't, and the bundle needs none, the bundle is placed alone.
 func (n *Nepcod) Place(ctx context.Context, file, back string) error {
 	data, err := files.All(file, bundle.MaxFileSize)
 	if err != nil {
 		return err
 	}
-	if back != "" {
-		if n.where.AllowRollback != "" {
+	switch {
+	case back == "":
+	case n.where.AllowRollback == "":
+		if err := n.Check(ctx, file); err != nil {
+			return fmt.Errorf("%w; the signed reason to go back can't be placed: %s has no allow_rollback, which names its file", err, n.config)
+		}
+	default:
+		if err := n.checkBack(ctx, file, back); err == nil {
 			if err := files.Write(n.where.AllowRollback, []byte(back)); err != nil {
 				return fmt.Errorf("the reason to go back: %w", err)
 			}
-		}
-		if err := n.Check(ctx, file); err != nil {
-			if n.where.AllowRollback == "" {
-				err = fmt.Errorf("%w; the signed reason to go back can't be placed: %s has no allow_rollback, which names its file", err, n.config)
-			}
+		} else if n.Check(ctx, file) != nil {
 			return err
 		}
 	}

@@ -17,13 +17,16 @@ import (
 	"time"
 )
 
-// nepcodFiles are an agent's configuration, and a program in place of nepcod that refuses files with "bad" in them, and files with "old" without a note.
+// nepcodFiles are an agent's configuration, and a program in place of nepcod that refuses files with "bad" in them, files with "old" without a note, and
+// all where the note of its configuration is none.
 func nepcodFiles(t *testing.T, address string, rollback bool) (dir, program, config string) {
 	t.Helper()
 	dir = t.TempDir()
 	program, config = filepath.Join(dir, "nepcod"), filepath.Join(dir, "nepcod.yaml")
-	script := fmt.Sprintf("#!/bin/sh\nif grep -q bad \"$2\"; then echo \"nepcod: $2: golden vector 3 differs\" >&2; exit 1; fi\n"+
-		"if grep -q old \"$2\" && ! [ -e %s/back ]; then echo \"nepcod: $2: serial 2 ran here before\" >&2; exit 1; fi\n", dir)
+	script := "#!/bin/sh\nback=$(sed -n 's/^allow_rollback: //p' \"$4\")\n" +
+		"if [ -e \"$back\" ] && ! grep -q note \"$back\"; then echo \"nepcod: allow_rollback: $back: its signature does not hold\" >&2; exit 1; fi\n" +
+		"if grep -q bad \"$2\"; then echo \"nepcod: $2: golden vector 3 differs\" >&2; exit 1; fi\n" +
+		"if grep -q old \"$2\" && ! [ -e \"$back\" ]; then echo \"nepcod: $2: serial 2 ran here before\" >&2; exit 1; fi\n"
 	text := fmt.Sprintf("bundle: %s/model.nepco\nworkers: 3\noutput: {to: \"unix:%s/sock\"}\nmetrics: {listen: %q}\n", dir, dir, address)
 	if rollback {
 		text += fmt.Sprintf("allow_rollback: %s/back\n", dir)
@@ -86,6 +89,42 @@ func TestNepcodPlace(t *testing.T) {
 		placed, _ := os.ReadFile(filepath.Join(dir, "model.nepco"))
 		if rollback && (err != nil || string(placed) != "old") || !rollback && (err == nil || !strings.Contains(err.Error(), "has no allow_rollback") || placed != nil) {
 			t.Errorf("allow_rollback %v: %v, placed %q", rollback, err, placed)
+		}
+	}
+}
+
+// A reason to go back that does not hold never lies where the agent reads it, not for a moment: what lay there stays, and a bundle that needs none is placed.
+func TestNepcodPlaceBadNote(t *testing.T) {
+	for _, before := range []string{"", "note of before"} {
+		dir, program, config := nepcodFiles(t, "127.0.0.1:1", true)
+		n, err := OpenNepcod(program, config, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, model, file := filepath.Join(dir, "back"), filepath.Join(dir, "model.nepco"), filepath.Join(dir, "ordered")
+		if before != "" {
+			if err := os.WriteFile(back, []byte(before), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, bundle := range []string{"bad", "old", "new"} {
+			if err := os.WriteFile(file, []byte(bundle), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			err := n.Place(t.Context(), file, "README")
+			refused := bundle == "bad" || bundle == "old" && before == ""
+			if refused && (err == nil || err.Error() != "nepcod selftest: allow_rollback: its signature does not hold") || !refused && err != nil {
+				t.Errorf("%s: %v", bundle, err)
+			}
+			if placed, _ := os.ReadFile(model); (string(placed) == bundle) == refused {
+				t.Errorf("%s: placed %q", bundle, placed)
+			}
+			if got, _ := os.ReadFile(back); string(got) != before {
+				t.Errorf("%s: the reason is %q", bundle, got)
+			}
+		}
+		if left, err := filepath.Glob(filepath.Join(dir, "back-*")); len(left) > 0 || err != nil {
+			t.Error(left, err)
 		}
 	}
 }

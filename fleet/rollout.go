@@ -1,12 +1,15 @@
 package fleet
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"slices"
 	"strings"
 	"time"
+
+	"nepcoc/runtime/trust"
 )
 
 // Group is the one document that says what a group of cards runs.
@@ -386,6 +389,20 @@ func (g *Group) wanted(cards []string) map[string]Artifact {
 		}
 	}
 	return w
+}
+
+// CheckBack says why a note is no reason to run the artifact from again after to. Whose signature it has is for cards to judge.
+func CheckBack(name string, note []byte, from, to Artifact) error {
+	r, err := trust.PeekRollback(name, bytes.NewReader(note))
+	switch {
+	case err != nil:
+		return err
+	case r.From != to.Serial:
+		return fmt.Errorf("%s: is a reason to go back from serial %d, and the bundle has serial %d", name, r.From, to.Serial)
+	case !from.IsZero() && (r.To != from.Serial || r.Digest != from.Digest):
+		return fmt.Errorf("%s: is a reason to go back to %.12s (serial %d), and the group runs %v", name, r.Digest, r.To, from)
+	}
+	return nil
 }
 
 // Step is the group a moment later, by what its cards report, and whether anything changed. It has no other input: each hub that sees the same moves it alike.

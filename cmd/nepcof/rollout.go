@@ -99,6 +99,11 @@ With --wait the exit code is 0 only where all cards that were reached run the bu
 				if !from.IsZero() && to.Serial > from.Serial && back == "" {
 					warn(cmd, "without --back NOTE cards can't go back from serial %d to %d: nepcoc sign OLD --key KEY --rollback-from %d --reason TEXT -o NOTE", to.Serial, from.Serial, to.Serial)
 				}
+				if back != "" {
+					if err := fleet.CheckBack(files.Show(back), note, from, to); err != nil {
+						return fmt.Errorf("--back: %w: nepcoc sign OLD --key KEY --rollback-from %d --reason TEXT -o NOTE makes one, of the group's present bundle, OLD", err, to.Serial)
+					}
+				}
 				progress := cli.NewProgress(cmd.ErrOrStderr())
 				g, err := c.Rollout(ctx, group, operator(), data, b, string(note), plan, func(done, total int) { progress.Update("sending the bundle", done, total) })
 				progress.Done()

@@ -55,6 +55,11 @@ func sign(v any, key ed25519.PrivateKey) ([]byte, error) {
 
 // open reads a document to v, if one of the keys signed it.
 func open(name string, r io.Reader, v any, keys []ed25519.PublicKey) error {
+	return openBy(name, r, v, keys, false)
+}
+
+// openBy is open, or reads what a stranger to the keys signed, too.
+func openBy(name string, r io.Reader, v any, keys []ed25519.PublicKey, strangers bool) error {
 	data, err := io.ReadAll(io.LimitReader(r, maxNote+1))
 	switch {
 	case err != nil:
@@ -77,6 +82,8 @@ func open(name string, r io.Reader, v any, keys []ed25519.PublicKey) error {
 	n, err := note.Open(data, note.VerifierList(known...))
 	var stranger *note.UnverifiedNoteError
 	switch {
+	case errors.As(err, &stranger) && strangers:
+		n = stranger.Note
 	case errors.As(err, &stranger):
 		return fmt.Errorf("%s: none of the trusted keys signed it", name)
 	case err != nil:
@@ -220,16 +227,23 @@ func (r Rollback) Sign(key ed25519.PrivateKey) ([]byte, error) { return sign(rol
 
 // ReadRollback reads a permission that one of the keys signed, for files.Read.
 func ReadRollback(keys ...ed25519.PublicKey) func(name string, r io.Reader) (*Rollback, error) {
-	return func(name string, r io.Reader) (*Rollback, error) {
-		var form rollbackForm
-		if err := open(name, r, &form, keys); err != nil {
-			return nil, err
-		}
-		if form.Kind != 1 || strings.TrimSpace(form.Reason) == "" {
-			return nil, fmt.Errorf("%s: not a rollback of version 1 with a reason", name)
-		}
-		return &form.Rollback, nil
+	return func(name string, r io.Reader) (*Rollback, error) { return readRollback(name, r, keys, false) }
+}
+
+// PeekRollback reads what a permission says, whoever signed it: nothing may be allowed by it.
+func PeekRollback(name string, r io.Reader) (*Rollback, error) {
+	return readRollback(name, r, nil, true)
+}
+
+func readRollback(name string, r io.Reader, keys []ed25519.PublicKey, strangers bool) (*Rollback, error) {
+	var form rollbackForm
+	if err := openBy(name, r, &form, keys, strangers); err != nil {
+		return nil, err
 	}
+	if form.Kind != 1 || strings.TrimSpace(form.Reason) == "" {
+		return nil, fmt.Errorf("%s: not a rollback of version 1 with a reason", name)
+	}
+	return &form.Rollback, nil
 }
 
 // allows says why a bundle may not go back.
