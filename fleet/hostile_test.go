@@ -13,9 +13,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"nepcoc/internal/locked"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -292,7 +293,7 @@ func TestSeldom(t *testing.T) {
 	}
 	// The hub's own: reports that nobody sealed.
 	f := newFleet(t, 1)
-	var said syncBuffer
+	var said locked.Buffer
 	f.log = slog.New(slog.NewTextHandler(&said, nil))
 	h, _ := f.hub("a")
 	mallory := f.hostile(h, "g", "mallory")
@@ -310,18 +311,6 @@ func TestSeldom(t *testing.T) {
 		t.Errorf("%d messages", n)
 	}
 }
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(b)
-}
-func (s *syncBuffer) String() string { s.mu.Lock(); defer s.mu.Unlock(); return s.b.String() }
 
 // A digest doesn't cover the signature: a card that runs a bundle refuses the same one with a stranger's, and the group does not get it.
 func TestSameDigestOfAStranger(t *testing.T) {

@@ -20,20 +20,12 @@ import (
 // configured starts the three servers of packaging/fleet/nats-cluster.conf, as NATS' own program reads it: in place of its machines and folders, the loopback and f's.
 func configured(t *testing.T) *testFleet {
 	t.Helper()
-	f := &testFleet{TB: t, dir: t.TempDir()}
+	f := newFleetFolder(t, 3)
 	folder := filepath.Join(f.dir, "fleet")
-	if err := InitAccess(folder, nil); err != nil {
-		t.Fatal(err)
-	}
-	var err error
-	if f.access, err = OpenAccess(folder); err != nil {
-		t.Fatal(err)
-	}
 	text, err := os.ReadFile(filepath.Join(testfiles.Root(t), "packaging", "fleet", "nats-cluster.conf"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.ports = freePorts(t, 6)
 	names := []string{"a", "b", "c"}
 	for i, name := range names {
 		replace := []string{"server_name: a", "server_name: " + name, "0.0.0.0:4222", fmt.Sprintf("127.0.0.1:%d", f.ports[2*i]), "0.0.0.0:6222", fmt.Sprintf("127.0.0.1:%d", f.ports[2*i+1]),

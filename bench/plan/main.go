@@ -24,9 +24,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"nepcoc/internal/locked"
 )
 
 func main() {
@@ -175,7 +176,7 @@ func (b *bench) reach(guess float64) (rate float64, limited bool, err error) {
 		return 0, false, err
 	}
 	agent := b.pinned("1", "nepcod", "run", "--bundle", b.bundle, "--iface", "far", "--output", eve)
-	var log lines
+	var log locked.Buffer
 	agent.Stderr = &log
 	if err := start(agent); err != nil {
 		return 0, false, err
@@ -199,22 +200,4 @@ func (b *bench) reach(guess float64) (rate float64, limited bool, err error) {
 		err = json.Unmarshal(out, &r)
 	}
 	return r.Capacity.Flows, r.Capacity.Limited, err
-}
-
-// lines is what a program has said so far.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }

@@ -11,12 +11,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"nepcoc/internal/files"
+	"nepcoc/internal/locked"
 	"nepcoc/internal/testbundle"
 	"nepcoc/internal/testnet"
 	"nepcoc/runtime/agent"
@@ -24,25 +24,6 @@ import (
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/trust"
 )
-
-// said is what a process has said so far.
-type said struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (s *said) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(b)
-}
-
-// after is what was said after the first n bytes.
-func (s *said) after(n int) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()[n:]
-}
 
 // The matrix of attacks: whatever somebody puts in a bundle's place, by hand or by ship, the service that runs, its start, the self-test and ship refuse it by the same
 // words, and the agent runs on with what it has. Behind all of them a good bundle is taken. (A slow disk, which no program can have without a file system of its own, is
@@ -153,7 +134,7 @@ probation: {time: 0s, rate: %g, size: 1000000}
 	write(model, encode(first, signer, bundle.Statement{Serial: 10}), nil)
 	runs := must(bundle.ReadFile(model)).Digest.String()
 
-	log := new(said)
+	log := new(locked.Buffer)
 	service := exec.Command(at("nepcod"), "run", "--config", config)
 	service.Stderr = log
 	n.Do(func() { err = service.Start() })
@@ -164,7 +145,7 @@ probation: {time: 0s, rate: %g, size: 1000000}
 	until := func(what string, from int, parts ...string) {
 		t.Helper()
 		for end := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
-			got, missing := log.after(from), ""
+			got, missing := log.Since(from), ""
 			for _, p := range parts {
 				if !strings.Contains(got, p) {
 					missing = p
@@ -248,7 +229,7 @@ probation: {time: 0s, rate: %g, size: 1000000}
 		if _, err := os.Lstat(model); err == nil {
 			t.Errorf("%s: ship has put it there", tc.name)
 		}
-		from := len(log.after(0))
+		from := len(log.String())
 		if err := tc.put(model); err != nil {
 			t.Fatal(err)
 		}
@@ -284,7 +265,7 @@ probation: {time: 0s, rate: %g, size: 1000000}
 		t.Errorf("left behind: %v", left)
 	}
 	clear(model)
-	from := len(log.after(0))
+	from := len(log.String())
 	if got, code := run("nepcoc", "ship", source, "card:"+card, "--config", config); code != 0 {
 		t.Fatalf("a good one: %s", got)
 	}

@@ -14,12 +14,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"nepcoc/internal/files"
+	"nepcoc/internal/locked"
 	"nepcoc/internal/testbundle"
 	"nepcoc/internal/testfiles"
 	"nepcoc/internal/testnet"
@@ -33,19 +33,10 @@ const asNepcod = "NEPCOD_TEST_RUN"
 
 type process struct {
 	*exec.Cmd
-	mu  sync.Mutex
-	err bytes.Buffer
-}
-
-func (p *process) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.err.Write(b)
+	err locked.Buffer
 }
 
 func (p *process) stderr() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	return p.err.String()
 }
 
@@ -53,7 +44,7 @@ func nepcod(t *testing.T, stdout io.Writer, env []string, args ...string) *proce
 	t.Helper()
 	p := &process{Cmd: exec.Command(os.Args[0], args...)}
 	p.Env = append(append(os.Environ(), asNepcod+"=1"), env...)
-	p.Stdout, p.Stderr = stdout, p
+	p.Stdout, p.Stderr = stdout, &p.err
 	return p
 }
 

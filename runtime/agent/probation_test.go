@@ -9,12 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"nepcoc/internal/files"
+	"nepcoc/internal/locked"
 	"nepcoc/runtime/agent"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
@@ -25,24 +25,6 @@ import (
 func (s *signing) signed(t *testing.T, number int, prefix string, serial uint64) []byte {
 	t.Helper()
 	return must(bundle.Encode(testBundle(t, number, prefix), bundle.Options{Key: s.signer, Statement: bundle.Statement{Serial: serial}}))
-}
-
-// lockedBuffer is what an agent writes, which a test reads meanwhile.
-type lockedBuffer struct {
-	mu sync.Mutex
-	bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.Write(p)
-}
-
-func (b *lockedBuffer) text() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.String()
 }
 
 // A bundle is remembered, and kept as the last good one, once it has stood its trial, and not before.
@@ -80,10 +62,10 @@ func TestTrial(t *testing.T) {
 	quick.Probation.Time = 100 * time.Millisecond
 	b, log2, _ := watchedAgent(t, &quick, agent.Options{})
 	s.write(t, s.config.Bundle, two)
-	wait(t, "stood", func() bool { return strings.Contains(log2.since(0), "stood its trial") })
+	wait(t, "stood", func() bool { return strings.Contains(log2.String(), "stood its trial") })
 	wait(t, "remembered", func() bool { return must(trust.ReadState(s.config.State)).Serial == 11 })
 	if state := must(trust.ReadState(s.config.State)); state.Trial != nil || !bytes.Equal(good(".last-good"), two) || !bytes.Equal(good(".last-good.1"), one) || b.Health().OnTrial {
-		t.Errorf("good, but not kept: %+v\n%s", state, log.since(0))
+		t.Errorf("good, but not kept: %+v\n%s", state, log.String())
 	}
 }
 
@@ -104,7 +86,7 @@ func TestReturn(t *testing.T) {
 		}
 		return nil
 	})
-	var out lockedBuffer
+	var out locked.Buffer
 	a, log, hup := watchedAgent(t, &s.config, agent.Options{Sources: []capture.Source{src}, Sink: &out, DriftEvents: true})
 	first := a.Model().Digest()
 	s.write(t, s.config.Bundle, two)
@@ -121,13 +103,13 @@ func TestReturn(t *testing.T) {
 	if p := strings.Join(h.Problems, "\n"); h.Status != "degraded" || !strings.Contains(p, "was returned from: 75 % of packets are dropped") || !strings.Contains(p, second[:12]) {
 		t.Errorf("%+v", h)
 	}
-	if text := log.since(0); !strings.Contains(text, "returned to the bundle before") {
+	if text := log.String(); !strings.Contains(text, "returned to the bundle before") {
 		t.Error(text)
 	}
 	var states []string
 	wait(t, "the event", func() bool {
 		states = nil
-		for _, l := range lines(out.text()) {
+		for _, l := range lines(out.String()) {
 			var e struct {
 				Nepco struct {
 					Trial  struct{ State, From, Reason string }
@@ -151,7 +133,7 @@ func TestReturn(t *testing.T) {
 		hup <- os.Interrupt
 		wait(t, "refused", func() bool { return a.Report().SwapsRefused > refused })
 	}
-	if text := log.since(0); a.Model().Digest() != first || !strings.Contains(text, "was returned from here: 75 %") {
+	if text := log.String(); a.Model().Digest() != first || !strings.Contains(text, "was returned from here: 75 %") {
 		t.Errorf("it is tried again:\n%s", text)
 	}
 	if m, err := s.config.LoadStart(); err != nil || m.Digest() != first || !strings.Contains(m.Instead().Error(), "was returned from here") {
@@ -272,7 +254,7 @@ func TestLastGood(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, log, _ := watchedAgent(t, &s.config, agent.Options{})
-	wait(t, "told of", func() bool { return strings.Contains(log.since(0), "the last good bundle runs") })
+	wait(t, "told of", func() bool { return strings.Contains(log.String(), "the last good bundle runs") })
 	if h := a.Health(); h.Digest != first || h.Status != "degraded" || !strings.Contains(strings.Join(h.Problems, "\n"), "not a bundle") {
 		t.Errorf("%+v", h)
 	}
@@ -309,7 +291,7 @@ func TestRevokedWhileRunning(t *testing.T) {
 	if h := a.Health(); h.Status != "degraded" || !strings.Contains(strings.Join(h.Problems, "\n"), "revoked: stolen") {
 		t.Errorf("%+v", h)
 	}
-	if text := log.since(0); !strings.Contains(text, "returned to the bundle before") {
+	if text := log.String(); !strings.Contains(text, "returned to the bundle before") {
 		t.Error(text)
 	}
 	// The number that the thief used keeps nobody out.
@@ -317,7 +299,7 @@ func TestRevokedWhileRunning(t *testing.T) {
 	wait(t, "a newer one", func() bool { return a.Model().Bundle.Signature.Serial == 12 && a.Health().Status == "ok" })
 	list(5, s.stranger.Public().(ed25519.PublicKey), s.signer.Public().(ed25519.PublicKey))
 	wait(t, "a problem", func() bool { return a.Health().Status == "degraded" })
-	wait(t, "told of", func() bool { return strings.Contains(log.since(0), "there is no bundle to return to") })
+	wait(t, "told of", func() bool { return strings.Contains(log.String(), "there is no bundle to return to") })
 	if a.Model().Bundle.Signature.Serial != 12 {
 		t.Error("another runs")
 	}
@@ -358,7 +340,7 @@ func TestSlowDisk(t *testing.T) {
 	a, log, _ := watchedAgent(t, &s.config, agent.Options{})
 	slow.Store(true)
 	s.write(t, s.config.Bundle, s.signed(t, 1, "b", 11))
-	wait(t, "given up", func() bool { return strings.Contains(log.since(0), "takes longer than 1s") })
+	wait(t, "given up", func() bool { return strings.Contains(log.String(), "takes longer than 1s") })
 	if _, err := s.config.Load(); err == nil || !strings.Contains(err.Error(), "takes longer than 1s") {
 		t.Errorf("the start says %v", err)
 	}
@@ -379,9 +361,9 @@ func TestSlowDisk(t *testing.T) {
 		s.write(t, s.config.Bundle, s.signed(t, 0, "a", 20+i))
 		wait(t, "given up", func() bool { return a.Report().SwapsRefused > refused })
 	}
-	logged := len(log.since(0))
+	logged := len(log.String())
 	s.write(t, s.config.Bundle, s.signed(t, 0, "a", 30))
-	wait(t, "not even begun", func() bool { return strings.Contains(log.since(logged), "hang still") })
+	wait(t, "not even begun", func() bool { return strings.Contains(log.Since(logged), "hang still") })
 	if n := agent.UnderWay(); n != agent.MaxUnderWay {
 		t.Errorf("%d reads", n)
 	}
@@ -419,7 +401,7 @@ func TestWithdrawn(t *testing.T) {
 				return inner(n, f)
 			}
 		}(src.next)
-		var out lockedBuffer
+		var out locked.Buffer
 		a := must(agent.New(agent.Options{Sources: []capture.Source{src}, Model: m, Sink: &out, Format: agent.Formats["json"]}))
 		done := make(chan *agent.Report)
 		go func() {
@@ -433,7 +415,7 @@ func TestWithdrawn(t *testing.T) {
 		a.GoBackTo(must(agent.NewModel(to)))
 		src.pause.Store(false)
 		r := <-done
-		byA := strings.Count(out.text(), `"label":"a`)
+		byA := strings.Count(out.String(), `"label":"a`)
 		if want := map[bool]uint64{true: flows + 1}[contracts]; r.Withdrawn != want || byA != 0 || r.Records != 2*flows-want {
 			t.Errorf("contracts %v: %d withdrawn, want %d; %d records, %d of the model that was returned from", contracts, r.Withdrawn, want, r.Records, byA)
 		}
@@ -446,7 +428,7 @@ func TestWarnOnly(t *testing.T) {
 	s.config.Probation.Rate, s.config.Probation.OverBudget = 1e9, "warn"
 	s.write(t, s.config.Bundle, s.signed(t, 0, "a", 10))
 	_, log, _ := watchedAgent(t, &s.config, agent.Options{})
-	wait(t, "said", func() bool { return strings.Contains(log.since(0), "too slow: it takes") })
+	wait(t, "said", func() bool { return strings.Contains(log.String(), "too slow: it takes") })
 	if _, err := os.Stat(filepath.Join(s.dir, "state.json.last-good")); err != nil {
 		t.Error(err)
 	}

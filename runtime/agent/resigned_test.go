@@ -42,15 +42,15 @@ func TestRevocationIsRemembered(t *testing.T) {
 	t.Run("running", func(t *testing.T) {
 		a, log, _ := watchedAgent(t, &s.config, agent.Options{})
 		s.list(t, 4, s.signer)
-		wait(t, "a problem", func() bool { return strings.Contains(log.since(0), "there is no bundle to return to") })
+		wait(t, "a problem", func() bool { return strings.Contains(log.String(), "there is no bundle to return to") })
 		if keys() != 4 {
 			t.Errorf("the list of serial 4 was read, and %d is remembered", keys())
 		}
-		if text := log.since(0); !strings.Contains(text, "the last good bundle can't run in its place") || !strings.Contains(text, "revoked: stolen") {
+		if text := log.String(); !strings.Contains(text, "the last good bundle can't run in its place") || !strings.Contains(text, "revoked: stolen") {
 			t.Errorf("why the last good one isn't returned to: %s", text)
 		}
 		s.list(t, 3)
-		wait(t, "the older list is refused", func() bool { return strings.Contains(log.since(0), "a list of serial 4 was read here before") })
+		wait(t, "the older list is refused", func() bool { return strings.Contains(log.String(), "a list of serial 4 was read here before") })
 		if a.Health().Status != "degraded" {
 			t.Errorf("%+v", a.Health())
 		}
@@ -91,7 +91,7 @@ func TestRevokedWithoutFile(t *testing.T) {
 		t.Errorf("gone, as between two renames: %+v", h)
 	}
 	s.list(t, 4, s.signer)
-	wait(t, "a problem", func() bool { return strings.Contains(log.since(0), "there is no bundle to return to") })
+	wait(t, "a problem", func() bool { return strings.Contains(log.String(), "there is no bundle to return to") })
 }
 
 // A key is changed as documented: the same bundle is signed by the new key, then the old key revoked. The bundle runs on, acts on, and is the last good one with its

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nepcoc/internal/files"
+	"nepcoc/internal/locked"
 	"nepcoc/internal/testbundle"
 	"nepcoc/runtime/agent"
 	"nepcoc/runtime/bundle"
@@ -59,27 +60,8 @@ func (s *signing) write(t *testing.T, name string, data []byte) {
 	}
 }
 
-// logLines is a log that can be asked.
-type logLines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *logLines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-// since is what was logged after the first n bytes.
-func (l *logLines) since(n int) string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()[n:]
-}
-
 // watchedAgent runs an agent that captures nothing and watches its bundle.
-func watchedAgent(t *testing.T, c *agent.Config, o agent.Options) (*agent.Agent, *logLines, chan os.Signal) {
+func watchedAgent(t *testing.T, c *agent.Config, o agent.Options) (*agent.Agent, *locked.Buffer, chan os.Signal) {
 	m, err := c.LoadStart()
 	if err == nil {
 		err = c.Remember(m)
@@ -87,7 +69,7 @@ func watchedAgent(t *testing.T, c *agent.Config, o agent.Options) (*agent.Agent,
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := new(logLines)
+	log := new(locked.Buffer)
 	ctx, stop := context.WithCancel(t.Context())
 	idle := generate(func(uint64, *capture.Frame) error {
 		if ctx.Err() != nil {
@@ -196,7 +178,7 @@ func TestReplacedByOthers(t *testing.T) {
 		{"a device", func() error { return os.Symlink("/dev/zero", path) }, "is a device", false},
 	} {
 		before, refused := a.Model().Digest(), a.Report().SwapsRefused
-		logged := len(log.since(0))
+		logged := len(log.String())
 		if err := os.RemoveAll(path); err != nil {
 			t.Fatal(err)
 		}
@@ -205,7 +187,7 @@ func TestReplacedByOthers(t *testing.T) {
 		}
 		if tc.want != "" {
 			wait(t, tc.name+": refused, and told of as "+tc.want, func() bool {
-				return a.Report().SwapsRefused > refused && strings.Contains(log.since(logged), tc.want)
+				return a.Report().SwapsRefused > refused && strings.Contains(log.Since(logged), tc.want)
 			})
 		}
 		_, start := s.config.Load()
@@ -307,7 +289,7 @@ func TestPipeForKeyList(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.write(t, s.config.Bundle, sign(second, 2))
-	wait(t, "named", func() bool { return strings.Contains(log.since(0), "is a named pipe") })
+	wait(t, "named", func() bool { return strings.Contains(log.String(), "is a named pipe") })
 	if err := os.Remove(s.config.KeyList); err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,6 @@ import (
 
 	"nepcoc/internal/testbundle"
 	"nepcoc/runtime/bundle"
-	"nepcoc/runtime/classify"
 )
 
 var update = flag.Bool("update", false, "write testdata/format2 anew: never once a version with it is released")
@@ -81,16 +80,5 @@ func TestFormat2(t *testing.T) {
 	if len(b.Golden) == 0 {
 		t.Fatal("no golden vectors")
 	}
-	for name, bind := range map[string]func(*bundle.Bundle) (classify.Executor, error){"reference": classify.Reference, "engine": classify.Engine} {
-		x, err := bind(b)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		c := classify.New(b, x)
-		for i, g := range b.Golden {
-			if _, err := c.Run(g.Tokens, g.Valid); err != nil || !slices.EqualFunc(c.Logits(), g.Logits, slices.Equal) {
-				t.Errorf("%s: golden vector %d: %v, want %v: %v", name, i, c.Logits(), g.Logits, err)
-			}
-		}
-	}
+	goldenHolds(t, b)
 }

@@ -93,17 +93,7 @@ func TestFormat1(t *testing.T) {
 					t.Errorf("contract %s, want %s: %v", c.Hash(), want.Contract, err)
 				}
 			}
-			for name, bind := range map[string]func(*bundle.Bundle) (classify.Executor, error){"reference": classify.Reference, "engine": classify.Engine} {
-				x, err := bind(b)
-				if err != nil {
-					t.Fatalf("%s: %v", name, err)
-				}
-				c := classify.New(b, x)
-				for i, g := range b.Golden {
-					if _, err := c.Run(g.Tokens, g.Valid); err != nil || !slices.EqualFunc(c.Logits(), g.Logits, slices.Equal) {
-						t.Errorf("%s: golden vector %d: %v, want %v: %v", name, i, c.Logits(), g.Logits, err)
-					}
-				}
+			for name, c := range goldenHolds(t, b) {
 				for i, k := range want.Cases {
 					res, err := c.Run(k.Tokens, k.Valid)
 					if err != nil || !slices.EqualFunc(c.Logits(), k.Logits, slices.Equal) {
@@ -208,4 +198,24 @@ func TestVersionsAreApart(t *testing.T) {
 			t.Errorf("%s: %v, want %s", tc.name, err, tc.want)
 		}
 	}
+}
+
+// goldenHolds checks a bundle's golden vectors on both executors, and gives the classifiers.
+func goldenHolds(t *testing.T, b *bundle.Bundle) map[string]*classify.Classifier {
+	t.Helper()
+	classifiers := map[string]*classify.Classifier{}
+	for name, bind := range map[string]func(*bundle.Bundle) (classify.Executor, error){"reference": classify.Reference, "engine": classify.Engine} {
+		x, err := bind(b)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		c := classify.New(b, x)
+		for i, g := range b.Golden {
+			if _, err := c.Run(g.Tokens, g.Valid); err != nil || !slices.EqualFunc(c.Logits(), g.Logits, slices.Equal) {
+				t.Errorf("%s: golden vector %d: %v, want %v: %v", name, i, c.Logits(), g.Logits, err)
+			}
+		}
+		classifiers[name] = c
+	}
+	return classifiers
 }
