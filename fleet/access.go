@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -139,7 +140,7 @@ func (a *Access) serverConf() (string, error) {
 }
 
 // refuse has servers refuse a user of an account, by its public key: as soon as they have the account's new JWT.
-func (a *Access) refuse(account, user string) error {
+func (a *Access) refuse(account string, users ...string) error {
 	operator, err := a.key(fileOperatorKey)
 	if err == nil && operator == nil {
 		err = fmt.Errorf("%s: has no %s: credentials are revoked with the folder that nepcof init made", a.dir, fileOperatorKey)
@@ -152,7 +153,9 @@ func (a *Access) refuse(account, user string) error {
 	if err != nil {
 		return err
 	}
-	c.Revoke(user)
+	for _, user := range users {
+		c.Revoke(user)
+	}
 	text, err := c.Encode(operator)
 	if err != nil {
 		return err
@@ -483,15 +486,36 @@ func (a *Access) connect(url, name string, opts ...nats.Option) (*nats.Conn, err
 		nats.Secure(&tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS13})}, opts...)...)
 }
 
-// dial opens a connection that comes back by itself, for as long as it takes, also from servers that did not know who it is for a while.
+// Lasting is for a service's connection: it also comes back from servers that refused it for a while, as one does that has not read all of its accounts
+// yet. Other connections end where they are refused twice.
+func Lasting(log *slog.Logger) nats.Option {
+	var refusals seldom
+	return func(o *nats.Options) error {
+		return errors.Join(nats.IgnoreAuthErrorAbort()(o), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			refusals.warn(log, "connection", "why", refused(err))
+		})(o))
+	}
+}
+
+// dial opens a connection that comes back by itself, for as long as it takes.
 func dial(url string, opts ...nats.Option) (*nats.Conn, error) {
-	nc, err := nats.Connect(url, append([]nats.Option{nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectWait(time.Second), nats.ReconnectJitter(time.Second, time.Second),
-		nats.PingInterval(20 * time.Second), nats.Timeout(5 * time.Second)}, opts...)...)
+	nc, err := nats.Connect(url, append([]nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(time.Second), nats.ReconnectJitter(time.Second, time.Second),
+		nats.PingInterval(20 * time.Second), nats.Timeout(5 * time.Second), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}, opts...)...)
 	if errors.Is(err, nats.ErrNoServers) {
 		err = fmt.Errorf("no server of the fleet answers there (%w)", err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", url, err)
+		return nil, fmt.Errorf("%s: %w", url, refused(err))
 	}
 	return nc, nil
+}
+
+// refused says what it means that servers refuse a connection.
+func refused(err error) error {
+	for _, r := range []error{nats.ErrAuthorization, nats.ErrAuthRevoked, nats.ErrAuthExpired, nats.ErrAccountAuthExpired} {
+		if errors.Is(err, r) {
+			return fmt.Errorf("the servers don't take these credentials: they were revoked or are too old, or the servers are another fleet's (%w)", err)
+		}
+	}
+	return err
 }

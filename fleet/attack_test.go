@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -357,18 +358,18 @@ func (f *testFleet) attacksOnOrders(h *Hub, alice *simAgent, data []byte, good *
 		}
 		return text
 	}
-	for name, o := range map[string]Order{"lower number": {version, "g", "alice", last.Number - 1, NewArtifact(oldData, oldBundle)}, "zero": {version, "g", "alice", 0, NewArtifact(evil, evilBundle)}} {
+	for name, o := range map[string]Order{"lower number": {version, "g", "alice", last.Number - 1, NewArtifact(oldData, oldBundle), ""}, "zero": {version, "g", "alice", 0, NewArtifact(evil, evilBundle), ""}} {
 		if send(o, sealedBy(o, true)); runs() != ran {
 			f.Errorf("%s: an older order is followed", name)
 		}
 	}
-	o := Order{version, "g", "alice", last.Number + 1000, NewArtifact(evil, evilBundle)}
+	o := Order{version, "g", "alice", last.Number + 1000, NewArtifact(evil, evilBundle), ""}
 	if send(o, sealedBy(o, false)); runs() != ran {
 		f.Error("an order of another seal is followed")
 	}
 	// From here the card takes the orders up, and what the agent won't run is reported.
 	for i, artifact := range []Artifact{NewArtifact(evil, evilBundle), NewArtifact(oldData, oldBundle), {File: NewArtifact(evil, evilBundle).File, Digest: a.Digest + "0", Serial: 99, Size: int64(len(evil)), Back: "a forged reason"}} {
-		o := Order{version, "g", "alice", last.Number + 2000 + uint64(i), artifact}
+		o := Order{version, "g", "alice", last.Number + 2000 + uint64(i), artifact, ""}
 		send(o, sealedBy(o, true))
 		f.eventually(20*time.Second, "refusal", func() error {
 			h.mu.Lock()
@@ -406,7 +407,7 @@ func (f *testFleet) attacksOnTokens(h *Hub) {
 			f.Errorf("a token for eve makes alice: %v", err)
 		}
 	}
-	if after, err := h.Members(ctx); err != nil || after["g"]["alice"] != before["g"]["alice"] {
+	if after, err := h.Members(ctx); err != nil || !reflect.DeepEqual(after["g"]["alice"], before["g"]["alice"]) {
 		f.Errorf("alice is another: %v", err)
 	}
 	if err := Enrol(ctx, filepath.Join(f.dir, "again"), token); err == nil || !strings.Contains(err.Error(), "used") {

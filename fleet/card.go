@@ -185,7 +185,7 @@ func OpenCard(o CardOptions) (*Card, error) {
 	}
 	own := key(c.Group, c.cardFile.Card)
 	c.nc, err = dial(c.URL, nats.Name("card "+own), nats.UserCredentialBytes(creds), nats.CustomInboxPrefix(inboxPrefix+own), secure(authorities),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { c.o.Log.Debug("connection", "why", err) }), nats.RetryOnFailedConnect(true), nats.ReconnectHandler(func(*nats.Conn) { c.rouse() }), nats.ConnectHandler(func(*nats.Conn) { c.rouse() }))
+		Lasting(c.o.Log), nats.RetryOnFailedConnect(true), nats.ReconnectHandler(func(*nats.Conn) { c.rouse() }), nats.ConnectHandler(func(*nats.Conn) { c.rouse() }))
 	if err != nil {
 		return nil, err
 	}

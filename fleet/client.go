@@ -22,6 +22,7 @@ type Client struct {
 	access *Access
 	nc     *nats.Conn
 	js     jetstream.JetStream
+	leader nats.JetStreamContext // reads what a stream's leader has
 
 	groups, members, tokens, orders jetstream.KeyValue
 }
@@ -34,13 +35,24 @@ func (a *Access) Dial(ctx context.Context, url, name string, opts ...nats.Option
 	}
 	c := &Client{access: a, nc: nc}
 	if c.js, err = jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(1024), jetstream.WithPublishAsyncTimeout(ackTime)); err == nil {
+		c.leader, err = nc.JetStream()
+	}
+	if err == nil {
 		err = c.open(ctx)
 	}
 	if err != nil {
 		nc.Close()
-		return nil, err
+		return nil, c.Ended(err)
 	}
 	return c, nil
+}
+
+// Ended is err or, where it came of the connection's end, why that ended.
+func (c *Client) Ended(err error) error {
+	if why := c.nc.LastError(); errors.Is(err, nats.ErrConnectionClosed) && why != nil {
+		return fmt.Errorf("%s: %w", c.nc.Opts.Url, refused(why))
+	}
+	return err
 }
 
 // open finds the buckets, which a hub makes.
@@ -135,20 +147,32 @@ func (c *Client) put(ctx context.Context, g Group, revision uint64) (uint64, err
 	return c.groups.Update(ctx, g.Name, text, revision)
 }
 
-// group reads a group's document and its revision; one that isn't there runs nothing.
+// leaderTime is how long a stream's leader may take to answer: servers that lost one choose another within seconds.
+const leaderTime = 10 * time.Second
+
+// group is Group with its revision. It is read where it is written, by the stream's leader: any other server may not have what was written a moment ago,
+// and who began a rollout would see the one before.
 func (c *Client) group(ctx context.Context, name string) (Group, uint64, error) {
 	if err := CheckName("group", name); err != nil {
 		return Group{}, 0, err
 	}
-	e, err := c.groups.Get(ctx, name)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
+	ctx, cancel := context.WithTimeout(ctx, leaderTime)
+	defer cancel()
+	m, err := c.leader.GetLastMsg(streamGroups, subjectGroups+name, nats.Context(ctx))
+	if errors.Is(err, nats.ErrMsgNotFound) {
 		return Group{Version: version, Name: name}, 0, nil
 	}
 	if err != nil {
 		return Group{}, 0, err
 	}
-	g, err := readGroup(e.Value())
-	return g, e.Revision(), err
+	g, err := readGroup(m.Data)
+	return g, m.Sequence, err
+}
+
+// Group reads a group's document; one that isn't there runs nothing.
+func (c *Client) Group(ctx context.Context, name string) (Group, error) {
+	g, _, err := c.group(ctx, name)
+	return g, err
 }
 
 func readGroup(data []byte) (g Group, err error) {
@@ -163,13 +187,22 @@ func readGroup(data []byte) (g Group, err error) {
 
 // Groups are all groups by name.
 func (c *Client) Groups(ctx context.Context) (map[string]Group, error) {
+	stream, err := c.js.Stream(ctx, streamGroups)
+	if err != nil {
+		return nil, err
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subjectGroups+"*")) // the leader's, too
+	if err != nil {
+		return nil, err
+	}
 	groups := map[string]Group{}
-	err := all(ctx, c.groups, func(e jetstream.KeyValueEntry) error {
-		g, err := readGroup(e.Value())
-		groups[g.Name] = g
-		return err
-	})
-	return groups, err
+	for subject := range info.State.Subjects {
+		name := cutPrefix(subject, subjectGroups)
+		if groups[name], err = c.Group(ctx, name); err != nil {
+			return nil, err
+		}
+	}
+	return groups, nil
 }
 
 // all gives every value of a bucket to f.
@@ -181,7 +214,10 @@ func all(ctx context.Context, kv jetstream.KeyValue, f func(jetstream.KeyValueEn
 	defer w.Stop()
 	for {
 		select {
-		case e := <-w.Updates():
+		case e, open := <-w.Updates():
+			if !open {
+				return nats.ErrConnectionClosed // what came is not all
+			}
 			if e == nil {
 				return nil
 			}
@@ -427,6 +463,22 @@ type Token struct {
 	Creds   string `json:"creds"` // may ask for enrolment, nothing else
 }
 
+// Enrolled is when a card was enrolled; the zero time: it wasn't.
+func (c *Client) Enrolled(ctx context.Context, group, card string) (time.Time, error) {
+	if err := errors.Join(CheckName("group", group), CheckName("card", card)); err != nil {
+		return time.Time{}, err
+	}
+	e, err := c.members.Get(ctx, key(group, card))
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return time.Time{}, nil
+	}
+	var m Member
+	if err == nil {
+		err = json.Unmarshal(e.Value(), &m)
+	}
+	return m.Enrolled, err
+}
+
 // NewToken makes a token for a card's enrolment, which the folder's account must sign: a hub's folder does.
 func (c *Client) NewToken(ctx context.Context, group, card, url string) (*Token, error) {
 	if err := errors.Join(CheckName("group", group), CheckName("card", card)); err != nil {
@@ -484,7 +536,7 @@ func (c *Client) Revoke(ctx context.Context, group, card string) error {
 		if err := json.Unmarshal(e.Value(), &m); err != nil {
 			return fmt.Errorf("%s: %w", k, err)
 		}
-		if err := c.access.refuse(c.access.cards, m.Public); err != nil {
+		if err := c.access.refuse(c.access.cards, append(m.Before, m.Public)...); err != nil {
 			return err
 		}
 		if err := errors.Join(c.members.Delete(ctx, k), c.orders.Delete(ctx, k)); err != nil {
@@ -542,12 +594,39 @@ func (c *Client) enrol(ctx context.Context, id string, request []byte) enrolment
 	if err := c.tokens.Delete(ctx, id, jetstream.LastRevision(t.Revision())); err != nil {
 		return fail("the token was used: nepcof enrol makes another")
 	}
-	member, err := json.Marshal(Member{version, e.Public, time.Now().UTC()})
-	if err == nil {
-		_, err = c.members.Put(ctx, key(group, card), member)
-	}
-	if err != nil {
+	if err := c.enter(ctx, key(group, card), e.Public); err != nil {
 		return fail("%v", err)
 	}
 	return enrolment{JWT: answer}
+}
+
+// enter writes a card's key into the members, over that of an earlier enrolment under its name.
+func (c *Client) enter(ctx context.Context, key, public string) error {
+	for {
+		m := Member{Version: version, Public: public, Enrolled: time.Now().UTC()}
+		var revision uint64
+		e, err := c.members.Get(ctx, key)
+		switch {
+		case err == nil:
+			var before Member
+			if err := json.Unmarshal(e.Value(), &before); err != nil {
+				return fmt.Errorf("%s: %w", key, err)
+			}
+			m.Before, revision = append(before.Before, before.Public), e.Revision()
+		case !errors.Is(err, jetstream.ErrKeyNotFound):
+			return err
+		}
+		text, err := json.Marshal(m)
+		if err != nil {
+			return err
+		}
+		if revision == 0 {
+			_, err = c.members.Create(ctx, key, text)
+		} else {
+			_, err = c.members.Update(ctx, key, text, revision)
+		}
+		if !changedMeanwhile(err) {
+			return err
+		}
+	}
 }

@@ -41,6 +41,7 @@ const (
 	bucketOrders  = "nepco-orders"  // GROUP.CARD: sealed Order
 	bucketLeader  = "nepco-leader"  // "hub": who leads, for as long as it says so
 
+	streamGroups  = "KV_" + bucketGroups
 	streamCards   = "nepco-cards"   // nepco.cards.GROUP.CARD: sealed Status, the last one
 	streamBundles = "nepco-bundles" // nepco.bundles.GROUP.FILE.CHUNK
 	streamLines   = "nepco-lines-"  // and the group: nepco.lines.GROUP.CARD
@@ -49,6 +50,7 @@ const (
 	subjectBundles = "nepco.bundles."
 	subjectLines   = "nepco.lines."
 	subjectEnrol   = "nepco.enrol." // ID, a request
+	subjectGroups  = "$KV." + bucketGroups + "."
 	subjectOrders  = "$KV." + bucketOrders + "."
 	inboxPrefix    = "_INBOX_nepco." // GROUP.CARD: where a card's answers go
 
@@ -124,6 +126,8 @@ type Member struct {
 	// Public is the card's key (an NKey): what it reports and sends is sealed with it.
 	Public   string    `json:"public"`
 	Enrolled time.Time `json:"enrolled"`
+	// Before are the keys of earlier enrolments under the name. Servers know them until the card is revoked.
+	Before []string `json:"before,omitempty"`
 }
 
 // Order is what one card is to run. It is sealed by the hub.
@@ -134,6 +138,8 @@ type Order struct {
 	// Number is the revision of the group's document that the order was made from.
 	Number   uint64   `json:"number"`
 	Artifact Artifact `json:"artifact"`
+	// Try tells a rollout's attempts apart: a card that refused the bundle judges it again with the next.
+	Try string `json:"try,omitempty"`
 }
 
 // Phase is how far a card is with its order.
@@ -250,7 +256,7 @@ func unseal(data []byte, public string, v any) error {
 		return err
 	}
 	if err := key.Verify(rawText, rawSignature); err != nil {
-		return errors.New("the seal is not the hub's, or does not hold")
+		return errors.New("the seal does not hold")
 	}
 	return json.Unmarshal(rawText, v)
 }

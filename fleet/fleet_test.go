@@ -112,6 +112,94 @@ func TestRollout(t *testing.T) {
 	}
 }
 
+// A card that refused a group's first bundle judges it again when an operator has the rollout go on, and when another brings the same file.
+func TestJudgedAgain(t *testing.T) {
+	f := newFleet(t, 1)
+	h, _ := f.hub("a")
+	agent := newSimAgent()
+	keys := agent.policy.Keys
+	trusts := func(yes bool) {
+		agent.mu.Lock()
+		defer agent.mu.Unlock()
+		if agent.policy.Keys = nil; yes {
+			agent.policy.Keys = keys
+		}
+	}
+	f.card(h.Client, "g", "c", agent, nil)
+	f.eventually(30*time.Second, "a report", func() error {
+		cards, err := h.Cards(t.Context())
+		if err == nil && cards["g"]["c"].Seen.IsZero() {
+			err = errors.New("none yet")
+		}
+		return err
+	})
+	data, b := signedBundle(t, 1, 1, signer)
+	roll := func() {
+		t.Helper()
+		if _, err := h.Rollout(t.Context(), "g", "t", data, b, "", quick(), quiet); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trusts(false)
+	roll()
+	first := f.state(h.Client, "g", Halted).Events
+	// Still refused, after it was judged anew.
+	if _, err := h.Approve(t.Context(), "g"); err != nil {
+		t.Fatal(err)
+	}
+	if r := f.state(h.Client, "g", Halted); len(r.Events) <= len(first) {
+		t.Errorf("it did not go on: %v", r.Events)
+	}
+	roll()
+	f.state(h.Client, "g", Halted)
+	trusts(true)
+	if _, err := h.Approve(t.Context(), "g"); err != nil {
+		t.Fatal(err)
+	}
+	if r := f.state(h.Client, "g", Done); len(r.Missing) > 0 || len(agent.runs) != 1 {
+		t.Errorf("missing %v, runs %v", r.Missing, agent.runs)
+	}
+	// What holds is not ordered again.
+	time.Sleep(200 * time.Millisecond)
+	h.mu.Lock()
+	number := h.orders[key("g", "c")].revision
+	h.mu.Unlock()
+	h.rouse()
+	time.Sleep(200 * time.Millisecond)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if n := h.orders[key("g", "c")].revision; n != number {
+		t.Errorf("ordered again as %d, after %d", n, number)
+	}
+}
+
+// Groups are read from their stream's leader, never from whatever server is near: that may not have yet what was written a moment ago.
+func TestReadsFromLeader(t *testing.T) {
+	f := newFleet(t, 1)
+	h, _ := f.hub("a")
+	if _, err := h.put(t.Context(), Group{Version: version, Name: "g", Stable: artifact(1)}, 0); err != nil {
+		t.Fatal(err)
+	}
+	near, err := h.nc.SubscribeSync(directGet + streamGroups + ".>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups, err := h.Groups(t.Context())
+	if err != nil || len(groups) != 1 || groups["g"].Stable != artifact(1) {
+		t.Errorf("%v: %v", groups, err)
+	}
+	// What the bucket itself reads asks the near one, and is the first to do so.
+	if _, err := h.Client.groups.Get(t.Context(), "g"); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := near.Pending(); n != 1 {
+		t.Errorf("%d times the near server was asked, not once: %v", n, err)
+	}
+}
+
 // A hub whose servers have less room than lines may take keeps as many as go in; with none at all, rollouts go on all the same, and the page says what is wrong.
 func TestNoRoomForLines(t *testing.T) {
 	for _, c := range []struct {
@@ -137,7 +225,7 @@ func TestNoRoomForLines(t *testing.T) {
 		}
 		defer s.Shutdown()
 		f.servers, f.urls = append(f.servers, s), fmt.Sprintf("tls://%v", s.Addr())
-		client, err := f.access.Dial(t.Context(), f.urls, "a")
+		client, err := f.access.Dial(t.Context(), f.urls, "a", Lasting(quietLog))
 		if err != nil {
 			t.Fatal(err)
 		}

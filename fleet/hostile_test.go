@@ -249,7 +249,7 @@ func TestHostileReports(t *testing.T) {
 		return r.take(subjectCards+"g.c", text, seen)
 	}
 	begin := func() *register {
-		return newRegister(map[string]map[string]Member{"g": {"c": {version, public(k), time.Time{}}}})
+		return newRegister(map[string]map[string]Member{"g": {"c": {version, public(k), time.Time{}, nil}}})
 	}
 	r, long := begin(), strings.Repeat("long ", 10000)
 	if err := report(r, func(s *Status) { s.Reason, s.Agent.Problem, s.Agent.Refused = long, long, long }, begun); err != nil {

@@ -427,32 +427,24 @@ func (h *Hub) reports(group string) map[string]Status {
 // fewLines is the least that a group's stream of lines is made with, in bytes.
 const fewLines = 16 << 20
 
-// noRoom is the servers' code for a stream that may become larger than what they have left.
-const noRoom jetstream.ErrorCode = 10047
-
-// keepLines makes the stream of a group's lines. Servers reserve all that it may become: where their disks have less, it is half, and half again.
+// keepLines makes the stream of a group's lines, as large as the servers have room for.
 func (h *Hub) keepLines(ctx context.Context, group string) error {
 	if h.lines[group] {
 		return nil
 	}
-	most := h.o.LinesBytes
-	for {
+	most, err := fitting(h.o.LinesBytes, fewLines, func(n int64) error {
 		_, err := h.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: streamLines + group, Subjects: []string{subjectLines + group + ".*"}, Replicas: h.o.Replicas,
-			MaxAge: h.o.LinesAge, MaxBytes: most, Duplicates: min(max(h.o.LinesAge, time.Second), idsTime)})
-		var api *jetstream.APIError
-		switch {
-		case err == nil:
-			h.lines[group] = true
-			if most != h.o.LinesBytes {
-				h.o.Log.Warn("the servers have no room for all lines", "group", group, "wanted_bytes", h.o.LinesBytes, "kept_bytes", most)
-			}
-			return nil
-		case errors.As(err, &api) && api.ErrorCode == noRoom && most > fewLines:
-			most = max(most/2, fewLines)
-		default:
-			return err
-		}
+			MaxAge: h.o.LinesAge, MaxBytes: n, Duplicates: min(max(h.o.LinesAge, time.Second), idsTime)})
+		return err
+	})
+	if err != nil {
+		return err
 	}
+	h.lines[group] = true
+	if most != h.o.LinesBytes {
+		h.o.Log.Warn("the servers have no room for all lines", "group", group, "wanted_bytes", h.o.LinesBytes, "kept_bytes", most)
+	}
+	return nil
 }
 
 // order writes the orders of a group's cards that differ from what its document says. Each goes over the order of the revision that was seen,
@@ -471,8 +463,9 @@ func (h *Hub) order(ctx context.Context, g entry[Group]) error {
 	var changes []change
 	for card, a := range g.value.wanted(cards) {
 		k := key(g.value.Name, card)
-		if o := h.orders[k]; !a.IsZero() && o.value.Artifact.File != a.File && o.value.Number < g.revision {
-			changes = append(changes, change{k, Order{version, g.value.Name, card, g.revision, a}, o.revision})
+		o, try := h.orders[k], g.value.try(a)
+		if !a.IsZero() && (o.value.Artifact.File != a.File || try != "" && o.value.Try != try) && o.value.Number < g.revision {
+			changes = append(changes, change{k, Order{version, g.value.Name, card, g.revision, a, try}, o.revision})
 		}
 	}
 	h.mu.Unlock()
@@ -489,6 +482,7 @@ func (h *Hub) order(ctx context.Context, g entry[Group]) error {
 		futures = append(futures, f)
 	}
 	var errs []error
+	var meanwhile error // another hub orders: what that was comes by itself
 	for i, f := range futures {
 		select {
 		case ack := <-f.Ok():
@@ -498,12 +492,17 @@ func (h *Hub) order(ctx context.Context, g entry[Group]) error {
 			}
 			h.mu.Unlock()
 		case err := <-f.Err():
-			if !changedMeanwhile(err) {
+			if changedMeanwhile(err) {
+				meanwhile = err
+			} else {
 				errs = append(errs, err)
 			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+	if len(errs) == 0 {
+		return meanwhile
 	}
 	return errors.Join(errs...)
 }

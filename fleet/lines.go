@@ -40,8 +40,7 @@ const (
 // Store keeps an agent's lines on disk until the fleet's servers have them: an embedded NATS server's stream, bounded, of which the oldest
 // lines are dropped and counted.
 type Store struct {
-	Log *slog.Logger // of what waits; nil: nowhere
-
+	log    *slog.Logger
 	server *server.Server // nil: not ours
 	nc     *nats.Conn
 	js     jetstream.JetStream
@@ -59,28 +58,28 @@ type Store struct {
 // storeSubject is what batches have in a card's own server, markSubject what has been sent of them.
 const storeSubject, markSubject = "lines.", "sent."
 
-// OpenStore opens a card's store, in a folder, of up to so many bytes.
-func OpenStore(ctx context.Context, dir string, bytes int64) (*Store, error) {
+// OpenStore opens a card's store, in a folder, of up to so many bytes: of fewer, which the log says, where the disk has no room for them.
+func OpenStore(ctx context.Context, dir string, bytes int64, log *slog.Logger) (*Store, error) {
 	s, err := start(&server.Options{ServerName: "nepcof-card", DontListen: true, JetStream: true, SyncAlways: true, StoreDir: dir, NoSigs: true, NoLog: true})
 	if err != nil {
 		return nil, err
 	}
-	st, err := newStore(ctx, s, "lines", bytes)
+	st, err := newStore(ctx, s, "lines", bytes, log)
 	if err != nil {
 		s.Shutdown()
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	st.server = s
 	return st, nil
 }
 
 // newStore opens a stream of that name in a server of this process.
-func newStore(ctx context.Context, s *server.Server, name string, bytes int64) (*Store, error) {
+func newStore(ctx context.Context, s *server.Server, name string, bytes int64, log *slog.Logger) (*Store, error) {
 	nc, err := inside(s)
 	if err != nil {
 		return nil, err
 	}
-	st := &Store{nc: nc, added: make(chan struct{}, 1)}
+	st := &Store{log: log, nc: nc, added: make(chan struct{}, 1)}
 	if st.js, err = jetstream.New(nc); err == nil {
 		err = st.open(ctx, name, bytes)
 	}
@@ -92,19 +91,31 @@ func newStore(ctx context.Context, s *server.Server, name string, bytes int64) (
 }
 
 func (s *Store) open(ctx context.Context, name string, bytes int64) error {
+	var has int64
+	c := jetstream.StreamConfig{Name: name, Subjects: []string{storeSubject + name}, Discard: jetstream.DiscardOld, Metadata: map[string]string{"store": randomName()}}
 	stream, err := s.js.Stream(ctx, name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		stream, err = s.js.CreateStream(ctx, jetstream.StreamConfig{Name: name, Subjects: []string{storeSubject + name}, MaxBytes: bytes, Discard: jetstream.DiscardOld,
-			AllowDirect: true, Metadata: map[string]string{"store": randomName()}})
-	}
-	if err != nil {
+	switch {
+	case err == nil:
+		c = stream.CachedInfo().Config
+		has = c.MaxBytes
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
 		return err
 	}
-	c := stream.CachedInfo().Config
-	if c.MaxBytes != bytes || !c.AllowDirect { // without it, batches are read by way of JSON
-		c.MaxBytes, c.AllowDirect = bytes, true
-		if stream, err = s.js.UpdateStream(ctx, c); err != nil {
+	if has != bytes || !c.AllowDirect { // without it, batches are read by way of JSON
+		c.AllowDirect = true
+		c.MaxBytes, err = fitting(bytes, max(has, fewBytes), func(n int64) (err error) {
+			c.MaxBytes = n
+			stream, err = s.js.CreateOrUpdateStream(ctx, c)
 			return err
+		})
+		if isNoRoom(err) {
+			return fmt.Errorf("the disk has no room for lines, of which %d bytes are to be kept, %d at least: free some, or name another folder", bytes, fewBytes)
+		}
+		if err != nil {
+			return err
+		}
+		if c.MaxBytes != bytes {
+			s.log.Warn("the disk has no room for all lines", "wanted_bytes", bytes, "kept_bytes", c.MaxBytes)
 		}
 	}
 	s.stream, s.name = stream, c.Metadata["store"]
@@ -125,6 +136,28 @@ func (s *Store) open(ctx context.Context, name string, bytes int64) error {
 		return err
 	}
 	return nil
+}
+
+// fewBytes is the least that a card's store is made with, in bytes.
+const fewBytes = 1 << 20
+
+// noRoom is the servers' code for a stream that may become larger than what they have left.
+const noRoom jetstream.ErrorCode = 10047
+
+func isNoRoom(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == noRoom
+}
+
+// fitting makes a stream that may become n bytes and returns n. Servers reserve them: where their disks have less it is half, and half again, down to least.
+func fitting(n, least int64, make func(n int64) error) (int64, error) {
+	for {
+		err := make(n)
+		if !isNoRoom(err) || n <= least {
+			return n, err
+		}
+		n = max(n/2, least)
+	}
 }
 
 // stored is how many lines the store ever took: where the last batch, which always stays, ended.
@@ -198,9 +231,7 @@ func (s *Store) Add(ctx context.Context, lines []byte) error {
 		if ctx.Err() != nil || s.nc.IsClosed() {
 			return err
 		}
-		if s.Log != nil {
-			s.Log.Error("lines wait for the disk", "why", err)
-		}
+		s.log.Error("lines wait for the disk", "why", err)
 		pause(ctx, wait)
 	}
 	s.unsure = false

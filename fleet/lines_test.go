@@ -13,9 +13,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -33,11 +35,44 @@ func numberedLines(from, n int) []byte {
 
 func openStore(t testing.TB, dir string, size int64) *Store {
 	t.Helper()
-	s, err := OpenStore(t.Context(), dir, size)
+	s, err := OpenStore(t.Context(), dir, size, quietLog)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// A card whose disk has no room for all lines keeps as many as go in, in a store that was made and in one that was there.
+func TestStoreOnSmallDisk(t *testing.T) {
+	dir := t.TempDir()
+	var told bytes.Buffer
+	for _, size := range []int64{1 << 50, 1 << 20, 1 << 50} {
+		told.Reset()
+		s, err := OpenStore(t.Context(), dir, size, slog.New(slog.NewTextHandler(&told, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Add(t.Context(), numberedLines(0, 3)); err != nil {
+			t.Error(err)
+		}
+		has := s.stream.CachedInfo().Config.MaxBytes
+		s.Close()
+		if warned := strings.Contains(told.String(), fmt.Sprintf("wanted_bytes=%d kept_bytes=%d", size, has)); warned != (size > 1<<20) || has > size || has < 1<<20 {
+			t.Errorf("of %d bytes it keeps %d: %s", size, has, told.String())
+		}
+	}
+}
+
+// A store is refused with words where not even the least goes in.
+func TestStoreWithoutRoom(t *testing.T) {
+	s, err := start(&server.Options{DontListen: true, JetStream: true, JetStreamMaxStore: fewBytes / 2, StoreDir: t.TempDir(), NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Shutdown()
+	if _, err := newStore(t.Context(), s, "lines", 1<<30, quietLog); err == nil || !strings.HasPrefix(err.Error(), "the disk has no room for lines") {
+		t.Error(err)
+	}
 }
 
 // Numbers go on across restarts: with batches that wait, when all have been sent, and where the oldest were dropped; and counts do.

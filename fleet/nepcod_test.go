@@ -238,7 +238,7 @@ func TestQuantile(t *testing.T) {
 
 // Lines come from agents that start later, start anew, and two at once; a socket that a crash left is no obstacle, a file in its place is.
 func TestStoreListen(t *testing.T) {
-	store, err := OpenStore(t.Context(), filepath.Join(t.TempDir(), "lines"), 1<<20)
+	store, err := OpenStore(t.Context(), filepath.Join(t.TempDir(), "lines"), 1<<20, quietLog)
 	if err != nil {
 		t.Fatal(err)
 	}

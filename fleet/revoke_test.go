@@ -102,9 +102,10 @@ func TestRevoke(t *testing.T) {
 			h, _ := f.hub("a")
 			ctx := t.Context()
 			var agents []*simAgent
+			var stopLost func()
 			for _, name := range []string{"good", "lost"} {
 				agents = append(agents, newSimAgent())
-				f.card(h.Client, "g", name, agents[len(agents)-1], nil)
+				stopLost = f.card(h.Client, "g", name, agents[len(agents)-1], nil)
 			}
 			reported := func() error {
 				cards, err := h.Cards(ctx)
@@ -116,7 +117,28 @@ func TestRevoke(t *testing.T) {
 				return err
 			}
 			f.eventually(30*time.Second, "reports", reported)
-			lost, err := os.ReadFile(filepath.Join(f.dir, "cards", "g", "lost", fileCardCreds))
+			// It was enrolled again, under its name: the key of before is one that a thief may have.
+			folder := filepath.Join(f.dir, "cards", "g", "lost")
+			earlier, err := os.ReadFile(filepath.Join(folder, fileCardCreds))
+			if err == nil {
+				stopLost()
+				err = os.RemoveAll(folder)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.card(h.Client, "g", "lost", agents[1], nil)
+			f.eventually(30*time.Second, "reports by the new key", func() error {
+				cards, err := h.Cards(ctx)
+				if s := cards["g"]["lost"]; err == nil && time.Since(s.Seen) > 5*time.Second {
+					err = errors.New("none yet")
+				}
+				return err
+			})
+			if when, err := h.Enrolled(ctx, "g", "lost"); err != nil || when.IsZero() {
+				t.Errorf("enrolled at %v: %v", when, err)
+			}
+			lost, err := os.ReadFile(filepath.Join(folder, fileCardCreds))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -154,7 +176,7 @@ func TestRevoke(t *testing.T) {
 					return nil
 				})
 			}
-			for name, creds := range map[string][]byte{"card": lost, "operator": old} {
+			for name, creds := range map[string][]byte{"card": lost, "card of before": earlier, "operator": old} {
 				pool, err := f.access.authorities()
 				if err != nil {
 					t.Fatal(err)
@@ -178,7 +200,7 @@ func TestRevoke(t *testing.T) {
 				}
 				return nil
 			})
-			if r := f.state(h.Client, "g", Done); len(r.Away) != 1 {
+			if r := f.state(h.Client, "g", Done); len(r.Away) != 1 || len(r.Missing) > 0 {
 				t.Errorf("%+v", r)
 			}
 			// All others go on, and new ones come in: the new credentials of operators, and the card with a new key.

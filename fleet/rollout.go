@@ -147,12 +147,16 @@ type Rollout struct {
 	// Cards are the group's in the order that stages take them, the first Reached of them have been ordered to run To.
 	Cards   []string `json:"cards"`
 	Reached int      `json:"reached"`
+	// Again is how often an operator had it go on after a halt.
+	Again int `json:"again,omitempty"`
 	// Away are those that didn't report when their stage began: nobody waits for them, and they take the bundle when they come back.
 	Away []string `json:"away,omitempty"`
 	// Troubled are those whose agent had a problem before the rollout: that does not halt it.
 	Troubled []string `json:"troubled,omitempty"`
 	// Before is what this stage is compared with: the stage before, or what was before that where nothing of it could be compared.
 	Before Figures `json:"before"`
+	// Missing are those of the group that did not run the bundle as it ended: they were away.
+	Missing []string `json:"missing,omitempty"`
 	// Blind are the stages, from 1, that held though nothing could be compared: cards ran the bundle, and that is all that is known.
 	Blind []int `json:"blind,omitempty"`
 	// Reasons are why a rollout was halted.
@@ -391,6 +395,15 @@ func (g *Group) wanted(cards []string) map[string]Artifact {
 	return w
 }
 
+// try is Order.Try of an artifact that a card of the group is to run; "": it is no rollout's.
+func (g *Group) try(a Artifact) string {
+	r := g.Rollout
+	if r == nil || a.File != r.To.File || a.File == g.Stable.File {
+		return ""
+	}
+	return fmt.Sprintf("%d.%d", r.Begun.UnixNano(), r.Again)
+}
+
 // CheckBack says why a note is no reason to run the artifact from again after to. Whose signature it has is for cards to judge.
 func CheckBack(name string, note []byte, from, to Artifact) error {
 	r, err := trust.PeekRollback(name, bytes.NewReader(note))
@@ -459,7 +472,7 @@ func (r *Rollout) part(cards map[string]Status, now time.Time) (changed bool) {
 func (r *Rollout) clone() Rollout {
 	c := *r
 	c.Blind = slices.Clone(r.Blind)
-	c.Cards, c.Away, c.Reasons, c.Events = slices.Clone(r.Cards), slices.Clone(r.Away), slices.Clone(r.Reasons), slices.Clone(r.Events)
+	c.Cards, c.Away, c.Missing, c.Reasons, c.Events = slices.Clone(r.Cards), slices.Clone(r.Away), slices.Clone(r.Missing), slices.Clone(r.Reasons), slices.Clone(r.Events)
 	return c
 }
 
@@ -492,6 +505,11 @@ func (g *Group) advance(cards map[string]Status, now, heard time.Time) bool {
 	switch {
 	case r.Stage+1 == len(r.Plan.Stages):
 		r.State, g.Stable = Done, r.To
+		for _, name := range r.missing(cards, r.To) {
+			if _, ok := cards[name]; ok {
+				r.Missing = append(r.Missing, name)
+			}
+		}
 		if len(r.Blind) > 0 {
 			r.tell(now, "done; nothing was compared in %d of %s: that cards run the bundle says nothing of how it does", len(r.Blind), quantity(float64(len(r.Plan.Stages)), "stage"))
 		} else {
@@ -518,24 +536,26 @@ func (r *Rollout) runs(s Status) bool {
 
 // ends says in how many cards an artifact has arrived, and where not.
 func (r *Rollout) ends(cards map[string]Status, a Artifact) string {
-	n := 0
-	var not []string
-	for _, name := range r.Cards[:r.Reached] {
-		if s := cards[name]; s.Wanted == a.File && s.Phase == Running {
-			n++
-		} else {
-			not = append(not, name)
-		}
-	}
-	text := fmt.Sprintf("it runs on %d of %s", n, CountCards(r.Reached))
+	not := r.missing(cards, a)
+	text := fmt.Sprintf("it runs on %d of %s", r.Reached-len(not), CountCards(r.Reached))
 	if len(not) > 0 {
-		text += ", not on " + several(not)
+		text += ", not on " + Several(not)
 	}
 	return text
 }
 
-// several names a few of many.
-func several(names []string) string {
+// missing are the cards reached that don't run an artifact.
+func (r *Rollout) missing(cards map[string]Status, a Artifact) (not []string) {
+	for _, name := range r.Cards[:r.Reached] {
+		if s := cards[name]; s.Wanted != a.File || s.Phase != Running {
+			not = append(not, name)
+		}
+	}
+	return not
+}
+
+// Several names a few of many.
+func Several(names []string) string {
 	if len(names) > maxReasons {
 		return fmt.Sprintf("%s and %d more", strings.Join(names[:maxReasons], ", "), len(names)-maxReasons)
 	}
@@ -563,7 +583,7 @@ func (r *Rollout) failures(cards map[string]Status, now, heard time.Time) (why [
 		}
 	}
 	if len(late) > 0 {
-		why = append(why, fmt.Sprintf("not running the bundle after %v: %s", r.Plan.Timeout, several(late)))
+		why = append(why, fmt.Sprintf("not running the bundle after %v: %s", r.Plan.Timeout, Several(late)))
 	}
 	return append(why, r.Plan.Limits.worse(r.now(cards), r.Before)...)
 }
@@ -640,6 +660,7 @@ func (g Group) Approve(cards map[string]Status, now time.Time) (Group, error) {
 		return g, nil
 	}
 	c.State, c.Since, c.Steady, c.Reasons = Advancing, now, time.Time{}, nil
+	c.Again++
 	c.tell(now, "goes on")
 	return g, nil
 }

@@ -197,6 +197,30 @@ func TestNewLeader(t *testing.T) {
 	}
 }
 
+// A rollout that is done names the cards that were away, and not those that are no longer of the group.
+func TestMissing(t *testing.T) {
+	g, cards := groupOf(4)
+	plan := fastPlan()
+	plan.Bake, plan.Stages = 0, []Stage{{Percent: 100}}
+	cards["card001"] = Status{}
+	g, err := g.Begin("r", "me", artifact(2), plan, cards, begun)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range cards {
+		if name != "card001" {
+			cards[name] = running(artifact(2), 2, begun)
+		}
+	}
+	delete(cards, "card002")
+	for range 2 {
+		g, _ = g.Step(cards, begun, begun)
+	}
+	if r := g.Rollout; r.State != Done || !slices.Equal(r.Missing, []string{"card001"}) {
+		t.Errorf("%s, missing %v, %v", r.State, r.Missing, r.Events)
+	}
+}
+
 // A group whose first rollout halted has nothing to go back to: another may follow.
 func TestFirstHalted(t *testing.T) {
 	g, cards := groupOf(3)

@@ -39,7 +39,7 @@ func runnable(n int) Artifact {
 func TestOrders(t *testing.T) {
 	hub, dir := newKey(t), t.TempDir()
 	c := bare(t, dir, hub, 1)
-	good := Order{version, "g", "c", 10, runnable(1)}
+	good := Order{version, "g", "c", 10, runnable(1), ""}
 	send := func(o Order, by nkeys.KeyPair) Status {
 		t.Helper()
 		text, err := seal(o, by)
@@ -89,7 +89,7 @@ func TestOrders(t *testing.T) {
 		t.Error(c.state.Order)
 	}
 	// Of the next, what the agent runs isn't asked for again, but what was placed over it is: there is no connection here.
-	next := Order{version, "g", "c", 12, runnable(1)}
+	next := Order{version, "g", "c", 12, runnable(1), ""}
 	if s := send(next, hub); s.Phase != Placed || s.Order != 12 {
 		t.Errorf("%+v", s)
 	}
@@ -99,14 +99,14 @@ func TestOrders(t *testing.T) {
 func TestCardState(t *testing.T) {
 	hub, dir := newKey(t), t.TempDir()
 	c := bare(t, dir, hub, 1)
-	if err := c.remember(Order{version, "g", "c", 10, runnable(1)}); err != nil {
+	if err := c.remember(Order{version, "g", "c", 10, runnable(1), ""}); err != nil {
 		t.Fatal(err)
 	}
 	c.refuse(strings.NewReader("").UnreadByte())
 	if c = bare(t, dir, hub, 1); c.state.Refused == "" {
 		t.Error("a refusal is forgotten")
 	}
-	if err := c.remember(Order{version, "g", "c", 11, runnable(1)}); err != nil {
+	if err := c.remember(Order{version, "g", "c", 11, runnable(1), ""}); err != nil {
 		t.Fatal(err)
 	}
 	if c = bare(t, dir, hub, 1); c.state.Refused != "" || c.state.Order.Number != 11 {
@@ -117,7 +117,7 @@ func TestCardState(t *testing.T) {
 // What unseal takes is what the key's owner sealed, byte for byte.
 func FuzzUnseal(f *testing.F) {
 	key := newKey(f)
-	text, err := seal(Order{version, "g", "c", 10, artifact(1)}, key)
+	text, err := seal(Order{version, "g", "c", 10, artifact(1), ""}, key)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func FuzzUnseal(f *testing.F) {
 		var o Order
 		if err := unseal(data, pub, &o); err == nil && pub == public(key) && (string(data) != string(text) || o.Number != 10) {
 			// base64 ignores line breaks and the last bits: what was signed is the same.
-			if o != (Order{version, "g", "c", 10, artifact(1)}) {
+			if o != (Order{version, "g", "c", 10, artifact(1), ""}) {
 				t.Fatalf("%q is taken as %+v", data, o)
 			}
 		}

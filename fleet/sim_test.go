@@ -222,7 +222,7 @@ func (f *testFleet) client(name string) (c *Client) {
 		}
 		nc.Close()
 		if err == nil {
-			c, err = f.access.Dial(ctx, f.urls, name)
+			c, err = f.access.Dial(ctx, f.urls, name, Lasting(quietLog))
 		}
 		return err
 	})

@@ -43,7 +43,7 @@ func (f *testFleet) stores(sizes ...int64) []*Store {
 			f.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 			in = s
 		}
-		if list[i], err = newStore(f.Context(), in, fmt.Sprint("lines", i), size); err != nil {
+		if list[i], err = newStore(f.Context(), in, fmt.Sprint("lines", i), size, quietLog); err != nil {
 			f.Fatal(err)
 		}
 		f.Cleanup(list[i].Close)

@@ -32,7 +32,7 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"cards":   CountCards,
 	"of":      quantity,
 	"date":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
-	"several": several,
+	"several": Several,
 	"inc":     func(i int) int { return i + 1 },
 	"path":    url.PathEscape,
 }).Parse(webPages))
@@ -491,7 +491,7 @@ func (g *groupView) alert() {
 			if why != "" {
 				why = "; the first" + why
 			}
-			add(k.bad, "%s: %s (%s)%s", CountCards(n), k.what, several(names), why)
+			add(k.bad, "%s: %s (%s)%s", CountCards(n), k.what, Several(names), why)
 		}
 	}
 }

@@ -71,7 +71,7 @@ All state is in the servers, none in the hub. It runs until SIGINT or SIGTERM.`,
 				url = "tls://" + net.JoinHostPort(host.String(), fmt.Sprint(address.Port))
 				o.Log.Info("NATS server", "address", address.String(), "store", store)
 			}
-			c, err := untilThere(ctx, o.Log, func() (*fleet.Client, error) { return a.Dial(ctx, url, "hub "+o.Name) })
+			c, err := untilThere(ctx, o.Log, func() (*fleet.Client, error) { return a.Dial(ctx, url, "hub "+o.Name, fleet.Lasting(o.Log)) })
 			if err != nil {
 				return err
 			}
@@ -176,11 +176,10 @@ With --enrol it joins the fleet by a token, and ends. In the agent's configurati
 			ctx, stop := untilSignal()
 			defer stop()
 			log := newLog(cmd, slog.LevelInfo)
-			store, err := fleet.OpenStore(ctx, filepath.Join(dir, "lines"), size)
+			store, err := fleet.OpenStore(ctx, filepath.Join(dir, "lines"), size, log)
 			if err != nil {
 				return err
 			}
-			store.Log = log
 			defer store.Close()
 			card, err := fleet.OpenCard(fleet.CardOptions{Dir: dir, Runner: agent, Report: report, Log: log, Lines: store})
 			if err != nil {
@@ -254,7 +253,7 @@ per folder; it goes on where it ended. packaging/fleet has configuration for Vec
 			o.Log = newLog(cmd, slog.LevelInfo)
 			var c *fleet.Client
 			if _, err = p.open(cmd); err == nil {
-				c, err = untilThere(ctx, o.Log, func() (*fleet.Client, error) { return p.dial(ctx, cmd) })
+				c, err = untilThere(ctx, o.Log, func() (*fleet.Client, error) { return p.dial(ctx, cmd, fleet.Lasting(o.Log)) })
 			}
 			if err != nil {
 				return err

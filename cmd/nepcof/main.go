@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"nepcoc/fleet"
@@ -96,12 +97,12 @@ func (p *place) open(cmd *cobra.Command) (*fleet.Access, error) {
 }
 
 // dial connects to the fleet's servers.
-func (p *place) dial(ctx context.Context, cmd *cobra.Command) (*fleet.Client, error) {
+func (p *place) dial(ctx context.Context, cmd *cobra.Command, opts ...nats.Option) (*fleet.Client, error) {
 	a, err := p.open(cmd)
 	if err != nil {
 		return nil, err
 	}
-	c, err := a.Dial(ctx, p.url, "nepcof "+cmd.Name())
+	c, err := a.Dial(ctx, p.url, "nepcof "+cmd.Name(), opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +132,7 @@ func (p *place) ask(cmd *cobra.Command, f func(context.Context, *fleet.Client) e
 		return err
 	}
 	defer c.Close()
-	return f(ctx, c)
+	return c.Ended(f(ctx, c))
 }
 
 func untilSignal() (context.Context, func()) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"nepcoc/fleet"
@@ -88,11 +89,11 @@ With --wait the exit code is 0 only where all cards that were reached run the bu
 				}
 			}
 			return p.ask(cmd, func(ctx context.Context, c *fleet.Client) error {
-				groups, err := c.Groups(ctx)
+				before, err := c.Group(ctx, group)
 				if err != nil {
 					return err
 				}
-				to, from := fleet.NewArtifact(data, b), groups[group].Stable
+				to, from := fleet.NewArtifact(data, b), before.Stable
 				if to.Serial == 0 {
 					warn(cmd, "%s is not signed: cards whose agents have trusted_keys refuse it", files.Show(args[0]))
 				}
@@ -180,6 +181,9 @@ func untilOver(cmd *cobra.Command, c *fleet.Client, g fleet.Group, asJSON bool) 
 			}
 			switch r.State {
 			case fleet.Done:
+				if n := len(r.Missing); n > 0 {
+					return fmt.Errorf("rollout %s is done, but not on %d of %s, which take it when they come back: %s", id, n, fleet.CountCards(len(r.Cards)), fleet.Several(r.Missing))
+				}
 				return nil
 			case fleet.Waiting:
 				return fmt.Errorf("rollout %s waits: nepcof approve %s, or nepcof %s %s", id, g.Name, r.Ending(), g.Name)
@@ -198,15 +202,18 @@ func untilOver(cmd *cobra.Command, c *fleet.Client, g fleet.Group, asJSON bool) 
 		case <-ctx.Done():
 			return errors.New("no longer waited for; the rollout goes on")
 		}
-		groups, err := c.Groups(ctx)
+		now, err := c.Group(ctx, g.Name)
 		if err != nil {
+			if errors.Is(err, nats.ErrConnectionClosed) {
+				return c.Ended(err)
+			}
 			if ctx.Err() != nil {
 				continue
 			}
 			progress.Update("the servers don't answer", 0, 0) // the connection comes back by itself
 			continue
 		}
-		g = groups[g.Name]
+		g = now
 	}
 }
 

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -68,9 +70,19 @@ folder, since only that may make credentials. Who has the token can be that card
 			if err := needed(cmd, "group", cli.OutputFlag); err != nil {
 				return err
 			}
+			if _, err := os.Lstat(output); err == nil && !files.IsStdout(output) {
+				return fmt.Errorf("%s: is there already, and tokens go into new files: remove it, or give another -o", files.Show(output))
+			}
 			return p.ask(cmd, func(ctx context.Context, c *fleet.Client) error {
 				if url == "" {
 					url = p.url
+				}
+				before, err := c.Enrolled(ctx, group, args[0])
+				if err != nil {
+					return err
+				}
+				if !before.IsZero() {
+					warn(cmd, "card %s of group %s was enrolled at %s: the token puts another in its place. Where that one is lost, or not to be trusted, nepcof revoke it first", args[0], group, before.Format(time.RFC3339))
 				}
 				t, err := c.NewToken(ctx, group, args[0], url)
 				if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"nepcoc/fleet"
@@ -224,17 +226,17 @@ func newTail() *cobra.Command {
 			defer c.Close()
 			out := cmd.OutOrStdout()
 			if lines {
-				return c.Tail(ctx, group, func(card string, text []byte) {
+				return c.Ended(c.Tail(ctx, group, func(card string, text []byte) {
 					for line := range bytes.Lines(text) {
 						fmt.Fprintf(out, "%s\t%s", card, cli.Escape(string(line)))
 					}
-				}, func(subject string, why error) { warn(cmd, "lines on %s are left out: %v", subject, why) })
+				}, func(subject string, why error) { warn(cmd, "lines on %s are left out: %v", subject, why) }))
 			}
 			told := map[string]*teller{}
 			for begun := false; ; begun = true {
 				groups, err := c.Groups(ctx)
-				if err != nil && ctx.Err() == nil && !begun {
-					return err
+				if err != nil && ctx.Err() == nil && (!begun || errors.Is(err, nats.ErrConnectionClosed)) {
+					return c.Ended(err)
 				}
 				for _, name := range slices.Sorted(maps.Keys(groups)) {
 					r := groups[name].Rollout
