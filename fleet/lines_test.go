@@ -302,6 +302,52 @@ func times(name string, usual int) int {
 	return usual
 }
 
+// A sink that was killed as it gave a full file its number, and killed again before its next checkpoint, has each line once.
+func TestSinkKilledTwice(t *testing.T) {
+	f := newFleet(t, 1)
+	h, _ := f.hub("a")
+	s := openStore(t, filepath.Join(f.dir, "lines"), 1<<20)
+	defer s.Close()
+	f.card(h.Client, "g", "c", newSimAgent(), func(o *CardOptions) { o.Lines = s })
+	all := func(n int) {
+		t.Helper()
+		if err := s.Add(t.Context(), numberedLines(n-100, 100)); err != nil {
+			t.Fatal(err)
+		}
+		if _, lines := f.sink(h.Client, "g", 1, func(c SinkCounts) bool { return c.Lines == uint64(n) }); len(lines["c"]) != n || lines["c"][n-1] != n-1 {
+			t.Errorf("%d lines were sent, the files have %v", n, lines["c"])
+		}
+	}
+	all(100)
+	dir := filepath.Join(f.dir, "sink", "g")
+	full, err := filepath.Glob(filepath.Join(dir, "lines-*.ndjson"))
+	if err != nil || len(full) != 1 {
+		t.Fatal(full, err)
+	}
+	// The checkpoint is the full file's, and the one that grows has what no checkpoint knows of.
+	info, err := os.Stat(full[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkpoint := filepath.Join(dir, sinkCheckpoint)
+	text, err := os.ReadFile(checkpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	older := strings.Replace(string(text), `"size":0`, fmt.Sprintf(`"size":%d`, info.Size()), 1)
+	if older == string(text) {
+		t.Fatalf("%s", text)
+	}
+	var grown strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&grown, "{\"nepco_card\":\"c\",\"n\":%d}\n", 100+i)
+	}
+	if err := errors.Join(os.WriteFile(checkpoint, []byte(older), 0o600), os.WriteFile(filepath.Join(dir, sinkFile), []byte(grown.String()), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	all(200)
+}
+
 // A sink that is killed at any moment, rotating as it goes, has each line once in the end.
 func TestSinkKilled(t *testing.T) {
 	f := newFleet(t, 1)

@@ -142,9 +142,8 @@ func (s *Sink) open(size int64) error {
 		return err
 	}
 	info, err := f.Stat()
-	full, _ := os.Stat(s.numbered())
-	if err == nil && info.Size() == 0 && full != nil && full.Size() == size {
-		size = 0 // a crash came between the file's new name and the checkpoint
+	if full, _ := os.Stat(s.numbered()); full != nil && full.Size() == size {
+		size = 0 // a crash came between the file's new name and the checkpoint: the one that grows has nothing of it
 	}
 	if err == nil && info.Size() < size {
 		err = fmt.Errorf("%s: has %d bytes, and %d were written: it was cut by somebody else; remove %s to go on with what comes next", f.Name(), info.Size(), size, sinkCheckpoint)
