@@ -129,8 +129,8 @@ func short(s string) string {
 	return s
 }
 
-// checkBack is Check with a reason to go back in the place of the one that the agent has, in files that the agent doesn't read: a reason that does
-// not hold would keep it from starting, and all bundles from it.
+// checkBack is Check with a reason to go back in the place of the one that the agent has, in files that the agent doesn't read: one that does
+// not hold must not take the place of one that does.
 func (n *Nepcod) checkBack(ctx context.Context, file, back string) error {
 	dir, err := os.MkdirTemp(filepath.Dir(file), "back-")
 	if err != nil {

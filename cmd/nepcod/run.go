@@ -179,11 +179,10 @@ func sources(c *agent.Config, pcap []string, speed float64) (list []capture.Sour
 
 func runAgent(cmd *cobra.Command, c *agent.Config, pcap []string, speed float64, restrict restrictor) error {
 	model, notes, err := c.Preflight()
-	if model == nil {
-		c.RememberList() // what else is wrong is said already
-	}
 	if err == nil {
 		err = c.Remember(model)
+	} else {
+		err = errors.Join(append(agent.Errors(err), agent.Errors(c.RememberList())...)...)
 	}
 	if err != nil {
 		return allWrong("", err)

@@ -36,6 +36,9 @@ func (c *Config) Preflight() (m *Model, notes []string, err error) {
 	if m != nil && m.note != "" {
 		notes = append(notes, m.note)
 	}
+	if m != nil && m.trusted != nil && m.trusted.NoRollback != nil {
+		notes = append(notes, fmt.Sprintf("%v: no bundle is returned to for it", m.trusted.NoRollback))
+	}
 	add := func(field string, err error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", field, err))

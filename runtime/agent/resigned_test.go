@@ -77,6 +77,32 @@ func TestRevocationIsRemembered(t *testing.T) {
 	}
 }
 
+// A signed reason to go back that lies there still, by a key that is revoked now, keeps neither the revocation from being heeded and remembered nor a good bundle from
+// running: it is no reason any more, which is said.
+func TestRevokedReason(t *testing.T) {
+	s := newSigning(t)
+	s.config.AllowRollback = filepath.Join(s.dir, "back.note")
+	s.list(t, 3)
+	s.write(t, s.config.Bundle, s.signed(t, 0, "a", 10))
+	s.write(t, s.config.AllowRollback, must(trust.Rollback{From: 11, To: 10, Digest: bundle.Digest{1}.String(), Reason: "r"}.Sign(s.signer)))
+	a, log, _ := watchedAgent(t, &s.config, agent.Options{})
+	s.list(t, 4, s.signer)
+	wait(t, "a problem", func() bool { return strings.Contains(log.String(), "there is no bundle to return to") })
+	if keys := must(trust.ReadState(s.config.State)).Keys; keys != 4 {
+		t.Errorf("the list of serial 4 was read, and %d is remembered", keys)
+	}
+	s.write(t, s.config.Bundle, by(t, s.stranger, 1, "b", 11))
+	wait(t, "a bundle by a good key", func() bool { return a.Model().Bundle.Signature.Serial == 11 })
+	if _, notes, err := s.config.Preflight(); err != nil || !strings.Contains(strings.Join(notes, "\n"), "allow_rollback: "+s.config.AllowRollback+": none of the trusted keys signed it") {
+		t.Errorf("a start: %v, %q", err, notes)
+	}
+	wait(t, "it is remembered", func() bool { return must(trust.ReadState(s.config.State)).Serial == 11 })
+	s.write(t, s.config.Bundle, by(t, s.stranger, 0, "a", 10))
+	if _, err := s.config.Load(); err == nil || !strings.Contains(err.Error(), "serial 11 ran here before, and no reason holds to go back: allow_rollback: ") {
+		t.Errorf("an older one: %v", err)
+	}
+}
+
 // While the bundle's file is gone a revocation is heeded, too.
 func TestRevokedWithoutFile(t *testing.T) {
 	s := newSigning(t)

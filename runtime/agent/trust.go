@@ -14,8 +14,27 @@ import (
 	"nepcoc/runtime/trust"
 )
 
-// trust reads what bundles are held to: nil where every bundle is taken. All that can't be read is in the error.
+// trust reads what bundles are held to: nil where every bundle is taken. All that can't be read is in the error, but for the reason to go back: one that is none
+// allows nothing, and keeps nobody from running what needs none. Its signer may have been revoked since, which must be heeded all the same.
 func (c *Config) trust() (*trust.Policy, error) {
+	p, err := c.signers()
+	if p == nil || err != nil || c.AllowRollback == "" {
+		return p, err
+	}
+	if p.NoRollback = noPipe(c.AllowRollback); p.NoRollback == nil {
+		p.Rollback, p.NoRollback = files.Read(c.AllowRollback, trust.ReadRollback(p.Good()...))
+	}
+	switch {
+	case errors.Is(p.NoRollback, fs.ErrNotExist): // whoever places reasons does so when there is one
+		p.NoRollback = nil
+	case p.NoRollback != nil:
+		p.NoRollback = fmt.Errorf("allow_rollback: %w", barred(c.AllowRollback, p.NoRollback))
+	}
+	return p, nil
+}
+
+// signers reads whose bundles are taken, and what is remembered of them.
+func (c *Config) signers() (*trust.Policy, error) {
 	if len(c.TrustedKeys) == 0 {
 		return nil, nil
 	}
@@ -46,9 +65,6 @@ func (c *Config) trust() (*trust.Policy, error) {
 	if c.KeyList != "" {
 		bad("key_list", noPipe(c.KeyList))
 	}
-	if c.AllowRollback != "" {
-		bad("allow_rollback", noPipe(c.AllowRollback))
-	}
 	if c.KeyList != "" && len(errs) == 0 {
 		l, err := files.Read(c.KeyList, trust.ReadKeyList(p.Keys...))
 		if err == nil && l.Serial < p.State.Keys {
@@ -56,13 +72,6 @@ func (c *Config) trust() (*trust.Policy, error) {
 		}
 		if bad("key_list", barred(c.KeyList, err)); err == nil {
 			p.Use(l)
-		}
-	}
-	if c.AllowRollback != "" && len(errs) == 0 {
-		var err error
-		// Whoever places reasons does so when there is one: without its file there is none.
-		if p.Rollback, err = files.Read(c.AllowRollback, trust.ReadRollback(p.Good()...)); !errors.Is(err, fs.ErrNotExist) {
-			bad("allow_rollback", barred(c.AllowRollback, err))
 		}
 	}
 	return p, errors.Join(errs...)
@@ -128,11 +137,12 @@ func stood(m *Model) func(*trust.State) {
 	}
 }
 
-// RememberList writes to the state file that a key list was read, whatever becomes of the bundle: it may be the one that revokes the bundle that is there.
+// RememberList writes to the state file that a key list was read, whatever becomes of the bundle: it may be the one that revokes the bundle that is there. A list that
+// can't be read is no error here: whoever loads the bundle says so.
 func (c *Config) RememberList() error {
 	p, err := c.policy()
 	if err != nil || p == nil {
-		return err
+		return nil
 	}
 	return c.see(p)
 }

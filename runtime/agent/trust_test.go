@@ -312,10 +312,9 @@ func TestPipeInTrust(t *testing.T) {
 		t.Fatal(err)
 	}
 	for field, set := range map[string]func(*agent.Config){
-		"trusted_keys":   func(c *agent.Config) { c.TrustedKeys = []string{pipe} },
-		"key_list":       func(c *agent.Config) { c.KeyList = pipe },
-		"allow_rollback": func(c *agent.Config) { c.AllowRollback = pipe },
-		"state":          func(c *agent.Config) { c.State = pipe },
+		"trusted_keys": func(c *agent.Config) { c.TrustedKeys = []string{pipe} },
+		"key_list":     func(c *agent.Config) { c.KeyList = pipe },
+		"state":        func(c *agent.Config) { c.State = pipe },
 	} {
 		s := newSigning(t)
 		s.write(t, s.config.Bundle, s.signed(t, 0, "a", 10))
@@ -323,5 +322,11 @@ func TestPipeInTrust(t *testing.T) {
 		if _, err := s.config.LoadStart(); err == nil || !strings.Contains(err.Error(), field+": "+pipe+": is a named pipe") {
 			t.Errorf("%s: %v", field, err)
 		}
+	}
+	s := newSigning(t)
+	s.write(t, s.config.Bundle, s.signed(t, 0, "a", 10))
+	s.config.AllowRollback = pipe // no reason is needed
+	if _, notes, err := s.config.Preflight(); err != nil || !strings.Contains(strings.Join(notes, "\n"), "allow_rollback: "+pipe+": is a named pipe") {
+		t.Errorf("%v, %q", err, notes)
 	}
 }

@@ -20,8 +20,9 @@ type Policy struct {
 	Revoked map[string]string
 	// State is what ran here before; the zero value knows of nothing.
 	State State
-	// Rollback allows one bundle below State's serial; nil: none.
-	Rollback *Rollback
+	// Rollback allows one bundle below State's serial; nil: none. NoRollback is why what should be one isn't.
+	Rollback   *Rollback
+	NoRollback error
 	// Now is the time of day.
 	Now time.Time
 
@@ -132,6 +133,9 @@ func (p *Policy) serial(serial uint64, d bundle.Digest) error {
 			return nil
 		}
 		return fmt.Errorf("%s: %w", olderThan(serial, before), err)
+	}
+	if p.NoRollback != nil {
+		return fmt.Errorf("%s, and no reason holds to go back: %w", olderThan(serial, before), p.NoRollback)
 	}
 	return fmt.Errorf("%s: sign it with a higher --serial, or allow this once with a signed reason (nepcoc sign BUNDLE --rollback-from %d --reason TEXT, then allow_rollback)",
 		olderThan(serial, before), before)
