@@ -236,28 +236,47 @@ const serviceConfig = "/etc/nepcod/nepcod.yaml"
 // remoteScript runs on the card, fed to sh on standard input so that the
 // user's login shell parses nothing. Its values are plainPath. from is where scp has put the copy, which then is brought beside the bundle, for a rename to replace that at once; a
 // reader of the folder sees the old or the new one, with the old one's rights, after a power failure, too.
+//
+// Relative names of the service's configuration are of the folder that the service runs in, which systemd says. Root's copy is a new file, made with its rights and never
+// followed through a link: the folder may be that of an account which has been taken over, and would be given another file.
 const remoteScript = `from=%s dir=%s part=%s name=%s agent=%s config=%s seconds=%d settings=%s
 trap 'rm -f "$from" "$dir/$part"' EXIT
 trap 'exit 1' HUP INT TERM
 if [ -z "$agent" ]; then
 	if [ -x "$dir/nepcod" ]; then agent=$dir/nepcod; else agent=nepcod; fi
 fi
-command -v "$agent" > /dev/null || exit 127
-service=$(sed -n "s/^[\"']\{0,1\}bundle[\"']\{0,1\} *: *[\"']\{0,1\}\([^\"' ]*\).*/\1/p" "$settings" 2> /dev/null | head -n 1)
-if [ -z "$config" ] && [ "${service##*/}" = "$name" ] && [ "$(cd "$dir" && pwd -P)" = "$(cd "${service%%/*}" 2> /dev/null && pwd -P)" ]; then
-	config=$settings
+agent=$(command -v "$agent") || exit 127
+case $agent in /*) ;; *) agent=$PWD/$agent ;; esac
+in=.
+if [ -z "$config" ] && [ -e "$settings" ]; then
+	if [ ! -r "$settings" ]; then
+		echo "$settings: may not be read, and says whether the service takes this bundle: ship --sudo" >&2
+		exit 3
+	fi
+	service=$(sed -n "s/^[\"']\{0,1\}bundle[\"']\{0,1\} *: *[\"']\{0,1\}\([^\"'[:space:]]*\).*/\1/p" "$settings" | head -n 1)
+	runs=$(systemctl show -p WorkingDirectory --value nepcod.service 2> /dev/null)
+	runs=${runs#[-!]}
+	case $service in "" | /*) ;; *) service=${runs:-/}/$service ;; esac
+	if [ -n "$service" ] && { [ "$dir/$name" -ef "$service" ] ||
+		{ [ "${service##*/}" = "$name" ] && [ "$(cd "$dir" && pwd -P)" = "$(cd "${service%%/*}/" 2> /dev/null && pwd -P)" ]; }; }; then
+		config=$settings in=${runs:-/}
+	fi
 fi
+if [ -f "$dir/$name" ]; then like=$dir/$name mode=$(stat -Lc %%a "$dir/$name" 2> /dev/null); else like= mode=; fi
+mode=$((0${mode:-644} & 0666))
 if [ "$from" != "$dir/$part" ]; then
-	cp -f "$from" "$dir/$part" || exit 1
+	rm -f "$dir/$part"
+	(umask "$(printf %%o $((0666 & ~mode)))" && set -C && cat "$from" > "$dir/$part") || exit 1
+else
+	chmod "$(printf %%o $mode)" "$dir/$part" || exit 1
 fi
 limit=
 if command -v timeout > /dev/null; then limit="timeout $seconds"; fi
-$limit "$agent" selftest --json ${config:+--config "$config"} "$dir/$part" < /dev/null
+at=$(cd "$dir" && pwd)/$part
+(cd "$in" && exec $limit "$agent" selftest --json ${config:+--config "$config"} "$at" < /dev/null)
 case $? in 0) ;; 124) exit 4 ;; *) exit 3 ;; esac
-if [ -f "$dir/$name" ]; then like=$dir/$name; else like=; fi
-{ [ -n "$like" ] && chmod --reference="$like" "$dir/$part" 2> /dev/null; } || chmod 644 "$dir/$part" || exit 1
 if [ "$(id -u)" = 0 ]; then
-	chown --reference="${like:-$dir}" "$dir/$part" 2> /dev/null || :
+	chown -h --reference="${like:-$dir}" "$dir/$part" 2> /dev/null || :
 fi
 sync "$dir/$part" 2> /dev/null || sync
 if [ -d "$dir/$name" ]; then

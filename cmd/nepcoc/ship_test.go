@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -63,37 +64,53 @@ func TestShipFindsService(t *testing.T) {
 	if err := os.Symlink("lib", at("link")); err != nil {
 		t.Fatal(err)
 	}
-	script := "#!/bin/sh\necho \"$@\" > " + at("asked") + "\necho {}\n"
-	if err := os.WriteFile(at("agent"), []byte(script), 0o755); err != nil {
+	if err := errors.Join(os.Symlink("m.nepco", at("lib/current")), os.WriteFile(at("other/mine.nepco"), nil, 0o644), os.Symlink("../other/mine.nepco", at("lib/linked.nepco"))); err != nil {
 		t.Fatal(err)
 	}
+	// It must be asked where the service runs, of which relative names are.
+	script := "#!/bin/sh\n{ echo \"$@\"; pwd -P; } > " + at("asked") + "\necho {}\n"
+	systemctl := "#!/bin/sh\n[ \"$*\" = 'show -p WorkingDirectory --value nepcod.service' ] && cat " + at("runs") + "\n"
+	for name, text := range map[string]string{"agent": script, "systemctl": systemctl} {
+		if err := os.WriteFile(at(name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	relative := strings.TrimPrefix(at("lib/m.nepco"), "/")
 	for _, c := range []struct {
 		to, settings string
 		found        bool
+		runs         string
 	}{
-		{at("lib"), "bundle: " + at("lib/m.nepco"), true},
-		{at("lib") + "/", "bundle: " + at("lib/m.nepco"), true},
-		{at("other/.././lib"), "bundle: " + at("lib/m.nepco"), true},
-		{at("link"), "bundle: " + at("lib/m.nepco"), true},
-		{at("lib"), "bundle: \"" + at("link//m.nepco") + "\"   # ours", true},
-		{"lib", "bundle : '" + at("lib/m.nepco") + "'", true},
-		{"", "bundle: " + root + "/m.nepco", true},
-		{at("other"), "bundle: " + at("lib/m.nepco"), false},
-		{at("lib"), "bundle: " + at("lib/n.nepco"), false},
-		{at("lib"), "# bundle: " + at("lib/m.nepco"), false},
-		{at("lib"), "bundle: m.nepco", false},
+		{at("lib"), "bundle: " + at("lib/m.nepco"), true, ""},
+		{at("lib") + "/", "bundle: " + at("lib/m.nepco"), true, ""},
+		{at("other/.././lib"), "bundle: " + at("lib/m.nepco"), true, ""},
+		{at("link"), "bundle: " + at("lib/m.nepco"), true, ""},
+		{at("lib"), "bundle: \"" + at("link//m.nepco") + "\"   # ours", true, ""},
+		{"lib", "bundle : '" + at("lib/m.nepco") + "'", true, ""},
+		{"", "bundle: " + root + "/m.nepco", true, ""},
+		{at("other"), "bundle: " + at("lib/m.nepco"), false, ""},
+		{at("lib"), "bundle: " + at("lib/n.nepco"), false, ""},
+		{at("lib"), "# bundle: " + at("lib/m.nepco"), false, ""},
+		{at("lib"), "bundle: m.nepco", false, ""},
+		{at("lib"), "bundle: " + at("lib/m.nepco") + "\r", true, ""},
+		{at("lib"), "bundle: " + relative, true, ""},
+		{at("lib"), "bundle: " + relative, false, at("other")},
+		{at("lib"), "bundle: m.nepco", true, at("lib")},
+		{at("lib"), "bundle: ../lib/m.nepco", true, "!" + at("other")},
+		{at("lib"), "bundle: " + at("lib/current"), true, ""},
 	} {
 		s := shipment{bundle: "m.nepco", agent: at("agent")}
 		if err := s.parse("card:" + c.to); err != nil {
 			t.Fatal(err)
 		}
-		for name, text := range map[string]string{"part": "x", "settings": "interface: lo\n" + c.settings + "\nworkers: 1\n"} {
+		for name, text := range map[string]string{"part": "x", "settings": "interface: lo\n" + c.settings + "\nworkers: 1\n", "runs": c.runs} {
 			if err := os.WriteFile(at(name), []byte(text), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
 		cmd := exec.Command("sh", "-s")
 		cmd.Dir = root
+		cmd.Env = append(os.Environ(), "PATH="+root+":"+os.Getenv("PATH"))
 		cmd.Stdin = strings.NewReader(fmt.Sprintf(remoteScript, at("part"), s.dir, ".m.part", "m.nepco", s.agent, "", 60, at("settings")))
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v\n%s", c.to, err, out)
@@ -105,6 +122,88 @@ func TestShipFindsService(t *testing.T) {
 		if found := strings.Contains(string(asked), "--config "+at("settings")); found != c.found {
 			t.Errorf("to %s, with %s: nepcod was asked %s", c.to, c.settings, asked)
 		}
+		where := strings.TrimLeft(c.runs, "!")
+		if where == "" {
+			where = "/"
+		}
+		if c.found && !strings.HasSuffix(string(asked), "\n"+where+"\n") {
+			t.Errorf("with %s, of a service in %q: nepcod was asked %s", c.settings, c.runs, asked)
+		}
+	}
+}
+
+// TestShipByRoot: what somebody who owns the folder has put in the copy's way is not written through, nor does its file get other rights.
+func TestShipByRoot(t *testing.T) {
+	root := t.TempDir()
+	at := func(name string) string { return filepath.Join(root, name) }
+	write := func(name, text string, mode os.FileMode) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(at(name), []byte(text), 0o600), os.Chmod(at(name), mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(at("lib"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, late := range []bool{false, true} { // put there before the copy is made, or once it has been proved
+		write("secret", "secret", 0o600)
+		write("part", "bundle", 0o644)
+		write("lib/m.nepco", "old", 0o640)
+		if os.Geteuid() == 0 {
+			if err := os.Chown(at("lib/m.nepco"), 1234, 1234); err != nil {
+				t.Fatal(err)
+			}
+		}
+		plant := "rm -f " + at("lib/.m.part") + "; ln -s " + at("secret") + " " + at("lib/.m.part")
+		agent := "#!/bin/sh\necho {}\n"
+		if late {
+			agent += plant + "\n"
+		} else if out, err := exec.Command("sh", "-c", plant).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		write("agent", agent, 0o755)
+		cmd := exec.Command("sh", "-s")
+		cmd.Stdin = strings.NewReader(fmt.Sprintf(remoteScript, at("part"), at("lib"), ".m.part", "m.nepco", at("agent"), "", 60, at("none")))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		info, err := os.Stat(at("secret"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(at("secret"))
+		if s := info.Sys().(*syscall.Stat_t); err != nil || string(text) != "secret" || info.Mode() != 0o600 || int(s.Uid) != os.Geteuid() {
+			t.Errorf("late %v: the file behind the link is %q, %v, of %d: %v", late, text, info.Mode(), s.Uid, err)
+		}
+		if info, err := os.Lstat(at("lib/m.nepco")); !late && (err != nil || info.Mode() != 0o640) {
+			t.Errorf("the bundle: %v, %v", info, err)
+		}
+		if err := os.Remove(at("lib/m.nepco")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestShipAsksService: a configuration that the login can't read may be one whose service refuses the bundle.
+func TestShipAsksService(t *testing.T) {
+	if os.Geteuid() != 0 {
+		testfiles.Missing(t, "needs root, to become somebody else")
+	}
+	root, err := os.MkdirTemp("", "ship") // which others can look into
+	if err == nil {
+		t.Cleanup(func() { os.RemoveAll(root) })
+		err = errors.Join(os.Chmod(root, 0o777), os.WriteFile(filepath.Join(root, "settings"), nil, 0o600), os.WriteFile(filepath.Join(root, ".m.part"), nil, 0o666))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-s")
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1234, Gid: 1234}}
+	cmd.Stdin = strings.NewReader(fmt.Sprintf(remoteScript, root+"/.m.part", root, ".m.part", "m.nepco", "true", "", 60, root+"/settings"))
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != notProved || !strings.Contains(string(out), "ship --sudo") {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 
