@@ -95,8 +95,9 @@ type Backend interface {
 	// Hardware says whether a rule that was added is done by hardware: "yes", "partly", "no", or "" where the backend has no word
 	// for it.
 	Hardware(Rule) string
-	// Check says whether rules that were added are still there; some of them are given. ErrGone: they aren't.
-	Check(some []Rule) error
+	// Check says whether rules that were added are still there; some of them are given. lost are those of them, by index, that somebody has taken away or a part
+	// of them; nothing of them is left then. ErrGone: what all rules hang on is gone.
+	Check(some []Rule) (lost []int, err error)
 	// Undo takes all rules of ours away.
 	Undo() error
 	Close() error

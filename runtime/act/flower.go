@@ -489,22 +489,50 @@ func (f *flower) Delete(rules []Rule) error {
 	return errors.Join(errs...)
 }
 
-// Check implements Backend: the interfaces are the same, those of copies too, and some of the filters are there.
-func (f *flower) Check(some []Rule) error {
+// Check implements Backend: the interfaces are the same, those of copies too, and some of the filters are there. Where none of the rules is whole somebody has
+// flushed them, and where that is under way the rest of them is gone at a second look.
+func (f *flower) Check(some []Rule) (lost []int, err error) {
 	f.patient()
 	if err := f.links.all(f.index); err != nil {
-		return err
+		return nil, err
 	}
+	if lost, err = f.lost(some); err == nil && len(lost) > 0 {
+		lost, err = f.lost(some)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(lost) > 0 && len(lost) == len(some) {
+		return nil, ErrGone
+	}
+	for _, i := range lost {
+		for _, x := range f.filters(&some[i], f.places) {
+			if f.ours(&x) {
+				if err := f.take(&x); err != nil {
+					return nil, fmt.Errorf("%s: %w", x.place, err)
+				}
+			}
+		}
+		delete(f.state, some[i].ID)
+	}
+	return lost, nil
+}
+
+// lost are the rules of which a filter isn't there, or is another.
+func (f *flower) lost(some []Rule) (lost []int, err error) {
 	for i := range some {
 		for _, x := range f.filters(&some[i], f.places) {
-			if _, err := f.flags(&x); absent(err) {
-				return ErrGone
-			} else if err != nil {
-				return err
+			y, err := f.read(&x)
+			if err != nil && !absent(err) {
+				return nil, err
+			}
+			if err != nil || !bytes.Equal(y.cookie, cookie(x.rule)) {
+				lost = append(lost, i)
+				break
 			}
 		}
 	}
-	return nil
+	return lost, nil
 }
 
 // Undo implements Backend.

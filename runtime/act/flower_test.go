@@ -106,7 +106,21 @@ func TestFiltersOfOthers(t *testing.T) {
 	if len(k.filters) != 6+2*3 {
 		t.Errorf("%d filters", len(k.filters))
 	}
-	if err := errors.Join(f.Check(rules), f.Delete(rules)); err != nil || len(k.filters) != 6 {
+	if lost, err := f.Check(rules); err != nil || lost != nil {
+		t.Errorf("lost %v, %v", lost, err)
+	}
+	// Somebody takes a direction of one away, and puts a filter of his in the place of another's.
+	list := f.filters(&rules[0], f.places)
+	delete(k.filters, [3]uint32{parentIngress, list[1].info(), list[1].handle})
+	k.strangers(handles + 2*2)
+	if lost, err := f.Check(rules); err != nil || !slices.Equal(lost, []int{0, 1}) || len(k.filters) != 6+1+2 {
+		t.Errorf("lost %v, %v, %d filters", lost, err, len(k.filters))
+	}
+	if lost, err := f.Check(rules[:2]); !errors.Is(err, ErrGone) {
+		t.Errorf("none is left: lost %v, %v", lost, err)
+	}
+	delete(k.filters, [3]uint32{parentIngress, list[1].info(), handles + 2*2})
+	if err := f.Delete(rules); err != nil || len(k.filters) != 6 {
 		t.Errorf("%v, %d filters", err, len(k.filters))
 	}
 	// One that has just our number.
@@ -129,11 +143,11 @@ func TestFiltersOfOthers(t *testing.T) {
 func TestInterfaceGone(t *testing.T) {
 	for name, index := range map[string]uint32{"p0": 7, "copies": 8} {
 		k, f := openTC(t)
-		if err := f.Check(nil); err != nil {
+		if _, err := f.Check(nil); err != nil {
 			t.Fatal(err)
 		}
 		k.gone[index] = true
-		if err := f.Check(nil); !errors.Is(err, ErrGone) || !strings.Contains(fmt.Sprint(err), name) {
+		if _, err := f.Check(nil); !errors.Is(err, ErrGone) || !strings.Contains(fmt.Sprint(err), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -696,6 +696,65 @@ func TestInterfaceRemoved(t *testing.T) {
 	})
 }
 
+// A direction of a rule that somebody takes out of the kernel ends that rule, the other direction with it; the others stay, and more are made.
+func TestOneRemoved(t *testing.T) {
+	each(t, func(t *testing.T, h *hosts, backend string) {
+		m := h.run(t, strings.Replace(dropping, "10s", "10m", 1)+"backend: "+backend)
+		x, y := h.talk(t, 5001), h.talk(t, 5002)
+		m.Offer(x.record(t), flow.Scope{}, good)
+		m.Offer(y.record(t), flow.Scope{}, good)
+		m.begun(t, 2)
+		r := h.list(t)
+		if len(r) != 2 {
+			t.Fatalf("%+v", r)
+		}
+		h.far.Do(func() {
+			var err error
+			switch b := m.opt.Backend.(type) {
+			case *nft:
+				other, wrong := dialNFT()
+				if err = wrong; err == nil {
+					other.table, other.sets = b.table, b.sets
+					rule := Rule{Flow: r[0].Flow, For: time.Minute}
+					set, list := other.elements(&rule)
+					if err = other.conn.SetDeleteElements(set, list[:1]); err == nil {
+						err = other.flush()
+					}
+					other.Close()
+				}
+			case *flower:
+				other, wrong := dialFlower()
+				if err = wrong; err == nil {
+					places, wrong := other.everywhere(nil)
+					err = wrong
+					for _, p := range places {
+						list, wrong := other.dump(p)
+						if err = errors.Join(err, wrong); err == nil && len(list) > 0 {
+							err = other.take(&list[0])
+							break
+						}
+					}
+					other.Close()
+				}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
+		wait(t, "noticed", func() bool { return slices.Contains(m.told(), "end drop: flushed") })
+		if s := m.Stats(); s.Active[Drop] != 1 || m.Problem() != "" || len(h.list(t)) != 1 {
+			t.Errorf("%+v, %q, %+v", s, m.Problem(), h.list(t))
+		}
+		z := h.talk(t, 5003)
+		m.Offer(z.record(t), flow.Scope{}, good)
+		m.begun(t, 3)
+		if x, y, z := x.ways(t, 10), y.ways(t, 10), z.ways(t, 10); x+y != "in out" || z != "" {
+			t.Errorf("%q and %q pass, and of one behind them %q", x, y, z)
+		}
+		m.Close()
+	})
+}
+
 // What rules need is missed though none of them is: the chains' own rules, which somebody has flushed, and the interface that copies go to.
 func TestPartsRemoved(t *testing.T) {
 	each(t, func(t *testing.T, h *hosts, backend string) {

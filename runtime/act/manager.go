@@ -86,6 +86,7 @@ type Manager struct {
 	rules  map[Flow]*held
 	ids    map[uint32]bool // of rules in force, and of those on their way
 	times  expiries
+	round  []*held // in the order in which they are looked at; those that have ended are taken out then
 	nextID uint32
 	tokens float64
 	filled time.Time
@@ -167,11 +168,12 @@ func (m *Manager) Offer(r *verdict.Record, scope flow.Scope, barred *atomic.Bool
 }
 
 // Batch bounds the rules that a backend is given at once, withdrawAtOnce those that are withdrawn at a check. checkEvery is how often the backend is asked whether
-// rules are still there, and they are looked at for models that are barred.
+// rules are still there, and they are looked at for models that are barred; lookAtOnce are asked for one by one each time, in turns: of 10,000 each in five minutes.
 const (
 	Batch          = 64
 	withdrawAtOnce = 1024
 	checkEvery     = time.Second
+	lookAtOnce     = 32
 )
 
 // Run works until Close.
@@ -303,6 +305,7 @@ func (m *Manager) hold(h *held) {
 	e.Event, e.Time, e.Latency = "begin", now.UnixNano(), now.Sub(h.began).Seconds()
 	h.began = now
 	m.rules[h.rule.Flow] = h
+	m.round = append(m.round, h)
 	heap.Push(&m.times, h)
 	m.mu.Lock()
 	m.stats.Results[kind][result]++
@@ -425,24 +428,48 @@ func (m *Manager) restarted(f Found) {
 	}, false)
 }
 
-// check asks whether some of the rules are still there.
+// check asks whether some of the rules are still there. Those that somebody has taken away one by one have ended; others are made as before.
 func (m *Manager) check() {
 	b := m.opt.Backend
 	if b == nil || m.stopped != nil {
 		return
 	}
-	var some []Rule
-	for _, h := range m.times[:min(len(m.times), 4)] {
-		// One that is about to end may have.
-		if time.Until(h.until) > time.Second {
-			some = append(some, h.rule)
-		}
+	hs := m.next(lookAtOnce)
+	some := make([]Rule, len(hs))
+	for i, h := range hs {
+		some[i] = h.rule
 	}
-	if err := b.Check(some); errors.Is(err, ErrGone) {
+	lost, err := b.Check(some)
+	if errors.Is(err, ErrGone) {
 		m.gone(err)
 	} else if err != nil {
 		m.say("the rules in force can't be looked at: %v", err)
 	}
+	for _, i := range lost {
+		h := hs[i]
+		heap.Remove(&m.times, h.place)
+		m.ended(h, EndFlushed, false)
+		m.say("somebody has taken a rule away before its time was over: %s %s", h.rule.Effect.Kind, h.rule.Flow.Key)
+	}
+}
+
+// next are the rules whose turn it is to be looked at, at most so many, but for those that are about to end and may have.
+func (m *Manager) next(most int) (list []*held) {
+	for range len(m.round) {
+		if len(list) == most {
+			break
+		}
+		h := m.round[0]
+		m.round = m.round[1:]
+		if m.rules[h.rule.Flow] != h {
+			continue // it has ended
+		}
+		m.round = append(m.round, h)
+		if time.Until(h.until) > time.Second {
+			list = append(list, h)
+		}
+	}
+	return list
 }
 
 // gone is what follows rules that somebody else has taken away: they are told ended, and no more are made. Whoever flushes them

@@ -2,7 +2,6 @@ package act
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"math"
@@ -33,6 +32,8 @@ type fake struct {
 	undo    error
 	delete  error
 	closed  bool
+	gone    bool // what all rules hang on
+	looked  int  // most rules that were asked for at once
 }
 
 func newFake() *fake { return &fake{rules: map[uint32]Rule{}} }
@@ -73,15 +74,19 @@ func (f *fake) Delete(rules []Rule) error {
 	return nil
 }
 
-func (f *fake) Check(some []Rule) error {
+func (f *fake) Check(some []Rule) (lost []int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, r := range some {
+	f.looked = max(f.looked, len(some))
+	for i, r := range some {
 		if _, ok := f.rules[r.ID]; !ok {
-			return fmt.Errorf("rule %d: %w", r.ID, ErrGone)
+			lost = append(lost, i)
 		}
 	}
-	return nil
+	if f.gone {
+		return nil, ErrGone
+	}
+	return lost, nil
 }
 
 func (f *fake) Undo() error {
@@ -436,6 +441,7 @@ func TestGone(t *testing.T) {
 		"looked for": func(k *fake, _ *managed) {
 			k.mu.Lock()
 			clear(k.rules)
+			k.gone = true
 			k.mu.Unlock()
 		},
 		"added": func(k *fake, m *managed) {
@@ -478,6 +484,45 @@ func TestGone(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Rules that somebody takes away one by one are told to have ended, each within a round of looks at so many at once; the others stay, and more are made.
+func TestOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFake()
+		m := manage(t, strings.Replace(dropping, "10s", "10m", 1)+"rules_per_second: 100000\n", k)
+		const n = 100
+		for i := range n {
+			m.Offer(nth(t, i), flow.Scope{}, good)
+		}
+		synctest.Wait()
+		time.Sleep(1500 * time.Millisecond) // all of them are looked at, those that end last too
+		k.mu.Lock()
+		for _, id := range []uint32{1, 50, n} {
+			delete(k.rules, id)
+		}
+		k.mu.Unlock()
+		time.Sleep((n/lookAtOnce + 1) * checkEvery)
+		synctest.Wait()
+		if s := m.Stats(); s.Ended[Drop][EndFlushed] != 3 || s.Active[Drop] != n-3 || m.Problem() != "" || k.looked > lookAtOnce {
+			t.Errorf("%+v, %q, %d at once", s, m.Problem(), k.looked)
+		}
+		if n := strings.Count(strings.Join(m.told(), "\n"), "end drop: flushed"); n != 3 || !strings.Contains(m.log.String(), "somebody has taken a rule away before its time was over: drop ") {
+			t.Errorf("%d are told: %s", n, m.log.String())
+		}
+		m.Offer(nth(t, 0), flow.Scope{}, good) // asked for once more
+		m.Offer(nth(t, n), flow.Scope{}, good)
+		synctest.Wait()
+		if s := m.Stats(); s.Active[Drop] != n-1 {
+			t.Errorf("%+v", s)
+		}
+		time.Sleep(11 * time.Minute)
+		synctest.Wait()
+		if s := m.Stats(); s.Ended[Drop][EndTime] != n-1 || s.Active[Drop] != 0 {
+			t.Errorf("%+v", s)
+		}
+		m.Close()
+	})
 }
 
 // A rule that can't be deleted when its time is over is in force, and is counted so, until it can.

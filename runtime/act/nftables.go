@@ -410,25 +410,94 @@ func (n *nft) add(rules []Rule) error {
 	return hint(err)
 }
 
-// Delete implements Backend.
+// Delete implements Backend. Where one direction is gone already, the kernel takes neither away in one go.
 func (n *nft) Delete(rules []Rule) error {
 	var errs []error
 	for i := range rules {
-		s, list := n.elements(&rules[i])
-		if err := n.conn.SetDeleteElements(s, list); err != nil {
-			return err
+		set, list := n.elements(&rules[i])
+		err := n.remove(set, list)
+		if errors.Is(err, unix.ENOENT) {
+			err = nil
+			for k := range list {
+				if one := n.remove(set, list[k:k+1]); !errors.Is(one, unix.ENOENT) {
+					err = errors.Join(err, one)
+				}
+			}
 		}
-		if err := n.flush(); errors.Is(err, os.ErrDeadlineExceeded) {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
-		} else if err != nil && !errors.Is(err, unix.ENOENT) {
+		} else if err != nil {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Check implements Backend: the chains and their rules, which all elements hang on, are there, and the interfaces are the same, those of copies too.
-func (n *nft) Check([]Rule) error {
+// remove takes elements out of a set, all or none.
+func (n *nft) remove(s *nftables.Set, list []nftables.SetElement) error {
+	if err := n.conn.SetDeleteElements(s, list); err != nil {
+		return err
+	}
+	return n.flush()
+}
+
+// Check implements Backend: the chains and their rules, which all elements hang on, are there, the interfaces are the same, those of copies too, and some of the elements
+// are there.
+func (n *nft) Check(some []Rule) (lost []int, err error) {
+	if err := n.checkChains(); err != nil {
+		return nil, err
+	}
+	for i := range some {
+		set, list := n.elements(&some[i])
+		for _, e := range list {
+			there, err := n.has(set, e.Key)
+			if err != nil {
+				return nil, err
+			}
+			if !there {
+				lost = append(lost, i)
+				break
+			}
+		}
+	}
+	for _, i := range lost {
+		if err := n.Delete(some[i : i+1]); err != nil {
+			return nil, err
+		}
+	}
+	return lost, nil
+}
+
+// has asks for one element of a set.
+func (n *nft) has(s *nftables.Set, key []byte) (bool, error) {
+	a := netlink.NewAttributeEncoder()
+	a.String(unix.NFTA_SET_ELEM_LIST_TABLE, n.table.Name)
+	a.String(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
+	a.Nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func(a *netlink.AttributeEncoder) error {
+		a.Nested(unix.NFTA_LIST_ELEM, func(a *netlink.AttributeEncoder) error {
+			a.Nested(unix.NFTA_SET_ELEM_KEY, func(a *netlink.AttributeEncoder) error {
+				a.Bytes(unix.NFTA_DATA_VALUE, key)
+				return nil
+			})
+			return nil
+		})
+		return nil
+	})
+	data, err := a.Encode()
+	if err != nil {
+		return false, err
+	}
+	_, err = n.raw.Execute(netlink.Message{
+		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETSETELEM, Flags: netlink.Request},
+		Data:   append([]byte{unix.NFPROTO_NETDEV, unix.NFNETLINK_V0, 0, 0}, data...),
+	})
+	if n.late.note(err); errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (n *nft) checkChains() error {
 	n.late.settle(n.raw)
 	n.raw.SetDeadline(time.Now().Add(Patience))
 	chains, err := n.conn.ListChainsOfTableFamily(nftables.TableFamilyNetdev)
