@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"nepcoc/internal/files"
 	"nepcoc/internal/testfiles"
 	"nepcoc/internal/testnet"
+	"nepcoc/runtime/capture"
 	"nepcoc/runtime/privilege"
 )
 
@@ -164,5 +166,95 @@ func TestSandboxOff(t *testing.T) {
 	p = nepcod(t, nil, nil, "run", "--config", config, "--pcap", pcap)
 	if err := p.Run(); err == nil || !strings.Contains(p.stderr(), "sandbox.require: goes with") {
 		t.Errorf("%v: %s", err, p.stderr())
+	}
+}
+
+// An agent that has given up its rights writes to a reader's socket, of either kind, and connects to the next reader when that has gone.
+func TestSandboxSockets(t *testing.T) {
+	if privilege.LandlockABI() == 0 {
+		testfiles.Missing(t, "no landlock here")
+	}
+	n := testnet.New(t)
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	if err := files.Write(at("m.nepco"), bundleBytes(t, 0, "a")); err != nil {
+		t.Fatal(err)
+	}
+	for kind, network := range map[string]string{"unix": "unix", "unix_dgram": "unixgram"} {
+		// reader waits for a verdict, then goes away.
+		reader := func() (got chan error) {
+			got = make(chan error, 1)
+			var conn net.Conn
+			var l net.Listener
+			var err error
+			if network == "unixgram" {
+				conn, err = net.ListenUnixgram(network, &net.UnixAddr{Name: at("sock"), Net: network})
+			} else {
+				l, err = net.Listen(network, at("sock"))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			read := func() error {
+				defer os.Remove(at("sock"))
+				if l != nil {
+					defer l.Close()
+					l.(*net.UnixListener).SetDeadline(time.Now().Add(time.Minute))
+					if conn, err = l.Accept(); err != nil {
+						return err
+					}
+				}
+				defer conn.Close()
+				b := make([]byte, 64<<10)
+				conn.SetReadDeadline(time.Now().Add(time.Minute))
+				k, err := conn.Read(b)
+				if err == nil && !strings.Contains(string(b[:k]), `"event_type"`) {
+					err = fmt.Errorf("%q", b[:k])
+				}
+				return err
+			}
+			go func() { got <- read() }()
+			return got
+		}
+		first := reader()
+		config := fmt.Sprintf("bundle: %s\ninterface: %s\noutput: {to: '%s:%s'}\nmetrics: {listen: ''}\nsandbox: {require: true}\n", at("m.nepco"), testnet.Far, kind, at("sock"))
+		if err := files.Write(at("nepcod.yaml"), []byte(config)); err != nil {
+			t.Fatal(err)
+		}
+		p := nepcod(t, nil, nil, "run", "--config", at("nepcod.yaml"))
+		p.begin(t, n)
+		send := n.NewSender(t, testnet.Near)
+		src, err := capture.Open(filepath.Join(testfiles.Root(t), "examples", "testbed", "test.pcap"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var f capture.Frame
+		for i, got := range []chan error{first, nil} {
+			if got == nil {
+				got = reader()
+			}
+			for done := false; !done; {
+				select {
+				case err := <-got:
+					if done = true; err != nil {
+						t.Errorf("%s, reader %d: %v\n%s", kind, i, err, p.stderr())
+					}
+				case <-time.After(2 * time.Millisecond):
+					// The capture's flows, of which some are decided at each time.
+					if err := src.Next(&f); err != nil {
+						t.Fatalf("%s, reader %d has got nothing: %v\n%s", kind, i, err, p.stderr())
+					}
+					if err := send.Send(f.Data); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		src.Close()
+		p.Process.Signal(syscall.SIGTERM)
+		p.Wait()
+		if s := p.stderr(); strings.Contains(s, "not permitted") {
+			t.Errorf("%s: %s", kind, s)
+		}
 	}
 }

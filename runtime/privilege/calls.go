@@ -53,6 +53,8 @@ func limits(n *Needs) []limit {
 		{call: "prctl", argument: 0, values: []uint64{unix.PR_SET_VMA}},
 		{call: "tgkill", argument: 0, values: []uint64{self}},
 		{call: "kill", argument: 0, values: []uint64{self}},
+		// Of sockets and of TCP, such as Go's net sets for each reader; not of packets, which could be had from other interfaces.
+		{call: "setsockopt", argument: 1, values: []uint64{unix.SOL_SOCKET, unix.IPPROTO_TCP}},
 		{call: "ioctl", argument: 1, values: append([]uint64{unix.SIOCGIFFLAGS, unix.SIOCGIFINDEX}, n.Ioctls...)},
 	}
 	if len(n.Sockets) > 0 {
@@ -65,8 +67,9 @@ func limits(n *Needs) []limit {
 	return l
 }
 
-// socketCalls come with Needs.Sockets.
-const socketCalls = "socket connect bind sendto sendmsg recvmsg"
+// socketCalls come with Needs.Sockets; what is connected is read and written as files are. Calls that take an address would let packet sockets that are open be bound to
+// other interfaces, and send from them, for which the kernel asks no rights.
+const socketCalls = "socket connect"
 
 // condition are what makes a call one that the limit refuses: all of them.
 func (l *limit) conditions() (all []seccomp.Condition) {

@@ -87,6 +87,24 @@ func folders(name string) []string {
 	return all
 }
 
+// wide says which files lie in folders of the system that hold much else, all of which stays open with them: / and those in it, such as /etc.
+func wide(paths []Path) (list []string) {
+	for _, p := range paths {
+		info, err := os.Stat(p.Name)
+		if p.Socket || err == nil && info.Mode()&fs.ModeDevice != 0 {
+			continue
+		}
+		for _, at := range folders(p.Name) {
+			at, err := filepath.Abs(at)
+			if err == nil && strings.Count(strings.TrimSuffix(at, "/"), "/") < 2 {
+				list = append(list, fmt.Sprintf("%s: %s lies in %s, and all that is in there stays open to this process: put it into a folder of its own", p.For, p.Name, at))
+			}
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
 // restrictFiles leaves the files that are needed. The right is to a folder, since whoever replaces a file makes another one of its name.
 func restrictFiles(n *Needs) (says, lacks string, err error) {
 	abi := LandlockABI()

@@ -15,7 +15,7 @@
 // call that isn't listed would make a rare path of the Go runtime, or of another kernel, an outage.
 //
 // What is still possible to who takes the process over: to read and write the files of Needs.Paths, to use the sockets and files that are open (so to send frames from
-// the interface that is captured from), and to take this process's processor time and memory.
+// the interface that is captured from; with the call sendmsg, which rules need, from others, too), and to take this process's processor time and memory.
 //
 // The package imports nothing of the project.
 package privilege
@@ -134,6 +134,9 @@ func Restrict(c Config, n Needs) (*Report, error) {
 		r.Parts = append(r.Parts, part)
 	}
 	r.Warnings = unreachable(n.Paths)
+	if r.Parts[0].Held {
+		r.Warnings = append(r.Warnings, wide(n.Paths)...)
+	}
 	return r, errors.Join(errs...)
 }
 

@@ -93,6 +93,9 @@ func child(what string) {
 		panic(err)
 	}
 	defer listener.Close()
+	if captured, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
+		panic(err)
+	}
 	report, err := privilege.Restrict(o.Config, o.Needs)
 	a.Error = said(err)
 	if report != nil {
@@ -146,6 +149,12 @@ func status(all []privilege.Status) map[string][]string {
 	}
 	return m
 }
+
+// captured is a packet socket that was opened before, as the agent's are.
+var captured int
+
+// elsewhere is an interface that it isn't bound to, which every machine has.
+var elsewhere = &unix.SockaddrLinklayer{Ifindex: 1, Protocol: 0x0300}
 
 func socket(family, kind int) error {
 	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
@@ -207,6 +216,14 @@ func tries(dir string) map[string]func() error {
 		"signal self":   func() error { return syscall.Kill(os.Getpid(), 0) },
 		"ioctl":         func() error { _, err := unix.IoctlGetInt(0, unix.SIOCGIFMTU); return err },
 		"not on a list": call(unix.SYS_SYNC),
+		// A packet socket that is open stays on its interface.
+		"capture elsewhere": func() error { return unix.Bind(captured, elsewhere) },
+		"send elsewhere":    func() error { return unix.Sendto(captured, make([]byte, 64), 0, elsewhere) },
+		"message elsewhere": func() error { return unix.Sendmsg(captured, make([]byte, 64), nil, elsewhere, 0) },
+		"promiscuous": func() error {
+			return unix.SetsockoptPacketMreq(captured, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &unix.PacketMreq{Ifindex: 1, Type: unix.PACKET_MR_PROMISC})
+		},
+		"options": func() error { return unix.SetsockoptInt(captured, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) },
 		// What a Go program needs in any case.
 		"runtime": func() error {
 			done := make(chan error)
@@ -356,6 +373,7 @@ func TestRestrict(t *testing.T) {
 		"read": "", "read link": "", "read other": eacces, "read passwd": eacces, "write": "", "write other": eacces, "write in": eacces, "list other": eacces,
 		"unix": eperm, "inet": eperm, "inet6": eperm, "packet": eperm, "netlink": eperm, "connect": eperm,
 		"fork": eperm, "executable": eperm, "keep rights": eperm, "signal other": eperm, "signal self": "", "ioctl": eperm, "not on a list": eperm, "runtime": "",
+		"capture elsewhere": eperm, "send elsewhere": eperm, "message elsewhere": eperm, "promiscuous": eperm, "options": "",
 	})
 	for field, want := range map[string]string{
 		"effective": "none", "permitted": "none", "inheritable": "none", "ambient": "none", "bounding": "none", "seccomp": "2", "no_new_privs": "true",
@@ -387,6 +405,7 @@ func TestNeeds(t *testing.T) {
 		"read": "", "read link": "", "read other": "", "read passwd": eacces, "write": "", "write other": eacces, "write in": eacces, "list other": eacces,
 		"unix": "", "inet": eperm, "inet6": eperm, "packet": eperm, "netlink": "", "connect": "",
 		"fork": eperm, "executable": eperm, "keep rights": eperm, "signal other": eperm, "signal self": "", "ioctl": "inappropriate ioctl", "not on a list": "", "runtime": "",
+		"capture elsewhere": eperm, "send elsewhere": eperm, "message elsewhere": eperm, "promiscuous": eperm, "options": "",
 	})
 	for _, field := range []string{"effective", "permitted", "bounding"} {
 		if got := status(a.threads)[field]; len(got) != 1 || got[0] != "CAP_NET_ADMIN" {
@@ -476,5 +495,18 @@ func TestUnreachable(t *testing.T) {
 	}
 	if s := strings.Join(a.Warnings, "\n"); len(a.Warnings) != 3 || !strings.Contains(s, "bundle: "+dir+"/in/file can no longer be read") || !strings.Contains(s, "output: ") {
 		t.Errorf("%d warnings: %s", len(a.Warnings), s)
+	}
+}
+
+// A folder is open with all that is in it: one that holds much else is said, since landlock helps little then.
+func TestWide(t *testing.T) {
+	needsKernel(t)
+	dir := folders(t)
+	n := needs(dir)
+	n.Paths = append(n.Paths, privilege.Path{For: "key", Name: "/signer.pub"}, privilege.Path{For: "keys", Name: "/etc/keys.note"}, privilege.Path{For: "output", Name: "/dev/null", Write: true},
+		privilege.Path{For: "systemd", Name: "/run/socket", Socket: true})
+	a, err := ask(t, order{Config: privilege.Default, Needs: n, Dir: dir, Only: "read"})
+	if err != nil || len(a.Warnings) != 2 || !strings.HasPrefix(a.Warnings[0], "key: /signer.pub lies in /, and all that is in there") || !strings.HasPrefix(a.Warnings[1], "keys: /etc/keys.note lies in /etc, ") {
+		t.Errorf("%v, %q", err, a.Warnings)
 	}
 }
