@@ -34,9 +34,10 @@ output, lengths, packet counts, sizes, and how many flows are one-sided, cut, of
 distance for each (Jensen-Shannon divergence, in bits: 0 is the same, 1 has nothing in common), what it must pass to count, and the label mix
 then and now; where it can be seen, why. nepcod does the same while it runs: docs/drift.md.
 
+There is drift where all flows together are above a bound, or windows are for as long as would raise an event. Where flows are so few
+that none could be above a bound whatever they were like, there is no answer, which is an error.
 
-There is drift where all flows together are above a bound, or windows are for as long as would raise an event.
-` + cli.ExitCodes("no drift", "drift, or bad input (the message says which)"),
+` + cli.ExitCodes("no drift", "drift, too few flows, or bad input (the message says which)"),
 		Example: `  nepcoc drift model.nepco today.pcap
   nepcoc drift model.nepco monday.pcap tuesday.pcap --window 2048
   nepcoc drift model.nepco today.pcap --json | jq .whole.causes`,
@@ -61,8 +62,12 @@ There is drift where all flows together are above a bound, or windows are for as
 				fmt.Fprintf(w, "%s: %s\n", cli.Name(r.Capture), r.Answer())
 				err = w.Flush()
 			}
-			if err == nil && r.Drift {
+			switch {
+			case err != nil:
+			case r.Drift:
 				err = fmt.Errorf("%s: its flows are not as those that %s was calibrated with", r.Capture, r.Bundle)
+			case r.TooFew:
+				err = fmt.Errorf("%s: drift can't be told: whatever its flows were like, no feature would be above its bound: give more of them", r.Capture)
 			}
 			return err
 		},
@@ -77,7 +82,11 @@ There is drift where all flows together are above a bound, or windows are for as
 }
 
 func driftOf(cmd *cobra.Command, b *bundle.Bundle, args []string, o drift.Options, override bundle.ViewOverride) (*driftReport, error) {
-	if _, err := drift.New(b, classify.Labels(b), o); err != nil {
+	opt, err := classify.FlowOptions(b)
+	if err == nil {
+		_, err = drift.New(b, classify.Labels(b), o)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", files.Show(args[0]), err)
 	}
 	src, err := capture.OpenAll(args[1:])
@@ -95,13 +104,13 @@ func driftOf(cmd *cobra.Command, b *bundle.Bundle, args []string, o drift.Option
 		return nil, err
 	}
 	r := &driftReport{Bundle: files.Show(args[0]), Capture: calibrate.Name(args[1:]), Comparison: c}
-	for _, note := range append(notes, src.Notes()...) {
-		fmt.Fprintf(stderr, "nepcoc: note: %s\n", note)
-	}
 	if c.Whole.Flows == 0 {
 		return nil, fmt.Errorf("%s: no flow to compare: %s", r.Capture, counters)
 	}
-	if c.Whole.Flows < drift.MinFlows {
+	for _, note := range append(append(notes, counters.Notes(&opt)...), src.Notes()...) {
+		fmt.Fprintf(stderr, "nepcoc: note: %s\n", note)
+	}
+	if c.Whole.Flows < drift.MinFlows && !c.TooFew {
 		fmt.Fprintf(stderr, "nepcoc: note: %d flows only: small differences don't show\n", c.Whole.Flows)
 	}
 	return r, nil

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	_ "embed"
+	"errors"
 	"fmt"
 	"html/template"
 	"io"
@@ -18,7 +19,6 @@ import (
 	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
-	"nepcoc/runtime/classify"
 	why "nepcoc/runtime/explain"
 )
 
@@ -68,13 +68,17 @@ docs/explain.md says what the figures mean; nepcoc verify --explain says how fai
 			if err != nil {
 				return err
 			}
+			var notes []string
+			b.Manifest.View, notes = view.Of(b.Manifest.View)
+			explainer, err := explain.New(b)
+			if err != nil {
+				return fmt.Errorf("%s: %w", files.Show(args[0]), err)
+			}
 			src, err := capture.OpenAll(args[1:])
 			if err != nil {
 				return err
 			}
 			defer src.Close()
-			var notes []string
-			b.Manifest.View, notes = view.Of(b.Manifest.View)
 			one := which.Flow > 0 || which.Key != nil
 			progress := cli.NewProgress(cmd.ErrOrStderr())
 			if !asJSON && cli.IsTerminal(cmd.OutOrStdout()) {
@@ -83,7 +87,7 @@ docs/explain.md says what the figures mean; nepcoc verify --explain says how fai
 			w, colour := cli.NewLines(cmd.OutOrStdout()), cli.IsTerminal(cmd.OutOrStdout()) && os.Getenv("NO_COLOR") == ""
 			all := []*explain.Verdict{}
 			n := 0
-			counters, err := explain.Verdicts(b, src, which, func(v *explain.Verdict) error {
+			counters, err := explainer.Verdicts(src, which, func(v *explain.Verdict) error {
 				n++
 				progress.Update("explaining verdicts", n, 0)
 				if asJSON || html != "" && len(all) < htmlFlows {
@@ -99,17 +103,16 @@ docs/explain.md says what the figures mean; nepcoc verify --explain says how fai
 				err = ferr
 			}
 			name := calibrate.Name(args[1:])
+			if none := (explain.NoFlow{}); errors.As(err, &none) {
+				err = fmt.Errorf("%s: %w", name, err)
+			}
 			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+				return err
 			}
 			if n == 0 && which.Key != nil {
 				return fmt.Errorf("%s: no flow between %s: nepcoc run prints the ends of each", name, tuple)
 			}
-			opt, err := classify.FlowOptions(b)
-			if err != nil {
-				return err
-			}
-			for _, note := range append(append(notes, counters.Notes(&opt)...), src.Notes()...) {
+			for _, note := range append(append(notes, counters.Notes(&explainer.Flows)...), src.Notes()...) {
 				fmt.Fprintf(cmd.ErrOrStderr(), "nepcoc: note: %s\n", note)
 			}
 			if html != "" {
@@ -117,7 +120,7 @@ docs/explain.md says what the figures mean; nepcoc verify --explain says how fai
 					fmt.Fprintf(cmd.ErrOrStderr(), "nepcoc: note: %s holds the first %d of %d flows: choose with --flow or --tuple\n", html, htmlFlows, n)
 					all = all[:min(len(all), htmlFlows)]
 				}
-				page, err := explainPage(b.Name(), all)
+				page, err := explainPage(b.Name(), all, n)
 				if err != nil {
 					return err
 				}
@@ -137,6 +140,7 @@ docs/explain.md says what the figures mean; nepcoc verify --explain says how fai
 	fl.StringVar(&html, "html", "", "also write a page that needs nothing else, with the bytes of the flows")
 	fl.BoolVar(&asJSON, "json", false, "print as JSON")
 	cli.ViewFlags(fl, &view, cli.AsBundle)
+	cmd.MarkFlagsMutuallyExclusive("flow", "tuple")
 	return cmd
 }
 
@@ -197,7 +201,27 @@ func whyText(o *explain.Why) string {
 	if len(o.Ranges) == 0 {
 		return text + "; no byte carries it: blanking any takes nothing off"
 	}
-	return text + fmt.Sprintf(", %.2f without the %d bytes named", o.Margin-o.Drop, o.Bytes)
+	return text + fmt.Sprintf(", %.2f without the %s named", o.Margin-o.Drop, namedText(o))
+}
+
+// namedText counts what is named.
+func namedText(o *explain.Why) string {
+	facts := 0
+	for i := range o.Ranges {
+		if o.Ranges[i].Fact != "" {
+			facts++
+		}
+	}
+	var list []string
+	for _, n := range []struct {
+		of   int
+		what string
+	}{{o.Bytes, "byte"}, {facts, "fact"}} {
+		if n.of > 0 {
+			list = append(list, count(n.of, n.what))
+		}
+	}
+	return strings.Join(list, " and ")
 }
 
 // fieldsText are the fields that are named, each with its share.
@@ -291,8 +315,8 @@ func printNamed(w io.Writer, p *why.Packet, share []float64, colour bool) {
 //go:embed explain.html
 var explainHTML string
 
-// explainPage is a page of the flows.
-func explainPage(name string, flows []*explain.Verdict) ([]byte, error) {
+// explainPage is a page of flows, the first of so many.
+func explainPage(name string, flows []*explain.Verdict, of int) ([]byte, error) {
 	t, err := template.New("explain").Funcs(template.FuncMap{
 		"percent": cli.Percent,
 		"fields":  func(r why.Range) string { return strings.Join(slices.Compact(slices.Clone(r.Fields)), ", ") },
@@ -309,7 +333,8 @@ func explainPage(name string, flows []*explain.Verdict) ([]byte, error) {
 	err = t.Execute(&b, struct {
 		Name  string
 		Flows []*explain.Verdict
-	}{name, flows})
+		Of    int
+	}{name, flows, of})
 	return b.Bytes(), err
 }
 

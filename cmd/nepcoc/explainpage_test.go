@@ -50,7 +50,7 @@ func TestExplainPageInBrowser(t *testing.T) {
 		o.Ranges = append(o.Ranges, why.Range{Packet: 1, Side: "client", Stream: -1, Offset: 20 * i, Length: 1, Share: share, Fields: []string{packet.Fields[0].Name}})
 	}
 	o.Fields = []explain.FieldShare{{Name: packet.Fields[0].Name, Share: 1}}
-	page, err := explainPage("demo", []*explain.Verdict{{Number: 3, Key: "TCP [2001:db8:1111:2222:3333:4444:5555:6666]:50000 > [2001:db8::1]:443", Reason: "tokens", Tokens: 77, Outputs: []explain.Why{o}, Packets: []why.Packet{packet}}})
+	page, err := explainPage("demo", []*explain.Verdict{{Number: 3, Key: "TCP [2001:db8:1111:2222:3333:4444:5555:6666]:50000 > [2001:db8::1]:443", Reason: "tokens", Tokens: 77, Outputs: []explain.Why{o}, Packets: []why.Packet{packet}}}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,6 +53,11 @@ the scaled logits of each sample.
 			if err != nil {
 				return err
 			}
+			if !arrays {
+				if _, err := classify.FlowOptions(b); err != nil {
+					return fmt.Errorf("%s: %w", files.Show(args[0]), err)
+				}
+			}
 			var c *classify.Classifier
 			switch {
 			case why && arrays:
@@ -60,7 +65,9 @@ the scaled logits of each sample.
 			case why && executor != "engine":
 				err = cli.UsageError("--explain goes with --executor engine")
 			case why:
-				c, err = newExplained(b)
+				if c, err = newExplained(b); err != nil {
+					err = fmt.Errorf("%s: %w", files.Show(args[0]), err)
+				}
 			default:
 				c, err = newClassifier(b, executor)
 			}

@@ -197,11 +197,14 @@ func printVerify(w io.Writer, r *verify.Report) {
 		if o.Integer == nil {
 			continue
 		}
-		rows = [][]string{{of(o), "accuracy", "macro-F1", "labelled"}}
-		if o.Float != nil {
-			rows = append(rows, []string{"float", fmt.Sprintf("%.4f", o.Float.Accuracy), fmt.Sprintf("%.4f", o.Float.MacroF1), fmt.Sprint(o.Float.Labelled)})
+		rows = [][]string{{of(o), "accuracy", "macro-F1", "labelled", "of classes"}}
+		add := func(what string, s *verify.Score) {
+			if s != nil {
+				rows = append(rows, []string{what, fmt.Sprintf("%.4f", s.Accuracy), fmt.Sprintf("%.4f", s.MacroF1), fmt.Sprint(s.Labelled), s.Basis()})
+			}
 		}
-		rows = append(rows, []string{"integer", fmt.Sprintf("%.4f", o.Integer.Accuracy), fmt.Sprintf("%.4f", o.Integer.MacroF1), fmt.Sprint(o.Integer.Labelled)})
+		add("float", o.Float)
+		add("integer", o.Integer)
 		cli.Table(w, rows)
 	}
 	for i := range r.Known {
@@ -292,6 +295,7 @@ func printKnown(w io.Writer, k *verify.KnownStats, several bool) {
 	if n := len(k.LeftOut); n > 0 {
 		mean := verify.Mean(k.LeftOut)
 		add(fmt.Sprintf("mean of %d classes", n), nil, &mean)
+		rows[len(rows)-1] = append(rows[len(rows)-1], "flatters: the model has seen them")
 	}
 	if k.Foreign == nil && len(k.LeftOut) == 0 { // nothing to tell known flows apart from
 		for i := range rows {

@@ -5,7 +5,6 @@ package explain
 
 import (
 	"encoding/binary"
-	"fmt"
 	"slices"
 
 	"nepcoc/runtime/bundle"
@@ -160,10 +159,7 @@ func Explain(src capture.Source, opt Options) (*Report, error) {
 	r.Counters = in.Counters()
 	r.Notes = r.Counters.Notes(&options)
 	if opt.Flow > 0 && r.Flow == nil {
-		if r.Flows == 0 {
-			return nil, fmt.Errorf("flow %d: the capture has none", opt.Flow)
-		}
-		return nil, fmt.Errorf("flow %d: the capture has flows 1 to %d", opt.Flow, r.Flows)
+		return nil, NoFlow{opt.Flow, r.Flows}
 	}
 	return r, nil
 }

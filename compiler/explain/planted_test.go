@@ -123,7 +123,11 @@ func verdicts(t *testing.T, b *bundle.Bundle, path string) (list []*explain.Verd
 		t.Fatal(err)
 	}
 	defer src.Close()
-	if _, err := explain.Verdicts(b, src, explain.Select{}, func(v *explain.Verdict) error {
+	e, err := explain.New(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Verdicts(src, explain.Select{}, func(v *explain.Verdict) error {
 		list = append(list, v)
 		return nil
 	}); err != nil {

@@ -2,7 +2,6 @@ package explain
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -116,21 +115,38 @@ func (e *Ends) are(k flow.Key) bool {
 	return k.ProtoName() == e.Proto && (a == e.A && b == e.B || a == e.B && b == e.A)
 }
 
-// Verdicts explains the verdicts of a capture's flows, by blanking token by token (see runtime/explain), and calls emit with each.
-func Verdicts(b *bundle.Bundle, src capture.Source, which Select, emit func(*Verdict) error) (*flow.Counters, error) {
+// Explainer explains the verdicts of a bundle.
+type Explainer struct {
+	// Flows says how flows are made of packets.
+	Flows flow.Options
+	b     *bundle.Bundle
+	x     *explain.Explainer
+}
+
+// New prepares a bundle; an error says why there are no explanations of it.
+func New(b *bundle.Bundle) (*Explainer, error) {
 	opt, err := classify.FlowOptions(b)
 	if err != nil {
+		return nil, err
+	}
+	if err := classify.CheckPackets(b); err != nil {
 		return nil, err
 	}
 	x, err := explain.New(b, opt.Encoder)
 	if err != nil {
 		return nil, err
 	}
-	r, trail := x.NewRunner(), explain.NewTrail(opt.Encoder, true)
-	cls := classify.New(b, r)
+	return &Explainer{opt, b, x}, nil
+}
+
+// Verdicts explains the verdicts of a capture's flows, by blanking token by token (see runtime/explain), and calls emit with each.
+func (e *Explainer) Verdicts(src capture.Source, which Select, emit func(*Verdict) error) (*flow.Counters, error) {
+	r, trail := e.x.NewRunner(), explain.NewTrail(e.Flows.Encoder, true)
+	cls := classify.New(e.b, r)
 	wanted := func(seq uint64) bool {
 		return (which.Flow == 0 || seq+1 == uint64(which.Flow)) && (which.Some == nil || which.Some(int(seq)+1))
 	}
+	opt := e.Flows
 	opt.Took = func(p flow.Taken) {
 		if wanted(p.Seq) {
 			trail.Took(p)
@@ -158,9 +174,19 @@ func Verdicts(b *bundle.Bundle, src capture.Source, which Select, emit func(*Ver
 		return nil, failed
 	}
 	if err == nil && which.Flow > flows {
-		err = fmt.Errorf("flow %d: the capture has flows 1 to %d", which.Flow, flows)
+		err = NoFlow{which.Flow, flows}
 	}
 	return in.Counters(), err
+}
+
+// NoFlow says that a capture has no flow of a number.
+type NoFlow struct{ Number, Flows int }
+
+func (e NoFlow) Error() string {
+	if e.Flows == 0 {
+		return fmt.Sprintf("flow %d: the capture has none", e.Number)
+	}
+	return fmt.Sprintf("flow %d: the capture has flows 1 to %d", e.Number, e.Flows)
 }
 
 func why(f *flow.Flow, r *explain.Runner, cls *classify.Classifier, trail *explain.Trail) (*Verdict, error) {
@@ -199,9 +225,6 @@ func why(f *flow.Flow, r *explain.Runner, cls *classify.Classifier, trail *expla
 		}
 		w.Drop = d * h.Scale
 		v.Outputs = append(v.Outputs, w)
-	}
-	if len(v.Outputs) == 0 {
-		return nil, errors.New("the bundle's outputs make no verdicts")
 	}
 	return v, nil
 }

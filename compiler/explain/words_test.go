@@ -42,7 +42,11 @@ func TestVerdictsAreThoseOfRun(t *testing.T) {
 			t.Fatal(err)
 		}
 		n := 0
-		if _, err := explain.Verdicts(b, capture.Source(source(t)), explain.Select{Some: func(i int) bool { return i%3 == 0 }}, func(v *explain.Verdict) error {
+		e, err := explain.New(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Verdicts(capture.Source(source(t)), explain.Select{Some: func(i int) bool { return i%3 == 0 }}, func(v *explain.Verdict) error {
 			for i := range v.Outputs {
 				w := &v.Outputs[i]
 				r, ok := run[name(v.Key, v.Time, w.Output)]

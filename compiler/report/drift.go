@@ -34,8 +34,11 @@ func DriftText(w io.Writer, c *drift.Comparison) {
 	rows := [][]string{{"feature", "distance (bits)", "bound", "flows", ""}}
 	for _, d := range c.Whole.Distances {
 		over := ""
-		if d.Over() {
+		switch {
+		case d.Over():
 			over = "drift: " + drift.What(d.Feature)
+		case d.Few:
+			over = "too few flows to tell"
 		}
 		rows = append(rows, []string{cli.Name(d.Name()), fmt.Sprintf("%.4f", d.Bits), fmt.Sprintf("%.4f", d.Bound), fmt.Sprint(d.Flows), over})
 	}
@@ -75,6 +78,8 @@ func driftTile(c *drift.Comparison) tile {
 		t.Value, t.On = fmt.Sprintf("%d of %d", n, len(c.Whole.Distances)), "features; "+t.On
 	} else if c.Drift {
 		t.Value = "in windows"
+	} else if c.TooFew {
+		t.Value = "not told"
 	}
 	return t
 }
@@ -83,7 +88,7 @@ func driftTile(c *drift.Comparison) tile {
 func driftMost(c *drift.Comparison) float64 {
 	most := 1.0
 	for _, d := range c.Whole.Distances {
-		if d.Bound > 0 {
+		if d.Bound > 0 && !d.Few {
 			most = max(most, d.Bits/d.Bound)
 		}
 	}

@@ -7,8 +7,6 @@ import (
 	"nepcoc/compiler/explain"
 	"nepcoc/compiler/verify"
 	"nepcoc/runtime/capture"
-	"nepcoc/runtime/classify"
-	why "nepcoc/runtime/explain"
 )
 
 // Evidence is what the verdicts of one class stand on.
@@ -32,11 +30,8 @@ func (r *Report) explain(v *verify.Report, o verify.Options) error {
 	e := &v.Evidence
 	b := *e.Bundle
 	b.Manifest.View, _ = o.View.Of(b.Manifest.View)
-	opt, err := classify.FlowOptions(&b)
+	explainer, err := explain.New(&b)
 	if err != nil {
-		return err
-	}
-	if _, err := why.New(&b, opt.Encoder); err != nil {
 		r.missing("which bytes decide", err.Error())
 		return nil
 	}
@@ -52,7 +47,7 @@ func (r *Report) explain(v *verify.Report, o verify.Options) error {
 	sums := map[key]*Evidence{}
 	flows := map[string]int{}
 	done := 0
-	_, err = explain.Verdicts(&b, src, explain.Select{Some: func(number int) bool { return number%step == 0 }}, func(f *explain.Verdict) error {
+	_, err = explainer.Verdicts(src, explain.Select{Some: func(number int) bool { return number%step == 0 }}, func(f *explain.Verdict) error {
 		if done++; o.Progress != nil {
 			o.Progress("explaining verdicts", done, n/step)
 		}
@@ -98,8 +93,8 @@ func (s *Evidence) add(w *explain.Why) {
 	if sum == 0 {
 		return
 	}
-	for i, x := range w.Weights {
-		s.Positions[i] += x / sum
+	for i := range s.Positions[:min(len(w.Weights), len(s.Positions))] { // numbers beside the sequence have fields only
+		s.Positions[i] += w.Weights[i] / sum
 	}
 	for _, f := range w.Fields {
 		k := slices.IndexFunc(s.Fields, func(x explain.FieldShare) bool { return x.Name == f.Name })

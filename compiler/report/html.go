@@ -31,20 +31,22 @@ var pageStyle string
 func (r *Report) HTML(w io.Writer) error { return page.Execute(w, r) }
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"style":   func() template.CSS { return template.CSS(pageStyle) },
-	"percent": percentText,
-	"share":   func(p *float64) string { return shareText(p) },
-	"width":   func(p *float64) template.CSS { return width(valueOr(p, 0)) },
-	"bar":     func(x, most float64) template.CSS { return width(x / max(most, 1e-12)) },
-	"num":     func(x float64) string { return fmt.Sprintf("%.4f", x) },
-	"us":      func(x float64) string { return fmt.Sprintf("%.3g us", x) },
-	"bytes":   func(n any) string { return cli.Bytes(asInt(n)) },
-	"count":   count,
-	"base":    filepath.Base,
-	"marks":   marks,
-	"join":    func(list []string) string { return strings.Join(list, ", ") },
-	"verdict": func(f Flow) string { return f.said() },
-	"unknown": func(o Output) string { return o.unknownWords() },
+	"style":    func() template.CSS { return template.CSS(pageStyle) },
+	"percent":  percentText,
+	"share":    func(p *float64) string { return shareText(p) },
+	"width":    func(p *float64) template.CSS { return width(valueOr(p, 0)) },
+	"bar":      func(x, most float64) template.CSS { return width(x / max(most, 1e-12)) },
+	"num":      func(x float64) string { return fmt.Sprintf("%.4f", x) },
+	"us":       func(x float64) string { return fmt.Sprintf("%.3g us", x) },
+	"bytes":    func(n any) string { return cli.Bytes(asInt(n)) },
+	"count":    count,
+	"base":     filepath.Base,
+	"marks":    marks,
+	"join":     func(list []string) string { return strings.Join(list, ", ") },
+	"verdict":  func(f Flow) string { return f.said() },
+	"unknown":  func(o Output) string { return o.unknownWords() },
+	"noLabel":  func(o Output) string { return o.noLabelWords() },
+	"sentence": func(s string) string { return strings.ToUpper(s[:1]) + s[1:] + "." },
 	"reliabilityPlot": func(o Output) (template.HTML, error) {
 		return drawn(reliabilityPlot(&o))("How often verdicts of a score are right, output " + o.Name)
 	},
@@ -181,7 +183,7 @@ func (r *Report) tiles() (list []tile) {
 		if o.Integer != nil {
 			on := count(o.Integer.Labelled, "labelled flow")
 			list = append(list, tile{Name: "Accuracy" + of, Value: percentText(o.Integer.Accuracy), On: on})
-			list = append(list, tile{Name: "Macro-F1" + of, Value: percentText(o.Integer.MacroF1), On: on})
+			list = append(list, tile{Name: "Macro-F1" + of, Value: percentText(o.Integer.MacroF1), On: on + ", classes: " + o.Integer.Basis()})
 		}
 		if o.ECE != nil {
 			list = append(list, tile{Name: "Calibration error" + of, Value: percentText(*o.ECE), On: count(o.Integer.Labelled, "labelled flow")})

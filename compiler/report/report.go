@@ -179,16 +179,19 @@ func (r *Report) sections(v *verify.Report, o Options) error {
 		return err
 	}
 	for i := range v.Output {
-		o := newOutput(v, i, res)
+		out := newOutput(v, i, res)
 		for k := range v.Known {
-			if v.Known[k].Output == o.Name {
-				o.Known = &v.Known[k]
-				if s := o.Known; s.Foreign != nil && s.Score == nil && s.Belonging == nil {
+			if v.Known[k].Output == out.Name {
+				out.Known = &v.Known[k]
+				if s := out.Known; s.Foreign != nil && s.Score == nil && s.Belonging == nil {
 					r.missing("how well foreign traffic is told apart", "no known flow, or no foreign one, has enough payload for a verdict, or verdicts have no score")
 				}
 			}
 		}
-		r.Outputs = append(r.Outputs, o)
+		if out.Known == nil && len(o.Verify.Foreign) > 0 {
+			r.missing("how well foreign traffic is told apart", fmt.Sprintf("output %s gives %s, which have no belonging", out.Name, out.Kind))
+		}
+		r.Outputs = append(r.Outputs, out)
 	}
 	if o.Verify.Model == "" {
 		r.missing("float against integer, error per step", "no model given (--model)")

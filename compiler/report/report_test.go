@@ -247,6 +247,21 @@ func TestDrift(t *testing.T) {
 	if !reflect.DeepEqual(r.Drift, want) || want.Calibration != 210 || int(want.Whole.Flows) != r.Flows {
 		t.Errorf("the report has %+v, want %+v", r.Drift, want)
 	}
+	one := *r // too little to tell
+	alone := *r.Drift
+	one.Drift, alone.TooFew, alone.Whole.Distances = &alone, true, []drift.Distance{{Feature: "tokens", Bits: 0.5, Bound: 1.25, Flows: 1, Few: true}}
+	for name, s := range forms(t, &one) {
+		for _, want := range []string{"ot told", "too few flows"} {
+			if !strings.Contains(s, want) {
+				t.Errorf("the %s of too few flows does not say %q", name, want)
+			}
+		}
+		for _, bad := range []string{"They are.", "traffic: no drift", "Drift none"} {
+			if strings.Contains(strings.Join(strings.Fields(s), " "), bad) {
+				t.Errorf("the %s of too few flows says %q", name, bad)
+			}
+		}
+	}
 	foreign := *r // another network's flows, and what they may be caused by
 	d := *r.Drift
 	foreign.Drift, d.Drift, d.Whole.Causes = &d, true, []string{"one_sided"}
@@ -262,6 +277,43 @@ func TestDrift(t *testing.T) {
 			if !strings.Contains(s, want) {
 				t.Errorf("the %s does not say %q", name, want)
 			}
+		}
+	}
+}
+
+// forms are a report's page, as text, and its text.
+func forms(t *testing.T, r *report.Report) map[string]string {
+	t.Helper()
+	var page, text bytes.Buffer
+	if err := r.HTML(&page); err != nil {
+		t.Fatal(err)
+	}
+	r.Text(&text)
+	return map[string]string{"page": html.UnescapeString(page.String()), "text": text.String()}
+}
+
+// A summary says what its figures stand on: flows that get no label and still count, the classes that a mean is of, of which output the decisive bytes are,
+// what flatters. Nothing is denied that only wasn't asked for.
+func TestBasis(t *testing.T) {
+	r := *demoReport(t)
+	clone(t, &r)
+	o := &r.Outputs[0]
+	o.NoLabel, o.Integer.Present, o.KnownPass = 7, 3, 0.99
+	o.Known = &verify.KnownStats{LeftOut: []verify.LeftOut{{Class: "DNS", Flows: 19, Apart: verify.Apart{AUROC: 0.99, FPR95: 0.01}}}}
+	second := *o
+	second.Name, second.Known = "second", &verify.KnownStats{}
+	r.Outputs = append(r.Outputs, second)
+	other := r.Robust.Outputs[0]
+	other.Name = "second"
+	r.Robust.Outputs = append(r.Robust.Outputs, other)
+	for name, s := range forms(t, &r) {
+		for _, want := range []string{"counting 7 flows that get no label by the class that they would have", "classes: 3 of 22", "verdict of logits", "flatters"} {
+			if !strings.Contains(s, want) {
+				t.Errorf("the %s does not say %q", name, want)
+			}
+		}
+		if strings.Contains(s, "No prototypes in this bundle") {
+			t.Errorf("the %s denies the bundle's prototypes where labels are missing", name)
 		}
 	}
 }
@@ -375,7 +427,8 @@ func TestKinds(t *testing.T) {
 	if err := testbundle.Write(file, b, bundle.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	r, err := report.Make(report.Options{Verify: verify.Options{Bundle: file, Pcap: examples(t, "testbed", "calib.pcap"), Robust: true, RobustFlows: 8}})
+	calib := examples(t, "testbed", "calib.pcap")
+	r, err := report.Make(report.Options{Verify: verify.Options{Bundle: file, Pcap: calib, Foreign: []string{calib}, Robust: true, RobustFlows: 8}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -391,7 +444,7 @@ func TestKinds(t *testing.T) {
 	for _, m := range r.Missing {
 		missing = append(missing, m.What)
 	}
-	for _, want := range []string{"accuracy", "float against integer", "drift"} {
+	for _, want := range []string{"accuracy", "float against integer", "drift", "how well foreign traffic is told apart"} {
 		if !strings.Contains(strings.Join(missing, " "), want) {
 			t.Errorf("nothing says that %s is missing: %v", want, missing)
 		}

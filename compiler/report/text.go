@@ -113,6 +113,9 @@ func (o *Output) text(w io.Writer, named bool) {
 	if o.Insufficient > 0 {
 		fmt.Fprintf(w, "  %s with too little payload for a verdict: insufficient.\n", count(o.Insufficient, "flow"))
 	}
+	if s := o.Integer; s != nil && o.NoLabel > 0 {
+		fmt.Fprintf(w, "  Accuracy: %s of %s%s.\n", percentText(s.Accuracy), count(s.Labelled, "labelled flow"), o.noLabelWords())
+	}
 	if k := o.Known; k != nil {
 		if f := k.Foreign; f != nil {
 			fmt.Fprintf(w, "  Of %s, %d are insufficient and %d unknown.\n", count(f.Flows, "foreign flow"), f.Insufficient, f.Unknown)
@@ -125,7 +128,7 @@ func (o *Output) text(w io.Writer, named bool) {
 		}
 		if len(k.LeftOut) > 0 {
 			mean := verify.Mean(k.LeftOut)
-			fmt.Fprintf(w, "  Each of %d classes left out of what is known in turn: mean AUROC %.3f, %s of its flows pass where 95 %% of the others do.\n",
+			fmt.Fprintf(w, "  Each of %d classes left out of what is known in turn: mean AUROC %.3f, %s of its flows pass where 95 %% of the others do. That flatters: the model has seen them.\n",
 				len(k.LeftOut), mean.AUROC, percentText(mean.FPR95))
 		}
 	}

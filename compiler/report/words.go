@@ -57,7 +57,7 @@ func (o *Output) unknownWords() string {
 	far := fmt.Sprintf("flows farther from what is known than %s of known traffic", percentText(o.KnownPass))
 	switch {
 	case o.Kind == bundle.KindLabels:
-		return "Each label is given from its own threshold on, none where none is reached."
+		return "Each label is given from its own threshold on, none where none is reached. Labels have no score of belonging: nothing tells flows that are like none of the known ones."
 	case o.Threshold > 0 && o.KnownPass > 0:
 		return fmt.Sprintf("%s, and %s, are unknown: %s.", score, far, count(o.Unknown, "flow"))
 	case o.Threshold > 0:
@@ -66,4 +66,12 @@ func (o *Output) unknownWords() string {
 		return fmt.Sprintf("%s%s are unknown: %s.", strings.ToUpper(far[:1]), far[1:], count(o.Unknown, "flow"))
 	}
 	return "No threshold is set: every flow with enough payload is given a class, also traffic that is of none."
+}
+
+// noLabelWords say how flows count that get no label: what a summary's accuracy stands on.
+func (o *Output) noLabelWords() string {
+	if o.NoLabel == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", counting %s that get no label by the class that they would have", count(o.NoLabel, "flow"))
 }

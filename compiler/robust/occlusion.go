@@ -9,9 +9,9 @@ import (
 	"nepcoc/runtime/explain"
 )
 
-// explainer is what nepcoc explain asks, of a bundle with a contract. It knows nothing of numbers beside the sequence.
+// explainer is what nepcoc explain asks, of a bundle with a contract.
 func (m *meter) explainer() error {
-	if m.b.Manifest.Contract.YAML == "" || m.b.Program.Sides > 0 {
+	if m.b.Manifest.Contract.YAML == "" {
 		return nil
 	}
 	opt, err := classify.FlowOptions(m.b)

@@ -25,6 +25,9 @@ func (r *Report) Text(w io.Writer) {
 		}
 		cli.Table(w, rows)
 	}
+	if len(r.Outputs) > 1 {
+		fmt.Fprintf(w, "decisive bytes are those of the verdict of %s\n", cli.Name(r.Outputs[0].Name))
+	}
 	for _, n := range r.NotMeasured {
 		fmt.Fprintf(w, "not measured  %s\n", n)
 	}

@@ -79,3 +79,13 @@ func TestFit(t *testing.T) {
 		t.Errorf("no data: %g", e)
 	}
 }
+
+// A mean over classes says over how many of them.
+func TestBasis(t *testing.T) {
+	for want, labels := range map[string][][]int{"2 of 3": {{0}, {1}, nil, {0}}, "all 3": {{0}, {1}, {2}, {2}}} {
+		s, _ := judge([][]int{{0}, {0}, {2}, {0}}, labels, 3)
+		if got := s.Basis(); got != want {
+			t.Errorf("%v: %q, want %q", labels, got, want)
+		}
+	}
+}

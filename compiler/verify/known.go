@@ -90,6 +90,9 @@ func (v *verifier) known() error {
 	for o := range v.b.Manifest.Outputs {
 		info := &v.b.Manifest.Outputs[o]
 		if k := info.EffectiveKind(); k != bundle.KindClasses && k != bundle.KindBinary {
+			if there != nil {
+				v.missing("known and foreign flows"+v.of(info.Name), fmt.Sprintf("the output gives %s, which have no score of one verdict and no belonging", k))
+			}
 			continue
 		}
 		p := &here[o]

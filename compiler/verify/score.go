@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"fmt"
 	"slices"
 
 	"nepcoc/compiler/calibrate"
@@ -8,11 +9,13 @@ import (
 )
 
 // Score is agreement with labels. Accuracy is the share of right verdicts: of any number of labels, all of
-// them right. MacroF1 averages over the classes that occur among the labels.
+// them right. MacroF1 averages over the Present of all Classes, those that occur among the labels.
 type Score struct {
 	Labelled int     `json:"labelled"`
 	Accuracy float64 `json:"accuracy"`
 	MacroF1  float64 `json:"macro_f1"`
+	Present  int     `json:"classes_present"`
+	Classes  int     `json:"classes"`
 	// PerLabel judges each label of an output of any number of labels by itself.
 	PerLabel []LabelScore `json:"per_label,omitempty"`
 }
@@ -23,6 +26,14 @@ type LabelScore struct {
 	Samples  int     `json:"samples"` // that have it
 	Accuracy float64 `json:"accuracy"`
 	F1       float64 `json:"f1"`
+}
+
+// Basis is what a score stands on, by classes: all, or how many of them.
+func (s *Score) Basis() string {
+	if s.Present == s.Classes {
+		return fmt.Sprintf("all %d", s.Classes)
+	}
+	return fmt.Sprintf("%d of %d", s.Present, s.Classes)
 }
 
 // score judges verdicts by labels (nil: not labelled); nil without labels, and for values.
@@ -51,7 +62,7 @@ func judge(verdicts, labels [][]int, n int) (*Score, []tally) {
 		return nil, nil
 	}
 	each := make([]tally, n)
-	s := &Score{}
+	s := &Score{Classes: n}
 	right := 0
 	for i, want := range labels {
 		if want == nil {
@@ -74,14 +85,13 @@ func judge(verdicts, labels [][]int, n int) (*Score, []tally) {
 	if s.Labelled == 0 {
 		return nil, nil
 	}
-	present := 0
 	for _, c := range each {
 		if c.actual > 0 {
-			present++
+			s.Present++
 			s.MacroF1 += c.f1()
 		}
 	}
-	s.MacroF1 /= float64(max(1, present))
+	s.MacroF1 /= float64(max(1, s.Present))
 	s.Accuracy = float64(right) / float64(s.Labelled)
 	return s, each
 }

@@ -188,6 +188,31 @@ func TestForeignWithoutPayload(t *testing.T) {
 	}
 }
 
+// Foreign traffic that nothing can be said of is said to be not compared, output by output: labels and values have no one score, and no belonging.
+func TestForeignOfOtherKinds(t *testing.T) {
+	b, err := testbundle.EveryKind(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := verify.Options{Bundle: write(t, b), Pcap: calibPcap(t), Foreign: []string{calibPcap(t)}}
+	r, err := verify.Run(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range b.Manifest.Outputs {
+		info := &b.Manifest.Outputs[i]
+		told := slices.ContainsFunc(r.Known, func(k verify.KnownStats) bool { return k.Output == info.Name && k.Foreign != nil })
+		said := slices.ContainsFunc(r.NotCompared, func(s string) bool { return strings.HasPrefix(s, "known and foreign flows of "+info.Name+":") })
+		if told == said {
+			t.Errorf("output %s of %s: figures %v, said that there are none %v: %q", info.Name, info.EffectiveKind(), told, said, r.NotCompared)
+		}
+	}
+	o.Foreign = nil
+	if r, err = verify.Run(o); err != nil || slices.ContainsFunc(r.NotCompared, func(s string) bool { return strings.HasPrefix(s, "known") }) {
+		t.Errorf("not asked for: %v, %q", err, r.NotCompared)
+	}
+}
+
 func TestBundleAlone(t *testing.T) {
 	r, err := verify.Run(verify.Options{Bundle: write(t, demoBundle(t)), Random: 70})
 	if err != nil || !r.OK() || len(r.Output) != 0 {

@@ -176,10 +176,9 @@ func (c *Config) load(path string, r *reading, running bool, beside Load) (*Mode
 		return nil, inBundle(path, err)
 	}
 	if c.Output.Explain {
-		if _, err := m.explained(); err != nil {
-			return nil, err
+		if err := m.priceExplained(); err != nil {
+			return nil, inBundle(path, err)
 		}
-		m.perFlow *= explainedCost
 	}
 	if err := c.Afford(m.perFlow, beside); err != nil {
 		if err = inBundle(path, err); c.Probation.OverBudget != warnOnly {
@@ -196,8 +195,14 @@ func (c *Config) load(path string, r *reading, running bool, beside Load) (*Mode
 	return m, nil
 }
 
-// explainedCost is by what an explained verdict takes longer, at most, as docs/explain.md measures it.
-const explainedCost = 2
+// priceExplained makes what a flow takes that of an explained one.
+func (m *Model) priceExplained() error {
+	x, err := m.explained()
+	if err == nil {
+		m.perFlow *= time.Duration(x.Cost())
+	}
+	return err
+}
 
 // The golden vectors are run until that took priceTime of this processor, or pricePasses times: the least pass is what a flow takes.
 const (
@@ -286,7 +291,9 @@ func (c *Config) CheckTime(path string, b *bundle.Bundle) error {
 			return nil, nil // whoever proves it says so
 		}
 		if c.Output.Explain {
-			m.perFlow *= explainedCost
+			if err := m.priceExplained(); err != nil {
+				return nil, inBundle(path, err)
+			}
 		}
 		return m, inBundle(path, c.Afford(m.perFlow, beside))
 	})

@@ -1,6 +1,7 @@
 package drift
 
 import (
+	"fmt"
 	"time"
 
 	"nepcoc/runtime/bundle"
@@ -14,6 +15,8 @@ import (
 type Comparison struct {
 	// Drift is the answer: drift has begun in some window, or all flows together are above a bound.
 	Drift bool `json:"drift"`
+	// TooFew: there are too few flows for any feature to tell. That there is no Drift then says nothing.
+	TooFew bool `json:"too_few,omitempty"`
 	// Calibration is how many flows the bundle describes.
 	Calibration int `json:"calibration_flows"`
 	// Window is its flows, Looks how many windows were looked at, a quarter of one apart.
@@ -62,16 +65,32 @@ func Compare(b *bundle.Bundle, src capture.Source, o Options, progress func(flow
 	_, r.Looks, _ = m.State()
 	r.Whole = m.Whole()
 	r.Drift = r.Drift || len(r.Whole.Over()) > 0
+	r.TooFew = r.Whole.few() == len(r.Whole.Distances)
 	return r, counters, nil
+}
+
+// few counts the features that have too few flows to tell.
+func (s *State) few() (n int) {
+	for i := range s.Distances {
+		if s.Distances[i].Few {
+			n++
+		}
+	}
+	return n
 }
 
 // Answer is the comparison in a sentence.
 func (c *Comparison) Answer() string {
+	few, all := c.Whole.few(), len(c.Whole.Distances)
 	switch over := c.Whole.String(); {
 	case over != "":
 		return "drift: " + over
 	case c.Drift:
 		return "drift in windows, not in all flows together"
+	case c.TooFew:
+		return "not told: of so few flows, and with these bounds, no feature could be above its own"
+	case few > 0:
+		return fmt.Sprintf("no drift in %d of %d features; for the others there are too few flows", all-few, all)
 	}
 	return "no drift"
 }

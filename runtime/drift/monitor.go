@@ -9,6 +9,7 @@ package drift
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"nepcoc/runtime/bundle"
@@ -61,6 +62,8 @@ type Distance struct {
 	Bits  float64 `json:"distance"`
 	Bound float64 `json:"bound"`
 	Flows uint64  `json:"flows"`
+	// Few: of so few flows, whatever they were like, no distance would be above its bound. That it isn't says nothing.
+	Few bool `json:"too_few,omitempty"`
 }
 
 // Name is the feature's, with its output's.
@@ -135,6 +138,7 @@ type Monitor struct {
 	state   State // as of the last look
 	looks   int
 	window  []uint64
+	far     []uint64 // see tells
 }
 
 // New makes a monitor of a bundle; labels are the names of each output's labels. An error says why there is none.
@@ -161,7 +165,9 @@ func New(b *bundle.Bundle, labels [][]string, o Options) (*Monitor, error) {
 		return nil, fmt.Errorf("the bundle says nothing of its calibration's traffic that this version knows: compile or teach it again")
 	}
 	size := m.layout.size
-	m.base, m.cur, m.all, m.window = make([]uint64, size), make([]uint64, size), make([]uint64, size), make([]uint64, size)
+	for _, counts := range []*[]uint64{&m.base, &m.cur, &m.all, &m.window, &m.far} {
+		*counts = make([]uint64, size)
+	}
 	for i := range m.past {
 		m.past[i] = make([]uint64, size)
 	}
@@ -256,7 +262,8 @@ func (m *Monitor) compare(counts []uint64, n uint64) State {
 		p := &m.layout.hists[i]
 		was, is := m.base[p.from:p.to], counts[p.from:p.to]
 		bits, bins, inBase, in := distance(was, is)
-		d := Distance{Feature: p.name, Output: p.of, Bits: rounded(bits), Bound: rounded(m.opt.Bound * bound(floor, p.known.Swing, bins, inBase, in)), Flows: in}
+		d := Distance{Feature: p.name, Output: p.of, Bits: rounded(bits), Bound: m.bound(p, bins, inBase, in), Flows: min(in, n)} // a flow may have several labels
+		d.Few = !d.Over() && !m.tells(p, was, in)
 		if p.flow != nil && p.flow.cause != "" {
 			grown := is[1]*inBase > was[1]*in
 			if grown && d.Bits > rounded(m.opt.Bound*bound(causeFloor, p.known.Swing, bins, inBase, in)) {
@@ -276,6 +283,23 @@ func (m *Monitor) compare(counts []uint64, n uint64) State {
 		s.Causes = []string{}
 	}
 	return s
+}
+
+// bound is what a feature's distance must pass.
+func (m *Monitor) bound(p *place, bins int, n, flows uint64) float64 {
+	return rounded(m.opt.Bound * bound(floor, p.known.Swing, bins, n, flows))
+}
+
+// tells says whether so many flows could be above a feature's bound at all: the farthest are those that all lie where calibration had fewest.
+func (m *Monitor) tells(p *place, was []uint64, flows uint64) bool {
+	if flows == 0 {
+		return false
+	}
+	far := m.far[:len(was)]
+	clear(far)
+	far[slices.Index(was, slices.Min(was))] = flows
+	bits, bins, n, _ := distance(was, far)
+	return rounded(bits) > m.bound(p, bins, n, flows)
 }
 
 // State is that of the latest window, zero before there was one; looks is how many there have been, a quarter of a window apart; drifted tells

@@ -9,6 +9,7 @@
 //
 // Exact blanks the bytes of one token after the other, among those that winners have seen, and runs the model again: bytes become 0, as
 // those that contracts blank. So a byte that is 0 is never named, whatever it tells. Of models without maxima, Quick blanks a few parts of the flow, Exact all tokens.
+// So it is of models that read numbers beside their tokens, whose maxima are not all that decides; the numbers are blanked behind the tokens, each by itself.
 //
 // Everything is computed by the engine's integers, so that what is said is the same on every CPU.
 package explain
@@ -48,13 +49,13 @@ type pooled struct {
 
 // New prepares a bundle, whose contract enc is made from.
 func New(b *bundle.Bundle, enc *traffic.Encoder) (*Explainer, error) {
-	if n := b.Program.Sides; n > 0 {
-		return nil, fmt.Errorf("the model reads %d numbers beside its tokens, whose part in a verdict can't be told from the bytes' yet: there are no explanations of it", n)
-	}
 	x := &Explainer{p: b.Program, enc: enc, zero: enc.Blank()}
 	var err error
 	if x.engine, err = engine.Bind(b.Program.Judged(), engine.Options{Winners: true}); err != nil {
 		return nil, err
+	}
+	if b.Program.Sides > 0 {
+		return x, nil
 	}
 	if x.head = newHead(b.Program); x.head == nil {
 		return x, nil
@@ -86,6 +87,15 @@ func (x *Explainer) blankFlow() []int32 {
 
 // Engine computes the program, with the same bits as an engine that explains nothing.
 func (x *Explainer) Engine() *engine.Engine { return x.engine }
+
+// Cost is by how many times Quick's explanations make verdicts take longer, at most: the head's part as docs/explain.md measures it, or the runs of
+// flows that are blanked part by part, for each output.
+func (x *Explainer) Cost() int {
+	if x.head != nil {
+		return 2
+	}
+	return 1 + len(x.p.Outputs)*(min(groups, x.p.Length)+min(groups, x.p.Sides))
+}
 
 // Pools tells that the outputs depend on tokens through maxima over positions only.
 func (x *Explainer) Pools() bool { return x.head != nil }
@@ -128,7 +138,7 @@ type Runner struct {
 
 // NewRunner makes the memory of a worker.
 func (x *Explainer) NewRunner() *Runner {
-	n := x.p.Length
+	n := x.p.Inputs()
 	r := &Runner{
 		x: x, contract: x.enc.Contract(), ctx: x.engine.NewContext(), out: x.engine.NewOutput(), tokens: make([]int32, n), current: make([]int32, n),
 		weights: make([]float64, n), inWindow: make([]bool, n),
@@ -162,6 +172,22 @@ func (r *Runner) drop(output int, v Verdict, base int64) (float64, error) {
 		return 0, err
 	}
 	return float64(base - v.Margin(r.out[output])), nil
+}
+
+// extent is how many ids of the last flow have weights: those of its tokens or, where there are numbers beside the sequence, of the whole input.
+func (r *Runner) extent() int {
+	if r.x.p.Sides > 0 {
+		return r.x.p.Inputs()
+	}
+	return r.lastValid
+}
+
+// blank is what id i becomes: a byte of 0, or the number 0, as of a packet that did not come.
+func (r *Runner) blank(i int) int32 {
+	if i >= r.x.p.Length {
+		return 0
+	}
+	return r.x.zero
 }
 
 // special tells that a token is neither bytes nor a fact: CLS or SEP, which no flow is without.

@@ -3,13 +3,13 @@ package explain
 import "math"
 
 // Quick weighs the tokens of the last Run's flow for an output's verdict; logits are what that run gave. Weights are 0 or more, of
-// valid tokens, and good until the next call. A token's weight is its part of what the winners that see it contribute to the
+// valid tokens (of the whole input, where numbers stand beside the sequence), and good until the next call. A token's weight is its part of what the winners that see it contribute to the
 // margin: each spreads its own over its receptive field, most to the middle, by the ways that lead through the region. Of a model without maxima it is what blanking a part of the
 // flow takes off the margin, spread over the part.
 func (r *Runner) Quick(output int, v Verdict, logits []int32) ([]float64, error) {
-	w := r.weights[:r.lastValid]
+	w := r.weights[:r.extent()]
 	if r.head == nil {
-		return w, r.parts(output, v, logits)
+		return w, r.occlude(w, output, v, v.Margin(logits), groups)
 	}
 	if !r.head.set {
 		if err := r.vectors(); err != nil {
@@ -98,32 +98,17 @@ func (r *Runner) vectors() error {
 	return h.ctx.Run(h.tokens[:], 1, h.out)
 }
 
-// parts blanks a 16th of the flow after the other.
-func (r *Runner) parts(output int, v Verdict, logits []int32) error {
-	base, n := v.Margin(logits), r.lastValid
-	c := &r.contract
-	for g := range groups {
-		from, to := g*n/groups, (g+1)*n/groups
-		if from == to {
-			continue
-		}
-		bytes := 0
-		copy(r.tokens, r.last)
-		for i := from; i < to; i++ {
-			if !r.x.special(r.last[i], c) {
-				r.tokens[i] = r.x.zero
-				bytes++
-			}
-		}
-		d, err := r.drop(output, v, base)
+// occlude weighs tokens, and numbers beside them, by what blanking each takes off the margin; where there are more than so many of either, several together.
+func (r *Runner) occlude(w []float64, output int, v Verdict, base int64, most int) error {
+	clear(w)
+	for _, part := range [][2]int{{0, r.lastValid}, {r.x.p.Length, r.extent()}} {
+		err := r.each(part[0], part[1], most, func(from, to int) error {
+			d, err := r.drop(output, v, base)
+			r.share(w, from, to, d)
+			return err
+		})
 		if err != nil {
 			return err
-		}
-		for i := from; i < to; i++ {
-			r.weights[i] = 0
-			if !r.x.special(r.last[i], c) {
-				r.weights[i] = max(0, d) / float64(bytes)
-			}
 		}
 	}
 	return nil
@@ -141,13 +126,13 @@ const rounds = 3
 // without maxima a token counts for what the margin falls by. It takes a run per token that a winner sees, 256 at most in each round; of
 // flows with more, several tokens are blanked together.
 func (r *Runner) Exact(output int, v Verdict, logits []int32) ([]float64, error) {
-	n := r.lastValid
-	w := r.weights[:n]
-	clear(w)
+	w := r.weights[:r.extent()]
 	base := v.Margin(logits)
 	if r.head == nil {
-		return w, r.eachToken(w, func() (float64, error) { return r.drop(output, v, base) }, nil)
+		return w, r.occlude(w, output, v, base, exactRuns)
 	}
+	n := r.lastValid
+	clear(w)
 	original := r.last
 	defer func() { r.last = original }()
 	r.last = append(r.current[:0], original...)
@@ -218,7 +203,10 @@ func (r *Runner) frozen(output int, v Verdict, w []float64) error {
 		rows = rows[:0]
 		return nil
 	}
-	err := r.eachToken(nil, func() (float64, error) { return 0, r.ctx.Run(r.tokens, n, r.out) }, func(from, to int) error {
+	err := r.each(0, n, exactRuns, func(from, to int) error {
+		if err := r.ctx.Run(r.tokens, n, r.out); err != nil {
+			return err
+		}
 		for i := range r.x.pools {
 			m := r.ctx.Maximum(r.x.pools[i].value)
 			h.ctx.Set(h.inputs[i], len(rows)/2*len(m.There), m.There)
@@ -234,8 +222,11 @@ func (r *Runner) frozen(output int, v Verdict, w []float64) error {
 	return flush()
 }
 
-// blankable tells that blanking token i changes it.
+// blankable tells that blanking id i of the input changes it.
 func (r *Runner) blankable(i int) bool {
+	if i >= r.x.p.Length { // a number, which may be what a special token is
+		return r.last[i] != 0
+	}
 	return (r.head == nil || r.inWindow[i]) && r.last[i] != r.x.zero && !r.x.special(r.last[i], &r.contract)
 }
 
@@ -254,32 +245,22 @@ func (r *Runner) share(w []float64, from, to int, drop float64) {
 	}
 }
 
-// eachToken blanks token by token and calls run; its result goes to w, or then is called.
-func (r *Runner) eachToken(w []float64, run func() (float64, error), then func(from, to int) error) error {
-	n := r.lastValid
-	step := (n + exactRuns - 1) / exactRuns
-	for from := 0; from < n; from += step {
-		to, some := min(n, from+step), false
+// each blanks [from,to) of the input in at most so many parts, one after the other, in r.tokens, and calls run where that changes something.
+func (r *Runner) each(from, to, most int, run func(from, to int) error) error {
+	n, parts := to-from, min(most, to-from)
+	for k := range parts {
+		a, b, some := from+k*n/parts, from+(k+1)*n/parts, false
 		copy(r.tokens, r.last)
-		for i := from; i < to; i++ {
+		for i := a; i < b; i++ {
 			if r.blankable(i) {
-				r.tokens[i], some = r.x.zero, true
+				r.tokens[i], some = r.blank(i), true
 			}
 		}
-		if !some {
-			continue
-		}
-		d, err := run()
-		if err != nil {
-			return err
-		}
-		if then != nil {
-			if err := then(from, to); err != nil {
+		if some {
+			if err := run(a, b); err != nil {
 				return err
 			}
-			continue
 		}
-		r.share(w, from, to, d)
 	}
 	return nil
 }
@@ -288,7 +269,7 @@ func (r *Runner) eachToken(w []float64, run func() (float64, error), then func(f
 func (r *Runner) Blanking(output int, v Verdict, logits []int32, tokens []int) (float64, error) {
 	copy(r.tokens, r.last)
 	for _, i := range tokens {
-		r.tokens[i] = r.x.zero
+		r.tokens[i] = r.blank(i)
 	}
 	d, err := r.drop(output, v, v.Margin(logits))
 	if err != nil {

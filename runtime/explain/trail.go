@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"fmt"
 	"slices"
 
 	"nepcoc/runtime/flow"
@@ -98,7 +99,7 @@ type Range struct {
 	Length int    `json:"length"`
 	// Stream is, in the stream view, the offset of the first byte in the side's stream; then a range may span packets. -1 in the packets view.
 	Stream int64 `json:"stream"`
-	// Fact names what is no byte: transport, client, server, length.
+	// Fact names what is no byte: transport, client, server, length; gap[3] is a number beside the tokens, of the third packet that enters.
 	Fact string `json:"fact,omitempty"`
 	// Share of the evidence: that of all ranges of the flow, also of those too small to be named, is 1.
 	Share float64 `json:"share"`
@@ -169,9 +170,13 @@ func (r *Range) meets(next *Range) bool {
 	return r.Packet == next.Packet && r.Offset+r.Length == next.Offset
 }
 
-// place is where token i of a flow comes from.
+// place is where id i of a flow comes from: a token or, behind those, a number of a packet that stands beside them.
 func (t *Trail) place(f *flow.Flow, i int) (r Range, ok bool) {
 	r.Stream = -1
+	if beside := i - t.contract.Length; beside >= 0 {
+		r.Fact = fmt.Sprintf("%s[%d]", t.contract.Numbers[beside/t.contract.Packets], beside%t.contract.Packets+1)
+		return r, true
+	}
 	o, isBytes := f.Origin(i)
 	if !isBytes {
 		r.Fact = t.contract.Fact(f.Tokens[i])
