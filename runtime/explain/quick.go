@@ -42,7 +42,7 @@ func (r *Runner) Quick(output int, v Verdict, logits []int32) ([]float64, error)
 	return w, nil
 }
 
-// clean takes off what rounding has left, and what belongs to tokens that every flow has.
+// clean takes off what rounding has left, and what belongs to tokens that blanking does not change.
 func (r *Runner) clean(w []float64) {
 	c := &r.contract
 	top := 0.0
@@ -50,7 +50,7 @@ func (r *Runner) clean(w []float64) {
 		top = max(top, x)
 	}
 	for i, x := range w {
-		if x < top*1e-9 || r.x.special(r.last[i], c) {
+		if x < top*1e-9 || r.last[i] == r.x.zero || r.x.special(r.last[i], c) {
 			w[i] = 0
 		}
 	}
