@@ -56,6 +56,7 @@ const (
 // other machines by what the cost model leaves out: caches, contention, a driver. docs/plan.md says what they stand on.
 const (
 	leastSpread = 0.08
+	leastLow    = 0.1 // whatever rounds on a busy machine spread by: no cost is below nothing
 	estLow      = 0.8 // of an inference estimated from cycles
 	estHigh     = 1.5
 	scaleLow    = 0.6 // of what was measured on another machine
@@ -100,7 +101,7 @@ func costsFrom(b *bundle.Bundle, t *backends.Target, p *Profile, m *measured, wh
 	spread := max(m.spread, leastSpread)
 	c := &Costs{Kernels: m.kernels}
 	here := func(ns, more float64, why string, args ...any) Cost {
-		return around(ns, 1-spread-more, 1+spread+more, Measured, why, args...)
+		return around(ns, max(leastLow, 1-spread-more), 1+spread+more, Measured, why, args...)
 	}
 	c.Packet = here(m.packet, 0.1, "a packet joined to its flow, processor time of datagrams in long flows")
 	c.Flow = here(m.flow, 0.1, "%s, beside their packets and the model: place in the table, tokens, event and its writing", what)

@@ -146,6 +146,12 @@ func TestCosts(t *testing.T) {
 			t.Errorf("%s: %+v", name, c)
 		}
 	}
+	// A machine so busy that rounds differ by more than they take: bounds are wide, and above 0.
+	busy := *m
+	busy.spread = 2.3
+	if c, err := costsFrom(b, target(t, "bf3"), p, &busy, "flows"); err != nil || !(c.Flow.Low > 0 && c.Receive.Low > 0 && c.Packet.Low > 0) || c.Flow.High < 3*c.Flow.NS {
+		t.Errorf("%+v, %v", c, err)
+	}
 	// Without the right to measure the receive path that is said, and the bounds are wide.
 	m.ring, m.wrong = nil, os.ErrPermission
 	c, err := costsFrom(b, target(t, "host"), p, m, "flows")
