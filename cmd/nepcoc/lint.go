@@ -28,7 +28,7 @@ Of time, addresses and header fields a gain above their bound is a leak: they ar
 machines. A byte of payload may be the traffic's nature; one that tells nearly everything alone is worth a look.
 Besides: flows that are in several parts, classes from a single recording, positions that are always the same.
 Each finding comes with the line that removes it.
-` + "\n" + cli.ExitCodes("nothing gives the labels away", "something does, or bad input"),
+` + "\n" + cli.ExitCodes("nothing gives the labels away", "something does, too few flows, or bad input"),
 		Example: `  nepcoc lint set.npz
   nepcoc lint train.pcap --labels train.csv --contract nepco
   nepcoc lint captures/ --label-from folder --contract my.yaml --json | jq '.findings[] | select(.leak)'`,
@@ -56,8 +56,12 @@ Each finding comes with the line that removes it.
 			} else {
 				printLint(w, lint)
 			}
-			if err == nil && lint.Leaks() > 0 {
+			switch {
+			case err != nil:
+			case lint.Leaks() > 0:
 				err = fmt.Errorf("%d of the findings give labels away (bounds: --header-bound and others)", lint.Leaks())
+			case lint.TooFew:
+				err = fmt.Errorf("%s: what gives labels away can't be told: of so few flows, or so few of other classes than the commonest, nothing would stand out: give more", calibrate.Name(args))
 			}
 			return err
 		},
@@ -100,5 +104,9 @@ func printLint(w io.Writer, l *dataset.Lint) {
 	if l.Constant > 0 {
 		fmt.Fprintf(w, "note: %d positions hold the same token in every flow\n", l.Constant)
 	}
-	fmt.Fprintf(w, "%d flows of %d classes and %d recordings; the commonest class alone: %.3f; leaks: %d\n", l.Flows, l.Classes, l.Groups, l.Majority, l.Leaks())
+	leaks := fmt.Sprint(l.Leaks())
+	if l.TooFew {
+		leaks += " (too few flows to tell)"
+	}
+	fmt.Fprintf(w, "%d flows of %d classes and %d recordings; the commonest class alone: %.3f; leaks: %s\n", l.Flows, l.Classes, l.Groups, l.Majority, leaks)
 }

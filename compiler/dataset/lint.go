@@ -34,6 +34,8 @@ type Lint struct {
 	Groups   int       `json:"groups"`
 	Majority float64   `json:"majority"`
 	Findings []Finding `json:"findings"` // leaks first, then by gain
+	// TooFew: of these flows not even a guess that is always right would be a leak. That none was found then says nothing.
+	TooFew bool `json:"too_few,omitempty"`
 	// Constant is how many positions hold one token in every flow.
 	Constant int      `json:"constant_positions"`
 	Notes    []string `json:"notes,omitempty"`
@@ -64,6 +66,14 @@ var DefaultBounds = Bounds{Recording: 0.5, Header: 0.5, Payload: 0.97, Doubles: 
 
 // shown is the gain from which on something is listed, though it is no leak.
 const shown = 0.3
+
+// fewFlows is the least number of flows that a guess says something of.
+const fewFlows = 20
+
+// chance is what a guess that knows nothing may be better by: four standard deviations of naming the commonest class of n flows.
+func chance(majority float64, n int) float64 {
+	return 4 * math.Sqrt(majority*(1-majority)/float64(max(1, n)))
+}
 
 // fewFolds is how many folds flows are put into where they have no parts.
 const fewFolds = 5
@@ -126,6 +136,7 @@ func newLinter(s *Set, bounds Bounds) (*linter, error) {
 	}
 	l.classes = len(count)
 	l.out = &Lint{Flows: len(l.at), Classes: used, Groups: len(l.groups), Majority: float64(slices.Max(count)) / float64(len(l.at)), Findings: []Finding{}}
+	l.out.TooFew = len(l.at) < fewFlows || 1-l.out.Majority < chance(l.out.Majority, len(l.at))
 	l.hold()
 	return l, nil
 }
@@ -135,9 +146,8 @@ func newLinter(s *Set, bounds Bounds) (*linter, error) {
 func (l *linter) add(f Finding, bound float64, index []int, values []uint64, near bool) {
 	acc, base := l.guess(index, values, near)
 	f.Accuracy, f.Majority, f.Gain, f.Flows = acc, base, (acc-base)/max(1-base, 1e-9), len(index)
-	// What few flows have, or what chance may explain, says nothing: four standard deviations of a guess that knows nothing.
-	chance := 4 * math.Sqrt(base*(1-base)/float64(max(1, len(index))))
-	if len(index) < max(20, len(l.at)/20) || acc-base < chance {
+	// What few flows have, or what chance may explain, says nothing.
+	if len(index) < max(fewFlows, len(l.at)/20) || acc-base < chance(base, len(index)) {
 		return
 	}
 	// Many a protocol's flows are told by a byte that only they have; what most flows have is another matter.

@@ -221,6 +221,30 @@ func TestLintPlanted(t *testing.T) {
 	}
 }
 
+// Of too few flows, or too few of other classes than the commonest, it is said that nothing would stand out: there the surest leak, a time that
+// tells every label, is not found; else it is.
+func TestLintFew(t *testing.T) {
+	for _, c := range []struct {
+		flows, others int
+		few           bool
+	}{{12, 6, true}, {19, 9, true}, {24, 12, false}, {200, 100, false}, {200, 8, true}} {
+		set := testbed(t, "nepco", "calib")
+		set.Flows = set.Flows[:c.flows]
+		for i := range set.Flows {
+			f := &set.Flows[i]
+			f.Label = 0
+			if i < c.others {
+				f.Label = 1
+			}
+			f.First = int64(f.Label)*1e15 + int64(i)*1e6
+		}
+		l := lint(t, set)
+		if found := slices.Contains(leaks(l), "time of the first packet"); l.TooFew != c.few || found == c.few {
+			t.Errorf("%d flows, %d of the second class: too few %v, found %v", c.flows, c.others, l.TooFew, found)
+		}
+	}
+}
+
 func TestLintRefuses(t *testing.T) {
 	set := testbed(t, "nepco", "calib")
 	for i := range set.Flows {

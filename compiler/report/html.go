@@ -14,6 +14,7 @@ import (
 
 	"gonum.org/v1/plot"
 
+	"nepcoc/compiler/dataset"
 	"nepcoc/compiler/robust"
 	"nepcoc/compiler/verify"
 	"nepcoc/internal/cli"
@@ -46,6 +47,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"verdict":  func(f Flow) string { return f.said() },
 	"unknown":  func(o Output) string { return o.unknownWords() },
 	"noLabel":  func(o Output) string { return o.noLabelWords() },
+	"leaks":    leaks,
 	"sentence": func(s string) string { return strings.ToUpper(s[:1]) + s[1:] + "." },
 	"reliabilityPlot": func(o Output) (template.HTML, error) {
 		return drawn(reliabilityPlot(&o))("How often verdicts of a score are right, output " + o.Name)
@@ -205,10 +207,18 @@ func (r *Report) tiles() (list []tile) {
 		list = append(list, driftTile(r.Drift))
 	}
 	if r.Lint != nil {
-		list = append(list, tile{Name: "Leaks", Value: fmt.Sprint(r.Lint.Leaks()), On: count(r.Lint.Flows, "labelled flow"), Bad: r.Lint.Leaks() > 0})
+		list = append(list, tile{Name: "Leaks", Value: leaks(r.Lint), On: count(r.Lint.Flows, "labelled flow"), Bad: r.Lint.Leaks() > 0})
 	}
 	list = append(list, tile{Name: "One flow on " + r.Cost.Target, Value: fmt.Sprintf("%.3g us", r.Cost.Full), On: "an estimate, one core, full length"})
 	return list
+}
+
+// leaks is how many leaks lint has found, if there could be any.
+func leaks(l *dataset.Lint) string {
+	if n := l.Leaks(); n > 0 || !l.TooFew {
+		return fmt.Sprint(n)
+	}
+	return "not told: too few flows"
 }
 
 // failed counts the checks that did not hold.

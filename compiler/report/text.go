@@ -41,7 +41,7 @@ func (r *Report) Text(w io.Writer) {
 		DriftText(w, d)
 	}
 	if l := r.Lint; l != nil {
-		title("LEAKS: %d, in %s of %d classes and %s", l.Leaks(), count(l.Flows, "labelled flow"), l.Classes, count(l.Groups, "recording"))
+		title("LEAKS: %s, in %s of %d classes and %s", leaks(l), count(l.Flows, "labelled flow"), l.Classes, count(l.Groups, "recording"))
 		rows = [][]string{{"", "guessed from this alone", "right", "gain", "flows", "what removes it"}}
 		t := r.findings()
 		for _, f := range t.Rows {
