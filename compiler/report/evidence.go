@@ -2,10 +2,12 @@ package report
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"nepcoc/compiler/explain"
 	"nepcoc/compiler/verify"
+	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 )
 
@@ -78,6 +80,9 @@ func (r *Report) explain(v *verify.Report, o verify.Options) error {
 				s.mean()
 				out.Evidence = append(out.Evidence, *s)
 			}
+		}
+		if len(out.Evidence) == 0 && out.Kind != bundle.KindValues {
+			r.missing("which bytes decide", fmt.Sprintf("no flow has a label of output %s", out.Name))
 		}
 	}
 	return nil

@@ -137,6 +137,7 @@ func Make(o Options) (*Report, error) {
 	if o.Verify.RefInputs == 0 {
 		o.Verify.RefInputs = refFlows
 	}
+	o.Verify.RobustIfAny = true // what nothing could be measured of is listed
 	v, err := verify.Run(o.Verify)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"nepcoc/compiler/calibrate"
 	"nepcoc/internal/evasion"
@@ -45,7 +46,7 @@ type Output struct {
 	Name string `json:"name"`
 	// By says what a flow's class is in Row.Classes: its "label", or the "verdict" where flows have none.
 	By   string `json:"classes_by"`
-	Rows []Row  `json:"rows"`
+	Rows []Row  `json:"rows"` // of changes that some flow was given
 }
 
 // Kinds of rows.
@@ -120,6 +121,18 @@ func Measure(b *bundle.Bundle, e *engine.Engine, set *calibrate.Set, o Options) 
 	}
 	if few > 0 {
 		r.NotMeasured = append(r.NotMeasured, fmt.Sprintf("%d of %d flows: too little payload for a verdict that could change", few, len(set.Inputs)))
+	}
+	// A row of no flow would say that nothing has become another.
+	var none []string
+	m.rows = slices.DeleteFunc(m.rows, func(t *tally) bool {
+		some := slices.ContainsFunc(t.flows, func(r []result) bool { return r != nil })
+		if !some {
+			none = append(none, t.change)
+		}
+		return !some
+	})
+	if none != nil {
+		r.NotMeasured = append(r.NotMeasured, strings.Join(none, ", ")+": no flow to change")
 	}
 	heads := classify.Heads(b)
 	for k, i := range m.outputs {

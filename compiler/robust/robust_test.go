@@ -212,11 +212,15 @@ func TestWithheld(t *testing.T) {
 	}
 	r := at(0, 1<<20)
 	for _, row := range r.Outputs[0].Rows {
-		if row.Flows != 0 {
-			t.Errorf("%s: %d flows without payload are changed", row.Change, row.Flows)
+		t.Errorf("%s: %d flows without payload are changed, and %d of them are others", row.Change, row.Flows, row.Flipped)
+	}
+	for _, want := range []string{"too little payload", "1 % most decisive bytes, ", ", 5 % random bytes, padded, ", ": no flow to change"} {
+		if !slices.ContainsFunc(r.NotMeasured, func(s string) bool { return strings.Contains(s, want) }) {
+			t.Errorf("%q is not said: %q", want, r.NotMeasured)
 		}
 	}
-	if !slices.ContainsFunc(r.NotMeasured, func(s string) bool { return strings.Contains(s, "too little payload") }) {
-		t.Errorf("not said: %q", r.NotMeasured)
+	var text strings.Builder
+	if r.Text(&text); strings.Contains(text.String(), "0 (0.00 %)") {
+		t.Errorf("what nobody has measured is 0:\n%s", text.String())
 	}
 }

@@ -23,7 +23,9 @@ func (r *Report) Text(w io.Writer) {
 			row := &o.Rows[k]
 			rows = append(rows, []string{row.Change, fmt.Sprint(row.Flows), fmt.Sprintf("%d (%s)", row.Flipped, cli.Percent(row.Rate())), fmt.Sprint(row.Unknown), strings.Join(row.most(3), ", ")})
 		}
-		cli.Table(w, rows)
+		if len(rows) > 1 {
+			cli.Table(w, rows)
+		}
 	}
 	if len(r.Outputs) > 1 {
 		fmt.Fprintf(w, "decisive bytes are those of the verdict of %s\n", cli.Name(r.Outputs[0].Name))

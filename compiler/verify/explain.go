@@ -108,6 +108,9 @@ func (v *verifier) explained() error {
 		}
 		v.check(c)
 	}
+	if len(v.report.Explained) == 0 {
+		v.nothing("explanations", "no flow has a verdict with bytes that could be blanked")
+	}
 	return nil
 }
 

@@ -118,6 +118,9 @@ func (v *verifier) known() error {
 		}
 		v.report.Known = append(v.report.Known, s)
 	}
+	if there != nil && !slices.ContainsFunc(v.report.Known, func(s KnownStats) bool { return s.Score != nil || s.Belonging != nil }) {
+		v.nothing("known and foreign flows", "no output tells them apart; below is why")
+	}
 	return nil
 }
 

@@ -68,6 +68,8 @@ type Options struct {
 	// (0: all), drawn by Seed.
 	Robust      bool
 	RobustFlows int
+	// RobustIfAny is satisfied where no flow can be changed.
+	RobustIfAny bool
 	Seed        uint64
 	// Trusted are keys of which one must have signed the bundle; none: whoever made it.
 	Trusted  []ed25519.PublicKey
@@ -210,8 +212,13 @@ func (v *verifier) robust() (err error) {
 	}
 	b := *v.b
 	b.Manifest.View, _ = v.View.Of(b.Manifest.View)
-	v.report.Robust, err = robust.Measure(&b, v.eng, v.set, o)
-	return err
+	if v.report.Robust, err = robust.Measure(&b, v.eng, v.set, o); err != nil {
+		return err
+	}
+	if !v.RobustIfAny && !slices.ContainsFunc(v.report.Robust.Outputs, func(o robust.Output) bool { return len(o.Rows) > 0 }) {
+		v.nothing("robustness", "no flow could be changed: "+strings.Join(v.report.Robust.NotMeasured, "; "))
+	}
+	return nil
 }
 
 func (v *verifier) progress(stage string, done, total int) {
@@ -222,7 +229,12 @@ func (v *verifier) progress(stage string, done, total int) {
 
 func (v *verifier) check(c Check) { v.report.Checks = append(v.report.Checks, c) }
 
-// missing notes a link that nothing was given for.
+// nothing fails what was asked for and could be done of nothing.
+func (v *verifier) nothing(name, why string) {
+	v.check(Check{Name: name, Unit: "flows", Detail: why})
+}
+
+// missing notes a link that nothing was given for, or an output that has nothing for it.
 func (v *verifier) missing(link, reason string) {
 	v.report.NotCompared = append(v.report.NotCompared, link+": "+reason)
 }

@@ -186,6 +186,37 @@ func TestForeignWithoutPayload(t *testing.T) {
 	if !slices.ContainsFunc(r.NotCompared, func(s string) bool { return strings.HasPrefix(s, "known and foreign") }) {
 		t.Errorf("not said: %q", r.NotCompared)
 	}
+	if r.OK() || checks(r)["known and foreign flows"].OK {
+		t.Error("what was asked for was not compared, and all is well")
+	}
+}
+
+// What was asked for and could be done of no flow is a check that failed, with the reason.
+func TestNothingToMeasure(t *testing.T) {
+	b := demoBundle(t)
+	b.Manifest.MinPayload = bundle.MinPayloadOf(1 << 16)
+	o := verify.Options{Bundle: write(t, b), Pcap: calibPcap(t), Robust: true, RobustFlows: 8}
+	r, err := verify.Run(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := checks(r)["robustness"]; r.OK() || c.OK || !strings.Contains(c.Detail, "too little payload") {
+		t.Errorf("%+v", c)
+	}
+	o.RobustIfAny = true
+	if r, err = verify.Run(o); err != nil || !r.OK() {
+		t.Errorf("%v, %+v", err, r.Checks)
+	}
+	values, err := testbundle.EveryKind(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range values.Manifest.Outputs { // no output makes a verdict that could be explained
+		values.Manifest.Outputs[i] = bundle.OutputInfo{Name: values.Manifest.Outputs[i].Name, Kind: bundle.KindValues}
+	}
+	if r, err = verify.Run(verify.Options{Bundle: write(t, values), Pcap: calibPcap(t), Explain: true}); err == nil && r.OK() {
+		t.Errorf("explained: %+v, %q", r.Checks, r.NotCompared)
+	}
 }
 
 // Foreign traffic that nothing can be said of is said to be not compared, output by output: labels and values have no one score, and no belonging.
