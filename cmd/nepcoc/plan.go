@@ -5,8 +5,6 @@ import (
 	"io"
 	"math"
 	"runtime"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -146,7 +144,7 @@ func readTraffic(b *bundle.Bundle, path string, progress *cli.Progress) (p *plan
 func printPlan(w io.Writer, r *plan.Plan, t *backends.Target) {
 	p := r.Traffic
 	between := func(x plan.Range, unit string) string {
-		return fmt.Sprintf("%s%s (%s to %s)", figure(x.Value), unit, figure(x.Low), figure(x.High))
+		return fmt.Sprintf("%s%s (%s to %s)", plan.Figure(x.Value), unit, plan.Figure(x.Low), plan.Figure(x.High))
 	}
 	percent := func(x plan.Range) string {
 		return fmt.Sprintf("%.3g %% (%.3g to %.3g)", 100*x.Value, 100*x.Low, 100*x.High)
@@ -157,11 +155,11 @@ func printPlan(w io.Writer, r *plan.Plan, t *backends.Target) {
 	}
 	rows := [][]string{
 		{"bundle", r.Bundle},
-		{"machine", fmt.Sprintf("%s, %s at work, %s", t.Doc, count(r.Cores, "core"), kernel)},
-		{"traffic", fmt.Sprintf("%s flows/s, in the busiest second %.3g times as many; %.3g packets a flow, %.0f bytes a packet; %.3g %% of the flows have one or two", figure(p.FlowsPerS), p.Peak, p.PacketsPerFlow, p.BytesPerPacket, 100*p.Short)},
+		{"machine", fmt.Sprintf("%s, %s at work, %s", t.Doc, plan.Count(r.Cores, "core"), kernel)},
+		{"traffic", fmt.Sprintf("%s flows/s, in the busiest second %.3g times as many; %.3g packets a flow, %.0f bytes a packet; %.3g %% of the flows have one or two", plan.Figure(p.FlowsPerS), p.Peak, p.PacketsPerFlow, p.BytesPerPacket, 100*p.Short)},
 		{"", fmt.Sprintf("the model is run on %.3g %% of the flows, on %.0f tokens in the mean", 100*p.Evaluated, p.Tokens)},
-		{"holds", fmt.Sprintf("%s, %s packets/s, %.3g Gbit/s", between(r.Flows, " flows/s"), figure(r.Packets.Value), r.Gbit)},
-		{"this traffic", fmt.Sprintf("takes %s of that, in its busiest second %s: %s wanted", percent(r.Busy), percent(r.BusyPeak), count(int(r.NeedCores.Value), "core"))},
+		{"holds", fmt.Sprintf("%s, %s packets/s, %.3g Gbit/s", between(r.Flows, " flows/s"), plan.Figure(r.Packets.Value), r.Gbit)},
+		{"this traffic", fmt.Sprintf("takes %s of that, in its busiest second %s: %s wanted", percent(r.Busy), percent(r.BusyPeak), plan.Count(int(r.NeedCores.Value), "core"))},
 	}
 	if p.Flows > 0 {
 		rows[2][1] += fmt.Sprintf("; of %d flows in %.3g s", p.Flows, p.Seconds)
@@ -179,7 +177,7 @@ func printPlan(w io.Writer, r *plan.Plan, t *backends.Target) {
 		{"", fmt.Sprintf("from then on %.0f us at most until the packet is looked at, %s behind others (in the busiest second %s), %.3g us of work, %.3g of it inference", l.Pickup, wait(l.Queue), wait(l.QueuePeak), l.Work, l.Inference)},
 		{"memory", fmt.Sprintf("%s: flow table %s for %d flows, ring %s, queues %s, model %s, workers %s", cli.Bytes(r.Memory.All), cli.Bytes(r.Memory.Table), r.Memory.Flows, cli.Bytes(r.Memory.Ring), cli.Bytes(r.Memory.Queues), cli.Bytes(r.Memory.Model), cli.Bytes(r.Memory.Workers))},
 		{"", fmt.Sprintf("in the busiest seconds %d flows are in the table at once: %s", r.Memory.Need, cli.Bytes(r.Memory.NeedBytes))},
-		{"configure", fmt.Sprintf("receive.threads: %d, workers: %d", r.Threads, max(1, r.Cores-r.Threads))},
+		{"configure", fmt.Sprintf("receive.threads: %d, workers: %d", r.Threads, r.Workers)},
 	}...)
 	cli.Table(w, rows)
 	c := r.Costs
@@ -200,25 +198,9 @@ func printPlan(w io.Writer, r *plan.Plan, t *backends.Target) {
 	}
 }
 
-// figure is a number of three digits, without an exponent.
-func figure(x float64) string {
-	if x >= 1000 || x == 0 {
-		x, _ = strconv.ParseFloat(strconv.FormatFloat(x, 'e', 2, 64), 64) // always a number
-		return fmt.Sprintf("%.0f", x)
-	}
-	return strings.TrimSuffix(fmt.Sprintf("%.3g", x), ".")
-}
-
 func wait(us float64) string {
 	if math.IsInf(us, 1) {
 		return "without end"
 	}
 	return fmt.Sprintf("%.3g us", us)
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -278,11 +279,15 @@ func newKeyShow() *cobra.Command {
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, name := range args {
-				public, kind, err := anyKey(name)
+				k, err := anyKey(name)
 				if err != nil {
 					return err
 				}
-				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %s key %s\n", files.Show(name), kind, bundle.Fingerprint(public)); err != nil {
+				kind := "public"
+				if k.private != nil {
+					kind = "private"
+				}
+				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %s key %s\n", files.Show(name), kind, bundle.Fingerprint(k.public)); err != nil {
 					return err
 				}
 			}
@@ -291,13 +296,26 @@ func newKeyShow() *cobra.Command {
 	}
 }
 
-// anyKey reads a key file of either kind.
-func anyKey(name string) (ed25519.PublicKey, string, error) {
-	if key, err := files.Read(name, bundle.ReadPrivateKey); err == nil {
-		return key.Public().(ed25519.PublicKey), "private", nil
+// keyFile is what a key file of either kind holds.
+type keyFile struct {
+	public     ed25519.PublicKey
+	private    ed25519.PrivateKey // nil: notPrivate says why
+	notPrivate error
+}
+
+// anyKey reads a key file of either kind, once: it may be a pipe.
+func anyKey(name string) (k keyFile, err error) {
+	data, err := files.All(name, 1<<16)
+	if err != nil {
+		return k, err
 	}
-	key, err := files.Read(name, bundle.ReadPublicKey)
-	return key, "public", err
+	shown := files.Show(name)
+	if k.private, k.notPrivate = bundle.ReadPrivateKey(shown, bytes.NewReader(data)); k.notPrivate == nil {
+		k.public = k.private.Public().(ed25519.PublicKey)
+		return k, nil
+	}
+	k.public, err = bundle.ReadPublicKey(shown, bytes.NewReader(data))
+	return k, err
 }
 
 func newKeyList() *cobra.Command {
@@ -332,17 +350,17 @@ the list itself is lost, --serial begins a new one above the last that cards hav
 			if err := notOver(args[0], slices.Concat([]string{rootFile}, add, revoke, signedBy)...); err != nil {
 				return err
 			}
-			root, _, err := anyKey(rootFile)
+			root, err := anyKey(rootFile)
 			if err != nil {
 				return err
 			}
-			signers := []ed25519.PublicKey{root}
+			signers := []ed25519.PublicKey{root.public}
 			for _, name := range signedBy {
-				key, _, err := anyKey(name)
+				k, err := anyKey(name)
 				if err != nil {
 					return err
 				}
-				signers = append(signers, key)
+				signers = append(signers, k.public)
 			}
 			l := &trust.KeyList{}
 			if _, missing := os.Stat(args[0]); !change || missing == nil || len(signedBy) > 0 {
@@ -354,9 +372,8 @@ the list itself is lost, --serial begins a new one above the last that cards hav
 				}
 			}
 			if change {
-				key, err := files.Read(rootFile, bundle.ReadPrivateKey)
-				if err != nil {
-					return err
+				if root.private == nil {
+					return root.notPrivate
 				}
 				before := l.Serial
 				if err := changeList(l, add, revoke, reason); err != nil {
@@ -368,7 +385,7 @@ the list itself is lost, --serial begins a new one above the last that cards hav
 					}
 					l.Serial = serial
 				}
-				data, err := l.Sign(key)
+				data, err := l.Sign(root.private)
 				if err != nil {
 					return err
 				}
@@ -377,7 +394,7 @@ the list itself is lost, --serial begins a new one above the last that cards hav
 				}
 			}
 			w := cmd.OutOrStdout()
-			fmt.Fprintf(w, "%s: serial %d, signed by %s\n", args[0], l.Serial, bundle.Fingerprint(root))
+			fmt.Fprintf(w, "%s: serial %d, signed by %s\n", args[0], l.Serial, bundle.Fingerprint(root.public))
 			for _, k := range l.Keys {
 				fmt.Fprintf(w, "  %s  %s\n", bundle.Fingerprint(k.Public), cli.Name(k.Name))
 			}
@@ -401,18 +418,18 @@ the list itself is lost, --serial begins a new one above the last that cards hav
 // changeList revokes and adds keys of files.
 func changeList(l *trust.KeyList, add, revoke []string, reason string) error {
 	for _, name := range revoke {
-		key, _, err := anyKey(name)
+		k, err := anyKey(name)
 		if err != nil {
 			return err
 		}
-		l.Revoke(key, reason)
+		l.Revoke(k.public, reason)
 	}
 	for _, name := range add {
-		key, _, err := anyKey(name)
+		k, err := anyKey(name)
 		if err != nil {
 			return err
 		}
-		if err := l.Add(name, key); err != nil {
+		if err := l.Add(name, k.public); err != nil {
 			return err
 		}
 	}

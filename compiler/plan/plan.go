@@ -3,6 +3,8 @@ package plan
 import (
 	"fmt"
 	"math"
+	"strconv"
+	"strings"
 
 	"nepcoc/backends"
 	"nepcoc/runtime/bundle"
@@ -32,7 +34,8 @@ type Plan struct {
 	Bundle  string   `json:"bundle"`
 	Target  string   `json:"target"`
 	Cores   int      `json:"cores"`
-	Threads int      `json:"receive_threads"` // to be configured, with as many workers as cores
+	Threads int      `json:"receive_threads"` // to be configured, with so many
+	Workers int      `json:"workers"`
 	Apart   bool     `json:"kernel_apart"`
 	Traffic *Profile `json:"traffic"`
 	Costs   *Costs   `json:"costs"`
@@ -123,36 +126,34 @@ func New(b *bundle.Bundle, t *backends.Target, p *Profile, c *Costs, s Setup) (*
 	r := &Plan{Bundle: b.Name(), Target: t.Name, Cores: s.Cores, Apart: s.Apart, Traffic: p, Costs: c}
 	// A flow's packets, and the frames between them that are no flow's, which are received only.
 	frames := p.PacketsPerFlow / (1 - p.Other)
-	whole := func(of func(Cost) float64) float64 {
-		ns := float64(frames*of(c.Receive)) + float64(p.PacketsPerFlow*of(c.Packet)) + of(c.Flow) + float64(p.Evaluated*of(c.Inference))
-		if !s.Apart {
-			ns += float64(frames * of(c.Kernel))
+	takes := func(of func(Cost) float64) (t perFlow) {
+		t.receive = float64(frames * of(c.Receive))
+		t.work = float64(p.PacketsPerFlow*of(c.Packet)) + of(c.Flow) + float64(p.Evaluated*of(c.Inference))
+		if t.whole = t.receive + t.work; !s.Apart {
+			t.whole += float64(frames * of(c.Kernel))
 		}
-		return ns
+		return t
 	}
-	mid, low, high := whole(func(c Cost) float64 { return c.NS }), whole(func(c Cost) float64 { return c.Low }), whole(func(c Cost) float64 { return c.High })
-	r.PerFlow = Range{mid / 1e3, low / 1e3, high / 1e3}
-	cores := float64(s.Cores)
-	r.Flows = Range{cores * 1e9 / mid, cores * 1e9 / high, cores * 1e9 / low}
+	mid, low, high := takes(func(c Cost) float64 { return c.NS }), takes(func(c Cost) float64 { return c.Low }), takes(func(c Cost) float64 { return c.High })
+	r.PerFlow = Range{mid.whole / 1e3, low.whole / 1e3, high.whole / 1e3}
+	r.Threads, r.Workers = mid.split(s.Cores)
+	held := func(t perFlow) float64 { return t.held(s.Cores, r.Threads, r.Workers) }
+	r.Flows = Range{held(mid), held(high), held(low)}
 	r.Packets = Range{r.Flows.Value * frames, r.Flows.Low * frames, r.Flows.High * frames}
 	r.Gbit = r.Packets.Value * (p.BytesPerPacket + 14) * 8 / 1e9
 	busy := func(rate float64) Range { return Range{rate / r.Flows.Value, rate / r.Flows.High, rate / r.Flows.Low} }
 	peakRate := p.FlowsPerS * p.Peak
 	r.Busy, r.BusyPeak = busy(p.FlowsPerS), busy(peakRate)
-	need := func(ns float64) float64 { return math.Max(1, math.Ceil(peakRate*ns/1e9/Comfortable)) }
+	need := func(t perFlow) float64 { return t.cores(peakRate / Comfortable) }
 	r.NeedCores = Range{need(mid), need(low), need(high)}
-
-	// Receiving is one thread's as long as it is no more than that takes.
-	receiving := frames * c.Receive.NS / mid
-	r.Threads = max(1, int(math.Round(receiving*cores)))
 
 	perPacket := c.Receive.NS + c.Packet.NS
 	work := perPacket + c.Flow.NS + c.Inference.NS
 	r.Latency = Latency{
 		ByPacket: p.ByPacket, WaitP50: p.WaitP50, WaitP99: p.WaitP99, Timer: p.Timer, Pickup: wakeUS,
 		Work: work / 1e3, Inference: c.Inference.NS / 1e3,
-		Queue:     queueing(p.FlowsPerS*p.PacketsPerFlow/cores, 1/p.PacketsPerFlow, perPacket, work, r.Busy.Value) / 1e3,
-		QueuePeak: queueing(peakRate*p.PacketsPerFlow/cores, 1/p.PacketsPerFlow, perPacket, work, r.BusyPeak.Value) / 1e3,
+		Queue:     queueing(p.FlowsPerS*p.PacketsPerFlow/float64(r.Workers), 1/p.PacketsPerFlow, perPacket, work, r.Busy.Value) / 1e3,
+		QueuePeak: queueing(peakRate*p.PacketsPerFlow/float64(r.Workers), 1/p.PacketsPerFlow, perPacket, work, r.BusyPeak.Value) / 1e3,
 	}
 	if p.FlowsPerS*frames > pickupRate {
 		r.Latency.Pickup = pickupUS
@@ -167,14 +168,48 @@ func New(b *bundle.Bundle, t *backends.Target, p *Profile, c *Costs, s Setup) (*
 	m.Need = int(min(math.Ceil(peakRate*(p.FlowSeconds+contract.Idle.Seconds())), maxNeed))
 	m.NeedBytes = flow.Memory(opt.Encoder, m.Need)
 	m.Ring = int64(r.Threads) * ringBytes
-	m.Queues = int64(s.Cores) * (queueBatches*(batchPackets*packetStruct+max(limit, min(batchPackets*limit, batchLeast))) + chunks*chunkBytes)
+	m.Queues = int64(r.Workers) * (queueBatches*(batchPackets*packetStruct+max(limit, min(batchPackets*limit, batchLeast))) + chunks*chunkBytes)
 	for i := range b.Program.Tensors {
 		m.Model += int64(len(b.Program.Tensors[i].Data))
 	}
-	m.Workers = int64(s.Cores) * int64(describe.Arena)
+	m.Workers = int64(r.Workers) * int64(describe.Arena)
 	m.All = m.Table + m.Ring + m.Queues + m.Model + m.Workers
-	r.drops(contract.Idle.Seconds())
+	r.drops(contract.Idle.Seconds(), mid)
 	return r, nil
+}
+
+// perFlow is what a flow takes, in ns: of a receive thread, of a worker, and of all cores together.
+type perFlow struct{ receive, work, whole float64 }
+
+// held is how many flows a second so many cores hold with so many threads: none of these has more than a core.
+func (t perFlow) held(cores, threads, workers int) float64 {
+	return 1e9 * min(float64(cores)/t.whole, float64(threads)/t.receive, float64(workers)/t.work)
+}
+
+// split deals cores to receive threads and workers, so that the most flows are held. Both share a single core.
+func (t perFlow) split(cores int) (threads, workers int) {
+	most := 0.0
+	even := int(float64(cores) * t.receive / (t.receive + t.work))
+	for _, n := range []int{1, even, even + 1} {
+		n = min(max(n, 1), max(cores-1, 1))
+		w := max(cores-n, 1)
+		if h := t.held(cores, n, w); h > most {
+			most, threads, workers = h, n, w
+		}
+	}
+	return threads, workers
+}
+
+// cores are how many a rate of flows needs.
+func (t perFlow) cores(rate float64) float64 {
+	least := math.Max(1, math.Ceil(rate*t.whole/1e9))
+	for n := least; n < 1e6; n++ { // beyond, a thread more or less is nothing
+		threads, workers := t.split(int(n))
+		if t.held(int(n), threads, workers) >= rate {
+			return n
+		}
+	}
+	return least
 }
 
 // maxNeed bounds the flows that a table is reckoned for: no machine has room for them.
@@ -194,15 +229,34 @@ func queueing(perSecond, share, short, long, busy float64) float64 {
 }
 
 // drops says what gives way, in the order in which it does.
-func (r *Plan) drops(idle float64) {
+func (r *Plan) drops(idle float64, t perFlow) {
 	say := func(format string, args ...any) { r.Drops = append(r.Drops, fmt.Sprintf(format, args...)) }
 	if full := float64(r.Memory.Flows) / (r.Traffic.FlowSeconds + idle); full < r.Flows.Value {
-		say("from %.0f flows/s on the flow table is full: flows are decided before their idle timeout of %.3g s, those of one packet first (--flows)", full, idle)
+		say("from %s flows/s on the flow table is full: flows are decided before their idle timeout of %.3g s, those of one packet first (--flows)", Figure(full), idle)
 	}
-	say("from %.0f flows/s on (%.0f to %.0f) the cores are: packets wait in the ring, then are dropped by the kernel and counted, and their flows marked", r.Flows.Value, r.Flows.Low, r.Flows.High)
-	if r.Threads == 1 {
-		if one := 1e9 / r.Costs.Receive.NS; one < r.Packets.Value {
-			say("one receive thread takes %.0f packets/s", one)
-		}
+	what, then := "the cores are", "packets wait in the ring, then are dropped by the kernel and counted, and their flows marked"
+	switch r.Flows.Value {
+	case 1e9 * (float64(r.Workers) / t.work):
+		what, then = Count(r.Workers, "worker")+" can do no more", "packets wait in front of them, then are dropped and counted, and their flows marked"
+	case 1e9 * (float64(r.Threads) / t.receive):
+		what = Count(r.Threads, "receive thread") + " can do no more"
 	}
+	say("from %s flows/s on (%s to %s) %s: %s", Figure(r.Flows.Value), Figure(r.Flows.Low), Figure(r.Flows.High), what, then)
+}
+
+// Count is a number of things, with an s where it is not one.
+func Count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// Figure is a number of three digits, without an exponent: estimates have no more.
+func Figure(x float64) string {
+	if x >= 1000 || x == 0 {
+		x, _ = strconv.ParseFloat(strconv.FormatFloat(x, 'e', 2, 64), 64) // always a number
+		return fmt.Sprintf("%.0f", x)
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%.3g", x), ".")
 }

@@ -2,7 +2,6 @@ package plan
 
 import (
 	"bytes"
-	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -80,7 +79,7 @@ func TestPlan(t *testing.T) {
 	}
 	// By Pollaczek and Khinchin, with a tenth of the packets long.
 	square := 0.1*13300*13300 + 0.9*300*300
-	same("queue", r.Latency.Queue, 1e4*10/4/1e9*square/(2*(1-r.Busy.Value))/1e3)
+	same("queue", r.Latency.Queue, 1e4*10/3/1e9*square/(2*(1-r.Busy.Value))/1e3)
 	opt, err := classify.FlowOptions(b)
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +90,7 @@ func TestPlan(t *testing.T) {
 	if m.Table != flow.Memory(opt.Encoder, 1<<20) || m.NeedBytes != flow.Memory(opt.Encoder, m.Need) || m.Ring != 64<<20 || m.All != m.Table+m.Ring+m.Queues+m.Model+m.Workers {
 		t.Errorf("memory %+v", m)
 	}
-	if len(r.Drops) != 2 || !strings.Contains(r.Drops[0], fmt.Sprintf("%.0f flows/s", (1<<20)/(2+idle))) || !strings.Contains(r.Drops[1], "the cores are") {
+	if len(r.Drops) != 2 || !strings.Contains(r.Drops[0], Figure((1<<20)/(2+idle))+" flows/s") || !strings.Contains(r.Drops[1], "the cores are") {
 		t.Errorf("%q", r.Drops)
 	}
 	// The kernel's part on other cores; a table that is large enough; fewer evaluated flows.
@@ -112,6 +111,48 @@ func TestPlan(t *testing.T) {
 	p.FlowsPerS = 1e6
 	if r, err = New(b, target(t, "bf3"), p, &given, Setup{Cores: 1}); err != nil || !math.IsInf(r.Latency.Queue, 1) || r.Memory.Flows != flow.DefaultCapacity {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// What is held is what the threads that are to be configured can do: a worker has no more than a core, however idle another one is.
+func TestThreads(t *testing.T) {
+	b, p := testBundle(t), profile()
+	p.Other = 0
+	for _, tc := range []struct {
+		name               string
+		cores              int
+		receive, inference float64 // of a packet, and of a flow, which has 10 packets
+		threads, workers   int
+		flows              float64
+		gives              string
+	}{
+		{"one core for both", 1, 200, 10000, 1, 1, 1e9 / 16000, "the cores are"},
+		{"one worker of two cores", 2, 200, 10000, 1, 1, 1e9 / 14000, "1 worker can do no more"},
+		{"fifteen of sixteen", 16, 50, 10000, 1, 15, 15e9 / 14000, "15 workers can do no more"},
+		{"receiving is most", 2, 2000, 1000, 1, 1, 1e9 / 20000, "1 receive thread can do no more"},
+		{"three of four", 4, 2000, 1000, 3, 1, 3e9 / 20000, "3 receive threads can do no more"},
+		{"half and half", 8, 1400, 10000, 4, 4, 4e9 / 14000, ""},
+	} {
+		c := given
+		c.Receive, c.Inference = sure(tc.receive), sure(tc.inference)
+		r, err := New(b, target(t, "bf3"), p, &c, Setup{Cores: tc.cores, Flows: flow.MaxCapacity, Apart: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Threads != tc.threads || r.Workers != tc.workers || !near(r.Flows.Value, tc.flows) || !near(r.Flows.Low, tc.flows/1.1) || !strings.Contains(r.Drops[len(r.Drops)-1], tc.gives) {
+			t.Errorf("%s: %d threads, %d workers, %+v, %q", tc.name, r.Threads, r.Workers, r.Flows, r.Drops)
+		}
+		// As many as are needed hold it, and one less does not.
+		for _, rate := range []float64{1, 0.999 * tc.flows, 7 * tc.flows} {
+			n := (perFlow{10 * tc.receive, 10*100 + 3000 + tc.inference, 10*tc.receive + 10*100 + 3000 + tc.inference}).cores(rate)
+			holds := func(cores int) bool {
+				r, err := New(b, target(t, "bf3"), p, &c, Setup{Cores: cores, Apart: true})
+				return err == nil && r.Flows.Value >= rate
+			}
+			if !holds(int(n)) || n > 1 && holds(int(n)-1) {
+				t.Errorf("%s: %g flows/s need %g cores", tc.name, rate, n)
+			}
+		}
 	}
 }
 
