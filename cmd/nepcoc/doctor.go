@@ -59,9 +59,9 @@ processor, its disk and its nepcod, and what nepcod doctor says there. Each line
 				}
 			} else {
 				for _, f := range list {
-					fmt.Fprintf(cmd.OutOrStdout(), "%-4s  %-21s  %s\n", f.Status, f.Check, cli.Name(f.Seen))
+					fmt.Fprintf(cmd.OutOrStdout(), "%-4s  %-21s  %s\n", cli.Name(f.Status), cli.Name(f.Check), cli.Name(f.Seen))
 					if f.WayOut != "" {
-						fmt.Fprintf(cmd.OutOrStdout(), "%29s-> %s\n", "", f.WayOut)
+						fmt.Fprintf(cmd.OutOrStdout(), "%29s-> %s\n", "", cli.Name(f.WayOut))
 					}
 				}
 			}
@@ -171,16 +171,24 @@ func (s *shipment) examine(ctx context.Context) (list []cardFinding) {
 	default:
 		add("nepcod", "ok", "", "%s", v)
 	}
-	if report == "" {
+	if values["version"] == "" {
 		return list
 	}
 	var there struct {
 		Findings []cardFinding `json:"findings"`
 	}
-	if err := json.Unmarshal([]byte(report), &there); err != nil {
-		add("nepcod doctor", "warn", "run it there", "gave no report: %v", err)
+	// Whatever the card says is a stranger's text; a status that is none of ours must not pass for a good one.
+	if err := json.Unmarshal([]byte(report), &there); err != nil || len(there.Findings) == 0 {
+		why := "it says nothing"
+		if report != "" {
+			why = fmt.Sprintf("it gave no report: %v", err)
+		}
+		add("nepcod doctor", "warn", "log in and run it there; versions before 0.2.0 have none", "%s", why)
 	}
 	for _, f := range there.Findings {
+		if f.Status != "ok" && f.Status != "warn" {
+			f.Status = "fail"
+		}
 		f.Check = "card: " + f.Check
 		list = append(list, f)
 	}

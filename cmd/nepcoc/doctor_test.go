@@ -10,6 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"nepcoc/internal/testbundle"
+	"nepcoc/runtime/bundle"
 )
 
 // Doctor against a real SSH server: what holds there, with nepcod's own findings; no login is a failure with a way out, and ends in time.
@@ -66,6 +69,57 @@ func TestDoctor(t *testing.T) {
 	var out, errs bytes.Buffer
 	if code := doMain([]string{"doctor", "x@127.0.0.1", "--port", fmt.Sprint(silent), "--timeout", "1s"}, &out, &errs); code != 1 || !strings.Contains(out.String(), "did not answer within") {
 		t.Errorf("a card that says nothing: %d %s%s", code, out.String(), errs.String())
+	}
+}
+
+// What a card says is a stranger's text: none of it reaches the terminal as it is, it has an end, and a status that there is not is no good one.
+func TestStrangeCard(t *testing.T) {
+	bin := t.TempDir()
+	evil := "\x1b]0;owned\x07\x1b[2J"
+	report, err := json.Marshal(map[string]any{"findings": []cardFinding{{"a" + evil, "ok\x1b[1m", "b" + evil, "c" + evil}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	model := filepath.Join(bin, "model.nepco")
+	b, err := testbundle.New(0, "a")
+	if err == nil {
+		err = testbundle.Write(model, b, bundle.Options{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	write("scp", "#!/bin/sh\n")
+	write("said", "machine=aarch64\nversion=nepcod "+evil+"\ndoctor=\n"+string(report))
+	for name, tc := range map[string]struct {
+		ssh  string
+		args []string
+		want []string
+	}{
+		"report":  {"cat " + bin + "/said", []string{"doctor", "card"}, []string{`fail  card: a\x1b]0;owned\a`, `-> c\x1b]0;owned`}},
+		"refusal": {"printf '" + `\033]0;owned\007` + "' >&2; exit 255", []string{"doctor", "card"}, []string{`\x1b]0;owned\a`}},
+		"nothing": {"cat > /dev/null; echo machine=x86_64; echo version=0.1.0", []string{"doctor", "card"}, []string{"warn  nepcod doctor", "it says nothing"}},
+		"endless": {"echo machine=x86_64; head -c 30000000 /dev/zero", []string{"doctor", "card"}, []string{"x86_64"}},
+		"kernels": {"cat > /dev/null; printf '%s' '" + `{"ok":true,"digest":"` + b.Digest.String() + `","kernels":"\u001b[2J"}` + "'", []string{"ship", model, "card"}, []string{`kernels    \x1b[2J`}},
+	} {
+		write("ssh", "#!/bin/sh\n[ \"$1\" = -V ] && exit\n"+tc.ssh+"\n")
+		var out, errs bytes.Buffer
+		doMain(tc.args, &out, &errs)
+		said := out.String() + errs.String()
+		for _, want := range tc.want {
+			if !strings.Contains(said, want) {
+				t.Errorf("%s: no %q in:\n%.2000s", name, want, said)
+			}
+		}
+		if strings.ContainsAny(said, "\x1b\x07\x00") || len(said) > 4<<20 {
+			t.Errorf("%s: %d bytes: %.300q", name, len(said), said)
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -138,7 +137,7 @@ func shipAll(cmd *cobra.Command, cards []shipment, atOnce int, asJSON bool) erro
 		for _, o := range all {
 			what := "failed: " + o.Error
 			if o.OK {
-				what = fmt.Sprintf("%.12s proved, kernels %s", o.Report.Digest, o.Report.SelfTest.Kernels)
+				what = fmt.Sprintf("%.12s proved, kernels %s", o.Report.Digest, cli.Name(o.Report.SelfTest.Kernels))
 				if o.Report.SelfTest.Config != "" {
 					what += ", accepted by the service"
 				}
@@ -376,7 +375,7 @@ func (s *shipment) ship(ctx context.Context) (*shipReport, error) {
 		return nil, fmt.Errorf("%s: nepcod on %s gave no report: %w: is it of this version?", s.bundle, s.login, err)
 	}
 	if !r.SelfTest.OK || r.SelfTest.Digest != r.Digest {
-		return nil, fmt.Errorf("%s: %s has digest %.12s..., not %.12s...: did the file change while it was copied?", s.bundle, s.login, r.SelfTest.Digest, r.Digest)
+		return nil, fmt.Errorf("%s: %s has digest %.12q, not %.12s...: did the file change while it was copied?", s.bundle, s.login, r.SelfTest.Digest, r.Digest)
 	}
 	return r, nil
 }
@@ -419,13 +418,24 @@ func command(ctx context.Context, stdin, name string, args ...string) result {
 	// Not killed: scp would leave its ssh behind.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 3 * time.Second
-	var out, errs bytes.Buffer
+	var out, errs bounded // the other end may say whatever it likes
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if stdin != "" {
 		cmd.Stdin = strings.NewReader(stdin)
 	}
 	err := cmd.Run()
-	return result{out: out.Bytes(), errors: errs.Bytes(), code: cmd.ProcessState.ExitCode(), err: err}
+	return result{out: out.kept, errors: errs.kept, code: cmd.ProcessState.ExitCode(), err: err}
+}
+
+// maxSaid is how many bytes of a program's output are kept; a report has some kilobytes.
+const maxSaid = 1 << 20
+
+// bounded keeps the beginning of what is written to it.
+type bounded struct{ kept []byte }
+
+func (b *bounded) Write(p []byte) (int, error) {
+	b.kept = append(b.kept, p[:min(len(p), maxSaid-len(b.kept))]...)
+	return len(p), nil
 }
 
 // maxReason bounds what is repeated of another program's messages.
@@ -439,18 +449,18 @@ func (r result) why() error {
 		return r.err
 	}
 	if len(said) > maxReason {
-		said = said[:maxReason] + " ..."
+		said = strings.ToValidUTF8(said[:maxReason], "") + " ..."
 	}
-	return errors.New(said)
+	return errors.New(cli.Name(said)) // nobody there speaks to this terminal
 }
 
 func (r *shipReport) print(w io.Writer) {
 	fmt.Fprintf(w, "%s (%.12s, %s) is on %s as %s\n", cli.Name(r.Bundle), r.Digest, cli.Bytes(r.Bytes), r.Host, r.Path)
 	for _, e := range r.SelfTest.Executors {
-		fmt.Fprintf(w, "  %-10s %d of %d golden vectors equal there, median %.1f us\n", e.Name, e.Equal, r.SelfTest.Vectors, e.P50US)
+		fmt.Fprintf(w, "  %-10s %d of %d golden vectors equal there, median %.1f us\n", cli.Name(e.Name), e.Equal, r.SelfTest.Vectors, e.P50US)
 	}
-	fmt.Fprintf(w, "  kernels    %s\n", r.SelfTest.Kernels)
+	fmt.Fprintf(w, "  kernels    %s\n", cli.Name(r.SelfTest.Kernels))
 	if r.SelfTest.Config != "" {
-		fmt.Fprintf(w, "  accepted   by the service of %s\n", r.SelfTest.Config)
+		fmt.Fprintf(w, "  accepted   by the service of %s\n", cli.Name(r.SelfTest.Config))
 	}
 }

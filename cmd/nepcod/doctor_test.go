@@ -147,4 +147,15 @@ func TestDoctor(t *testing.T) {
 	if m, err := ask("--listen", "0s"); err == nil || m["bundle"].Status != doctor.Fail {
 		t.Errorf("broken bundle: %v, %+v", err, m["bundle"])
 	}
+	// Where the last good one is kept a start runs that.
+	state := filepath.Join(dir, "state.json")
+	for _, c := range []struct{ file, text string }{{state + ".last-good", string(good)}, {config, "bundle: " + b + "\nstate: " + state + "\ninterface: far\noutput: {to: " + dir + "/eve.json}\nmetrics: {listen: ''}\n"}} {
+		if err := files.Write(c.file, []byte(c.text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.Do(func() { exec.Command("ip", "link", "set", testnet.Far, "up").Run() })
+	if m, err := ask("--listen", "0s"); err != nil || m["bundle instead"].Status != doctor.Warn || !strings.Contains(m["bundle instead"].Seen, "not a bundle") || m["bundle"].Status != doctor.OK || !strings.HasPrefix(m["bundle"].Seen, state+".last-good") {
+		t.Errorf("broken bundle, a last good one: %v, %+v", err, m)
+	}
 }

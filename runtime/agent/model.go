@@ -52,6 +52,17 @@ func (m *Model) explained() (*explain.Explainer, error) {
 // Instead says why the configuration's bundle does not run, where this is the last good one, which does; nil otherwise.
 func (m *Model) Instead() error { return m.instead }
 
+// Notes are what is not as it should be with a model that was loaded, and keeps it from nothing.
+func (m *Model) Notes() (notes []string) {
+	if m.note != "" {
+		notes = append(notes, m.note)
+	}
+	if m.trusted != nil && m.trusted.NoRollback != nil {
+		notes = append(notes, fmt.Sprintf("%v: no bundle is returned to for it", m.trusted.NoRollback))
+	}
+	return notes
+}
+
 // NewModel does for a bundle in memory what Config.Load does for a file.
 func NewModel(b *bundle.Bundle) (*Model, error) {
 	m := &Model{Bundle: b, barred: new(atomic.Bool)}

@@ -33,11 +33,8 @@ func (c *Config) Preflight() (m *Model, notes []string, err error) {
 	if m != nil && m.instead != nil {
 		notes = append(notes, fmt.Sprintf("the last good bundle, %s, %.12s, runs in the configuration's place: %v", m.Path, m.Digest(), inOneLine(Errors(m.instead))))
 	}
-	if m != nil && m.note != "" {
-		notes = append(notes, m.note)
-	}
-	if m != nil && m.trusted != nil && m.trusted.NoRollback != nil {
-		notes = append(notes, fmt.Sprintf("%v: no bundle is returned to for it", m.trusted.NoRollback))
+	if m != nil {
+		notes = append(notes, m.Notes()...)
 	}
 	add := func(field string, err error) {
 		if err != nil {
