@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -37,6 +38,9 @@ func newActions() *cobra.Command {
 				found, err := sub.run(iface)
 				for i := range found {
 					fmt.Fprintln(cmd.OutOrStdout(), foundLine(&found[i]))
+				}
+				if _, missing := net.InterfaceByName(iface); err == nil && iface != "" && len(found) == 0 && missing != nil {
+					err = fmt.Errorf("--iface %s: %w, nor are there rules of an agent that captured there: `ip link` lists the interfaces; without --iface all rules are meant", iface, missing)
 				}
 				if err != nil {
 					return fmt.Errorf("actions %s: %w", sub.name, err)

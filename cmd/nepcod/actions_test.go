@@ -194,6 +194,11 @@ actions:
 	g, h := udpFlow(t, near, far, 5003)
 	talk(g, h)
 	event(5003, `"event":"begin"`)
+	q := nepcod(t, nil, nil, "actions", "list", "--iface", "nosuch0")
+	far.Do(func() { err = q.Run() })
+	if err == nil || !strings.Contains(q.stderr(), "actions list: --iface nosuch0: ") {
+		t.Errorf("an interface that there is not: %v: %s", err, q.stderr())
+	}
 	if s := command("actions", "flush"); !regexp.MustCompile(`\n[1-9] rules undone`).MatchString(s) {
 		t.Error(s)
 	}
