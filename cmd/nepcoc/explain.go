@@ -218,7 +218,7 @@ func namedText(o *explain.Why) string {
 		what string
 	}{{o.Bytes, "byte"}, {facts, "fact"}} {
 		if n.of > 0 {
-			list = append(list, count(n.of, n.what))
+			list = append(list, cli.Count(n.of, n.what))
 		}
 	}
 	return strings.Join(list, " and ")

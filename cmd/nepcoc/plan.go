@@ -155,11 +155,11 @@ func printPlan(w io.Writer, r *plan.Plan, t *backends.Target) {
 	}
 	rows := [][]string{
 		{"bundle", r.Bundle},
-		{"machine", fmt.Sprintf("%s, %s at work, %s", t.Doc, plan.Count(r.Cores, "core"), kernel)},
+		{"machine", fmt.Sprintf("%s, %s at work, %s", t.Doc, cli.Count(r.Cores, "core"), kernel)},
 		{"traffic", fmt.Sprintf("%s flows/s, in the busiest second %.3g times as many; %.3g packets a flow, %.0f bytes a packet; %.3g %% of the flows have one or two", plan.Figure(p.FlowsPerS), p.Peak, p.PacketsPerFlow, p.BytesPerPacket, 100*p.Short)},
 		{"", fmt.Sprintf("the model is run on %.3g %% of the flows, on %.0f tokens in the mean", 100*p.Evaluated, p.Tokens)},
 		{"holds", fmt.Sprintf("%s, %s packets/s, %.3g Gbit/s", between(r.Flows, " flows/s"), plan.Figure(r.Packets.Value), r.Gbit)},
-		{"this traffic", fmt.Sprintf("takes %s of that, in its busiest second %s: %s wanted", percent(r.Busy), percent(r.BusyPeak), plan.Count(int(r.NeedCores.Value), "core"))},
+		{"this traffic", fmt.Sprintf("takes %s of that, in its busiest second %s: %s wanted", percent(r.Busy), percent(r.BusyPeak), cli.Count(int(r.NeedCores.Value), "core"))},
 	}
 	if p.Flows > 0 {
 		rows[2][1] += fmt.Sprintf("; of %d flows in %.3g s", p.Flows, p.Seconds)
