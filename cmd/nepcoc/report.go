@@ -75,7 +75,7 @@ for programs. Labels make the half of it that speaks of right and wrong, the mod
 					err = files.Output(out, b.Bytes(), w)
 				}
 				if err == nil && !files.IsStdout(out) {
-					fmt.Fprintf(w, "%s: report on %s\n", cli.Name(files.Show(out)), count(r.Flows, "flow"))
+					fmt.Fprintf(w, "%s: report on %s\n", cli.Name(files.Show(out)), cli.Count(r.Flows, "flow"))
 				}
 			default:
 				r.Text(w)
