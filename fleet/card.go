@@ -422,8 +422,8 @@ func (c *Card) fetch(ctx context.Context, a Artifact) error {
 
 // download brings an ordered bundle into the card's folder, chunk by chunk, and holds it to its SHA-256. What an attempt before has left of it is kept,
 // so that a link that is lost, or another order, costs one chunk; what is left of other bundles goes.
-func (c *Card) download(ctx context.Context, a Artifact) (name string, err error) {
-	name = filepath.Join(c.o.Dir, "ordered-"+a.File+".nepco")
+func (c *Card) download(ctx context.Context, a Artifact) (_ string, err error) {
+	name := filepath.Join(c.o.Dir, "ordered-"+a.File+".nepco")
 	old, err := filepath.Glob(filepath.Join(c.o.Dir, "ordered-*.nepco"))
 	if err != nil {
 		return "", err
@@ -480,8 +480,8 @@ func (c *Card) download(ctx context.Context, a Artifact) (name string, err error
 	if hex.EncodeToString(sum.Sum(nil)) == a.File {
 		return name, nil
 	}
-	os.Remove(name)
 	if kept > 0 { // a crash may have left what was never written
+		os.Remove(name)
 		return "", fmt.Errorf("%w: what was there of the bundle before is not of it (SHA-256)", errAway)
 	}
 	return "", errors.New("what the servers gave is not the file that was ordered (SHA-256)")

@@ -108,7 +108,7 @@ func TestChaos(t *testing.T) {
 				return err
 			}
 			for name := range agents {
-				if s := all["g"][name]; !reports(s, time.Now()) {
+				if s := all["g"][name]; !s.Reports(time.Now()) {
 					return fmt.Errorf("%s: %+v", name, s)
 				}
 			}

@@ -22,7 +22,7 @@ type Client struct {
 	access *Access
 	nc     *nats.Conn
 	js     jetstream.JetStream
-	leader nats.JetStreamContext // reads what a stream's leader has
+	newest nats.JetStreamContext // reads what a stream's leader has
 
 	groups, members, tokens, orders jetstream.KeyValue
 }
@@ -35,7 +35,7 @@ func (a *Access) Dial(ctx context.Context, url, name string, opts ...nats.Option
 	}
 	c := &Client{access: a, nc: nc}
 	if c.js, err = jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(1024), jetstream.WithPublishAsyncTimeout(ackTime)); err == nil {
-		c.leader, err = nc.JetStream()
+		c.newest, err = nc.JetStream()
 	}
 	if err == nil {
 		err = c.open(ctx)
@@ -158,7 +158,7 @@ func (c *Client) group(ctx context.Context, name string) (Group, uint64, error) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaderTime)
 	defer cancel()
-	m, err := c.leader.GetLastMsg(streamGroups, subjectGroups+name, nats.Context(ctx))
+	m, err := c.newest.GetLastMsg(streamGroups, subjectGroups+name, nats.Context(ctx))
 	if errors.Is(err, nats.ErrMsgNotFound) {
 		return Group{Version: version, Name: name}, 0, nil
 	}
@@ -205,8 +205,13 @@ func (c *Client) Groups(ctx context.Context) (map[string]Group, error) {
 	return groups, nil
 }
 
+// allTime is how long the servers may take to give all of a bucket.
+const allTime = 30 * time.Second
+
 // all gives every value of a bucket to f.
 func all(ctx context.Context, kv jetstream.KeyValue, f func(jetstream.KeyValueEntry) error) error {
+	ctx, cancel := context.WithTimeout(ctx, allTime)
+	defer cancel()
 	w, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes())
 	if err != nil {
 		return err
@@ -267,25 +272,33 @@ func (c *Client) Cards(ctx context.Context) (map[string]map[string]Status, error
 		return nil, err
 	}
 	defer stream.DeleteConsumer(context.WithoutCancel(ctx), consumer.CachedInfo().Name) // else it would stay for minutes
-	for left := consumer.CachedInfo().NumPending; left > 0; {
-		batch, err := consumer.Fetch(int(min(left, 1000)), jetstream.FetchMaxWait(5*time.Second))
+	messages, err := consumer.Messages()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, allTime)
+	defer cancel()
+	defer context.AfterFunc(ctx, messages.Stop)()
+	defer messages.Stop()
+	// What is replaced meanwhile comes later, and others twice: what counts is of how many cards there was a report.
+	told, all := map[string]bool{}, int(consumer.CachedInfo().NumPending)
+	for len(told) < all {
+		m, err := messages.Next()
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("the servers gave the reports of %d of %s: %w", len(told), CountCards(all), ctx.Err())
+		}
 		if err != nil {
 			return nil, err
 		}
-		n := uint64(0)
-		for m := range batch.Messages() {
-			n++
-			if meta, err := m.Metadata(); err == nil {
-				cards.take(m.Subject(), m.Data(), meta.Timestamp) // what isn't a card's own is left out
-			}
-		}
-		if err := batch.Error(); err != nil {
+		meta, err := m.Metadata()
+		if err != nil {
 			return nil, err
 		}
-		if n == 0 {
-			break // the rest was replaced in between
+		cards.take(m.Subject(), m.Data(), meta.Timestamp) // what isn't a card's own is left out
+		told[m.Subject()] = true
+		if meta.NumPending == 0 {
+			break // fewer than before: one was removed
 		}
-		left -= min(left, n)
 	}
 	return cards.groups, nil
 }
@@ -377,6 +390,9 @@ func cutKey(k string) (group, card string, ok bool) {
 	return group, card, ok && group != "" && card != ""
 }
 
+// chunkTime is how long a chunk may be on its way to the servers. A bundle may take as long as its chunks do.
+const chunkTime = time.Minute
+
 // Upload gives a bundle to the servers for a group's cards. What is there already is not sent again.
 func (c *Client) Upload(ctx context.Context, group string, a Artifact, data []byte, progress func(done, total int)) error {
 	if err := errors.Join(CheckName("group", group), a.check()); err != nil {
@@ -389,21 +405,23 @@ func (c *Client) Upload(ctx context.Context, group string, a Artifact, data []by
 	}
 	for i := range n {
 		progress(i, n)
-		subject := chunkSubject(group, a, i)
-		part := data[i*chunkSize : min((i+1)*chunkSize, len(data))]
-		m, err := stream.GetLastMsgForSubject(ctx, subject)
-		if err == nil && bytes.Equal(m.Data, part) {
-			continue
-		}
-		if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
-			return err
-		}
-		if _, err := c.js.Publish(ctx, subject, part); err != nil {
-			return fmt.Errorf("chunk %d of %d: %w", i+1, n, err)
+		if err := c.uploadChunk(ctx, stream, chunkSubject(group, a, i), data[i*chunkSize:min((i+1)*chunkSize, len(data))]); err != nil {
+			return fmt.Errorf("chunk %d of %d of the bundle: %w", i+1, n, err)
 		}
 	}
 	progress(n, n)
 	return nil
+}
+
+func (c *Client) uploadChunk(ctx context.Context, stream jetstream.Stream, subject string, part []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, chunkTime)
+	defer cancel()
+	m, err := stream.GetLastMsgForSubject(ctx, subject)
+	if err == nil && bytes.Equal(m.Data, part) || err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return err
+	}
+	_, err = c.js.Publish(ctx, subject, part)
+	return err
 }
 
 func chunkSubject(group string, a Artifact, i int) string {
@@ -411,24 +429,36 @@ func chunkSubject(group string, a Artifact, i int) string {
 }
 
 // Rollout begins to bring a bundle to a group's cards. Back, if any, is the signed reason to run the group's present bundle after this one.
+// It takes as long as the bundle is on its way to the servers, of which progress is told; all else has bounds of its own.
 func (c *Client) Rollout(ctx context.Context, group, by string, data []byte, b *bundle.Bundle, back string, plan Plan, progress func(done, total int)) (Group, error) {
 	to := NewArtifact(data, b)
-	if err := c.Upload(ctx, group, to, data, progress); err != nil {
-		return Group{}, err
-	}
-	cards, err := c.Cards(ctx)
-	if err != nil {
-		return Group{}, err
-	}
-	now := time.Now().UTC()
-	id := now.Format("20060102-150405")
-	return c.change(ctx, group, func(g Group) (Group, error) {
+	begin := func(g Group, cards map[string]Status) (Group, error) {
 		g.Version = version
 		if !g.Stable.IsZero() {
 			g.Stable.Back = back
 		}
-		return g.Begin(id, by, to, plan, cards[group], now)
-	})
+		now := time.Now().UTC()
+		return g.Begin(now.Format("20060102-150405"), by, to, plan, cards, now)
+	}
+	// What is refused isn't sent.
+	cards, err := c.Cards(ctx)
+	if err != nil {
+		return Group{}, err
+	}
+	g, err := c.Group(ctx, group)
+	if err == nil {
+		_, err = begin(g, cards[group])
+	}
+	if err != nil {
+		return Group{}, err
+	}
+	if err := c.Upload(ctx, group, to, data, progress); err != nil {
+		return Group{}, err
+	}
+	if cards, err = c.Cards(ctx); err != nil {
+		return Group{}, err
+	}
+	return c.change(ctx, group, func(g Group) (Group, error) { return begin(g, cards[group]) })
 }
 
 // Halt, Back and Approve are an operator's words on a group's rollout.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -76,5 +77,17 @@ func TestDownload(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	whole()
+	whole() // Of what could not be written nothing stays in the card's folder.
+	a2 := a
+	a2.File = strings.Repeat("0", 64)
+	full := filepath.Join(dir, "ordered-"+a2.File+".nepco")
+	if err := os.Symlink("/dev/full", full); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.download(t.Context(), a2); err == nil || errors.Is(err, errAway) {
+		t.Errorf("into a full disk: %v", err)
+	}
+	if _, err := os.Lstat(full); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what could not be written is still there: %v", err)
+	}
 }

@@ -2,14 +2,20 @@ package fleet
 
 import (
 	"context"
+	"crypto/ed25519"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"math/rand/v2"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/trust"
@@ -25,18 +31,7 @@ func TestRollout(t *testing.T) {
 		agents = append(agents, s)
 		f.card(h.Client, "racks", fmt.Sprintf("card%d", i), s, nil)
 	}
-	f.eventually(30*time.Second, "reports", func() error {
-		cards, err := h.Cards(t.Context())
-		for name, s := range cards["racks"] {
-			if s.Seen.IsZero() {
-				return fmt.Errorf("%s has not reported", name)
-			}
-		}
-		if len(cards["racks"]) != len(agents) {
-			return fmt.Errorf("%d cards: %v", len(cards["racks"]), err)
-		}
-		return err
-	})
+	f.reported(h.Client, "racks", len(agents))
 	roll := func(number int, serial uint64, back string) *bundle.Bundle {
 		t.Helper()
 		data, b := signedBundle(t, number, serial, signer)
@@ -322,4 +317,126 @@ func TestUnknownForAWhile(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// What is refused as it begins was not sent to the servers before.
+func TestRefusedBeforeSent(t *testing.T) {
+	f := newFleet(t, 1)
+	h, _ := f.hub("a")
+	data, b := signedBundle(t, 1, 1, signer)
+	progress := func(int, int) { t.Error("the bundle was sent") }
+	if _, err := h.Rollout(t.Context(), "nosuch", "t", data, b, "", quick(), progress); err == nil || !strings.Contains(err.Error(), "has no cards") {
+		t.Error(err)
+	}
+	stream, err := h.js.Stream(t.Context(), streamBundles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := stream.CachedInfo().State.Msgs; n != 0 {
+		t.Errorf("%d chunks are in the servers", n)
+	}
+}
+
+// A hub's log has all of a rollout's story, each event once: above all, why it was halted.
+func TestHubLog(t *testing.T) {
+	f := newFleet(t, 1)
+	log := &output{}
+	f.log = slog.New(slog.NewTextHandler(log, nil))
+	h, _ := f.hub("a")
+	for i := range 3 {
+		f.card(h.Client, "g", fmt.Sprintf("c%d", i), newSimAgent(), nil)
+	}
+	f.reported(h.Client, "g", 3)
+	begin := func(number int, serial uint64, key ed25519.PrivateKey, want State) *Rollout {
+		t.Helper()
+		data, b := signedBundle(t, number, serial, key)
+		if _, err := h.Rollout(t.Context(), "g", "t", data, b, "", quick(), quiet); err != nil {
+			t.Fatal(err)
+		}
+		return f.state(h.Client, "g", want)
+	}
+	stories := []*Rollout{begin(1, 1, signer, Done), begin(2, 2, ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)), Returned)}
+	want := map[string]int{} // two rollouts of one second have one ID
+	for _, r := range stories {
+		for _, e := range r.Events {
+			if strings.Contains(e.Text, " ") {
+				e.Text = strconv.Quote(e.Text)
+			}
+			want["event="+e.Text+" rollout="+r.ID]++
+		}
+	}
+	f.eventually(20*time.Second, "the log", func() error {
+		text := log.String()
+		for event, n := range want {
+			if got := strings.Count(text, event); got != n {
+				return fmt.Errorf("%s is there %d times, not %d:\n%s", event, got, n, text)
+			}
+		}
+		return nil
+	})
+}
+
+// A listing of cards has each card's report, also while all of them report again.
+func TestCardsWhileTheyReport(t *testing.T) {
+	f := newFleet(t, 1)
+	h, _ := f.hub("a")
+	const n = 1100 // more than one pull of a thousand
+	keys := make([]nkeys.KeyPair, n)
+	tell := func(i int) {
+		name := fmt.Sprintf("c%d", i)
+		text, err := seal(Status{Version: version, Group: "g", Card: name, At: time.Now()}, keys[i])
+		if err == nil {
+			err = h.nc.Publish(subjectCards+key("g", name), text)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	for i := range keys {
+		var err error
+		if keys[i], err = nkeys.CreateUser(); err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(Member{Version: version, Public: public(keys[i])})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.members.Put(t.Context(), key("g", fmt.Sprintf("c%d", i)), text); err != nil {
+			t.Fatal(err)
+		}
+		tell(i)
+	}
+	f.reported(h.Client, "g", n)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			for _, i := range rand.Perm(n) {
+				tell(i)
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	}()
+	defer func() { close(stop); <-stopped }()
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		cards, err := h.Cards(ctx)
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var missing []string
+		for name, s := range cards["g"] {
+			if s.Seen.IsZero() {
+				missing = append(missing, name)
+			}
+		}
+		if len(missing) > 0 {
+			t.Fatalf("%d cards seem never to have reported: %s", len(missing), Several(missing))
+		}
+	}
 }

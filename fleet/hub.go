@@ -35,6 +35,7 @@ type Hub struct {
 	groups map[string]entry[Group]
 	orders map[string]entry[Order] // by key
 	lines  map[string]bool         // groups that have a stream of lines
+	told   map[string]*Story       // what the log has of their rollouts
 	// troubles is what is wrong with a group on the hub's side, "": nothing.
 	troubles map[string]string
 	wake     chan struct{}
@@ -71,7 +72,7 @@ func NewHub(ctx context.Context, c *Client, o HubOptions) (*Hub, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Hub{Client: c, o: o, groups: map[string]entry[Group]{}, orders: map[string]entry[Order]{}, lines: map[string]bool{}, troubles: map[string]string{}, wake: make(chan struct{}, 1)}
+	h := &Hub{Client: c, o: o, groups: map[string]entry[Group]{}, orders: map[string]entry[Order]{}, lines: map[string]bool{}, told: map[string]*Story{}, troubles: map[string]string{}, wake: make(chan struct{}, 1)}
 	for _, b := range []struct {
 		name string
 		ttl  time.Duration
@@ -176,6 +177,30 @@ func (h *Hub) setLeads(leads bool) {
 	if h.leads != leads {
 		h.leads, h.heard = leads, time.Now().UTC()
 		h.o.Log.Info("hub", "name", h.o.Name, "leads", leads)
+		for name, g := range h.groups { // what was before is in another log, or further up
+			h.story(name, g.value.Rollout)
+		}
+	}
+}
+
+// story are the events of a group's rollout that were not given before. The caller holds the lock.
+func (h *Hub) story(group string, r *Rollout) []Event {
+	if r == nil {
+		return nil
+	}
+	if h.told[group] == nil {
+		h.told[group] = &Story{}
+	}
+	return h.told[group].New(r)
+}
+
+// tell logs what a group's rollout has come to.
+func (h *Hub) tell(g Group) {
+	h.mu.Lock()
+	events := h.story(g.Name, g.Rollout)
+	h.mu.Unlock()
+	for _, e := range events {
+		h.o.Log.Info("rollout", "group", g.Name, "state", g.Rollout.State, "event", e.Text, "rollout", g.Rollout.ID)
 	}
 }
 
@@ -387,6 +412,7 @@ func (h *Hub) moveGroup(ctx context.Context, name string, now time.Time) error {
 	if !ok {
 		return nil
 	}
+	h.tell(g.value)
 	// What this document orders is ordered before it is held against what cards report.
 	if err := h.order(ctx, g); err != nil {
 		return err
@@ -399,9 +425,7 @@ func (h *Hub) moveGroup(ctx context.Context, name string, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		if r := next.Rollout; len(r.Events) > 0 {
-			h.o.Log.Info("rollout", "group", name, "state", r.State, "event", r.Events[len(r.Events)-1].Text)
-		}
+		h.tell(next)
 		g = entry[Group]{next, revision}
 		h.mu.Lock()
 		if h.groups[name].revision < revision {

@@ -302,6 +302,33 @@ func times(name string, usual int) int {
 	return usual
 }
 
+// A sink keeps as many full files as it is told to, the newest, beside the one that grows.
+func TestSinkKeeps(t *testing.T) {
+	for keep, want := range map[int]int{0: 5, 1: 1, 3: 3} {
+		dir := t.TempDir()
+		s, err := OpenSink(nil, SinkOptions{Dir: dir, Size: 1, Keep: keep})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range uint64(5) {
+			s.line("c", []byte("{}"))
+			s.mark.Message, s.dirty = i+1, true
+			if err := s.keep(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.f.Close()
+		full, err := filepath.Glob(filepath.Join(dir, "lines-*.ndjson"))
+		if err != nil || len(full) != want || !strings.HasSuffix(full[len(full)-1], "5.ndjson") {
+			t.Errorf("of %d to keep: %v, %v", keep, full, err)
+			continue
+		}
+		if text, err := os.ReadFile(full[0]); err != nil || string(text) != "{\"nepco_card\":\"c\"}\n" {
+			t.Errorf("%q, %v", text, err)
+		}
+	}
+}
+
 // A sink that was killed as it gave a full file its number, and killed again before its next checkpoint, has each line once.
 func TestSinkKilledTwice(t *testing.T) {
 	f := newFleet(t, 1)

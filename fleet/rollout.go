@@ -170,6 +170,29 @@ type Event struct {
 	Text string    `json:"text"`
 }
 
+// Story follows the events of one rollout after another, so that each is told once.
+type Story struct {
+	rollout string
+	last    Event
+}
+
+// New are the events of a rollout that were not given before.
+func (s *Story) New(r *Rollout) []Event {
+	if s.rollout != r.ID {
+		*s = Story{rollout: r.ID}
+	}
+	from := 0
+	for i, e := range r.Events {
+		if e.At.Equal(s.last.At) && e.Text == s.last.Text {
+			from = i + 1
+		}
+	}
+	if n := len(r.Events); n > 0 {
+		s.last = r.Events[n-1]
+	}
+	return r.Events[from:]
+}
+
 // maxEvents bounds a rollout's story, maxReasons what is said of many cards.
 const (
 	maxEvents  = 100
@@ -265,7 +288,8 @@ func (l *Limits) compared(f, before Figures) (string, bool) {
 // lost is how long a card may be silent before it counts as away.
 var lost = time.Minute // changed by tests only
 
-func reports(s Status, now time.Time) bool { return !s.Seen.IsZero() && now.Sub(s.Seen) < lost }
+// Reports is true where a card has reported lately.
+func (s Status) Reports(now time.Time) bool { return !s.Seen.IsZero() && now.Sub(s.Seen) < lost }
 
 // silent is true for a card that could have been heard and wasn't.
 func silent(s Status, now, heard time.Time) bool { return now.Sub(latest(s.Seen, heard)) >= lost }
@@ -313,7 +337,7 @@ func (g Group) Begin(id, by string, to Artifact, plan Plan, cards map[string]Sta
 	// The order is by chance, but the same on each hub; first those that report and are well.
 	rank := func(name string) int {
 		switch s := cards[name]; {
-		case !reports(s, now):
+		case !s.Reports(now):
 			return 2
 		case s.Agent.Problem != "":
 			return 1
@@ -359,7 +383,7 @@ func (r *Rollout) next(cards map[string]Status, now time.Time) {
 	r.State, r.Since, r.Steady = Advancing, now, time.Time{}
 	reached := max(r.Plan.Stages[r.Stage].of(len(r.Cards)), r.Reached)
 	for _, name := range r.Cards[r.Reached:reached] {
-		if !reports(cards[name], now) {
+		if !cards[name].Reports(now) {
 			r.Away = append(r.Away, name)
 		}
 	}
@@ -439,7 +463,8 @@ func (g Group) Step(cards map[string]Status, now, heard time.Time) (Group, bool)
 		if r.State == Waiting {
 			return g, false
 		}
-		return g, g.advance(cards, now, heard)
+		changed := g.advance(cards, now, heard)
+		return g, changed
 	case Returning:
 		left := 0
 		for _, name := range r.Cards[:r.Reached] {
@@ -483,10 +508,10 @@ func (g *Group) advance(cards map[string]Status, now, heard time.Time) bool {
 		s := cards[name]
 		switch {
 		case slices.Contains(r.Away, name):
-		case i < r.Reached && (!r.runs(s) || !reports(s, now)):
+		case i < r.Reached && (!r.runs(s) || !s.Reports(now)):
 			return false
 		// The next stage's cards had no time to be heard.
-		case !reports(s, now) && !silent(s, now, heard) && s.Seen.Add(lost).After(r.Begun):
+		case !s.Reports(now) && !silent(s, now, heard) && s.Seen.Add(lost).After(r.Begun):
 			return false
 		}
 	}
@@ -497,8 +522,8 @@ func (g *Group) advance(cards map[string]Status, now, heard time.Time) bool {
 	if now.Sub(r.Steady) < r.Plan.Bake {
 		return changed
 	}
-	compared, any := r.Plan.Limits.compared(r.now(cards), r.Before)
-	if !any && !slices.Contains(r.Blind, r.Stage+1) { // an approved one is held again
+	compared, known := r.Plan.Limits.compared(r.now(cards), r.Before)
+	if !known && !slices.Contains(r.Blind, r.Stage+1) { // an approved one is held again
 		r.Blind = append(r.Blind, r.Stage+1)
 	}
 	r.tell(now, "stage %d held: %s, %s", r.Stage+1, r.ends(cards, r.To), compared)
@@ -569,7 +594,7 @@ func (r *Rollout) failures(cards map[string]Status, now, heard time.Time) (why [
 		s := cards[name]
 		away := slices.Contains(r.Away, name)
 		switch {
-		case s.Wanted == r.To.File && s.Phase == Refused && (!away || reports(s, now)):
+		case s.Wanted == r.To.File && s.Phase == Refused && (!away || s.Reports(now)):
 			why = append(why, fmt.Sprintf("%s: %s", name, s.Reason))
 		case away:
 		case silent(s, now, heard):
@@ -641,7 +666,8 @@ func (g Group) Back(reason string, now time.Time) (Group, error) {
 	if !slices.Contains(c.Reasons, reason) {
 		c.Reasons = append(c.Reasons, reason)
 	}
-	return g, g.turnBack(now)
+	err := g.turnBack(now)
+	return g, err
 }
 
 // Approve lets a waiting rollout begin its next stage, and a halted one go on with its own.

@@ -471,10 +471,10 @@ func (w *walker) holds(seed int, before, g Group, from Artifact) {
 	if r.Stage > before.Rollout.Stage || r.State == Done && before.Rollout.State != Done {
 		for _, name := range r.Cards[:before.Rollout.Reached] {
 			s := w.reports[name]
-			if !slices.Contains(before.Rollout.Away, name) && (s.Wanted != r.To.File || s.Phase != Running || !reports(s, w.now)) {
+			if !slices.Contains(before.Rollout.Away, name) && (s.Wanted != r.To.File || s.Phase != Running || !s.Reports(w.now)) {
 				w.t.Fatalf("walk %d: stage %d was left with %s: %+v", seed, before.Rollout.Stage, name, s)
 			}
-			if s.Wanted == r.To.File && s.Phase == Refused && reports(s, w.now) {
+			if s.Wanted == r.To.File && s.Phase == Refused && s.Reports(w.now) {
 				w.t.Fatalf("walk %d: stage %d was left with %s, which refused", seed, before.Rollout.Stage, name)
 			}
 		}

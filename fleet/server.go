@@ -87,19 +87,48 @@ func (a *Access) options(listen, dir string) (*server.Options, error) {
 	return o, err
 }
 
-// start runs a server until it takes connections.
+// startTime is how long a server may take to be there: it reads what it stored.
+const startTime = 10 * time.Second
+
+// start runs a server, which takes connections when it returns.
 func start(o *server.Options) (*server.Server, error) {
 	s, err := server.NewServer(o)
 	if err != nil {
 		return nil, err
 	}
+	cause := make(startLog, 1)
+	s.SetLoggerV2(cause, false, false, false)
 	go s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
-		s.Shutdown()
-		return nil, fmt.Errorf("the NATS server at %s:%d does not take connections: is the port free?", o.Host, o.Port)
+	ready := make(chan bool, 1)
+	go func() { ready <- s.ReadyForConnections(startTime) }()
+	select {
+	case err = <-cause:
+	case ok := <-ready:
+		if ok {
+			return s, nil
+		}
+		err = fmt.Errorf("it takes no connections after %v", startTime)
 	}
-	return s, nil
+	s.Shutdown()
+	return nil, fmt.Errorf("the NATS server at %s that stores in %s does not start: %w", net.JoinHostPort(o.Host, strconv.Itoa(o.Port)), o.StoreDir, err)
 }
+
+// startLog takes from a server's log why it can't start: nothing else says so.
+type startLog chan error
+
+// Fatalf implements server.Logger.
+func (l startLog) Fatalf(format string, args ...any) {
+	select {
+	case l <- fmt.Errorf(format, args...):
+	default:
+	}
+}
+
+func (startLog) Noticef(string, ...any) {}
+func (startLog) Warnf(string, ...any)   {}
+func (startLog) Errorf(string, ...any)  {}
+func (startLog) Debugf(string, ...any)  {}
+func (startLog) Tracef(string, ...any)  {}
 
 // inside connects to a server in this process, without a socket.
 func inside(s *server.Server, opts ...nats.Option) (*nats.Conn, error) {

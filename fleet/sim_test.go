@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,6 +18,7 @@ import (
 
 	"nepcoc/internal/files"
 	"nepcoc/internal/testbundle"
+	"nepcoc/internal/testports"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/trust"
 )
@@ -158,26 +158,15 @@ func newFleetFolder(t testing.TB, servers int) *testFleet {
 	if f.access, err = OpenAccess(folder); err != nil {
 		t.Fatal(err)
 	}
-	f.ports = freePorts(t, 2*servers)
+	if f.ports, err = testports.Free(2 * servers); err != nil {
+		t.Fatal(err)
+	}
 	var urls []string
 	for i := range servers {
 		urls = append(urls, fmt.Sprintf("tls://127.0.0.1:%d", f.ports[2*i]))
 	}
 	f.urls = strings.Join(urls, ",")
 	return f
-}
-
-// freePorts are ports that nobody listens at.
-func freePorts(t testing.TB, n int) (ports []int) {
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
 }
 
 // serve starts server i of a cluster with those ports, for clients and routes.
@@ -309,6 +298,24 @@ func (f *testFleet) eventually(within time.Duration, what string, ok func() erro
 		}
 	}
 	f.Fatalf("%s: not within %v: %v", what, within, err)
+}
+
+// reported waits until so many cards of a group have reported.
+func (f *testFleet) reported(c *Client, group string, n int) {
+	f.Helper()
+	f.eventually(30*time.Second, "reports", func() error {
+		cards, err := c.Cards(f.Context())
+		seen := 0
+		for _, s := range cards[group] {
+			if !s.Seen.IsZero() {
+				seen++
+			}
+		}
+		if err == nil && seen != n {
+			err = fmt.Errorf("%d of %d", seen, n)
+		}
+		return err
+	})
 }
 
 // quick is a plan without waiting.

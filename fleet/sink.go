@@ -24,7 +24,7 @@ import (
 type SinkOptions struct {
 	Group string
 	Dir   string
-	// Size is when a new file is begun, in bytes; Keep how many are kept, 0: all.
+	// Size is when a new file is begun, in bytes; Keep how many full ones are kept, 0: all.
 	Size int64
 	Keep int
 	Log  *slog.Logger
@@ -33,15 +33,15 @@ type SinkOptions struct {
 // Sink writes a group's lines to files, lines.ndjson being the one that grows, each line once. Of what is written, a checkpoint says up to where and up to
 // which message; what stands behind it after a crash is cut off and read from the stream again.
 type Sink struct {
-	o        SinkOptions
-	c        *Client
-	seals    seals
-	refusals seldom
-	f        *os.File
-	w        *bufio.Writer
-	mark     checkpoint
-	pending  uint64
-	dirty    bool
+	o                SinkOptions
+	c                *Client
+	seals            seals
+	refusals, unread seldom
+	f                *os.File
+	w                *bufio.Writer
+	mark             checkpoint
+	pending          uint64
+	dirty            bool
 }
 
 // checkpoint is what a sink must not forget.
@@ -180,7 +180,10 @@ func (s *Sink) Run(ctx context.Context, tell func(SinkCounts)) error {
 			return nil
 		}
 		if err != nil {
-			s.o.Log.Warn("lines can't be read from the servers", "why", err)
+			if errors.Is(err, jetstream.ErrStreamNotFound) {
+				err = fmt.Errorf("group %s has no cards yet: %w", s.o.Group, err)
+			}
+			s.unread.warn(s.o.Log, "lines can't be read from the servers", "why", err)
 			if err := s.reopen(); err != nil {
 				return err
 			}
@@ -401,7 +404,7 @@ func (s *Sink) rotate() error {
 	if err != nil {
 		return err
 	}
-	for _, name := range old[:max(0, len(old)-s.o.Keep+1)] {
+	for _, name := range old[:max(0, len(old)-s.o.Keep)] {
 		if err := os.Remove(name); err != nil {
 			return err
 		}

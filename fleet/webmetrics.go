@@ -9,7 +9,7 @@ import (
 	nepco "nepcoc/internal/version"
 )
 
-// hubMetricNames are those of all descriptions: each is in docs/metrics.md.
+// hubMetricNames are those of all descriptions: each is in docs/fleet-page.md.
 var hubMetricNames []string
 
 func hubDesc(name, help string, labels ...string) *prometheus.Desc {

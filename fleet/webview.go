@@ -330,7 +330,7 @@ const (
 )
 
 func newCardView(g *Group, name string, s Status, want Artifact, now time.Time) cardView {
-	c := cardView{Status: s, Group: g.Name, Card: name, Fresh: reports(s, now), Never: s.Seen.IsZero(), Runs: g.nameOf(s.Agent.Digest)}
+	c := cardView{Status: s, Group: g.Name, Card: name, Fresh: s.Reports(now), Never: s.Seen.IsZero(), Runs: g.nameOf(s.Agent.Digest)}
 	if !c.Never {
 		c.Age = span(now.Sub(s.Seen))
 	}
@@ -371,7 +371,7 @@ func newProgress(g *Group, cards map[string]Status, now time.Time) *progress {
 	p := &progress{Rollout: r, Class: map[State]string{Done: "good", Halted: "bad", Returning: "bad", Returned: "bad"}[r.State]}
 	var fresh []string
 	for _, name := range r.Cards[:r.Reached] {
-		if s := cards[name]; reports(s, now) {
+		if s := cards[name]; s.Reports(now) {
 			fresh = append(fresh, name)
 			if r.runs(s) {
 				p.Running++
@@ -515,12 +515,13 @@ type groupJSON struct {
 	Group
 	Cards    int              `json:"cards"`
 	Fresh    int              `json:"reporting"`
-	Versions []versionJSON    `json:"versions"`
+	Versions []VersionCount   `json:"versions"`
 	Alerts   []string         `json:"alerts"`
 	Compared *comparisonsJSON `json:"compared,omitempty"`
 }
 
-type versionJSON struct {
+// VersionCount is how many cards run a bundle, of those that report: in the API, and of nepcof status --json.
+type VersionCount struct {
 	Digest string `json:"digest"`
 	Cards  int    `json:"cards"`
 }
@@ -535,9 +536,9 @@ type comparisonsJSON struct {
 func (v view) groupsJSON() any {
 	list := []groupJSON{}
 	for _, g := range v.Groups {
-		j := groupJSON{Group: g.Group, Cards: len(g.Cards), Fresh: g.Fresh, Versions: []versionJSON{}, Alerts: []string{}}
+		j := groupJSON{Group: g.Group, Cards: len(g.Cards), Fresh: g.Fresh, Versions: []VersionCount{}, Alerts: []string{}}
 		for _, x := range g.Versions {
-			j.Versions = append(j.Versions, versionJSON{x.Digest, x.Figures.Cards})
+			j.Versions = append(j.Versions, VersionCount{x.Digest, x.Figures.Cards})
 		}
 		for _, a := range g.Alerts {
 			j.Alerts = append(j.Alerts, a.Text)

@@ -31,7 +31,7 @@ func newHub() *cobra.Command {
 		Long: `Hub moves rollouts on by what cards report. By itself it is the fleet's NATS server, too (--listen, --store); with --nats it uses servers that are there:
 a cluster of three, each with the folder's nats-access.conf included. Any number of hubs may run: one leads, and another takes over within seconds.
 All state is in the servers, none in the hub. It runs until SIGINT or SIGTERM.`,
-		Example: `  nepcof hub --fleet /etc/nepcof/fleet --store /var/lib/nepcof-hub
+		Example: `  nepcof hub --fleet /var/lib/nepcof/fleet --store /var/lib/nepcof/store --http :8443
   nepcof hub --fleet fleet --nats tls://a.example:4222,tls://b.example:4222,tls://c.example:4222 --replicas 3`,
 		Args: cli.ExactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -101,8 +101,8 @@ All state is in the servers, none in the hub. It runs until SIGINT or SIGTERM.`,
 	}
 	p.flags(cmd)
 	cmd.Flags().StringVar(&listen, "listen", ":4222", "where its own NATS server listens")
-	cmd.Flags().StringVar(&store, "store", "/var/lib/nepcof-hub", "folder of its own NATS server: all that the fleet knows, and lines")
-	cmd.Flags().StringVar(&web, "http", "", "serve the web page, API and metrics at this address, by TLS; web.token in the fleet's folder lets in")
+	cmd.Flags().StringVar(&store, "store", "/var/lib/nepcof/store", "folder of its own NATS server: all that the fleet knows, and lines")
+	cmd.Flags().StringVar(&web, "http", "", "serve the web page, API and metrics at this address, by TLS; view.token in the fleet's folder lets look, web.token act, too")
 	cmd.Flags().IntVar(&o.Replicas, "replicas", 1, "how many of the servers store everything: 3 of a cluster")
 	cmd.Flags().DurationVar(&o.LinesAge, "lines-age", 7*24*time.Hour, "how long lines are kept in the servers")
 	cmd.Flags().Int64Var(&o.LinesBytes, "lines-bytes", 10<<30, "how much is kept of each group's lines, in bytes; the oldest are dropped, which sinks report")
@@ -124,11 +124,11 @@ func untilThere(ctx context.Context, log *slog.Logger, dial func() (*fleet.Clien
 	}
 }
 
-// serve answers HTTP until ctx ends. It returns once it listens.
+// serve answers HTTP at --metrics until ctx ends. It returns once it listens.
 func serve(ctx context.Context, log *slog.Logger, listen string, handler http.Handler) error {
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
-		return fmt.Errorf("--http: %w", err)
+		return fmt.Errorf("--metrics: %w", err)
 	}
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	log.Info("serving HTTP", "address", l.Addr().String())
@@ -157,7 +157,7 @@ With --enrol it joins the fleet by a token, and ends. In the agent's configurati
     allow_rollback: /var/lib/nepcof/back.note      # likewise; for reasons to go back
     output:
       to: unix:/run/nepcof/lines.sock`,
-		Example: `  sudo -u nepcof nepcof card --enrol card-07.token
+		Example: `  sudo -u nepcof nepcof card --enrol - < card-07.token
   systemctl enable --now nepcof-card`,
 		Args: cli.ExactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -127,6 +127,11 @@ func asking() (context.Context, func()) {
 func (p *place) ask(cmd *cobra.Command, f func(context.Context, *fleet.Client) error) error {
 	ctx, stop := asking()
 	defer stop()
+	return p.with(ctx, cmd, f)
+}
+
+// with gives f a connection to the fleet's servers, and ctx.
+func (p *place) with(ctx context.Context, cmd *cobra.Command, f func(context.Context, *fleet.Client) error) error {
 	c, err := p.dial(ctx, cmd)
 	if err != nil {
 		return err

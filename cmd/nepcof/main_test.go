@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"errors"
-	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"regexp"
@@ -18,6 +16,7 @@ import (
 
 	"nepcoc/internal/files"
 	"nepcoc/internal/testbundle"
+	"nepcoc/internal/testports"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/trust"
 )
@@ -77,11 +76,10 @@ func mknote(ts *testscript.TestScript, _ bool, args []string) {
 
 // port NAME...: variables that name free ports of the loopback.
 func port(ts *testscript.TestScript, _ bool, args []string) {
-	for _, name := range args {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		ts.Check(err)
-		defer l.Close()
-		ts.Setenv(name, fmt.Sprint(l.Addr().(*net.TCPAddr).Port))
+	ports, err := testports.Free(len(args))
+	ts.Check(err)
+	for i, name := range args {
+		ts.Setenv(name, strconv.Itoa(ports[i]))
 	}
 }
 

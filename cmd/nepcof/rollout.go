@@ -88,7 +88,9 @@ With --wait the exit code is 0 only where all cards that were reached run the bu
 					return err
 				}
 			}
-			return p.ask(cmd, func(ctx context.Context, c *fleet.Client) error {
+			ctx, stop := untilSignal() // a bundle may be on its way for longer than commands ask
+			defer stop()
+			return p.with(ctx, cmd, func(ctx context.Context, c *fleet.Client) error {
 				before, err := c.Group(ctx, group)
 				if err != nil {
 					return err
@@ -162,7 +164,7 @@ func untilOver(cmd *cobra.Command, c *fleet.Client, g fleet.Group, asJSON bool) 
 	defer stop()
 	id := g.Rollout.ID
 	progress := cli.NewProgress(cmd.ErrOrStderr())
-	var told teller
+	var told fleet.Story
 	for {
 		r := g.Rollout
 		if r == nil || r.ID != id {
@@ -170,7 +172,7 @@ func untilOver(cmd *cobra.Command, c *fleet.Client, g fleet.Group, asJSON bool) 
 		}
 		if !asJSON {
 			progress.Done()
-			told.tell(cmd.OutOrStdout(), "", r)
+			tell(cmd.OutOrStdout(), "", told.New(r))
 		}
 		if r.State != fleet.Advancing && r.State != fleet.Returning {
 			progress.Done()
@@ -217,26 +219,10 @@ func untilOver(cmd *cobra.Command, c *fleet.Client, g fleet.Group, asJSON bool) 
 	}
 }
 
-// teller tells a rollout's events, each once.
-type teller struct {
-	id   string
-	last fleet.Event
-}
-
-// tell writes the events that are new, with a prefix.
-func (t *teller) tell(w io.Writer, prefix string, r *fleet.Rollout) {
-	if t.id != r.ID {
-		*t = teller{id: r.ID}
-	}
-	from := 0
-	for i, e := range r.Events {
-		if e == t.last {
-			from = i + 1
-		}
-	}
-	for _, e := range r.Events[from:] {
+// tell writes a rollout's events that are new, with a prefix.
+func tell(w io.Writer, prefix string, events []fleet.Event) {
+	for _, e := range events {
 		fmt.Fprintf(w, "%s  %s%s\n", e.At.UTC().Format(time.TimeOnly), prefix, cli.Name(e.Text))
-		t.last = e
 	}
 }
 

@@ -27,7 +27,7 @@ func newInit() *cobra.Command {
 its servers, which cards reach under the names of --host. Keep the folder with the hub. For an operator's machine copy
 ` + strings.Join(fleet.OperatorFiles, ", ") + ` and ` + fileURL + `: with those, commands change what groups run, but can't speak for hub or cards.
 Its keys sign no bundles: cards run what the keys that their agents trust have signed, whoever has the hub.`,
-		Example: `  nepcof init /etc/nepcof/fleet --host hub.example
+		Example: `  nepcof init /var/lib/nepcof/fleet --host hub.example
   nepcof init fleet --host a.example --host b.example --host c.example`,
 		Args: cli.ExactArgs("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -63,8 +63,8 @@ func newEnrol() *cobra.Command {
 		Short: "Make a token with which a card joins, once",
 		Long: `Enrol writes a token: good for a day and for one card, which makes its own key with it and gets credentials for its own subjects only. It takes a hub's
 folder, since only that may make credentials. Who has the token can be that card: bring it there by a way that you trust, and remove it.`,
-		Example: `  nepcof enrol card-07 --group racks --fleet /etc/nepcof/fleet -o card-07.token
-  scp card-07.token card-07: && ssh card-07 sudo nepcof card --enrol card-07.token`,
+		Example: `  nepcof enrol card-07 --group racks --fleet /var/lib/nepcof/fleet -o card-07.token
+  ssh card-07 sudo -u nepcof nepcof card --enrol - < card-07.token`,
 		Args: cli.ExactArgs("CARD"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := needed(cmd, "group", cli.OutputFlag); err != nil {

@@ -18,21 +18,18 @@ import (
 	"nepcoc/internal/cli"
 )
 
-// groupStatus is what `nepcof status --json` prints of each group.
+// groupStatus is what `nepcof status --json` prints of each group, in the API's words (docs/fleet-page.md).
 type groupStatus struct {
-	Group string `json:"group"`
+	Name  string `json:"name"`
 	Cards int    `json:"cards"`
 	// Reporting are those that have reported within a minute, Refusing those that refuse what they are ordered.
 	Reporting int             `json:"reporting"`
 	Refusing  int             `json:"refusing"`
 	Stable    *fleet.Artifact `json:"stable,omitempty"`
-	// Running is how many cards run which digest.
-	Running map[string]int `json:"running"`
-	Rollout *fleet.Rollout `json:"rollout,omitempty"`
+	// Versions are what those run that report.
+	Versions []fleet.VersionCount `json:"versions"`
+	Rollout  *fleet.Rollout       `json:"rollout,omitempty"`
 }
-
-// silent is after how long a card that doesn't report is one to look at.
-const silent = time.Minute
 
 func newStatus() *cobra.Command {
 	var p place
@@ -73,6 +70,9 @@ func newStatus() *cobra.Command {
 				if asJSON {
 					return cli.JSON(cmd.OutOrStdout(), all)
 				}
+				if len(all) == 0 {
+					return noCards(cmd)
+				}
 				for i := range all {
 					all[i].print(cmd.OutOrStdout())
 				}
@@ -86,20 +86,24 @@ func newStatus() *cobra.Command {
 }
 
 func newGroupStatus(name string, g fleet.Group, cards map[string]fleet.Status, now time.Time) groupStatus {
-	s := groupStatus{Group: name, Cards: len(cards), Running: map[string]int{}, Rollout: g.Rollout}
+	s := groupStatus{Name: name, Cards: len(cards), Versions: []fleet.VersionCount{}, Rollout: g.Rollout}
 	if !g.Stable.IsZero() {
 		s.Stable = &g.Stable
 	}
+	running := map[string]int{}
 	for _, c := range cards {
-		if now.Sub(c.Seen) < silent {
-			s.Reporting++
-		}
 		if c.Phase == fleet.Refused {
 			s.Refusing++
 		}
-		if c.Agent.Digest != "" {
-			s.Running[c.Agent.Digest]++
+		if !c.Reports(now) {
+			continue
 		}
+		if s.Reporting++; c.Agent.Digest != "" {
+			running[c.Agent.Digest]++
+		}
+	}
+	for _, digest := range slices.Sorted(maps.Keys(running)) {
+		s.Versions = append(s.Versions, fleet.VersionCount{Digest: digest, Cards: running[digest]})
 	}
 	return s
 }
@@ -107,12 +111,12 @@ func newGroupStatus(name string, g fleet.Group, cards map[string]fleet.Status, n
 func (s *groupStatus) print(out io.Writer) {
 	// What cards and operators wrote must not speak to a terminal.
 	say := func(format string, args ...any) { fmt.Fprintln(out, cli.Name(fmt.Sprintf(format, args...))) }
-	say("%s: %s; reporting: %d, refusing their bundle: %d", s.Group, fleet.CountCards(s.Cards), s.Reporting, s.Refusing)
+	say("%s: %s; reporting: %d, refusing their bundle: %d", s.Name, fleet.CountCards(s.Cards), s.Reporting, s.Refusing)
 	if s.Stable != nil {
 		say("  bundle   %v", *s.Stable)
 	}
-	for _, d := range slices.Sorted(maps.Keys(s.Running)) {
-		say("  running  %.12s on %d", d, s.Running[d])
+	for _, v := range s.Versions {
+		say("  running  %.12s on %d", v.Digest, v.Cards)
 	}
 	r := s.Rollout
 	if r == nil {
@@ -129,6 +133,24 @@ func (s *groupStatus) print(out io.Writer) {
 
 func noGroup(name string) error {
 	return fmt.Errorf("group %s: there is none; nepcof status lists them", name)
+}
+
+// exists says where there is no such group: it has neither cards nor a rollout.
+func exists(ctx context.Context, c *fleet.Client, group string) error {
+	g, err := c.Group(ctx, group)
+	if err != nil || g.Rollout != nil {
+		return err
+	}
+	members, err := c.Members(ctx)
+	if err == nil && len(members[group]) == 0 {
+		err = noGroup(group)
+	}
+	return err
+}
+
+func noCards(cmd *cobra.Command) error {
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), "no cards: nepcof enrol makes a token for one")
+	return err
 }
 
 func newCards() *cobra.Command {
@@ -155,20 +177,15 @@ func newCards() *cobra.Command {
 					}
 				}
 				if group != "" && len(all) == 0 {
-					groups, err := c.Groups(ctx)
-					if err != nil {
+					if err := exists(ctx, c, group); err != nil {
 						return err
-					}
-					if _, there := groups[group]; !there {
-						return noGroup(group)
 					}
 				}
 				if asJSON {
 					return cli.JSON(cmd.OutOrStdout(), all)
 				}
 				if len(all) == 0 {
-					_, err := fmt.Fprintln(cmd.OutOrStdout(), "no cards: nepcof enrol makes a token for one")
-					return err
+					return noCards(cmd)
 				}
 				rows := [][]string{{"group", "card", "seen", "state", "runs", "flows", "unknown", "dropped", "lines", "waiting", "lost", "what is wrong"}}
 				for _, s := range all {
@@ -232,7 +249,12 @@ func newTail() *cobra.Command {
 					}
 				}, func(subject string, why error) { warn(cmd, "lines on %s are left out: %v", subject, why) }))
 			}
-			told := map[string]*teller{}
+			if group != "" {
+				if err := exists(ctx, c, group); err != nil {
+					return c.Ended(err)
+				}
+			}
+			told := map[string]*fleet.Story{}
 			for begun := false; ; begun = true {
 				groups, err := c.Groups(ctx)
 				if err != nil && ctx.Err() == nil && (!begun || errors.Is(err, nats.ErrConnectionClosed)) {
@@ -245,13 +267,13 @@ func newTail() *cobra.Command {
 					}
 					t := told[name]
 					if t == nil {
-						t = &teller{}
+						t = &fleet.Story{}
 						told[name] = t
 						if !begun { // what was before
-							t.tell(io.Discard, "", r)
+							t.New(r)
 						}
 					}
-					t.tell(out, name+": ", r)
+					tell(out, name+": ", t.New(r))
 				}
 				select {
 				case <-time.After(every):
