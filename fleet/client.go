@@ -429,7 +429,7 @@ func chunkSubject(group string, a Artifact, i int) string {
 }
 
 // Rollout begins to bring a bundle to a group's cards. Back, if any, is the signed reason to run the group's present bundle after this one.
-// It takes as long as the bundle is on its way to the servers, of which progress is told; all else has bounds of its own.
+// It takes as long as the bundle is on its way to the servers, of which progress is told; all else has bounds of its own. With an error comes the group that it stands on.
 func (c *Client) Rollout(ctx context.Context, group, by string, data []byte, b *bundle.Bundle, back string, plan Plan, progress func(done, total int)) (Group, error) {
 	to := NewArtifact(data, b)
 	begin := func(g Group, cards map[string]Status) (Group, error) {
@@ -446,17 +446,17 @@ func (c *Client) Rollout(ctx context.Context, group, by string, data []byte, b *
 		return Group{}, err
 	}
 	g, err := c.Group(ctx, group)
-	if err == nil {
-		_, err = begin(g, cards[group])
-	}
 	if err != nil {
-		return Group{}, err
+		return g, err
+	}
+	if _, err := begin(g, cards[group]); err != nil {
+		return g, err
 	}
 	if err := c.Upload(ctx, group, to, data, progress); err != nil {
-		return Group{}, err
+		return g, err
 	}
 	if cards, err = c.Cards(ctx); err != nil {
-		return Group{}, err
+		return g, err
 	}
 	return c.change(ctx, group, func(g Group) (Group, error) { return begin(g, cards[group]) })
 }

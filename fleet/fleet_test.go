@@ -335,6 +335,17 @@ func TestRefusedBeforeSent(t *testing.T) {
 	if n := stream.CachedInfo().State.Msgs; n != 0 {
 		t.Errorf("%d chunks are in the servers", n)
 	}
+	// With the refusal comes the group: who asks again, since an answer was lost, sees there that the rollout is under way.
+	f.card(h.Client, "g", "c", newSimAgent(), nil)
+	f.reported(h.Client, "g", 1)
+	plan := quick()
+	plan.Bake = time.Hour
+	if _, err := h.Rollout(t.Context(), "g", "t", data, b, "", plan, quiet); err != nil {
+		t.Fatal(err)
+	}
+	if g, err := h.Rollout(t.Context(), "g", "t", data, b, "", plan, progress); err == nil || g.Rollout == nil || g.Rollout.To.Digest != b.Digest.String() {
+		t.Errorf("%+v, %v", g.Rollout, err)
+	}
 }
 
 // A hub's log has all of a rollout's story, each event once: above all, why it was halted.

@@ -154,9 +154,11 @@ func TestRevoke(t *testing.T) {
 			}
 			// A rollout that is under way doesn't wait for a card that leaves.
 			data, b := signedBundle(t, 1, 1, signer)
-			agents[1].act = func(string, *Agent) { time.Sleep(300 * time.Millisecond) }
+			leave := make(chan bool) // until then the card does not run the bundle, and the rollout waits for it
+			defer close(leave)
+			agents[1].act = func(string, *Agent) { <-leave }
 			plan := quick()
-			plan.Bake, plan.Stages = time.Second, []Stage{{Percent: 100}}
+			plan.Timeout, plan.Stages = time.Hour, []Stage{{Percent: 100}}
 			if _, err := h.Rollout(ctx, "g", "t", data, b, "", plan, quiet); err != nil {
 				t.Fatal(err)
 			}
@@ -204,9 +206,7 @@ func TestRevoke(t *testing.T) {
 				t.Errorf("%+v", r)
 			}
 			// All others go on, and new ones come in: the new credentials of operators, and the card with a new key.
-			if err := reported(); err != nil {
-				t.Error(err)
-			}
+			f.eventually(30*time.Second, "reports of all others", reported)
 			a, err := OpenAccess(f.access.dir)
 			if err != nil {
 				t.Fatal(err)

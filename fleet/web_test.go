@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -456,7 +457,9 @@ func TestServeWeb(t *testing.T) {
 	var token string
 	f.eventually(20*time.Second, "token", func() error {
 		text, err := os.ReadFile(filepath.Join(f.dir, "fleet", fileWebToken))
-		token = strings.TrimSpace(string(text))
+		if token = strings.TrimSpace(string(text)); err == nil && token == "" {
+			err = errors.New("it is being written")
+		}
 		return err
 	})
 	if info, err := os.Stat(filepath.Join(f.dir, "fleet", fileWebToken)); err != nil || info.Mode().Perm() != 0o600 || len(token) < 40 {
