@@ -107,6 +107,8 @@ func ParseEnds(s string) (*Ends, error) {
 	if !ok || !both || err != nil || errB != nil || e.Proto != "TCP" && e.Proto != "UDP" {
 		return nil, fmt.Errorf("%q: want two ends and a protocol, such as 10.0.0.1:40000-10.0.0.2:443/tcp or [2001:db8::1]:5353-[2001:db8::2]:53/udp", s)
 	}
+	// Packets' addresses are never IPv4 ones within IPv6.
+	e.A, e.B = netip.AddrPortFrom(e.A.Addr().Unmap(), e.A.Port()), netip.AddrPortFrom(e.B.Addr().Unmap(), e.B.Port())
 	return e, nil
 }
 

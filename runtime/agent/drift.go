@@ -42,6 +42,8 @@ func (a *Agent) watch(m *Model) {
 	var err error
 	if d.monitor, err = drift.New(m.Bundle, classify.Labels(m.Bundle), *a.opt.Drift); err != nil {
 		a.opt.Log.Info(err.Error())
+	} else if err := d.monitor.Deaf(); err != nil {
+		a.opt.Log.Warn(err.Error())
 	}
 	a.drift.Store(d)
 }

@@ -50,6 +50,18 @@ func TestTooFew(t *testing.T) {
 	if told != 2 {
 		t.Errorf("%d of 2 comparisons have one_sided", told)
 	}
+	for _, c := range []struct {
+		o    Options
+		deaf bool
+	}{{few, false}, {loose, true}, {Options{Flows: MinFlows, Windows: 1, Bound: 1}, false}} {
+		m, err := New(b, classify.Labels(b), c.o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Deaf(); (err != nil) != c.deaf {
+			t.Errorf("%+v: %v", c.o, err)
+		}
+	}
 	for want, c := range map[string]Comparison{
 		"not told: of so few flows, and with these bounds, no feature could be above its own": {TooFew: true, Whole: whole(few, 1, true)},
 		"no drift": {Whole: whole(few, 200, false)},

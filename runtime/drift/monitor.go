@@ -302,6 +302,23 @@ func (m *Monitor) tells(p *place, was []uint64, flows uint64) bool {
 	return rounded(bits) > m.bound(p, bins, n, flows)
 }
 
+// Deaf says why no window can be above any bound, whatever its flows are like; nil where some can.
+func (m *Monitor) Deaf() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var most uint64
+	for i := range m.layout.hists {
+		p := &m.layout.hists[i]
+		was := m.base[p.from:p.to]
+		if m.tells(p, was, uint64(m.opt.Flows)) {
+			return nil
+		}
+		most = max(most, total(was))
+	}
+	return fmt.Errorf("drift can't be told: no window of %d flows, against %d of calibration and with bounds times %g, can be above a bound: calibrate with more flows, or choose a larger window or smaller bounds",
+		m.opt.Flows, most, m.opt.Bound)
+}
+
 // State is that of the latest window, zero before there was one; looks is how many there have been, a quarter of a window apart; drifted tells
 // that drift has begun and not ended.
 func (m *Monitor) State() (s State, looks int, drifted bool) {
