@@ -272,7 +272,7 @@ func split(f explain.Field, state func(i int) string) (list []Field) {
 
 // flow is what the tracer has seen of a flow that is ready.
 func (t *tracer) flow(f *flow.Flow) *Flow {
-	out := &Flow{Number: int(f.Seq) + 1, Key: f.Key.String(), Reason: f.Reason.String(), Marks: f.Marks.Names(), Tokens: f.Valid, Packets: t.packets}
+	out := &Flow{Number: int(f.Seq) + 1, Key: f.Key.String(), Reason: f.Reason.String(), Marks: listed(f.Marks.Names()), Tokens: f.Valid, Packets: t.packets}
 	if t.c.View != traffic.ViewStream {
 		values := slices.Clone(f.Tokens[t.c.Length:])
 		for k, fact := range t.c.Numbers {

@@ -199,7 +199,7 @@ func why(f *flow.Flow, r *explain.Runner, cls *classify.Classifier, trail *expla
 	rec.FromFlow(f)
 	cls.Fill(&rec, false)
 	packets := trail.Packets(f)
-	v := &Verdict{Number: int(f.Seq) + 1, Key: f.Key.String(), Time: f.First, Reason: f.Reason.String(), Marks: rec.Marks.Names(), Tokens: f.Valid, Packets: packets}
+	v := &Verdict{Number: int(f.Seq) + 1, Key: f.Key.String(), Time: f.First, Reason: f.Reason.String(), Marks: listed(rec.Marks.Names()), Tokens: f.Valid, Packets: listed(packets)}
 	for k := range rec.Verdicts {
 		said := &rec.Verdicts[k]
 		i := said.Head
@@ -218,6 +218,7 @@ func why(f *flow.Flow, r *explain.Runner, cls *classify.Classifier, trail *expla
 		if w.Label, w.Against = names(h, what); said.Withheld() != "" {
 			w.Label, w.Candidate = said.Withheld(), w.Label
 		}
+		w.Ranges, w.Fields = listed(w.Ranges), listed(w.Fields)
 		for _, k := range w.Ranges {
 			w.Bytes += k.Length
 		}
@@ -229,6 +230,14 @@ func why(f *flow.Flow, r *explain.Runner, cls *classify.Classifier, trail *expla
 		v.Outputs = append(v.Outputs, w)
 	}
 	return v, nil
+}
+
+// listed is a list that is one in JSON, too, where it is empty.
+func listed[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
 
 // names are the labels of a verdict and of what its margin is from.

@@ -136,7 +136,7 @@ func Measure(b *bundle.Bundle, e *engine.Engine, set *calibrate.Set, o Options) 
 	}
 	heads := classify.Heads(b)
 	for k, i := range m.outputs {
-		out := Output{Name: heads[i].Name, By: "verdict"}
+		out := Output{Name: heads[i].Name, By: "verdict", Rows: []Row{}}
 		if m.labelled(k) {
 			out.By = "label"
 		}

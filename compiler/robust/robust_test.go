@@ -219,6 +219,9 @@ func TestWithheld(t *testing.T) {
 			t.Errorf("%q is not said: %q", want, r.NotMeasured)
 		}
 	}
+	if r.Outputs[0].Rows == nil {
+		t.Error("no rows are null in JSON, not an empty list")
+	}
 	var text strings.Builder
 	if r.Text(&text); strings.Contains(text.String(), "0 (0.00 %)") {
 		t.Errorf("what nobody has measured is 0:\n%s", text.String())
