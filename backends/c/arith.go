@@ -33,7 +33,7 @@ static int64_t floor_div(int64_t a, int64_t b)
 }
 `},
 	"pad": {nil, `/* fills n columns of channels planes with v, a byte of each, plus raise, which is 0 or 128 */
-static void pad(int8_t *x, int stride, const int8_t *v, int channels, int n, int raise)
+static MAYBE_UNUSED void pad(int8_t *x, int stride, const int8_t *v, int channels, int n, int raise)
 {
 	int c, i, j;
 	for (c = 0; c + 4 <= channels; c += 4) { /* by a load of four */
@@ -53,7 +53,7 @@ static void pad(int8_t *x, int stride, const int8_t *v, int channels, int n, int
 }
 `},
 	"carry": {nil, `/* n columns of a plane, a multiple of 4, to or from where they are kept; raise is 0, or 128 in each byte */
-static void carry(int8_t *to, const int8_t *from, int n, uint32_t raise)
+static MAYBE_UNUSED void carry(int8_t *to, const int8_t *from, int n, uint32_t raise)
 {
 	int i;
 	for (i = 0; i < n; i += 4) {

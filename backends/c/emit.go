@@ -328,8 +328,11 @@ func (e *emitter) gatedConv(s *bundle.Step, i int) {
 	if f := e.l.fused[s.Out]; f >= 0 {
 		e.start(f, "top")
 	}
-	if kernels && e.l.byRows {
+	rows := kernels && e.l.byRows
+	e.line("\t(void)path;\n\t(void)t;\n\t(void)c;")
+	if rows {
 		e.gatedRows(s, i)
+		e.line("#if defined(HAVE_KERNELS)")
 	}
 	raise := "0"
 	if e.l.raised {
@@ -343,7 +346,6 @@ func (e *emitter) gatedConv(s *bundle.Step, i int) {
 	behind := k.K - 1 - k.PadLeft
 	pad(left-k.PadLeft, k.PadLeft, fmt.Sprintf("from < %d", k.PadLeft))
 	pad(left+in.Rows, behind, fmt.Sprintf("to > %d", in.Rows-behind))
-	e.line("\t(void)path;\n\t(void)t;\n\t(void)c;")
 	e.line("\tfor (t0 = from; t0 < to; t0 += %d) {", block)
 	if kernels {
 		room := "0"
@@ -353,6 +355,9 @@ func (e *emitter) gatedConv(s *bundle.Step, i int) {
 		e.line("\t\tn = positions(path, to - t0, %s);", room)
 		e.block(s, i)
 		e.line("\t}")
+		if rows {
+			e.line("#endif")
+		}
 		return
 	}
 	e.line("\t\tn = to - t0 < %d ? to - t0 : %d;", block, block)

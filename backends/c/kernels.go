@@ -339,6 +339,10 @@ func (e *emitter) rowsOf(s *bundle.Step, table string) {
 	e.kernels, e.tokens = true, true
 	from, to := e.span(s)
 	args := fmt.Sprintf("%s, %d, tokens + %s, %s - %s, out + %d + %s, %d", table, e.p.Values[s.Out].Cols, from, to, from, e.l.left[s.Out], from, e.l.stride[s.Out])
+	if e.l.byRows {
+		e.line("#if defined(HAVE_KERNELS)\n\ttoken_rows(path, %s);\n#endif", args)
+		return
+	}
 	e.line("#if defined(HAVE_KERNELS)\n\tif (path != PORTABLE) {\n\t\ttoken_rows(path, %s);\n\t\treturn;\n\t}\n#endif", args)
 	e.line("\t(void)path;\n\ttokens_c(%s);", args)
 }
@@ -358,11 +362,15 @@ static const char path_names[PATHS][9] = {"portable", "avx2", "avx512", "neon", 
 		rows = kernelRows + "\n"
 	}
 	portable := ""
-	if u.tokens {
-		portable += "\n" + kernelTokens
-	}
-	if u.gated {
+	switch {
+	case u.l.byRows:
+		portable += "\n" + kernelCRows + "\n#if defined(HAVE_KERNELS)\n" + kernelBlock + "#endif\n"
+	case u.gated && u.tokens:
+		portable += "\n" + kernelTokens + "\n" + kernelPortable + "\n" + kernelBlock
+	case u.gated:
 		portable += "\n" + kernelPortable + "\n" + kernelBlock
+	case u.tokens:
+		portable += "\n" + kernelTokens
 	}
 	raised := fmt.Sprintf("\n/* whether kernels for Arm keep the bytes of planes as x + 128 */\n#define RAISED %s\n", flag(u.l.raised))
 	return names + raised + "\n" + kernelMachine + "\n" + kernelLayer + "\n#if defined(HAVE_KERNELS)\n" + vectors + rows + kernelNEON + "\n" + kernelChoose + "#endif\n" + portable

@@ -39,7 +39,7 @@ type layout struct {
 	tokens         int // tokens that a context has room for
 	// inPlace are the gated layers, by step, whose result takes its residual's place.
 	inPlace []bool
-	// byRows: with AVX-512, the planes hold rows (see fitsRows); beyond are the rows that their kernels read behind a value's.
+	// byRows: on some paths, the planes hold rows (see fitsRows); beyond are the rows that their kernels read behind a value's.
 	byRows bool
 	beyond int
 	// raised: on Arm, bytes in planes are 128 more (see fitsRaised).

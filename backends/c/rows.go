@@ -7,14 +7,18 @@ import (
 	"nepcoc/runtime/bundle"
 )
 
-// With AVX-512, a program of the published kind computes with rows: its region's values lie position by position, and the planes'
-// memory, margins included, holds rows instead. Registers then hold 64 channels of one position, whose constants stay in them.
-// What a stream keeps lies as ever, so that any context can go on with it.
+// With AVX-512, and in C alone, a program of the published kind computes with rows: its region's values lie position by position, and the planes'
+// memory, margins included, holds rows instead. Registers then hold channels of one position, whose constants need no broadcast, and no position
+// is computed that nobody wants. What a stream keeps lies as ever, so that any context can go on with it.
 
-//go:embed kernels/rows.c
-var kernelRows string
+var (
+	//go:embed kernels/rows.c
+	kernelRows string
+	//go:embed kernels/crows.c
+	kernelCRows string
+)
 
-// rowsGroup is the number of channels that a register holds.
+// rowsGroup is the number of channels whose constants lie together, those of a register of AVX-512.
 const rowsGroup = 64
 
 // rowsTaps are those that the kernels take; a filter with fewer has zeros.
@@ -83,9 +87,9 @@ func gatedRows(p *bundle.Program, s *bundle.Step) bool {
 // gatedRows writes a gated layer with rows.
 func (e *emitter) gatedRows(s *bundle.Step, i int) {
 	k, in, out := s.GatedConv, &e.p.Values[s.In[0]], &e.p.Values[s.Out]
-	name := e.rowConstants(s)
+	wide, alone := e.rowConstants(s), e.rowWords(s)
 	left := e.l.left[s.In[0]]
-	e.line("#if defined(HAVE_X86)\n\tif (path == PATH_AVX512) {")
+	e.line("\tif (ROWS_OF(path)) {")
 	for _, pad := range []struct {
 		n     int
 		where string // are the rows of padding
@@ -110,11 +114,11 @@ func (e *emitter) gatedRows(s *bundle.Step, i int) {
 		y = "y"
 	}
 	e.line("\t\tfor (t0 = from; t0 < to; t0 += %d) {\n\t\t\tn = to - t0 < %d ? to - t0 : %d;", block, block, block)
-	e.line("\t\t\tgated_rows(&layer, %s, x0 + (%d + t0) * %d, %d, %d, %d, %s, %s, n, %s);\n\t\t}\n\t\treturn;\n\t}\n#endif", name, left-k.PadLeft, in.Cols,
+	e.line("\t\t\tlayer_by_rows(path, &layer, WIDE(%s), %s, x0 + (%d + t0) * %d, %d, %d, %d, %s, %s, n, %s);\n\t\t}\n\t\treturn;\n\t}", wide, alone, left-k.PadLeft, in.Cols,
 		e.p.Tensors[k.ChanH].Ints()[0], e.p.Tensors[k.ChanG].Ints()[0], in.Cols, res, target, y)
 }
 
-// rowConstants writes a layer's constants for the kernels, 18 vectors of 32 words for each 64 channels, those of even channels (E) before those of odd ones (O):
+// rowConstants writes a layer's constants for AVX-512, 18 vectors of 32 words for each 64 channels, those of even channels (E) before those of odd ones (O):
 //
 //	0   taps 01, 23 of h, E, then O; the same of g
 //	8   biases of h, E and O, of g
@@ -159,10 +163,48 @@ func (e *emitter) rowConstants(s *bundle.Step) string {
 	return name
 }
 
+// rowWords writes a layer's constants for the kernels in C alone, 13 vectors of 64 words for each 64 channels: four taps of h and its bias, the same
+// of g, rho, the constant, and flip (0 or -1).
+func (e *emitter) rowWords(s *bundle.Step) string {
+	const vectors = 13
+	k, channels := s.GatedConv, e.p.Values[s.Out].Cols
+	v := make([]int16, channels*vectors)
+	ints := func(i int) []int32 { return e.p.Tensors[i].Ints() }
+	put := func(c, vector int, x int32) { v[(c/rowsGroup*vectors+vector)*rowsGroup+c%rowsGroup] = int16(x) }
+	for f, q := range []struct{ taps, bias int }{{k.TapsH, k.BiasH}, {k.TapsG, k.BiasG}} {
+		taps, bias := ints(q.taps), ints(q.bias)
+		for c := range channels {
+			for i, tap := range taps[c*k.K:][:k.K] {
+				put(c, 5*f+i, tap)
+			}
+			put(c, 5*f+4, bias[c])
+		}
+	}
+	if n := k.Norm; n != nil {
+		for c := range channels {
+			if len(s.In) == 2 {
+				put(c, 10, ints(n.Rho)[c])
+			}
+			put(c, 11, ints(n.Cst)[c])
+			put(c, 12, -ints(n.Flip)[c])
+		}
+	}
+	name, w := fmt.Sprintf("words%d", len(e.tables.String())), &e.tables
+	fmt.Fprintf(w, "\n/* %s: constants of its channels, for rows in C alone */\nALIGNED static const int16_t %s[%d] = {", comment(s.Name), name, len(v))
+	for i, x := range v {
+		if i%rowsGroup == 0 {
+			w.WriteString("\n\t")
+		}
+		fmt.Fprintf(w, "%d,", x)
+	}
+	w.WriteString("\n};\n")
+	return name
+}
+
 // lookupRows writes the look-up of tokens in the table of 8 bits that the expression names.
 func (e *emitter) lookupRows(s *bundle.Step, table string) {
 	cols := e.p.Values[s.Out].Cols
-	e.line("#if defined(HAVE_X86)\n\tif (path == PATH_AVX512) {\n\t\tcopy_rows(%s, %d, tokens + from, to - from, out + (%d + from) * %d);\n\t\treturn;\n\t}\n#endif", table, cols, e.l.left[s.Out], cols)
+	e.line("\tif (ROWS_OF(path)) {\n\t\ttokens_by_rows(path, %s, %d, tokens + from, to - from, out + (%d + from) * %d);\n\t\treturn;\n\t}", table, cols, e.l.left[s.Out], cols)
 }
 
 // carryRows writes, before what carries n columns of value v, at position at, from or to the state, the same with rows.
@@ -170,10 +212,10 @@ func (u *unit) carryRows(f write, v, n int, at string, save bool) {
 	if !u.l.byRows {
 		return
 	}
-	name := "restore_rows"
+	name := "restore_by_rows"
 	if save {
-		name = "save_rows"
+		name = "save_by_rows"
 	}
 	cols := u.p.Values[v].Cols
-	f("#if defined(HAVE_X86)\n\t\tif (x->path == PATH_AVX512) {\n\t\t\t%s(%s + (%d + %s - base) * %d, (int8_t *)(state + %d), %d, %d);\n\t\t} else\n#endif", name, u.value(v), u.l.left[v]-n, at, cols, u.l.past[v], n, cols)
+	f("\t\tif (ROWS_OF(x->path)) {\n\t\t\t%s(x->path, %s + (%d + %s - base) * %d, (int8_t *)(state + %d), %d, %d);\n\t\t} else", name, u.value(v), u.l.left[v]-n, at, cols, u.l.past[v], n, cols)
 }

@@ -135,7 +135,7 @@ func (u *unit) region(f write) {
 	for _, n := range widths {
 		f(`
 /* the last %d columns of each channel, from one tile to the next */
-static void carry%d(int8_t *to, const int8_t *from, int channels, int to_stride, int from_stride, uint32_t raise)
+static MAYBE_UNUSED void carry%d(int8_t *to, const int8_t *from, int channels, int to_stride, int from_stride, uint32_t raise)
 {
 	int c, i;
 	for (c = 0; c + 4 <= channels; c += 4) { /* compilers write out four */

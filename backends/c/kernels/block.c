@@ -32,5 +32,7 @@ static MAYBE_UNUSED void gated_block(int path, const gated_layer *g, const int8_
 	}
 #endif
 	(void)path;
+#if !defined(ROWS_OF)
 	gated_c(g, x, stride, res, res_stride, out, out_stride, n, y);
+#endif
 }

@@ -20,3 +20,15 @@ typedef struct {
 #else
 #define PAIRS(table) NULL
 #endif
+#if defined(HAVE_X86)
+#define WIDE(table) table
+#else
+#define WIDE(table) NULL
+#endif
+
+/* a loop that compilers make vectors of */
+#if defined(__GNUC__)
+#define LOOP static __attribute__((noinline))
+#else
+#define LOOP static
+#endif

@@ -1,12 +1,6 @@
-/* The kernels in C alone: loops that compilers make vectors of 16-bit numbers of, eight channels at a time, so that what one
+/* The kernels in C alone on planes: loops that compilers make vectors of 16-bit numbers of, eight channels at a time, so that what one
  * loop wrote has long been stored when the next reads it. They stay functions: inlined, compilers see that a filter's operands overlap,
  * and carry them from one position to the next instead. n, a number of positions, is a multiple of 16, k are channels. */
-#if defined(__GNUC__)
-#define LOOP static __attribute__((noinline))
-#else
-#define LOOP static
-#endif
-
 LOOP void c_widen(const int8_t *restrict x, int16_t *restrict to, int n)
 {
 	int t;
