@@ -332,7 +332,7 @@ func (e *emitter) gatedConv(s *bundle.Step, i int) {
 	e.line("\t(void)path;\n\t(void)t;\n\t(void)c;")
 	if rows {
 		e.gatedRows(s, i)
-		e.line("#if defined(HAVE_KERNELS)")
+		e.line("#if defined(HAVE_NEON)")
 	}
 	raise := "0"
 	if e.l.raised {

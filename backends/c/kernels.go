@@ -340,7 +340,7 @@ func (e *emitter) rowsOf(s *bundle.Step, table string) {
 	from, to := e.span(s)
 	args := fmt.Sprintf("%s, %d, tokens + %s, %s - %s, out + %d + %s, %d", table, e.p.Values[s.Out].Cols, from, to, from, e.l.left[s.Out], from, e.l.stride[s.Out])
 	if e.l.byRows {
-		e.line("#if defined(HAVE_KERNELS)\n\ttoken_rows(path, %s);\n#endif", args)
+		e.line("#if defined(HAVE_NEON)\n\ttoken_rows(path, %s);\n#endif", args)
 		return
 	}
 	e.line("#if defined(HAVE_KERNELS)\n\tif (path != PORTABLE) {\n\t\ttoken_rows(path, %s);\n\t\treturn;\n\t}\n#endif", args)
@@ -359,12 +359,12 @@ static const char path_names[PATHS][9] = {"portable", "avx2", "avx512", "neon", 
 	}
 	vectors, rows := kernelAVX2+"\n"+kernelAVX512+"\n", ""
 	if u.l.byRows {
-		rows = kernelRows + "\n"
+		rows = kernelAVX2Rows + "\n" + kernelRows + "\n"
 	}
 	portable := ""
 	switch {
 	case u.l.byRows:
-		portable += "\n" + kernelCRows + "\n#if defined(HAVE_KERNELS)\n" + kernelBlock + "#endif\n"
+		portable += "\n" + kernelCRows + "\n#if defined(HAVE_NEON)\n" + kernelBlock + "#endif\n"
 	case u.gated && u.tokens:
 		portable += "\n" + kernelTokens + "\n" + kernelPortable + "\n" + kernelBlock
 	case u.gated:

@@ -14,6 +14,8 @@ import (
 var (
 	//go:embed kernels/rows.c
 	kernelRows string
+	//go:embed kernels/avx2rows.c
+	kernelAVX2Rows string
 	//go:embed kernels/crows.c
 	kernelCRows string
 )

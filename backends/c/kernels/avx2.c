@@ -33,8 +33,8 @@ AVX2 avx2_gate avx2_pieces(const uint8_t *p)
 	return g;
 }
 
-/* the gate in 1/127 of the sums e and o: twice it and a bit in the low bytes of se, itself in so */
-AVX2 void avx2_sigmoid(const avx2_gate *p, __m256i e, __m256i o, __m256i *se, __m256i *so)
+/* twice the gate in 1/127, and a bit, of the sums e and o: in the low bytes of se, and in the high bytes of so */
+AVX2 void avx2_doubled(const avx2_gate *p, __m256i e, __m256i o, __m256i *se, __m256i *so)
 {
 	const __m256i low = _mm256_set1_epi16(255), segment = _mm256_set1_epi8(31), odd = _mm256_andnot_si256(low, o);
 	const __m256i b = _mm256_or_si256(_mm256_srli_epi16(e, 8), odd), i = _mm256_and_si256(_mm256_srli_epi16(b, 3), segment);
@@ -42,6 +42,12 @@ AVX2 void avx2_sigmoid(const avx2_gate *p, __m256i e, __m256i o, __m256i *se, __
 	const __m256i base = _mm256_blendv_epi8(_mm256_shuffle_epi8(p->base0, i), _mm256_shuffle_epi8(p->base1, i), b);
 	*se = _mm256_add_epi16(_mm256_mullo_epi16(slope, b), base);
 	*so = _mm256_add_epi16(_mm256_mullo_epi16(_mm256_srli_epi16(slope, 8), odd), base);
+}
+
+/* the same, but the gate itself in so */
+AVX2 void avx2_sigmoid(const avx2_gate *p, __m256i e, __m256i o, __m256i *se, __m256i *so)
+{
+	avx2_doubled(p, e, o, se, so);
 	*so = _mm256_srli_epi16(*so, 9);
 }
 

@@ -278,11 +278,11 @@ static MAYBE_UNUSED void restore_rows_c(int8_t *rows, const int8_t *state, int n
 	}
 }
 
-/* The layers of programs whose planes hold rows on a path. */
-#if defined(HAVE_X86)
-#define ROWS_OF(path) ((path) == PATH_AVX512 || (path) == PORTABLE)
-#else
+/* What a path has on rows, and whether it does: on Arm, kernels have planes. */
+#if defined(HAVE_NEON)
 #define ROWS_OF(path) ((path) == PORTABLE)
+#else
+#define ROWS_OF(path) ((path) <= PATH_AVX512)
 #endif
 
 static MAYBE_UNUSED void layer_by_rows(int path, const gated_layer *g, const int16_t *wide, const int16_t *w, const int8_t *x, int h, int gate, int in, const int8_t *res, void *out, int n, int16_t *y)
@@ -294,6 +294,10 @@ static MAYBE_UNUSED void layer_by_rows(int path, const gated_layer *g, const int
 		gated_rows(g, wide, x, h, gate, in, res, out, n, y);
 		return;
 	}
+	if (path == PATH_AVX2) {
+		gated_rows_avx2(g, wide, x, h, gate, in, res, out, n, y);
+		return;
+	}
 #endif
 	gated_rows_c(g, w, x, h, gate, in, res, out, n, y);
 }
@@ -302,7 +306,7 @@ static MAYBE_UNUSED void tokens_by_rows(int path, const uint8_t *table, int cols
 {
 	(void)path;
 #if defined(HAVE_X86)
-	if (path == PATH_AVX512) {
+	if (path != PORTABLE) {
 		copy_rows(table, cols, tokens, n, out);
 		return;
 	}
@@ -314,7 +318,7 @@ static MAYBE_UNUSED void save_by_rows(int path, const int8_t *rows, int8_t *stat
 {
 	(void)path;
 #if defined(HAVE_X86)
-	if (path == PATH_AVX512) {
+	if (path != PORTABLE) {
 		save_rows(rows, state, n, cols);
 		return;
 	}
@@ -326,7 +330,7 @@ static MAYBE_UNUSED void restore_by_rows(int path, int8_t *rows, const int8_t *s
 {
 	(void)path;
 #if defined(HAVE_X86)
-	if (path == PATH_AVX512) {
+	if (path != PORTABLE) {
 		restore_rows(rows, state, n, cols);
 		return;
 	}
