@@ -7,7 +7,7 @@ import (
 	"nepcoc/runtime/bundle"
 )
 
-// With AVX-512, and in C alone, a program of the published kind computes with rows: its region's values lie position by position, and the planes'
+// On x86, and in C alone, a program of the published kind computes with rows: its region's values lie position by position, and the planes'
 // memory, margins included, holds rows instead. Registers then hold channels of one position, whose constants need no broadcast, and no position
 // is computed that nobody wants. What a stream keeps lies as ever, so that any context can go on with it.
 
@@ -89,7 +89,7 @@ func gatedRows(p *bundle.Program, s *bundle.Step) bool {
 // gatedRows writes a gated layer with rows.
 func (e *emitter) gatedRows(s *bundle.Step, i int) {
 	k, in, out := s.GatedConv, &e.p.Values[s.In[0]], &e.p.Values[s.Out]
-	wide, alone := e.rowConstants(s), e.rowWords(s)
+	x86, alone := e.rowConstants(s), e.rowWords(s)
 	left := e.l.left[s.In[0]]
 	e.line("\tif (ROWS_OF(path)) {")
 	for _, pad := range []struct {
@@ -116,11 +116,11 @@ func (e *emitter) gatedRows(s *bundle.Step, i int) {
 		y = "y"
 	}
 	e.line("\t\tfor (t0 = from; t0 < to; t0 += %d) {\n\t\t\tn = to - t0 < %d ? to - t0 : %d;", block, block, block)
-	e.line("\t\t\tlayer_by_rows(path, &layer, WIDE(%s), %s, x0 + (%d + t0) * %d, %d, %d, %d, %s, %s, n, %s);\n\t\t}\n\t\treturn;\n\t}", wide, alone, left-k.PadLeft, in.Cols,
+	e.line("\t\t\tlayer_by_rows(path, &layer, X86(%s), %s, x0 + (%d + t0) * %d, %d, %d, %d, %s, %s, n, %s);\n\t\t}\n\t\treturn;\n\t}", x86, alone, left-k.PadLeft, in.Cols,
 		e.p.Tensors[k.ChanH].Ints()[0], e.p.Tensors[k.ChanG].Ints()[0], in.Cols, res, target, y)
 }
 
-// rowConstants writes a layer's constants for AVX-512, 18 vectors of 32 words for each 64 channels, those of even channels (E) before those of odd ones (O):
+// rowConstants writes a layer's constants for x86, 18 vectors of 32 words for each 64 channels, those of even channels (E) before those of odd ones (O):
 //
 //	0   taps 01, 23 of h, E, then O; the same of g
 //	8   biases of h, E and O, of g

@@ -12,7 +12,7 @@ import (
 	"nepcoc/runtime/bundle"
 )
 
-// byRows tells whether a bundle's code computes with rows in C alone and on AVX-512.
+// byRows tells whether a bundle's code computes with rows on x86 and in C alone.
 func byRows(t *testing.T, b *bundle.Bundle) bool {
 	t.Helper()
 	files, err := emit.Emit(b, emit.Options{})
@@ -22,7 +22,7 @@ func byRows(t *testing.T, b *bundle.Bundle) bool {
 	return strings.Contains(string(files[1].Data), "gated_rows_c(")
 }
 
-// Chains whose layers are all of the published kind compute with rows in C alone and on AVX-512: every path of the self-test, which has streams,
+// Chains whose layers are all of the published kind compute with rows on x86 and in C alone: every path of the self-test, which has streams,
 // too, gives the reference's logits, also with the least and the largest shifts.
 func TestRows(t *testing.T) {
 	chains := []toolchain{

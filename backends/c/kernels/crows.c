@@ -285,17 +285,18 @@ static MAYBE_UNUSED void restore_rows_c(int8_t *rows, const int8_t *state, int n
 #define ROWS_OF(path) ((path) <= PATH_AVX512)
 #endif
 
-static MAYBE_UNUSED void layer_by_rows(int path, const gated_layer *g, const int16_t *wide, const int16_t *w, const int8_t *x, int h, int gate, int in, const int8_t *res, void *out, int n, int16_t *y)
+/* n rows of a gated layer, whose constants are x86 for the kernels there, w for those in C alone */
+static MAYBE_UNUSED void layer_by_rows(int path, const gated_layer *g, const int16_t *x86, const int16_t *w, const int8_t *x, int h, int gate, int in, const int8_t *res, void *out, int n, int16_t *y)
 {
 	(void)path;
-	(void)wide;
+	(void)x86;
 #if defined(HAVE_X86)
 	if (path == PATH_AVX512) {
-		gated_rows(g, wide, x, h, gate, in, res, out, n, y);
+		gated_rows(g, x86, x, h, gate, in, res, out, n, y);
 		return;
 	}
 	if (path == PATH_AVX2) {
-		gated_rows_avx2(g, wide, x, h, gate, in, res, out, n, y);
+		gated_rows_avx2(g, x86, x, h, gate, in, res, out, n, y);
 		return;
 	}
 #endif

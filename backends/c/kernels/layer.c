@@ -21,9 +21,9 @@ typedef struct {
 #define PAIRS(table) NULL
 #endif
 #if defined(HAVE_X86)
-#define WIDE(table) table
+#define X86(table) table
 #else
-#define WIDE(table) NULL
+#define X86(table) NULL
 #endif
 
 /* a loop that compilers make vectors of */
