@@ -197,8 +197,12 @@ func (r *Report) tiles() (list []tile) {
 	if r.Robust != nil {
 		for i := range r.Robust.Outputs {
 			o := &r.Robust.Outputs[i]
-			if len(o.Rows) > 0 && o.Rows[0].Flows > 0 {
-				list = append(list, tile{Name: "Flips, 1 % of bytes", Value: percentText(o.Rows[0].Rate()), On: count(o.Rows[0].Flows, "flow")})
+			if len(o.Rows) > 0 {
+				of := ""
+				if len(r.Robust.Outputs) > 1 {
+					of = " of " + o.Name
+				}
+				list = append(list, tile{Name: "Flips" + of + ", 1 % of bytes", Value: percentText(o.Rows[0].Rate()), On: count(o.Rows[0].Flows, "flow")})
 				break
 			}
 		}

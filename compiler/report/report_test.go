@@ -307,7 +307,7 @@ func TestBasis(t *testing.T) {
 	other.Name = "second"
 	r.Robust.Outputs = append(r.Robust.Outputs, other)
 	for name, s := range forms(t, &r) {
-		for _, want := range []string{"counting 7 flows that get no label by the class that they would have", "classes: 3 of 22", "verdict of logits", "flatters"} {
+		for _, want := range []string{"counting 7 flows that get no label by the class that they would have", "classes: 3 of 22", "verdict of logits", "Flips of logits, 1 % of bytes", "flatters"} {
 			if !strings.Contains(s, want) {
 				t.Errorf("the %s does not say %q", name, want)
 			}

@@ -101,11 +101,16 @@ func TestFlowsOfLabels(t *testing.T) {
 	for range 70 {
 		m.Add(tagged())
 	}
+	for _, l := range m.Whole().Labels {
+		if l.Output == b.Manifest.Outputs[head].Name && (l.Then != 1 || l.Now != 1) {
+			t.Errorf("%+v: every flow has the label", l)
+		}
+	}
 	seen := false
 	for _, d := range m.Whole().Distances {
 		if d.Feature == labelFeature && d.Output == b.Manifest.Outputs[head].Name {
-			if seen = true; d.Flows != 70 {
-				t.Errorf("%d of 70 flows", d.Flows)
+			if seen = true; d.Flows != 70 || d.Bound != m.bound(&m.layout.hists[len(m.layout.hists)-1], 2, 100, 70) {
+				t.Errorf("%d of 70 flows, bound %g", d.Flows, d.Bound)
 			}
 		}
 	}

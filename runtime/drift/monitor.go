@@ -81,7 +81,7 @@ func (d *Distance) String() string {
 // Over tells that the distance is above its bound.
 func (d *Distance) Over() bool { return d.Bits > d.Bound }
 
-// LabelShift is the share of an output's verdicts that name a label, then and now.
+// LabelShift is the share of flows to which an output gives a label, then and now.
 type LabelShift struct {
 	Output string  `json:"output"`
 	Label  string  `json:"label"`
@@ -122,6 +122,7 @@ type Monitor struct {
 	layout *layout
 	labels [][]string // by output
 	base   []uint64
+	known  uint64 // flows of calibration
 
 	mu      sync.Mutex
 	past    [panes][]uint64 // the panes that are full, round and round
@@ -150,7 +151,7 @@ func New(b *bundle.Bundle, labels [][]string, o Options) (*Monitor, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	m := &Monitor{opt: o, labels: labels, layout: &layout{length: b.Program.Length}}
+	m := &Monitor{opt: o, labels: labels, known: uint64(t.Flows), layout: &layout{length: b.Program.Length}}
 	all := layoutOf(b)
 	for i := range all.hists {
 		p := all.hists[i]
@@ -262,7 +263,8 @@ func (m *Monitor) compare(counts []uint64, n uint64) State {
 		p := &m.layout.hists[i]
 		was, is := m.base[p.from:p.to], counts[p.from:p.to]
 		bits, bins, inBase, in := distance(was, is)
-		d := Distance{Feature: p.name, Output: p.of, Bits: rounded(bits), Bound: m.bound(p, bins, inBase, in), Flows: min(in, n)} // a flow may have several labels
+		inBase, in = min(inBase, m.known), min(in, n) // a flow may have several labels, which come and go together
+		d := Distance{Feature: p.name, Output: p.of, Bits: rounded(bits), Bound: m.bound(p, bins, inBase, in), Flows: in}
 		d.Few = !d.Over() && !m.tells(p, was, in)
 		if p.flow != nil && p.flow.cause != "" {
 			grown := is[1]*inBase > was[1]*in
@@ -299,24 +301,22 @@ func (m *Monitor) tells(p *place, was []uint64, flows uint64) bool {
 	clear(far)
 	far[slices.Index(was, slices.Min(was))] = flows
 	bits, bins, n, _ := distance(was, far)
-	return rounded(bits) > m.bound(p, bins, n, flows)
+	return rounded(bits) > m.bound(p, bins, min(n, m.known), flows)
 }
 
 // Deaf says why no window can be above any bound, whatever its flows are like; nil where some can.
 func (m *Monitor) Deaf() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var most uint64
 	for i := range m.layout.hists {
 		p := &m.layout.hists[i]
 		was := m.base[p.from:p.to]
 		if m.tells(p, was, uint64(m.opt.Flows)) {
 			return nil
 		}
-		most = max(most, total(was))
 	}
 	return fmt.Errorf("drift can't be told: no window of %d flows, against %d of calibration and with bounds times %g, can be above a bound: calibrate with more flows, or choose a larger window or smaller bounds",
-		m.opt.Flows, most, m.opt.Bound)
+		m.opt.Flows, m.known, m.opt.Bound)
 }
 
 // State is that of the latest window, zero before there was one; looks is how many there have been, a quarter of a window apart; drifted tells
