@@ -53,6 +53,8 @@ func (c *Config) Preflight() (m *Model, notes []string, err error) {
 		add("state", err)
 	} else if m != nil {
 		add("state", c.checkState(m))
+	} else if c.State != "" && !c.onlyRead { // a key list would be remembered
+		add("state", files.Writable(c.State))
 	}
 	add("output", errors.Join(err, c.overwrittenByOutput()))
 	if note != "" {

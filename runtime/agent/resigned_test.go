@@ -249,4 +249,8 @@ func TestStateChecked(t *testing.T) {
 	if _, _, err := s.config.Preflight(); err == nil || !strings.Contains(err.Error(), "state: ") || !strings.Contains(err.Error(), "there is no folder") {
 		t.Errorf("no folder: %v", err)
 	}
+	s.write(t, s.config.Bundle, nil) // both are said
+	if _, _, err := s.config.Preflight(); err == nil || !strings.Contains(err.Error(), "there is no folder") || !strings.Contains(err.Error(), "not a bundle") {
+		t.Errorf("no folder, and no bundle: %v", err)
+	}
 }
