@@ -378,6 +378,9 @@ func (c *Config) loadGood(but string) (m *Model, why error) {
 
 // sameDigest tells whether the file of a bundle says that it has this digest.
 func sameDigest(path string, d bundle.Digest) bool {
+	if noPipe(path) != nil {
+		return false
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return false
@@ -399,6 +402,9 @@ func (c *Config) keepGood(m *Model) error {
 		}
 	}
 	// The digest is not the signature's: one that was signed anew takes the place of itself.
+	if err := noPipe(file); err != nil {
+		return err
+	}
 	if kept, err := os.ReadFile(file); err != nil || !bytes.Equal(kept, m.raw) {
 		if err := files.Write(file, m.raw); err != nil {
 			return err

@@ -325,6 +325,23 @@ func TestPipeInTrust(t *testing.T) {
 	}
 	s := newSigning(t)
 	s.write(t, s.config.Bundle, s.signed(t, 0, "a", 10))
+	// Where the last good bundle is kept: it is moved to where the one before lies, and kept anew.
+	if err := unix.Mkfifo(s.config.State+".last-good", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.config.Remember(must(s.config.LoadStart())) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("a pipe in the place of the last good bundle is waited for")
+	}
+	if info, err := os.Stat(s.config.State + ".last-good"); err != nil || !info.Mode().IsRegular() {
+		t.Errorf("the last good one: %v, %v", info, err)
+	}
 	s.config.AllowRollback = pipe // no reason is needed
 	if _, notes, err := s.config.Preflight(); err != nil || !strings.Contains(strings.Join(notes, "\n"), "allow_rollback: "+pipe+": is a named pipe") {
 		t.Errorf("%v, %q", err, notes)
