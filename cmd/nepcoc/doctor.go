@@ -72,11 +72,8 @@ processor, its disk and its nepcod, and what nepcod doctor says there. Each line
 		},
 	}
 	fl := cmd.Flags()
-	fl.IntVar(&s.port, "port", 0, "port of the SSH server (default: what ssh uses)")
-	fl.StringVar(&s.identity, "identity", "", "private key to log in with (default: what ssh uses)")
-	fl.StringVar(&s.agent, "nepcod", "", "path of nepcod on the card")
+	s.flags(fl)
 	fl.StringVar(&s.config, "config", "", "configuration of the service on the card (default: nepcod's)")
-	fl.StringArrayVar(&s.options, "ssh-option", nil, "option for ssh, as after its -o, such as ProxyJump=host; may be repeated")
 	fl.DurationVar(&limit, "timeout", time.Minute, "how long all of it may take on the card")
 	fl.BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"nepcoc/internal/cli"
 	"nepcoc/internal/files"
@@ -84,11 +85,8 @@ of the one that it replaces.
 		},
 	}
 	fl := cmd.Flags()
-	fl.IntVar(&s.port, "port", 0, "port of the SSH server (default: what ssh uses)")
-	fl.StringVar(&s.identity, "identity", "", "private key to log in with (default: what ssh uses)")
-	fl.StringVar(&s.agent, "nepcod", "", "path of nepcod on the card")
+	s.flags(fl)
 	fl.StringVar(&s.config, "config", "", "configuration of the service on the card, which has to accept the bundle (default: /etc/nepcod/nepcod.yaml where that names the bundle's path)")
-	fl.StringArrayVar(&s.options, "ssh-option", nil, "option for ssh and scp, as after their -o, such as ProxyJump=host; may be repeated")
 	fl.BoolVar(&s.sudo, "sudo", false, "have root prove the bundle and put it in its place, by sudo on the card, which must not ask for a password")
 	fl.DurationVar(&s.timeout, "timeout", 2*time.Minute, "how long each step may take: the copy, the proof")
 	fl.IntVar(&atOnce, "parallel", atOnce, "with several cards: how many at once")
@@ -165,6 +163,14 @@ type shipment struct {
 	options                 []string
 	sudo                    bool
 	timeout                 time.Duration // of each step
+}
+
+// flags are those of how a card is reached.
+func (s *shipment) flags(fl *pflag.FlagSet) {
+	fl.IntVar(&s.port, "port", 0, "port of the SSH server (default: what ssh uses)")
+	fl.StringVar(&s.identity, "identity", "", "private key to log in with (default: what ssh uses)")
+	fl.StringVar(&s.agent, "nepcod", "", "path of nepcod on the card")
+	fl.StringArrayVar(&s.options, "ssh-option", nil, "option for ssh and scp, as after their -o, such as ProxyJump=host; may be repeated")
 }
 
 // plainPath is what paths on the card may look like: older scp hands them to a

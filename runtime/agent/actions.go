@@ -85,7 +85,7 @@ func (c *Config) CheckActions() (note string, err error) {
 	if !c.Actions.Acts() {
 		note = "actions: dry run: what would be done is written, nothing is done (dry_run: false does it)"
 	} else if !mayAdmin() {
-		errs = append(errs, errors.New("actions: rules need CAP_NET_ADMIN: see docs/actions.md; or dry_run: true"))
+		errs = append(errs, errors.New("actions: rules need CAP_NET_ADMIN: see /usr/share/doc/nepcod/actions.md; or dry_run: true"))
 	}
 	return note, errors.Join(errs...)
 }

@@ -31,6 +31,9 @@ const (
 	Fail = "fail" // it doesn't run, or what it says is wrong
 )
 
+// manual is where the package puts its pages, which are in docs of the sources.
+const manual = "/usr/share/doc/nepcod"
+
 // Finding is what was found of one thing.
 type Finding struct {
 	Check  string `json:"check"`
@@ -189,7 +192,7 @@ func health(f *findings, c *agent.Config) {
 	case !ok:
 		f.add("health", OK, "", "no agent serves it now")
 	case len(h.Problems) > 0:
-		f.add("health", Warn, "docs/bluefield.md, troubleshooting", "%s, bundle %.12s: %s", h.Status, h.Digest, strings.Join(h.Problems, "; "))
+		f.add("health", Warn, manual+"/bluefield.md, troubleshooting", "%s, bundle %.12s: %s", h.Status, h.Digest, strings.Join(h.Problems, "; "))
 	default:
 		f.add("health", OK, "", "%s, bundle %.12s, for %v", h.Status, h.Digest, time.Duration(h.Uptime)*time.Second)
 	}
@@ -203,7 +206,7 @@ func actions(f *findings, c *agent.Config) {
 	}
 	note, err := c.CheckActions()
 	for _, e := range agent.Errors(err) {
-		f.add("actions", Fail, "docs/actions.md", "%v", e)
+		f.add("actions", Fail, manual+"/actions.md", "%v", e)
 	}
 	if err == nil && note != "" {
 		f.add("actions", OK, "", "%s", note)

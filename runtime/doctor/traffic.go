@@ -134,7 +134,7 @@ func look(f *findings, r *afpacket.Ring, listen time.Duration) {
 	}
 	status, wayOut := OK, ""
 	if decoded == 0 {
-		status, wayOut = Warn, "see docs/bluefield.md, prepare the card: flows that are offloaded to the switch must be mirrored; --listen 30s looks for longer"
+		status, wayOut = Warn, "see "+manual+"/bluefield.md, prepare the card: flows that are offloaded to the switch must be mirrored; --listen 30s looks for longer"
 	}
 	f.add("traffic", status, wayOut, "%d packets within %v, %d of them TCP or UDP, in %d flows", packets, listen, decoded, len(flows))
 	switch {
