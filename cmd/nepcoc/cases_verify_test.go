@@ -165,7 +165,7 @@ func TestSeveralOutputs(t *testing.T) {
 			table = append(table, strings.Join(f, " "))
 		}
 	}
-	if len(table) != 4 || !strings.HasPrefix(table[0], "of app ") || !strings.HasSuffix(table[1], " 5") || !strings.HasPrefix(table[2], "of cat ") || !strings.HasSuffix(table[3], " 3") {
+	if len(table) != 4 || !strings.HasPrefix(table[0], "of app ") || !strings.HasSuffix(table[1], " 5 1 of 6") || !strings.HasPrefix(table[2], "of cat ") || !strings.HasSuffix(table[3], " 3 all 3") {
 		t.Errorf("accuracy: %q", table)
 	}
 }
