@@ -104,9 +104,7 @@ echo "machine=$(uname -m)"
 run=
 [ "$(id -u)" = 0 ] || { sudo -n true 2> /dev/null && run="sudo -n"; }
 if $run test -d "$dir"; then echo "free=$($run df -Pk "$dir" | awk 'NR == 2 { print $4 }')"; { [ -w "$dir" ] && echo "writable=yes"; } || { [ -n "$run" ] && $run test -w "$dir" && echo "writable=sudo"; }; fi
-if [ -z "$agent" ]; then
-	if [ -x "$dir/nepcod" ]; then agent=$dir/nepcod; else agent=nepcod; fi
-fi
+` + findAgent + `
 command -v "$agent" > /dev/null || exit 0
 echo "version=$("$agent" version < /dev/null | head -n 1)"
 "$agent" doctor --help > /dev/null 2>&1 < /dev/null || exit 0

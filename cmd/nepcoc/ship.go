@@ -39,7 +39,7 @@ prove on the card that it runs there and that the service accepts it, and only t
 agent's bundle is replaced by one that works there, or not at all. With several cards each stands for itself, and the exit code is 1 where one failed.
 
 It uses the system's scp and ssh, so your keys, agent and ssh_config hold. DIR
-must exist; without it the bundle goes to the home folder. nepcod is looked for in DIR, then in PATH. With --sudo the copy goes to the home folder,
+must exist; without it the bundle goes to the home folder. nepcod is looked for in DIR (by root only where that is root's), then in PATH. With --sudo the copy goes to the home folder,
 and what follows is done by root: for folders of the service such as /var/lib/nepcod. The bundle keeps the rights and the owner
 of the one that it replaces.
 ` + exitCodes,
@@ -238,6 +238,15 @@ const removeTimeout, graceTime = 15 * time.Second, 10 * time.Second
 // serviceConfig is the service's configuration on a card, as the package places it.
 const serviceConfig = "/etc/nepcod/nepcod.yaml"
 
+// findAgent is how the card's shell finds nepcod where none is named: in the folder, else in PATH. Root, or who runs it by sudo ($run), takes no program out of a folder
+// that is another's: that of the service is its account's.
+const findAgent = `if [ -z "$agent" ]; then
+	agent=nepcod
+	if [ -x "$dir/nepcod" ] && { { [ -z "$run" ] && [ "$(id -u)" != 0 ]; } || [ "$($run stat -Lc %%u "$dir" "$dir/nepcod" | sort -u)" = 0 ]; }; then
+		agent=$dir/nepcod
+	fi
+fi`
+
 // remoteScript runs on the card, fed to sh on standard input so that the
 // user's login shell parses nothing. Its values are plainPath. from is where scp has put the copy, which then is brought beside the bundle, for a rename to replace that at once; a
 // reader of the folder sees the old or the new one, with the old one's rights, after a power failure, too.
@@ -247,9 +256,8 @@ const serviceConfig = "/etc/nepcod/nepcod.yaml"
 const remoteScript = `from=%s dir=%s part=%s name=%s agent=%s config=%s seconds=%d settings=%s
 trap 'rm -f "$from" "$dir/$part"' EXIT
 trap 'exit 1' HUP INT TERM
-if [ -z "$agent" ]; then
-	if [ -x "$dir/nepcod" ]; then agent=$dir/nepcod; else agent=nepcod; fi
-fi
+run=
+` + findAgent + `
 agent=$(command -v "$agent") || exit 127
 case $agent in /*) ;; *) agent=$PWD/$agent ;; esac
 in=.

@@ -184,6 +184,48 @@ func TestShipByRoot(t *testing.T) {
 	}
 }
 
+// TestRootRunsNobodysAgent: a program that the owner of the folder has put there is not run by root, be it on the way of ship or of doctor.
+func TestRootRunsNobodysAgent(t *testing.T) {
+	if os.Geteuid() != 0 {
+		testfiles.Missing(t, "needs root, whose shell this is")
+	}
+	root := t.TempDir()
+	at := func(name string) string { return filepath.Join(root, name) }
+	if err := os.Mkdir(at("lib"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, says := range map[string]string{"nepcod": "PATH", "lib/nepcod": "folder"} {
+		if err := os.WriteFile(at(name), []byte("#!/bin/sh\necho "+says+" >> "+at("ran")+"\necho {}\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct {
+		folder, program int // whose they are
+		want            string
+	}{{0, 0, "folder"}, {1234, 0, "PATH"}, {0, 1234, "PATH"}, {1234, 1234, "PATH"}} {
+		if err := errors.Join(os.Chown(at("lib"), tc.folder, 0), os.Chown(at("lib/nepcod"), tc.program, 0)); err != nil {
+			t.Fatal(err)
+		}
+		for name, script := range map[string]string{
+			"ship":   fmt.Sprintf(remoteScript, at("part"), at("lib"), ".m.part", "m.nepco", "", "", 60, at("none")),
+			"doctor": fmt.Sprintf(doctorScript, at("lib"), "", ""),
+		} {
+			os.Remove(at("ran"))
+			if err := os.WriteFile(at("part"), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command("sh", "-s")
+			cmd.Env = append(os.Environ(), "PATH="+root+":"+os.Getenv("PATH"))
+			cmd.Stdin = strings.NewReader(script)
+			out, err := cmd.CombinedOutput()
+			ran, _ := os.ReadFile(at("ran"))
+			if err != nil || !strings.Contains(string(ran), tc.want) || len(strings.Fields(strings.ReplaceAll(string(ran), tc.want, ""))) > 0 {
+				t.Errorf("%s, folder of %d, program of %d: ran %q, want %q: %v %s", name, tc.folder, tc.program, ran, tc.want, err, out)
+			}
+		}
+	}
+}
+
 // TestShipAsksService: a configuration that the login can't read may be one whose service refuses the bundle.
 func TestShipAsksService(t *testing.T) {
 	if os.Geteuid() != 0 {
