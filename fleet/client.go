@@ -57,12 +57,19 @@ func (c *Client) Ended(err error) error {
 
 // open finds the buckets, which a hub makes.
 func (c *Client) open(ctx context.Context) (err error) {
-	for name, kv := range map[string]*jetstream.KeyValue{bucketGroups: &c.groups, bucketMembers: &c.members, bucketTokens: &c.tokens, bucketOrders: &c.orders} {
-		if *kv, err = c.js.KeyValue(ctx, name); errors.Is(err, jetstream.ErrBucketNotFound) && c.access.seal != nil {
-			err = nil // Hub makes it
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w: does a hub run there?", name, err)
+	for _, b := range []struct {
+		name string
+		kv   *jetstream.KeyValue
+	}{{bucketGroups, &c.groups}, {bucketMembers, &c.members}, {bucketTokens, &c.tokens}, {bucketOrders, &c.orders}} {
+		*b.kv, err = c.js.KeyValue(ctx, b.name)
+		switch {
+		case errors.Is(err, jetstream.ErrBucketNotFound) && c.access.seal != nil: // Hub makes it
+		case errors.Is(err, jetstream.ErrBucketNotFound):
+			return fmt.Errorf("%s: %w: no hub has run at these servers yet: nepcof hub", b.name, err)
+		case errors.Is(err, context.DeadlineExceeded):
+			return fmt.Errorf("%s: the servers are there, and don't answer: do most of a cluster's run? (%w)", b.name, err)
+		case err != nil:
+			return fmt.Errorf("%s: %w", b.name, err)
 		}
 	}
 	return nil

@@ -64,10 +64,18 @@ const ackTime = 5 * time.Second
 // idsTime is how long the servers know message ids of lines: they are in memory, and it is for what is sent again in the same minute. Sinks count.
 const idsTime = 2 * time.Minute
 
+// CheckHub says why a hub can't work with the folder.
+func (a *Access) CheckHub() error {
+	if a.seal == nil || a.users == nil {
+		return fmt.Errorf("%s: has no %s and %s: a hub needs the folder that nepcof init made", a.dir, fileCardsKey, fileSealKey)
+	}
+	return nil
+}
+
 // NewHub makes what isn't there yet in the servers.
 func NewHub(ctx context.Context, c *Client, o HubOptions) (*Hub, error) {
-	if c.access.seal == nil || c.access.users == nil {
-		return nil, fmt.Errorf("%s: has no %s and %s: a hub needs the folder that nepcof init made", c.access.dir, fileCardsKey, fileSealKey)
+	if err := c.access.CheckHub(); err != nil {
+		return nil, err
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

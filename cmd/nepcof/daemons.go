@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
 	"nepcoc/fleet"
@@ -41,6 +42,9 @@ All state is in the servers, none in the hub. It runs until SIGINT or SIGTERM.`,
 			}
 			a, err := p.open(cmd)
 			if err != nil {
+				return err
+			}
+			if err := a.CheckHub(); err != nil {
 				return err
 			}
 			ctx, stop := untilSignal()
@@ -71,15 +75,21 @@ All state is in the servers, none in the hub. It runs until SIGINT or SIGTERM.`,
 				url = "tls://" + net.JoinHostPort(host.String(), fmt.Sprint(address.Port))
 				o.Log.Info("NATS server", "address", address.String(), "store", store)
 			}
-			c, err := untilThere(ctx, o.Log, func() (*fleet.Client, error) { return a.Dial(ctx, url, "hub "+o.Name, fleet.Lasting(o.Log)) })
+			h, err := untilThere(ctx, o.Log, func() (*fleet.Hub, error) {
+				c, err := a.Dial(ctx, url, "hub "+o.Name, fleet.Lasting(o.Log))
+				if err != nil {
+					return nil, err
+				}
+				h, err := fleet.NewHub(ctx, c, o)
+				if err != nil {
+					c.Close()
+				}
+				return h, err
+			})
 			if err != nil {
 				return err
 			}
-			defer c.Close()
-			h, err := fleet.NewHub(ctx, c, o)
-			if err != nil {
-				return err
-			}
+			defer h.Close()
 			if web == "" {
 				return h.Run(ctx)
 			}
@@ -109,16 +119,21 @@ All state is in the servers, none in the hub. It runs until SIGINT or SIGTERM.`,
 	return cmd
 }
 
-// untilThere tries again while servers start.
-func untilThere(ctx context.Context, log *slog.Logger, dial func() (*fleet.Client, error)) (*fleet.Client, error) {
+// againTime is how long untilThere waits before it tries again.
+var againTime = 2 * time.Second // changed by tests only
+
+// untilThere begins something at the fleet's servers, and tries again while they start: those of a cluster answer nothing before they have chosen who leads.
+// What they refuse for good (503 is for a while) is an error at once.
+func untilThere[T any](ctx context.Context, log *slog.Logger, begin func() (T, error)) (T, error) {
 	for begun := time.Now(); ; {
-		c, err := dial()
-		if err == nil || ctx.Err() != nil || time.Since(begun) > askTime {
-			return c, err
+		t, err := begin()
+		var api *jetstream.APIError
+		if err == nil || ctx.Err() != nil || errors.As(err, &api) && api.Code != http.StatusServiceUnavailable || time.Since(begun) > askTime {
+			return t, err
 		}
 		log.Warn("the servers don't answer", "why", err)
 		select {
-		case <-time.After(2 * time.Second):
+		case <-time.After(againTime):
 		case <-ctx.Done():
 		}
 	}
