@@ -104,19 +104,23 @@ LOOP void c_join(const uint16_t *restrict h, const uint8_t *restrict s, const in
 	}
 }
 
-/* the sums of a row's words y >> 8 and of their squares; one is 1: compilers that don't see it add pairs by a product */
-LOOP void c_sums(const int16_t *y, int16_t one, int wide, int32_t *s1, int32_t *s2)
+/* the sums of a row's words y >> 8 and of their squares, of four quarters at once: of the words in 16 bits first */
+LOOP void c_sums(const int16_t *y, int wide, int32_t *s1, int32_t *s2)
 {
-	int32_t a = 0, b = 0;
+	const int n = wide / 4 & ~15;
+	const int16_t *y1 = y + n, *y2 = y1 + n, *y3 = y2 + n;
+	int32_t a = 0, b0 = 0, b1 = 0, b2 = 0, b3 = 0;
 	int c;
-	wide &= ~63;
-	for (c = 0; c < wide; c++) {
-		const int16_t v = (int16_t)(y[c] >> 8);
-		a += v * one;
-		b += v * v;
+	for (c = 0; c < n; c++) {
+		const int16_t v0 = (int16_t)(y[c] >> 8), v1 = (int16_t)(y1[c] >> 8), v2 = (int16_t)(y2[c] >> 8), v3 = (int16_t)(y3[c] >> 8);
+		a += (int16_t)(v0 + v1 + v2 + v3);
+		b0 += v0 * v0;
+		b1 += v1 * v1;
+		b2 += v2 * v2;
+		b3 += v3 * v3;
 	}
 	*s1 = a;
-	*s2 = b;
+	*s2 = b0 + b1 + b2 + b3;
 }
 
 /* what LayerNorm does to each word of a row: (y * r / 2^15 rounded) + m, the product clamped to [low, high] first, so that the sum needs no more */
@@ -228,7 +232,7 @@ static void gated_rows_c(const gated_layer *g, const int16_t *w, const int8_t *x
 	for (t = 0; t < n && g->norm; t++, y += wide) {
 		int16_t r, m;
 		int32_t s1, s2;
-		c_sums(y, (int16_t)g->norm, wide, &s1, &s2);
+		c_sums(y, wide, &s1, &s2);
 		norm_factors(s1, s2, wide, g->mean_m, g->eps, g->a, g->s, &r, &m);
 		if (g->wide == 0 && shift > 1) { /* the rounding can be added before the saturation: both end at 127 */
 			c_factor(&f, r, m + half);
