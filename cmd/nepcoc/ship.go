@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"os/exec"
@@ -331,7 +332,9 @@ func (s *shipment) ship(ctx context.Context) (*shipReport, error) {
 	at := path.Join(s.dir, part)
 	from, shell, remover := at, "sh -s", fmt.Sprintf("rm -f %s\n", at)
 	if s.sudo { // the login's home, where ssh begins
-		from, shell, remover = "./"+part, "sudo -n sh -s", fmt.Sprintf("rm -f ./%s; sudo -n rm -f %s\n", part, at)
+		// A name for each folder: several may be of one machine.
+		from = fmt.Sprintf("./.%s.%.12s.%08x.part", filepath.Base(s.bundle), r.Digest, crc32.ChecksumIEEE([]byte(s.dir)))
+		shell, remover = "sudo -n sh -s", fmt.Sprintf("rm -f %s; sudo -n rm -f %s\n", from, at)
 	}
 	to := append(s.common("-p"), "--", s.login)
 	remove := func() error {

@@ -546,6 +546,13 @@ func TestShip(t *testing.T) {
 			t.Errorf("left in the home folder: %v", left)
 		}
 		os.Remove(filepath.Join(empty, "model.nepco"))
+		if want == 0 { // two folders of one machine at once
+			two := t.TempDir()
+			out, _ := ship(0, model, server.login+":"+empty, server.login+":"+two, "--nepcod", agent, "--sudo")
+			contains(out, empty+" ", two+" ", "proved, kernels")
+			holds(two, "model.nepco")
+			os.Remove(filepath.Join(empty, "model.nepco"))
+		}
 	}
 
 	// Several cards, each for itself.
