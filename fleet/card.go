@@ -114,6 +114,8 @@ func Enrol(ctx context.Context, dir string, t *Token) error {
 	if err != nil {
 		return err
 	}
+	// The credentials come last: without them the card is not enrolled, whatever a crash left.
+	os.Remove(filepath.Join(dir, fileCard))
 	if err := files.WriteNew(filepath.Join(dir, fileCard), append(about, '\n'), 0o600); err != nil {
 		return err
 	}
@@ -490,7 +492,7 @@ func (c *Card) download(ctx context.Context, a Artifact) (_ string, err error) {
 // report tells how the card is.
 func (c *Card) report(ctx context.Context) {
 	s := &c.now
-	s.At, s.Agent = time.Now().UTC(), c.o.Runner.Agent(ctx)
+	s.At, s.Agent = time.Now().UTC(), c.o.Runner.Agent(ctx).fewer()
 	a := c.state.Order.Artifact
 	switch {
 	case s.Phase == Placed && s.Agent.Digest == a.Digest:
@@ -506,6 +508,10 @@ func (c *Card) report(ctx context.Context) {
 	text, err := seal(s, c.key)
 	if err != nil {
 		c.o.Log.Warn("report", "why", err)
+		return
+	}
+	if len(text) > maxReport { // the servers would leave it out, and nobody would know
+		c.refusals.warn(c.o.Log, "report is too large", "bytes", len(text), "most", maxReport)
 		return
 	}
 	c.told = time.Now()

@@ -91,3 +91,15 @@ func TestDownload(t *testing.T) {
 		t.Errorf("what could not be written is still there: %v", err)
 	}
 }
+
+// An enrolment that a crash cut short is no obstacle to the next.
+func TestEnrolAfterCrash(t *testing.T) {
+	f := newFleet(t, 1)
+	h, _ := f.hub("a")
+	dir := filepath.Join(f.dir, "cards", "g", "c")
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, fileCard), []byte("{"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	f.card(h.Client, "g", "c", newSimAgent(), nil)
+	f.reported(h.Client, "g", 1)
+}

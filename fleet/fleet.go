@@ -12,6 +12,7 @@
 package fleet
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -56,6 +57,9 @@ const (
 
 	directGet = "$JS.API.DIRECT.GET." // stream, subject: the last message on it
 )
+
+// maxReport bounds what a card reports, sealed, in bytes.
+const maxReport = 64 << 10
 
 // chunkSize is how a bundle is cut into messages, in bytes: servers take up to 1 MiB.
 const chunkSize = 256 << 10
@@ -206,6 +210,32 @@ func (a *Agent) Flows() (n float64) {
 		n += v
 	}
 	return n + a.Unknown
+}
+
+// maxLabels is how many labels a card reports apart: what it reports must fit into a message (maxReport).
+const maxLabels = 300
+
+// others is what labels are together that aren't told apart.
+const others = "others"
+
+// fewer is a with at most maxLabels labels, the most frequent, and the sum of all others.
+func (a Agent) fewer() Agent {
+	if len(a.Verdicts) <= maxLabels {
+		return a
+	}
+	labels := slices.SortedFunc(maps.Keys(a.Verdicts), func(x, y string) int {
+		return cmp.Or(cmp.Compare(a.Verdicts[y], a.Verdicts[x]), strings.Compare(x, y))
+	})
+	few := map[string]float64{}
+	for i, l := range labels {
+		if i < maxLabels {
+			few[l] += a.Verdicts[l]
+		} else {
+			few[others] += a.Verdicts[l]
+		}
+	}
+	a.Verdicts = few
+	return a
 }
 
 // DropShare and UnknownShare are 0 where nothing was counted.

@@ -451,3 +451,30 @@ func TestCardsWhileTheyReport(t *testing.T) {
 		}
 	}
 }
+
+// A model with thousands of classes is reported, too: the servers take reports of a bounded size. Of rare labels there is the sum.
+func TestManyLabels(t *testing.T) {
+	f := newFleet(t, 1)
+	h, _ := f.hub("a")
+	agent := newSimAgent()
+	agent.agent = Agent{Digest: "d", Verdicts: map[string]float64{}, Unknown: 7}
+	for i := range 5000 {
+		agent.agent.Verdicts[fmt.Sprintf("a label of usual length, number %d", i)] = float64(i)
+	}
+	f.card(h.Client, "g", "c", agent, nil)
+	f.reported(h.Client, "g", 1)
+	cards, err := h.Cards(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := cards["g"]["c"].Agent, agent.agent
+	if got.Flows() != want.Flows() || len(got.Verdicts) != maxLabels+1 {
+		t.Errorf("%v flows of %v, %d labels", got.Flows(), want.Flows(), len(got.Verdicts))
+	}
+	for i := range 5000 {
+		label := fmt.Sprintf("a label of usual length, number %d", i)
+		if n, told := got.Verdicts[label]; told != (i >= 5000-maxLabels) || told && n != float64(i) {
+			t.Errorf("%s: %v, %v", label, n, told)
+		}
+	}
+}

@@ -92,7 +92,7 @@ func NewHub(ctx context.Context, c *Client, o HubOptions) (*Hub, error) {
 		}
 	}
 	for _, s := range []jetstream.StreamConfig{
-		{Name: streamCards, Subjects: []string{subjectCards + ">"}, MaxMsgsPerSubject: 1, MaxMsgSize: 64 << 10},
+		{Name: streamCards, Subjects: []string{subjectCards + ">"}, MaxMsgsPerSubject: 1, MaxMsgSize: maxReport},
 		// A chunk stays as it is: nothing is written over it.
 		{Name: streamBundles, Subjects: []string{subjectBundles + ">"}, MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, DiscardNewPerSubject: true, AllowDirect: true},
 	} {

@@ -21,9 +21,6 @@ const (
 	leaderStep    = 2 * time.Second
 )
 
-// others is what labels are together that aren't told apart.
-const others = "others"
-
 // history is a group's.
 type history struct {
 	points []point
