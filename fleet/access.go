@@ -14,8 +14,12 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -59,9 +63,38 @@ type Access struct {
 	seal     nkeys.KeyPair // seals orders; nil likewise
 }
 
+var hostForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
+
+// checkHosts says which are neither names nor addresses of machines: no certificate is for them.
+func checkHosts(hosts []string) (err error) {
+	for _, h := range hosts {
+		if net.ParseIP(h) == nil && !hostForm.MatchString(h) {
+			err = errors.Join(err, fmt.Errorf("host %q: is no name or address of a machine (without a port, and without tls://)", h))
+		}
+	}
+	return err
+}
+
+// CheckURLs says which of the servers' addresses, with commas between, are none.
+func CheckURLs(list string) (err error) {
+	for _, text := range strings.Split(list, ",") {
+		u, bad := url.Parse(text)
+		if bad == nil {
+			bad = checkHosts([]string{u.Hostname()})
+		}
+		if bad != nil || u.Scheme != "tls" && u.Scheme != "nats" {
+			err = errors.Join(err, fmt.Errorf("servers' address %q: is not as tls://HOST:PORT", text))
+		}
+	}
+	return err
+}
+
 // InitAccess makes a fleet's folder, which must not be there: an operator, an account for the fleet and one for the system, credentials
 // of the hub and of the commands, and a certificate for the hosts.
 func InitAccess(dir string, hosts []string) (err error) {
+	if err := checkHosts(hosts); err != nil {
+		return err
+	}
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s is there already: a fleet's folder is made once; give another name", dir)
 	}
@@ -148,6 +181,11 @@ func (a *Access) refuse(account string, users ...string) error {
 	if err != nil {
 		return err
 	}
+	unlock, err := a.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	name := a.accountFiles()[account]
 	c, err := claims(a, name, jwt.DecodeAccountClaims)
 	if err != nil {
@@ -168,6 +206,19 @@ func (a *Access) refuse(account string, users ...string) error {
 		return err
 	}
 	return files.Write(a.file(FileConf), []byte(conf))
+}
+
+// lock keeps others from changing the folder's accounts until the function that it returns is called: of two changes at once, one would be lost.
+func (a *Access) lock() (func(), error) {
+	f, err := os.Open(a.file(fileOperatorKey))
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	return func() { f.Close() }, nil
 }
 
 // RevokeOperator makes new credentials for the commands, and has those before refused. The hub's are others.

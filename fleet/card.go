@@ -32,7 +32,8 @@ const (
 
 // Runner is the agent beside a card: nepcod, or what tests put in its place.
 type Runner interface {
-	// Check says why the agent would not run the bundle in a file; asked before the file is put in its place.
+	// Check says why the agent would not run the bundle in a file; asked before the file is put in its place. Agent may be asked meanwhile.
+	// An error of Check or Place that is a fault is none of the bundle's.
 	Check(ctx context.Context, file string) error
 	// Place puts the bundle in its place, with the signed reason to go back to it, if there is one. What Agent tells as Refused afterwards is of this bundle.
 	Place(ctx context.Context, file, back string) error
@@ -147,6 +148,7 @@ type Card struct {
 	now      Status
 	told     time.Time // when it reported last
 	refusals seldom
+	failed   bool // Refused is for a fault: the order is tried again
 	wake     chan struct{}
 	// orders are those that came and weren't looked at yet.
 	orders chan []byte
@@ -225,7 +227,7 @@ func (c *Card) recall() error {
 		err = errors.New("written by a newer nepcof")
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w: without it older orders would be taken up", file, err)
+		return fmt.Errorf("%s: %w: without it older orders would be taken up; bring it back or, if it is lost, remove %s and enrol the card anew", file, err, c.o.Dir)
 	}
 	return nil
 }
@@ -345,20 +347,23 @@ func (c *Card) take(ctx context.Context, data []byte) {
 		c.refusals.warn(c.o.Log, "order refused", "why", err)
 		return
 	}
-	if o == c.state.Order && c.now.Phase != Idle && c.now.Phase != Fetching {
+	if o == c.state.Order && c.now.Phase != Idle && c.now.Phase != Fetching && !c.failed {
 		return
 	}
 	if o != c.state.Order {
 		before := c.state
 		if err := c.remember(o); err != nil {
 			c.state = before // it is taken up when it is seen again
-			c.now.Reason = fmt.Sprintf("the order can't be remembered: %v", err)
-			c.o.Log.Warn("order", "why", c.now.Reason)
+			c.now.Order, c.now.Wanted = o.Number, o.Artifact.File
+			c.fail(fmt.Errorf("the order can't be remembered: %w", err))
 			return
 		}
 		c.o.Log.Info("order", "number", o.Number, "bundle", o.Artifact.String())
 	}
-	c.now.Order, c.now.Wanted, c.now.Phase, c.now.Reason = o.Number, o.Artifact.File, Fetching, ""
+	if !c.failed || c.now.Order != o.Number { // of what is tried again the reason stays until it is done
+		c.now.Reason = ""
+	}
+	c.now.Order, c.now.Wanted, c.now.Phase = o.Number, o.Artifact.File, Fetching
 	c.follow(ctx)
 }
 
@@ -367,14 +372,55 @@ var errAway = errors.New("not from the servers yet")
 
 // follow fetches and places what was ordered. Where the servers are away, the card stays with Fetching, and it is tried again.
 func (c *Card) follow(ctx context.Context) {
+	c.failed = false
 	err := c.fetch(ctx, c.state.Order.Artifact)
 	switch {
 	case err == nil:
 		c.now.Phase, c.now.Reason = Placed, ""
 	case errors.Is(err, errAway):
 		c.now.Reason = err.Error()
-	case ctx.Err() == nil:
+	case ctx.Err() != nil:
+	case errors.As(err, new(*fault)):
+		c.fail(err)
+	default:
 		c.refuse(err)
+	}
+}
+
+// fault is what went wrong on the card itself: a full disk, a check that was killed. It says nothing about the bundle.
+type fault struct{ error }
+
+func (f *fault) Unwrap() error { return f.error }
+
+// faulty is an error, if any, as a fault.
+func faulty(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &fault{err}
+}
+
+// fail reports that the order can't be followed now, so that a rollout doesn't wait for this card; it is tried again with each look.
+func (c *Card) fail(err error) {
+	if c.now.Reason != err.Error() {
+		c.o.Log.Warn("order can't be followed yet", "why", err)
+	}
+	c.now.Phase, c.now.Reason, c.failed = Refused, err.Error(), true
+}
+
+// meanwhile does what may take minutes, and reports while it does: a card that is at work is not silent.
+func (c *Card) meanwhile(ctx context.Context, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	tick := time.NewTicker(c.o.Report)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-tick.C:
+			c.report(ctx)
+		}
 	}
 }
 
@@ -406,20 +452,20 @@ func (c *Card) fetch(ctx context.Context, a Artifact) error {
 	defer os.Remove(file)
 	// The agent's own judgement; with a reason to go back it is Place that asks for it.
 	if a.Back == "" {
-		if err := c.o.Runner.Check(ctx, file); err != nil {
+		if err := c.meanwhile(ctx, func() error { return c.o.Runner.Check(ctx, file) }); err != nil {
 			return err
 		}
 	}
 	// Remembered before and after: what isn't known to be in place after a crash is placed again.
 	c.state.Placed = ""
 	if err := c.keep(); err != nil {
-		return err
+		return faulty(err)
 	}
-	if err := c.o.Runner.Place(ctx, file, a.Back); err != nil {
+	if err := c.meanwhile(ctx, func() error { return c.o.Runner.Place(ctx, file, a.Back) }); err != nil {
 		return err
 	}
 	c.state.Placed = a.File
-	return c.keep()
+	return faulty(c.keep())
 }
 
 // download brings an ordered bundle into the card's folder, chunk by chunk, and holds it to its SHA-256. What an attempt before has left of it is kept,
@@ -437,7 +483,7 @@ func (c *Card) download(ctx context.Context, a Artifact) (_ string, err error) {
 	}
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return "", err
+		return "", faulty(err)
 	}
 	defer func() {
 		f.Close()
@@ -447,7 +493,7 @@ func (c *Card) download(ctx context.Context, a Artifact) (_ string, err error) {
 	}()
 	info, err := f.Stat()
 	if err != nil {
-		return "", err
+		return "", faulty(err)
 	}
 	kept := min(info.Size(), a.Size) / chunkSize
 	sum := sha256.New()
@@ -455,7 +501,7 @@ func (c *Card) download(ctx context.Context, a Artifact) (_ string, err error) {
 		_, err = io.Copy(sum, f)
 	}
 	if err != nil {
-		return "", err
+		return "", faulty(err)
 	}
 	for i := int(kept); i < a.chunks(); i++ {
 		if len(c.orders) > 0 {
@@ -476,7 +522,7 @@ func (c *Card) download(ctx context.Context, a Artifact) (_ string, err error) {
 		}
 		sum.Write(part)
 		if _, err = f.Write(part); err != nil {
-			return "", err
+			return "", faulty(err)
 		}
 	}
 	if hex.EncodeToString(sum.Sum(nil)) == a.File {
@@ -489,10 +535,18 @@ func (c *Card) download(ctx context.Context, a Artifact) (_ string, err error) {
 	return "", errors.New("what the servers gave is not the file that was ordered (SHA-256)")
 }
 
+// after is now or, where a clock was set back, a moment after what was told before: what is older isn't believed.
+func after(told, now time.Time) time.Time {
+	if now.After(told) {
+		return now
+	}
+	return told.Add(1)
+}
+
 // report tells how the card is.
 func (c *Card) report(ctx context.Context) {
 	s := &c.now
-	s.At, s.Agent = time.Now().UTC(), c.o.Runner.Agent(ctx).fewer()
+	s.At, s.Agent = after(s.At, time.Now().UTC()), c.o.Runner.Agent(ctx).fewer()
 	a := c.state.Order.Artifact
 	switch {
 	case s.Phase == Placed && s.Agent.Digest == a.Digest:

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -24,7 +25,45 @@ type Client struct {
 	js     jetstream.JetStream
 	newest nats.JetStreamContext // reads what a stream's leader has
 
+	clock serversClock
+
 	groups, members, tokens, orders jetstream.KeyValue
+}
+
+// serversClock is the servers' time. Documents and reports are dated by it: the clocks of hubs and operators may differ from it, and jump.
+type serversClock struct {
+	mu sync.Mutex
+	at time.Time // by the servers, as they were asked last
+	by time.Time // then, by a clock of this machine that nobody sets
+}
+
+// wall is this machine's time, for want of the servers'.
+var wall = time.Now // changed by tests only
+
+func (c *serversClock) set(at, by time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at, c.by = at.UTC(), by
+}
+
+func (c *serversClock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.at.IsZero() {
+		return wall().UTC().Round(0)
+	}
+	return c.at.Add(time.Since(c.by))
+}
+
+// Now asks the servers what time it is. Where they don't say, it is the time as it was known before or, at last, this machine's.
+func (c *Client) Now(ctx context.Context) time.Time {
+	ctx, cancel := context.WithTimeout(ctx, leaseTime/3)
+	defer cancel()
+	asked := time.Now()
+	if s, err := c.js.Stream(ctx, streamGroups); err == nil && !s.CachedInfo().TimeStamp.IsZero() {
+		c.clock.set(s.CachedInfo().TimeStamp, asked.Add(time.Since(asked)/2))
+	}
+	return c.clock.now()
 }
 
 // Dial connects to the fleet's servers at url with the folder's credentials. Name is for the servers' logs.
@@ -85,6 +124,9 @@ func (c *Client) Ready() error {
 
 // Tail gives a group's lines to f as they come, with the card's name, until ctx ends; of those that the card did not seal, refused is told the subject.
 func (c *Client) Tail(ctx context.Context, group string, f func(card string, lines []byte), refused func(subject string, why error)) error {
+	if err := CheckName("group", group); err != nil {
+		return err
+	}
 	stream, err := c.js.Stream(ctx, streamLines+group)
 	if err != nil {
 		return fmt.Errorf("group %s: %w: it has no cards yet", group, err)
@@ -172,7 +214,7 @@ func (c *Client) group(ctx context.Context, name string) (Group, uint64, error) 
 	if err != nil {
 		return Group{}, 0, err
 	}
-	g, err := readGroup(m.Data)
+	g, err := readGroup(name, m.Data)
 	return g, m.Sequence, err
 }
 
@@ -182,9 +224,15 @@ func (c *Client) Group(ctx context.Context, name string) (Group, error) {
 	return g, err
 }
 
-func readGroup(data []byte) (g Group, err error) {
-	if err = json.Unmarshal(data, &g); err == nil && g.Version > version {
-		err = fmt.Errorf("group %s: written by a newer nepcof (version %d of documents, %d is known here)", g.Name, g.Version, version)
+// readGroup reads the document of a group.
+func readGroup(name string, data []byte) (g Group, err error) {
+	switch err = json.Unmarshal(data, &g); {
+	case err != nil:
+		err = fmt.Errorf("group %s: no nepcof wrote its document: %w", name, err)
+	case g.Version > version:
+		err = fmt.Errorf("group %s: written by a newer nepcof (version %d of documents, %d is known here): bring this one up to date", name, g.Version, version)
+	case g.Name != name:
+		err = fmt.Errorf("group %s: its document is another group's (%.63q)", name, g.Name)
 	}
 	if r := g.Rollout; err == nil && r != nil && (r.Reached < 0 || r.Reached > len(r.Cards) || r.Stage < 0 || r.Stage >= len(r.Plan.Stages)) {
 		err = fmt.Errorf("group %s: rollout %s is at stage %d of %d, with %d of %s: no nepcof wrote that", g.Name, r.ID, r.Stage, len(r.Plan.Stages), r.Reached, CountCards(len(r.Cards)))
@@ -357,10 +405,13 @@ func (r *register) take(subject string, data []byte, seen time.Time) error {
 	case s.Group != group || s.Card != card:
 		return fmt.Errorf("%s: tells of card %s of group %s", subject, s.Card, s.Group)
 	case s.At.Before(earlier(before.At, before.Seen)): // a clock that was ahead, and was set right, silences no card
-		return fmt.Errorf("%s: older than what was told before", subject)
+		return fmt.Errorf("%s: older than what was told before: was the card's clock set back?", subject)
 	}
 	if err := s.Agent.check(); err != nil {
 		return fmt.Errorf("%s: %w", subject, err)
+	}
+	if len(s.Phase) > maxWord || len(s.Wanted) > maxWord || len(s.Agent.Digest) > maxWord {
+		return fmt.Errorf("%s: tells of a phase or a bundle of more than %d characters", subject, maxWord)
 	}
 	// They go, of many cards, into a group's document.
 	s.Reason, s.Agent.Problem, s.Agent.Refused = short(s.Reason), short(s.Agent.Problem), short(s.Agent.Refused)
@@ -368,6 +419,9 @@ func (r *register) take(subject string, data []byte, seen time.Time) error {
 	r.groups[group][card] = s
 	return nil
 }
+
+// maxWord is above what a phase, or a SHA-256 in hex, comes to, in bytes.
+const maxWord = 128
 
 // remove forgets a card that was revoked.
 func (r *register) remove(group, card string) {
@@ -444,9 +498,10 @@ func (c *Client) Rollout(ctx context.Context, group, by string, data []byte, b *
 		if !g.Stable.IsZero() {
 			g.Stable.Back = back
 		}
-		now := time.Now().UTC()
+		now := c.clock.now()
 		return g.Begin(now.Format("20060102-150405"), by, to, plan, cards, now)
 	}
+	c.Now(ctx) // so that the clock is the servers'
 	// What is refused isn't sent.
 	cards, err := c.Cards(ctx)
 	if err != nil {
@@ -470,11 +525,13 @@ func (c *Client) Rollout(ctx context.Context, group, by string, data []byte, b *
 
 // Halt, Back and Approve are an operator's words on a group's rollout.
 func (c *Client) Halt(ctx context.Context, group, reason string) (Group, error) {
-	return c.change(ctx, group, func(g Group) (Group, error) { return g.Halt(reason, time.Now().UTC()) })
+	now := c.Now(ctx)
+	return c.change(ctx, group, func(g Group) (Group, error) { return g.Halt(reason, now) })
 }
 
 func (c *Client) Back(ctx context.Context, group, reason string) (Group, error) {
-	return c.change(ctx, group, func(g Group) (Group, error) { return g.Back(reason, time.Now().UTC()) })
+	now := c.Now(ctx)
+	return c.change(ctx, group, func(g Group) (Group, error) { return g.Back(reason, now) })
 }
 
 func (c *Client) Approve(ctx context.Context, group string) (Group, error) {
@@ -482,7 +539,8 @@ func (c *Client) Approve(ctx context.Context, group string) (Group, error) {
 	if err != nil {
 		return Group{}, err
 	}
-	return c.change(ctx, group, func(g Group) (Group, error) { return g.Approve(cards[group], time.Now().UTC()) })
+	now := c.Now(ctx)
+	return c.change(ctx, group, func(g Group) (Group, error) { return g.Approve(cards[group], now) })
 }
 
 // tokenLife is how long an enrolment token is good.
@@ -640,7 +698,7 @@ func (c *Client) enrol(ctx context.Context, id string, request []byte) enrolment
 // enter writes a card's key into the members, over that of an earlier enrolment under its name.
 func (c *Client) enter(ctx context.Context, key, public string) error {
 	for {
-		m := Member{Version: version, Public: public, Enrolled: time.Now().UTC()}
+		m := Member{Version: version, Public: public, Enrolled: c.clock.now()}
 		var revision uint64
 		e, err := c.members.Get(ctx, key)
 		switch {

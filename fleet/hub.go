@@ -24,6 +24,25 @@ type HubOptions struct {
 	Log        *slog.Logger
 }
 
+// Check says all that is wrong with what an operator asks for: servers would take no bound, or one that keeps nothing, without a word.
+func (o *HubOptions) Check() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if o.Replicas != 1 && o.Replicas != 3 && o.Replicas != 5 {
+		bad("%d replicas: 1, or 3 or 5 of a cluster of as many servers", o.Replicas)
+	}
+	if o.LinesAge < leastAge {
+		bad("lines are kept for %v: %v at least", o.LinesAge, leastAge)
+	}
+	if o.LinesBytes < fewLines {
+		bad("%d bytes of lines are kept: %d at least", o.LinesBytes, fewLines)
+	}
+	return errors.Join(errs...)
+}
+
+// leastAge is how long lines are kept at least: a sink that begins again needs some time.
+const leastAge = time.Minute
+
 // Hub moves rollouts on and orders, while it leads; it answers enrolments always. What it knows it has from the streams: another may take over at any moment.
 type Hub struct {
 	*Client
@@ -38,15 +57,19 @@ type Hub struct {
 	told   map[string]*Story       // what the log has of their rollouts
 	// troubles is what is wrong with a group on the hub's side, "": nothing.
 	troubles map[string]string
+	unread   map[string]string // likewise, why its document can't be read: nothing of it moves
 	wake     chan struct{}
 	leads    bool
-	heard    time.Time // since when this hub has led: what was silent before is held against no card
+	heard    time.Time // since when this hub has led and looked without a break: what was silent before is held against no card
+	looked   time.Time // when it looked last
 
 	// For who looks: whether the view is whole, how often it changed, and reports that were left out.
 	follows          atomic.Bool
 	changes, refused atomic.Uint64
 
 	enrolments, unreadable, reportsRefused, logins seldom
+
+	asking sync.Map // subjects of enrolments that are being answered
 }
 
 // entry is a value with its revision.
@@ -80,7 +103,7 @@ func NewHub(ctx context.Context, c *Client, o HubOptions) (*Hub, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Hub{Client: c, o: o, groups: map[string]entry[Group]{}, orders: map[string]entry[Order]{}, lines: map[string]bool{}, told: map[string]*Story{}, troubles: map[string]string{}, wake: make(chan struct{}, 1)}
+	h := &Hub{Client: c, o: o, groups: map[string]entry[Group]{}, orders: map[string]entry[Order]{}, lines: map[string]bool{}, told: map[string]*Story{}, troubles: map[string]string{}, unread: map[string]string{}, wake: make(chan struct{}, 1)}
 	for _, b := range []struct {
 		name string
 		ttl  time.Duration
@@ -88,7 +111,7 @@ func NewHub(ctx context.Context, c *Client, o HubOptions) (*Hub, error) {
 	}{{bucketGroups, 0, &c.groups}, {bucketMembers, 0, &c.members}, {bucketOrders, 0, &c.orders}, {bucketTokens, tokenLife, &c.tokens}, {bucketLeader, leaseTime, &h.leader}} {
 		var err error
 		if *b.kv, err = c.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: b.name, TTL: b.ttl, Replicas: o.Replicas}); err != nil {
-			return nil, fmt.Errorf("%s: %w", b.name, err)
+			return nil, roomless(b.name, err)
 		}
 	}
 	for _, s := range []jetstream.StreamConfig{
@@ -98,7 +121,7 @@ func NewHub(ctx context.Context, c *Client, o HubOptions) (*Hub, error) {
 	} {
 		s.Replicas = o.Replicas
 		if _, err := c.js.CreateOrUpdateStream(ctx, s); err != nil {
-			return nil, fmt.Errorf("%s: %w", s.Name, err)
+			return nil, roomless(s.Name, err)
 		}
 	}
 	members, err := c.Members(ctx)
@@ -109,9 +132,17 @@ func NewHub(ctx context.Context, c *Client, o HubOptions) (*Hub, error) {
 	return h, nil
 }
 
+// roomless says what it means that servers don't make a stream.
+func roomless(name string, err error) error {
+	if isNoRoom(err) {
+		return fmt.Errorf("%s: the servers' disks have no room: free some (%w)", name, err)
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
 // Run leads whenever nobody else does, until ctx ends.
 func (h *Hub) Run(ctx context.Context) error {
-	enrolments, err := h.nc.QueueSubscribe(subjectEnrol+"*", "hub", func(m *nats.Msg) { h.answer(ctx, m) })
+	enrolments, err := h.nc.QueueSubscribe(subjectEnrol+"*", "hub", func(m *nats.Msg) { h.answerSoon(ctx, m) })
 	if err != nil {
 		return err
 	}
@@ -142,11 +173,15 @@ func (h *Hub) Run(ctx context.Context) error {
 		}
 		if time.Since(renewed) > leaseTime/3 {
 			lease = h.lead(ctx, lease)
+			if h.nc.IsConnected() {
+				h.Now(ctx)
+			}
 			renewed = time.Now()
 		}
-		h.setLeads(lease != 0)
+		now := h.clock.now()
+		h.setLeads(lease != 0, now)
 		if lease != 0 {
-			h.step(ctx, time.Now().UTC())
+			h.step(ctx, now)
 		}
 		select {
 		case <-ctx.Done():
@@ -179,11 +214,18 @@ func (h *Hub) Leads() bool {
 	return h.leads
 }
 
-func (h *Hub) setLeads(leads bool) {
+// setLeads notes that this hub looks, and whether it leads. Where it has not looked for long, as a machine that slept, or the servers' clock was set, nobody
+// could be heard.
+func (h *Hub) setLeads(leads bool, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if broke := now.Sub(h.looked); !h.looked.IsZero() && broke.Abs() > lost/2 {
+		h.heard = now
+		h.o.Log.Warn("hub did not look for a while, or the servers' clock was set: cards that were silent have the time to be heard", "name", h.o.Name, "seconds", broke.Seconds())
+	}
+	h.looked = now
 	if h.leads != leads {
-		h.leads, h.heard = leads, time.Now().UTC()
+		h.leads, h.heard = leads, now
 		h.o.Log.Info("hub", "name", h.o.Name, "leads", leads)
 		for name, g := range h.groups { // what was before is in another log, or further up
 			h.story(name, g.value.Rollout)
@@ -228,9 +270,24 @@ func (h *Hub) lead(ctx context.Context, lease uint64) uint64 {
 	return r
 }
 
+// answerSoon answers one request of each token at a time, so that who asks again and again, and has it no longer, keeps nobody else waiting.
+func (h *Hub) answerSoon(ctx context.Context, m *nats.Msg) {
+	if _, busy := h.asking.LoadOrStore(m.Subject, true); busy {
+		h.say(m, enrolment{Error: "somebody uses the token just now: nepcof enrol makes another"})
+		return
+	}
+	go func() {
+		defer h.asking.Delete(m.Subject)
+		h.answer(ctx, m)
+	}()
+}
+
 // answer enrols a card.
 func (h *Hub) answer(ctx context.Context, m *nats.Msg) {
-	e := h.enrol(ctx, cutPrefix(m.Subject, subjectEnrol), m.Data)
+	h.say(m, h.enrol(ctx, cutPrefix(m.Subject, subjectEnrol), m.Data))
+}
+
+func (h *Hub) say(m *nats.Msg, e enrolment) {
 	if e.Error != "" {
 		h.enrolments.warn(h.o.Log, "enrolment refused", "why", e.Error)
 	}
@@ -306,10 +363,14 @@ func (h *Hub) follow(ctx context.Context) error {
 		h.cards.remove(group, card)
 	})
 	if err == nil {
-		err = watch(h.Client.groups, func(_ string, value []byte, revision uint64) error {
-			g, err := readGroup(value)
-			if err == nil && revision > h.groups[g.Name].revision {
-				h.groups[g.Name] = entry[Group]{g, revision}
+		err = watch(h.Client.groups, func(name string, value []byte, revision uint64) error {
+			g, err := readGroup(name, value)
+			if revision > h.groups[name].revision {
+				h.groups[name] = entry[Group]{g, revision}
+				h.unread[name] = ""
+				if err != nil { // what was read before holds no longer
+					h.groups[name], h.unread[name] = entry[Group]{Group{Version: version, Name: name}, revision}, fmt.Sprintf("its document can't be read: %v", err)
+				}
 			}
 			return err
 		}, nil)
@@ -416,6 +477,7 @@ func (h *Hub) stepGroup(ctx context.Context, name string, now time.Time) error {
 func (h *Hub) moveGroup(ctx context.Context, name string, now time.Time) error {
 	h.mu.Lock()
 	g, ok := h.groups[name]
+	ok = ok && h.unread[name] == ""
 	h.mu.Unlock()
 	if !ok {
 		return nil

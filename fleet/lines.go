@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -48,6 +49,12 @@ type Store struct {
 	name   string
 	mark   string // subject of what has been sent: "SENT DROPPED"
 
+	dir    string
+	bytes  int64
+	broken atomic.Bool // the server can't write any more
+	closed atomic.Bool
+	engine sync.RWMutex // held while server, nc, js and stream are used by others than who adds, or are exchanged
+
 	adding sync.Mutex // held while a batch gets its number and is stored
 	unsure bool       // whether the last batch was stored isn't known
 	added  chan struct{}
@@ -60,34 +67,65 @@ const storeSubject, markSubject = "lines.", "sent."
 
 // OpenStore opens a card's store, in a folder, of up to so many bytes: of fewer, which the log says, where the disk has no room for them.
 func OpenStore(ctx context.Context, dir string, bytes int64, log *slog.Logger) (*Store, error) {
-	s, err := start(&server.Options{ServerName: "nepcof-card", DontListen: true, JetStream: true, SyncAlways: true, StoreDir: dir, NoSigs: true, NoLog: true})
+	st := &Store{log: log, dir: dir, bytes: bytes, added: make(chan struct{}, 1)}
+	return st, st.begin(ctx)
+}
+
+// begin starts the store's server and opens what it has.
+func (s *Store) begin(ctx context.Context) error {
+	own, err := startTelling(&server.Options{ServerName: "nepcof-card", DontListen: true, JetStream: true, SyncAlways: true, StoreDir: s.dir, NoSigs: true, NoLog: true},
+		s.log, func(string) { s.broken.Store(true) })
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("%s: %w", s.dir, err)
 	}
-	st, err := newStore(ctx, s, "lines", bytes, log)
+	s.server = own
+	if err := s.connect(ctx, own, "lines", s.bytes); err != nil {
+		own.Shutdown()
+		own.WaitForShutdown()
+		return fmt.Errorf("%s: %w", s.dir, err)
+	}
+	return nil
+}
+
+// renew begins anew with what is on the disk.
+func (s *Store) renew(ctx context.Context) error {
+	s.engine.Lock()
+	defer s.engine.Unlock()
+	s.nc.Close()
+	s.server.Shutdown()
+	s.server.WaitForShutdown()
+	s.broken.Store(false)
+	counts := s.Lines()
+	err := s.begin(ctx)
+	s.mu.Lock()
+	s.counts = counts // what was counted holds; what is stored is looked up again
+	s.mu.Unlock()
 	if err != nil {
-		s.Shutdown()
-		return nil, fmt.Errorf("%s: %w", dir, err)
+		s.broken.Store(true)
 	}
-	st.server = s
-	return st, nil
+	return err
 }
 
 // newStore opens a stream of that name in a server of this process.
 func newStore(ctx context.Context, s *server.Server, name string, bytes int64, log *slog.Logger) (*Store, error) {
-	nc, err := inside(s)
-	if err != nil {
-		return nil, err
-	}
-	st := &Store{log: log, nc: nc, added: make(chan struct{}, 1)}
-	if st.js, err = jetstream.New(nc); err == nil {
-		err = st.open(ctx, name, bytes)
-	}
-	if err != nil {
-		nc.Close()
+	st := &Store{log: log, added: make(chan struct{}, 1)}
+	if err := st.connect(ctx, s, name, bytes); err != nil {
 		return nil, err
 	}
 	return st, nil
+}
+
+func (s *Store) connect(ctx context.Context, in *server.Server, name string, bytes int64) (err error) {
+	if s.nc, err = inside(in); err != nil {
+		return err
+	}
+	if s.js, err = jetstream.New(s.nc); err == nil {
+		err = s.open(ctx, name, bytes)
+	}
+	if err != nil {
+		s.nc.Close()
+	}
+	return err
 }
 
 func (s *Store) open(ctx context.Context, name string, bytes int64) error {
@@ -103,13 +141,13 @@ func (s *Store) open(ctx context.Context, name string, bytes int64) error {
 	}
 	if has != bytes || !c.AllowDirect { // without it, batches are read by way of JSON
 		c.AllowDirect = true
-		c.MaxBytes, err = fitting(bytes, max(has, fewBytes), func(n int64) (err error) {
+		c.MaxBytes, err = fitting(bytes, max(has, LeastStore), func(n int64) (err error) {
 			c.MaxBytes = n
 			stream, err = s.js.CreateOrUpdateStream(ctx, c)
 			return err
 		})
 		if isNoRoom(err) {
-			return fmt.Errorf("the disk has no room for lines, of which %d bytes are to be kept, %d at least: free some, or name another folder", bytes, fewBytes)
+			return fmt.Errorf("the disk has no room for lines, of which %d bytes are to be kept, %d at least: free some, or name another folder", bytes, LeastStore)
 		}
 		if err != nil {
 			return err
@@ -138,8 +176,8 @@ func (s *Store) open(ctx context.Context, name string, bytes int64) error {
 	return nil
 }
 
-// fewBytes is the least that a card's store is made with, in bytes.
-const fewBytes = 1 << 20
+// LeastStore is the least that a card's store is made with, in bytes: the largest line fits, and servers take less than one for no bound at all.
+const LeastStore = 1 << 20
 
 // noRoom is the servers' code for a stream that may become larger than what they have left.
 const noRoom jetstream.ErrorCode = 10047
@@ -188,6 +226,9 @@ func randomName() string {
 
 // Close ends the store; what it took is on disk.
 func (s *Store) Close() {
+	s.closed.Store(true)
+	s.engine.Lock()
+	defer s.engine.Unlock()
 	s.nc.Close()
 	if s.server != nil {
 		s.server.Shutdown()
@@ -208,6 +249,11 @@ func (s *Store) Add(ctx context.Context, lines []byte) error {
 	if len(lines) == 0 {
 		return nil
 	}
+	return s.add(ctx, lines, 0)
+}
+
+// add stores lines after so many that are left out, which leaves a gap in the numbers: it is on disk, too, if no lines follow.
+func (s *Store) add(ctx context.Context, lines []byte, leftOut uint64) error {
 	s.adding.Lock()
 	defer s.adding.Unlock()
 	number := s.Lines().Stored
@@ -219,20 +265,27 @@ func (s *Store) Add(ctx context.Context, lines []byte) error {
 		}
 		number = max(number, stored)
 	}
+	number += leftOut
 	m := &nats.Msg{Subject: storeSubject + s.stream.CachedInfo().Config.Name, Header: nats.Header{}, Data: lines}
 	m.Header.Set(headerFirst, strconv.FormatUint(number, 10))
 	m.Header.Set(jetstream.MsgIDHeader, randomName()) // of two tries that both arrive, one is stored
 	s.unsure = true
 	for wait := time.Second / 8; ; wait = min(2*wait, 4*time.Second) {
-		_, err := s.js.PublishMsg(ctx, m)
+		err := s.publish(ctx, m)
 		if err == nil {
 			break
 		}
-		if ctx.Err() != nil || s.nc.IsClosed() {
+		if ctx.Err() != nil || s.closed.Load() {
 			return err
 		}
 		s.log.Error("lines wait for the disk", "why", err)
-		pause(ctx, wait)
+		if pause(ctx, wait); !s.broken.Load() {
+			continue
+		}
+		if err := s.renew(ctx); err != nil {
+			s.log.Error("lines wait for the disk", "why", err)
+			pause(ctx, wait)
+		}
 	}
 	s.unsure = false
 	s.mu.Lock()
@@ -243,6 +296,14 @@ func (s *Store) Add(ctx context.Context, lines []byte) error {
 	default:
 	}
 	return nil
+}
+
+// publish has the server store a message. One that can't write doesn't answer.
+func (s *Store) publish(ctx context.Context, m *nats.Msg) error {
+	ctx, cancel := context.WithTimeout(ctx, ackTime)
+	defer cancel()
+	_, err := s.js.PublishMsg(ctx, m)
+	return err
 }
 
 // sealed is what a card signs of a batch.
@@ -318,9 +379,10 @@ func (s seals) open(ctx context.Context, m jetstream.Msg) (b batch, err error) {
 
 // forward sends what is stored to the fleet's servers until ctx ends, one batch after the other, so that they arrive in order.
 func (c *Card) forward(ctx context.Context) {
+	var said seldom
 	for ctx.Err() == nil {
 		if err := c.forwardAll(ctx); err != nil && ctx.Err() == nil {
-			c.o.Log.Warn("lines can't be read from the store", "why", err)
+			said.warn(c.o.Log, "lines can't be read from the store", "why", err)
 		}
 		pause(ctx, time.Second)
 	}
@@ -350,6 +412,8 @@ type outgoing struct {
 
 // gather reads what a sequence of the store begins with, with what stands next and fits: what waited through an outage leaves in few messages. There may be nothing.
 func (s *Store) gather(ctx context.Context, sequence uint64) (o outgoing, err error) {
+	s.engine.RLock()
+	defer s.engine.RUnlock()
 	subject := storeSubject + s.stream.CachedInfo().Config.Name
 	for {
 		m, err := s.stream.GetMsg(ctx, sequence, jetstream.WithGetMsgSubject(subject)) // or the first one after it
@@ -383,7 +447,7 @@ func (c *Card) forwardAll(ctx context.Context) (err error) {
 		}
 		err := s.keepMark(ctx)
 		if err == nil { // the last batch stays: it says where numbers go on
-			err = s.stream.Purge(ctx, jetstream.WithPurgeSequence(sequence))
+			err = s.purge(ctx, sequence)
 		}
 		batches = 0
 		return err
@@ -413,7 +477,7 @@ func (c *Card) forwardAll(ctx context.Context) (err error) {
 			continue
 		}
 		if n := s.Lines(); o.end > n.Sent+n.Dropped { // else it was sent before this process began
-			if !c.deliver(ctx, &o) {
+			if len(o.lines) > 0 && !c.deliver(ctx, &o) { // lines that were left out are told of by what follows
 				return nil
 			}
 			s.sent(o.first, o.end)
@@ -457,9 +521,18 @@ func (s *Store) sent(begin, end uint64) {
 
 // keepMark writes what has been sent, before it is let go.
 func (s *Store) keepMark(ctx context.Context) error {
+	s.engine.RLock()
+	defer s.engine.RUnlock()
 	n := s.Lines()
 	_, err := s.js.Publish(ctx, s.mark, fmt.Appendf(nil, "%d %d", n.Sent, n.Dropped))
 	return err
+}
+
+// purge lets batches go that are before one in the store.
+func (s *Store) purge(ctx context.Context, sequence uint64) error {
+	s.engine.RLock()
+	defer s.engine.RUnlock()
+	return s.stream.Purge(ctx, jetstream.WithPurgeSequence(sequence))
 }
 
 // send brings lines to the servers, and waits for their word that they have them. A message's id says all of what is in it: another time the same lines
@@ -488,15 +561,6 @@ func (c *Card) send(ctx context.Context, o *outgoing) error {
 
 // maxLine bounds a line, in bytes: servers take messages of up to 1 MiB.
 const maxLine = 512 << 10
-
-// skip counts a line that is not stored, which leaves a gap in the numbers.
-func (s *Store) skip() {
-	s.adding.Lock()
-	defer s.adding.Unlock()
-	s.mu.Lock()
-	s.counts.Stored++
-	s.mu.Unlock()
-}
 
 // readLine reads a line with its end; nil for one that is longer than maxLine, which is read over.
 func readLine(in *bufio.Reader) (line []byte, err error) {
@@ -558,7 +622,9 @@ func (s *Store) Take(ctx context.Context, r io.Reader) error {
 				}
 			}
 			if line == nil {
-				s.skip()
+				if err := s.add(ctx, nil, 1); err != nil {
+					return err
+				}
 			}
 			batch = append(batch, line...)
 		case <-tick.C:

@@ -65,7 +65,7 @@ func TestStoreOnSmallDisk(t *testing.T) {
 
 // A store is refused with words where not even the least goes in.
 func TestStoreWithoutRoom(t *testing.T) {
-	s, err := start(&server.Options{DontListen: true, JetStream: true, JetStreamMaxStore: fewBytes / 2, StoreDir: t.TempDir(), NoSigs: true, NoLog: true})
+	s, err := start(&server.Options{DontListen: true, JetStream: true, JetStreamMaxStore: LeastStore / 2, StoreDir: t.TempDir(), NoSigs: true, NoLog: true})
 	if err != nil {
 		t.Fatal(err)
 	}

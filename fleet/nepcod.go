@@ -113,12 +113,12 @@ func (n *Nepcod) check(ctx context.Context, file, config string) error {
 		return nil
 	case ctx.Err() == context.DeadlineExceeded:
 		return fmt.Errorf("nepcod selftest: not done within %v", checkTime)
-	case errors.As(err, &exit) && stderr.Len() > 0:
+	case errors.As(err, &exit) && exit.Exited() && stderr.Len() > 0:
 		// Files here have names that only this card knows.
 		why := strings.TrimSpace(strings.ReplaceAll(stderr.String(), file+": ", ""))
 		return fmt.Errorf("nepcod selftest: %s", short(strings.TrimPrefix(why, "nepcod: ")))
 	}
-	return fmt.Errorf("nepcod selftest: %w", err)
+	return faulty(fmt.Errorf("nepcod selftest: %w", err)) // it was killed, or is not there
 }
 
 // short is a reason that fits a report.
@@ -134,12 +134,12 @@ func short(s string) string {
 func (n *Nepcod) checkBack(ctx context.Context, file, back string) error {
 	dir, err := os.MkdirTemp(filepath.Dir(file), "back-")
 	if err != nil {
-		return err
+		return faulty(err)
 	}
 	defer os.RemoveAll(dir)
 	text, err := files.All(n.config, 1<<20)
 	if err != nil {
-		return err
+		return faulty(err)
 	}
 	var config yaml.Node
 	if err := yaml.Unmarshal(text, &config); err != nil {
@@ -157,12 +157,13 @@ func (n *Nepcod) checkBack(ctx context.Context, file, back string) error {
 		err = errors.Join(files.WriteNew(note, []byte(back), 0o600), files.WriteNew(other, text, 0o600))
 	}
 	if err != nil {
-		return err
+		return faulty(err)
 	}
-	if err := n.check(ctx, file, other); err != nil {
-		return errors.New(strings.ReplaceAll(err.Error(), note+": ", ""))
+	err = n.check(ctx, file, other)
+	if err != nil && !errors.As(err, new(*fault)) {
+		err = errors.New(strings.ReplaceAll(err.Error(), note+": ", ""))
 	}
-	return nil
+	return err
 }
 
 // Place puts a bundle where the agent looks for it. A reason to go back is placed first, since the agent's judgement rests on it, and both only if they
@@ -170,7 +171,7 @@ func (n *Nepcod) checkBack(ctx context.Context, file, back string) error {
 func (n *Nepcod) Place(ctx context.Context, file, back string) error {
 	data, err := files.All(file, bundle.MaxFileSize)
 	if err != nil {
-		return err
+		return faulty(err)
 	}
 	switch {
 	case back == "":
@@ -181,9 +182,9 @@ func (n *Nepcod) Place(ctx context.Context, file, back string) error {
 	default:
 		if err := n.checkBack(ctx, file, back); err == nil {
 			if err := files.Write(n.where.AllowRollback, []byte(back)); err != nil {
-				return fmt.Errorf("the reason to go back: %w", err)
+				return faulty(fmt.Errorf("the reason to go back: %w", err))
 			}
-		} else if n.Check(ctx, file) != nil {
+		} else if errors.As(err, new(*fault)) || n.Check(ctx, file) != nil {
 			return err
 		}
 	}
@@ -192,7 +193,7 @@ func (n *Nepcod) Place(ctx context.Context, file, back string) error {
 		n.placed = &c.refused
 		n.mu.Unlock()
 	}
-	return files.Write(n.where.Bundle, data)
+	return faulty(files.Write(n.where.Bundle, data))
 }
 
 // health is what is read of /healthz (runtime/agent.Health).
@@ -219,7 +220,8 @@ func (n *Nepcod) Agent(ctx context.Context) Agent {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	now := time.Now().UTC().Truncate(time.Second)
+	// By a clock that nobody sets: a card's own may be, and an agent that did not start anew would seem to have.
+	now := time.Now()
 	begun := now.Add(-time.Duration(h.Uptime) * time.Second)
 	restarted := !n.begun.IsZero() && begun.Sub(n.begun) > 5*time.Second
 	switch {
@@ -235,7 +237,7 @@ func (n *Nepcod) Agent(ctx context.Context) Agent {
 		}
 	}
 	n.digest = h.Digest
-	a := Agent{Digest: h.Digest, Since: n.since, Drift: c.drift, Latency: quantile(c.latency, n.base.latency, 0.99), Verdicts: map[string]float64{}}
+	a := Agent{Digest: h.Digest, Since: n.since.UTC().Truncate(time.Second), Drift: c.drift, Latency: quantile(c.latency, n.base.latency, 0.99), Verdicts: map[string]float64{}}
 	a.Packets, a.Dropped, a.Unknown = less(c.packets, n.base.packets), less(c.dropped, n.base.dropped), less(c.unknown, n.base.unknown)
 	for label, v := range c.verdicts {
 		if v = less(v, n.base.verdicts[label]); v > 0 {

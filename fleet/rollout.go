@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -106,12 +107,15 @@ func DefaultPlan() Plan {
 	}
 }
 
+// maxStages bounds a plan: it is part of the group's document.
+const maxStages = 100
+
 // Check says all that is wrong with a plan.
 func (p *Plan) Check() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if len(p.Stages) == 0 {
-		bad("a rollout without stages: all, at least")
+	if n := len(p.Stages); n == 0 || n > maxStages {
+		bad("a rollout of %d stages: one, all, at least, and %d at most", n, maxStages)
 	}
 	for i, s := range p.Stages {
 		if (s.Cards > 0) == (s.Percent > 0) || s.Cards < 0 || s.Percent < 0 || s.Percent > 100 {
@@ -124,8 +128,9 @@ func (p *Plan) Check() error {
 	if p.Bake < 0 || p.Timeout <= 0 {
 		bad("bake time %v, timeout %v: the one can't be negative, the other must be above zero", p.Bake, p.Timeout)
 	}
-	if l := p.Limits; !(l.Drops >= 0) || !(l.Unknown >= 0) || !(l.Latency > 0) || l.Flows < 0 {
-		bad("limits: drops, unknown and flows can't be negative, latency must be above zero")
+	// JSON, in which plans are kept, has no infinity.
+	if l := p.Limits; !(l.Drops >= 0) || !(l.Unknown >= 0) || !(l.Latency > 0) || l.Flows < 0 || math.IsInf(l.Drops+l.Unknown+l.Latency, 1) {
+		bad("limits: drops, unknown and flows can't be negative, latency must be above zero; 1e9 is as good as no limit, and infinity is no number here")
 	}
 	return errors.Join(errs...)
 }
@@ -197,12 +202,18 @@ func (s *Story) New(r *Rollout) []Event {
 const (
 	maxEvents  = 100
 	maxReasons = 10
+	maxStory   = 128 << 10 // bytes of all events, of which JSON may make six times as many: servers take documents of 1 MiB
 )
 
 func (r *Rollout) tell(now time.Time, format string, args ...any) {
 	r.Events = append(r.Events, Event{now, fmt.Sprintf(format, args...)})
-	if n := len(r.Events) - maxEvents; n > 0 {
-		r.Events = slices.Delete(r.Events, 1, 1+n)
+	bytes := 0
+	for _, e := range r.Events {
+		bytes += len(e.Text)
+	}
+	for len(r.Events) > 2 && (len(r.Events) > maxEvents || bytes > maxStory) { // how it began stays, and the last
+		bytes -= len(r.Events[1].Text)
+		r.Events = slices.Delete(r.Events, 1, 2)
 	}
 }
 
@@ -288,11 +299,13 @@ func (l *Limits) compared(f, before Figures) (string, bool) {
 // lost is how long a card may be silent before it counts as away.
 var lost = time.Minute // changed by tests only
 
-// Reports is true where a card has reported lately.
-func (s Status) Reports(now time.Time) bool { return !s.Seen.IsZero() && now.Sub(s.Seen) < lost }
+// Reports is true where a card has reported lately. What was seen later than now was seen before the servers' clock was set back: nobody knows when.
+func (s Status) Reports(now time.Time) bool { return !s.Seen.IsZero() && now.Sub(s.Seen).Abs() < lost }
 
 // silent is true for a card that could have been heard and wasn't.
-func silent(s Status, now, heard time.Time) bool { return now.Sub(latest(s.Seen, heard)) >= lost }
+func silent(s Status, now, heard time.Time) bool {
+	return !s.Reports(now) && now.Sub(heard) >= lost
+}
 
 func latest(a, b time.Time) time.Time {
 	if a.After(b) {
@@ -450,6 +463,9 @@ func (g Group) Step(cards map[string]Status, now, heard time.Time) (Group, bool)
 	}
 	r := g.Rollout.clone()
 	g.Rollout = &r
+	if r.setBack(now) {
+		return g, true
+	}
 	switch r.State {
 	case Advancing, Waiting:
 		if r.part(cards, now) {
@@ -481,6 +497,16 @@ func (g Group) Step(cards map[string]Status, now, heard time.Time) (Group, bool)
 		}
 	}
 	return g, false
+}
+
+// setBack has what began later than now begin now: the servers' clock was set back, and for so long nothing would be late.
+func (r *Rollout) setBack(now time.Time) (changed bool) {
+	for _, t := range []*time.Time{&r.Since, &r.Steady} {
+		if t.After(now.Add(lost)) {
+			*t, changed = now, true
+		}
+	}
+	return changed
 }
 
 // part lets cards go that are no longer of the group: nobody waits for them.
@@ -651,7 +677,7 @@ func (g Group) Halt(reason string, now time.Time) (Group, error) {
 	}
 	c := r.clone()
 	g.Rollout = &c
-	g.stop([]string{reason}, now, false)
+	g.stop([]string{short(reason)}, now, false)
 	return g, nil
 }
 
@@ -663,7 +689,7 @@ func (g Group) Back(reason string, now time.Time) (Group, error) {
 	}
 	c := r.clone()
 	g.Rollout = &c
-	if !slices.Contains(c.Reasons, reason) {
+	if reason = short(reason); !slices.Contains(c.Reasons, reason) {
 		c.Reasons = append(c.Reasons, reason)
 	}
 	err := g.turnBack(now)

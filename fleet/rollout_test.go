@@ -518,7 +518,7 @@ func TestOldDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	old, err := readGroup(text)
+	old, err := readGroup("g", text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -530,7 +530,7 @@ func TestOldDocuments(t *testing.T) {
 	if !reflect.DeepEqual(old, g) {
 		t.Errorf("read %+v\nwant %+v", old, g)
 	}
-	if _, err := readGroup([]byte(`{"version": 2, "name": "g"}`)); err == nil {
+	if _, err := readGroup("g", []byte(`{"version": 2, "name": "g"}`)); err == nil {
 		t.Error("a document of version 2 is read")
 	}
 }

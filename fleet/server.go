@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -17,12 +18,15 @@ import (
 )
 
 // Serve starts a NATS server with JetStream in this process, for a fleet that has none of its own: listen is HOST:PORT (port 0: any), dir where it stores.
-func (a *Access) Serve(listen, dir string) (*server.Server, error) {
+// Broken is told where it can't write there: what it stores then is lost until it starts again.
+func (a *Access) Serve(listen, dir string, log *slog.Logger, broken func(error)) (*server.Server, error) {
 	o, err := a.options(listen, dir)
 	if err != nil {
 		return nil, err
 	}
-	return start(o)
+	return startTelling(o, log, func(why string) {
+		broken(fmt.Errorf("%s: the NATS server can't write there, and takes nothing more until it starts again: %s: free some room, then start it (systemd does)", dir, why))
+	})
 }
 
 // accountsEvery is how often a server looks whether accounts changed.
@@ -92,17 +96,22 @@ const startTime = 10 * time.Second
 
 // start runs a server, which takes connections when it returns.
 func start(o *server.Options) (*server.Server, error) {
+	return startTelling(o, slog.New(slog.DiscardHandler), func(string) {})
+}
+
+// startTelling is start for a server that tells a log what is wrong, and broken where it can't write what it stores.
+func startTelling(o *server.Options, log *slog.Logger, broken func(why string)) (*server.Server, error) {
 	s, err := server.NewServer(o)
 	if err != nil {
 		return nil, err
 	}
-	cause := make(startLog, 1)
-	s.SetLoggerV2(cause, false, false, false)
+	l := &serverLog{fatal: make(chan error, 1), log: log, broken: broken}
+	s.SetLoggerV2(l, false, false, false)
 	go s.Start()
 	ready := make(chan bool, 1)
 	go func() { ready <- s.ReadyForConnections(startTime) }()
 	select {
-	case err = <-cause:
+	case err = <-l.fatal:
 	case ok := <-ready:
 		if ok {
 			return s, nil
@@ -113,22 +122,39 @@ func start(o *server.Options) (*server.Server, error) {
 	return nil, fmt.Errorf("the NATS server at %s that stores in %s does not start: %w", net.JoinHostPort(o.Host, strconv.Itoa(o.Port)), o.StoreDir, err)
 }
 
-// startLog takes from a server's log why it can't start: nothing else says so.
-type startLog chan error
+// serverLog takes from a server's log what is said nowhere else: why it can't start, and that a stream could not be written. That one, as of a full disk, takes
+// nothing more until the server starts anew, and doesn't answer.
+type serverLog struct {
+	fatal  chan error
+	log    *slog.Logger
+	broken func(why string)
+	said   seldom
+}
+
+// writeError is in what NATS says of a stream that could not be written.
+const writeError = "Critical write error"
 
 // Fatalf implements server.Logger.
-func (l startLog) Fatalf(format string, args ...any) {
+func (l *serverLog) Fatalf(format string, args ...any) {
 	select {
-	case l <- fmt.Errorf(format, args...):
+	case l.fatal <- fmt.Errorf(format, args...):
 	default:
 	}
 }
 
-func (startLog) Noticef(string, ...any) {}
-func (startLog) Warnf(string, ...any)   {}
-func (startLog) Errorf(string, ...any)  {}
-func (startLog) Debugf(string, ...any)  {}
-func (startLog) Tracef(string, ...any)  {}
+// Errorf implements server.Logger.
+func (l *serverLog) Errorf(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	l.said.warn(l.log, "NATS server", "why", text)
+	if _, why, ok := strings.Cut(text, writeError); ok {
+		l.broken(strings.TrimPrefix(why, ": "))
+	}
+}
+
+func (*serverLog) Noticef(string, ...any) {}
+func (*serverLog) Warnf(string, ...any)   {}
+func (*serverLog) Debugf(string, ...any)  {}
+func (*serverLog) Tracef(string, ...any)  {}
 
 // inside connects to a server in this process, without a socket.
 func inside(s *server.Server, opts ...nats.Option) (*nats.Conn, error) {

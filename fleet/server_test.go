@@ -24,7 +24,7 @@ func TestServeRefused(t *testing.T) {
 		{taken.Addr().String(), t.TempDir(), "address already in use"},
 		{"127.0.0.1:0", dir, "JetStream"},
 	} {
-		s, err := access.Serve(c.listen, c.dir)
+		s, err := access.Serve(c.listen, c.dir, quietLog, func(error) {})
 		if err == nil {
 			s.Shutdown()
 		}

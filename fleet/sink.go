@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -28,6 +29,15 @@ type SinkOptions struct {
 	Size int64
 	Keep int
 	Log  *slog.Logger
+}
+
+// Check says all that is wrong with what an operator asks for.
+func (o *SinkOptions) Check() error {
+	err := CheckName("group", o.Group)
+	if o.Size < 0 || o.Keep < 0 {
+		err = errors.Join(err, fmt.Errorf("files of %d bytes, of which %d are kept: neither can be negative", o.Size, o.Keep))
+	}
+	return err
 }
 
 // Sink writes a group's lines to files, lines.ndjson being the one that grows, each line once. Of what is written, a checkpoint says up to where and up to
@@ -121,18 +131,35 @@ func OpenSink(c *Client, o SinkOptions) (*Sink, error) {
 	}
 	name := filepath.Join(o.Dir, sinkCheckpoint)
 	text, err := files.All(name, 256<<20)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, s.begin()
+	}
 	if err == nil {
 		err = json.Unmarshal(text, &s.mark)
-	} else if errors.Is(err, fs.ErrNotExist) {
-		err = nil
 	}
-	if err == nil && s.mark.Version > version {
-		err = errors.New("written by a newer nepcof")
+	switch {
+	case err != nil:
+	case s.mark.Version > version:
+		err = errors.New("written by a newer nepcof: bring this one up to date")
+	case s.mark.Version < 1 || s.mark.Size < 0 || s.mark.Next == nil:
+		err = errors.New("no nepcof wrote that")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: without it lines would come twice", name, err)
+		return nil, fmt.Errorf("%s: %w: without it lines would come twice; bring it back, or name another folder", name, err)
 	}
 	return s, s.open(s.mark.Size)
+}
+
+// begin makes the first checkpoint, before there is a line: a file of lines without one isn't this sink's to cut.
+func (s *Sink) begin() error {
+	name := filepath.Join(s.o.Dir, sinkFile)
+	if info, err := os.Lstat(name); err == nil && (info.Size() > 0 || !info.Mode().IsRegular()) {
+		return fmt.Errorf("%s: is there, without %s, which says up to where it was written: bring that back, move the lines elsewhere, or name another folder", name, sinkCheckpoint)
+	}
+	if err := s.write(); err != nil {
+		return err
+	}
+	return s.open(0)
 }
 
 // open opens the file that grows, cut to a size.
@@ -146,7 +173,7 @@ func (s *Sink) open(size int64) error {
 		size = 0 // a crash came between the file's new name and the checkpoint: the one that grows has nothing of it
 	}
 	if err == nil && info.Size() < size {
-		err = fmt.Errorf("%s: has %d bytes, and %d were written: it was cut by somebody else; remove %s to go on with what comes next", f.Name(), info.Size(), size, sinkCheckpoint)
+		err = fmt.Errorf("%s: has %d bytes, and %d were written: it was cut by somebody else; bring it back, or move it and %s elsewhere to begin anew with all that the servers still have", f.Name(), info.Size(), size, sinkCheckpoint)
 	}
 	if err == nil {
 		err = f.Truncate(size)
@@ -317,7 +344,7 @@ const cardKey = "nepco_card"
 // line writes one line with the card's name in front, which the agent doesn't know. What is no JSON object, or names a card itself, becomes text in one.
 func (s *Sink) line(card string, line []byte) {
 	rest, object := bytes.CutPrefix(line, []byte("{"))
-	if !object || !json.Valid(line) || names(line, cardKey) {
+	if !object || !utf8.Valid(line) || !json.Valid(line) || names(line, cardKey) {
 		quoted, _ := json.Marshal(string(line))
 		rest = fmt.Appendf(nil, `"event_type":"nepco_other","line":%s}`, quoted)
 	}

@@ -370,9 +370,10 @@ func (w *web) act(rw http.ResponseWriter, r *http.Request) {
 	if act == "approve" {
 		cards, err = w.h.Cards(ctx)
 	}
+	now := w.h.Now(ctx)
 	if err == nil {
 		_, err = w.h.change(ctx, name, func(g Group) (Group, error) {
-			now, shown := time.Now().UTC(), g.Rollout
+			shown := g.Rollout
 			if shown == nil || shown.ID != r.PostFormValue("rollout") || act == "approve" && (strconv.Itoa(shown.Stage) != r.PostFormValue("stage") || string(shown.State) != r.PostFormValue("state")) {
 				return g, errors.New("the rollout has moved on since the page was shown: look again")
 			}

@@ -333,7 +333,7 @@ func TestWebHostile(t *testing.T) {
 		r := *hostile.Rollout
 		change(&r)
 		text, _ := json.Marshal(Group{Version: version, Name: "racks", Rollout: &r})
-		if _, err := readGroup(text); err == nil {
+		if _, err := readGroup("racks", text); err == nil {
 			t.Errorf("%d cards reached of %d, stage %d: taken", r.Reached, len(r.Cards), r.Stage)
 		}
 	}

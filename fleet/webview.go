@@ -200,9 +200,10 @@ type stageView struct {
 // look is the fleet now.
 func (w *web) look() view {
 	h := w.h
-	v := view{Now: time.Now().UTC(), Begun: w.begun, Hub: h.o.Name, Leads: h.Leads(), Deaf: h.deaf()}
+	v := view{Now: h.clock.now(), Begun: w.begun, Hub: h.o.Name, Leads: h.Leads(), Deaf: h.deaf()}
 	h.mu.Lock()
 	groups, cards, troubles := map[string]Group{}, map[string]map[string]Status{}, maps.Clone(h.troubles)
+	unread := maps.Clone(h.unread)
 	for name, g := range h.groups {
 		groups[name] = g.value
 	}
@@ -223,7 +224,7 @@ func (w *web) look() view {
 	}
 	if v.Deaf != "" {
 		v.Alerts = append(v.Alerts, alert{Text: v.Deaf + ": what is shown here may be old", Bad: true})
-	} else if v.Leader == "" && v.Now.Sub(v.Begun) > leaseTime {
+	} else if v.Leader == "" && time.Since(v.Begun) > leaseTime {
 		v.Alerts = append(v.Alerts, alert{Text: "no hub leads: no rollout moves on", Bad: true})
 	}
 	if n := h.refused.Load(); n > 0 {
@@ -236,8 +237,10 @@ func (w *web) look() view {
 			g.Mix, g.Began = past.chart(), past.begun()
 		}
 		w.mu.Unlock()
-		if why := troubles[name]; why != "" {
-			g.Alerts = append([]alert{{name, why, true}}, g.Alerts...)
+		for _, why := range []string{troubles[name], unread[name]} {
+			if why != "" {
+				g.Alerts = append([]alert{{name, why, true}}, g.Alerts...)
+			}
 		}
 		v.Groups = append(v.Groups, g)
 		v.Alerts = append(v.Alerts, g.Alerts...)

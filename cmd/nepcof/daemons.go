@@ -35,10 +35,13 @@ All state is in the servers, none in the hub. It runs until SIGINT or SIGTERM.`,
 		Example: `  nepcof hub --fleet /var/lib/nepcof/fleet --store /var/lib/nepcof/store --http :8443
   nepcof hub --fleet fleet --nats tls://a.example:4222,tls://b.example:4222,tls://c.example:4222 --replicas 3`,
 		Args: cli.ExactArgs(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (result error) {
 			cluster := cmd.Flags().Changed("nats")
 			if cluster && (cmd.Flags().Changed("listen") || cmd.Flags().Changed("store")) {
 				return cli.UsageError("hub: --nats is for servers that are there, --listen and --store for one of its own")
+			}
+			if err := o.Check(); err != nil {
+				return cli.UsageError("hub: %w", err)
 			}
 			a, err := p.open(cmd)
 			if err != nil {
@@ -49,6 +52,16 @@ All state is in the servers, none in the hub. It runs until SIGINT or SIGTERM.`,
 			}
 			ctx, stop := untilSignal()
 			defer stop()
+			ctx, end := context.WithCancel(ctx)
+			defer end()
+			broken := make(chan error, 1)
+			defer func() {
+				select {
+				case why := <-broken:
+					result = errors.Join(result, why)
+				default:
+				}
+			}()
 			o.Log = newLog(cmd, slog.LevelInfo)
 			if o.Name, err = os.Hostname(); err != nil {
 				return err
@@ -60,7 +73,13 @@ All state is in the servers, none in the hub. It runs until SIGINT or SIGTERM.`,
 					return err
 				}
 				defer mine.Close()
-				s, err := a.Serve(listen, store)
+				s, err := a.Serve(listen, store, o.Log, func(why error) {
+					select {
+					case broken <- why:
+					default:
+					}
+					end()
+				})
 				if err != nil {
 					return err
 				}
@@ -179,6 +198,9 @@ With --enrol it joins the fleet by a token, and ends. In the agent's configurati
 			if enrol != "" {
 				return enrolCard(cmd, dir, enrol)
 			}
+			if size < fleet.LeastStore || report < leastReport {
+				return cli.UsageError("card: --store-bytes %d, --report %v: the least are %d and %v", size, report, fleet.LeastStore, leastReport)
+			}
 			agent, err := fleet.OpenNepcod(program, config, socket)
 			if err != nil {
 				return err
@@ -224,6 +246,9 @@ With --enrol it joins the fleet by a token, and ends. In the agent's configurati
 	return cmd
 }
 
+// leastReport is how often a card may report at most.
+const leastReport = 100 * time.Millisecond
+
 func enrolCard(cmd *cobra.Command, dir, token string) error {
 	text, err := files.All(token, 1<<20)
 	if err != nil {
@@ -257,6 +282,9 @@ per folder; it goes on where it ended. packaging/fleet has configuration for Vec
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := needed(cmd, "group", "dir"); err != nil {
 				return err
+			}
+			if err := o.Check(); err != nil {
+				return cli.UsageError("sink: %w", err)
 			}
 			mine, err := only(o.Dir)
 			if err != nil {
@@ -301,7 +329,7 @@ per folder; it goes on where it ended. packaging/fleet has configuration for Vec
 	groupFlag(cmd, &o.Group, "group whose lines are written")
 	fl := cmd.Flags()
 	fl.StringVar(&o.Dir, "dir", "", "folder of the files")
-	fl.Int64Var(&o.Size, "size", 256<<20, "when a new file is begun, in bytes")
+	fl.Int64Var(&o.Size, "size", 256<<20, "when a new file is begun, in bytes; 0: never")
 	fl.IntVar(&o.Keep, "keep", 0, "how many full files are kept (default: all)")
 	fl.StringVar(&metrics, "metrics", "", "serve /metrics at this address; :PORT is on the loopback")
 	return cmd

@@ -93,7 +93,7 @@ func (p *place) open(cmd *cobra.Command) (*fleet.Access, error) {
 		}
 		p.url = strings.TrimSpace(string(text))
 	}
-	return a, nil
+	return a, fleet.CheckURLs(p.url)
 }
 
 // dial connects to the fleet's servers.

@@ -40,6 +40,12 @@ Its keys sign no bundles: cards run what the keys that their agents trust have s
 			if url == "" {
 				url = "tls://127.0.0.1:4222"
 			}
+			// Hosts first: the address is made of them.
+			if cmd.Flags().Changed("nats") {
+				if err := fleet.CheckURLs(url); err != nil {
+					return err
+				}
+			}
 			if err := fleet.InitAccess(args[0], hosts); err != nil {
 				return err
 			}
@@ -72,6 +78,16 @@ folder, since only that may make credentials. Who has the token can be that card
 			}
 			if _, err := os.Lstat(output); err == nil && !files.IsStdout(output) {
 				return fmt.Errorf("%s: is there already, and tokens go into new files: remove it, or give another -o", files.Show(output))
+			}
+			if !files.IsStdout(output) { // before a token is made that nobody has
+				if info, err := os.Stat(filepath.Dir(output)); err != nil || !info.IsDir() {
+					return fmt.Errorf("%s: there is no folder for it: make %s, or give another -o", files.Show(output), files.Show(filepath.Dir(output)))
+				}
+			}
+			if url != "" {
+				if err := fleet.CheckURLs(url); err != nil {
+					return err
+				}
 			}
 			return p.ask(cmd, func(ctx context.Context, c *fleet.Client) error {
 				if url == "" {

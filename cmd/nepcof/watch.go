@@ -54,14 +54,14 @@ func newStatus() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				all := []groupStatus{}
+				all, now := []groupStatus{}, c.Now(ctx)
 				names := maps.Clone(cards)
 				for name := range groups {
 					names[name] = cards[name]
 				}
 				for _, name := range slices.Sorted(maps.Keys(names)) {
 					if len(args) == 0 || args[0] == name {
-						all = append(all, newGroupStatus(name, groups[name], cards[name], time.Now()))
+						all = append(all, newGroupStatus(name, groups[name], cards[name], now))
 					}
 				}
 				if len(args) == 1 && len(all) == 0 {
@@ -187,9 +187,10 @@ func newCards() *cobra.Command {
 				if len(all) == 0 {
 					return noCards(cmd)
 				}
+				now := c.Now(ctx)
 				rows := [][]string{{"group", "card", "seen", "state", "runs", "flows", "unknown", "dropped", "lines", "waiting", "lost", "what is wrong"}}
 				for _, s := range all {
-					rows = append(rows, cardRow(s, time.Now()))
+					rows = append(rows, cardRow(s, now))
 				}
 				cli.Table(cmd.OutOrStdout(), rows)
 				return nil
