@@ -367,13 +367,13 @@ func TestHubLog(t *testing.T) {
 		return f.state(h.Client, "g", want)
 	}
 	stories := []*Rollout{begin(1, 1, signer, Done), begin(2, 2, ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)), Returned)}
-	want := map[string]int{} // two rollouts of one second have one ID
+	want := map[string]int{}
 	for _, r := range stories {
 		for _, e := range r.Events {
 			if strings.Contains(e.Text, " ") {
 				e.Text = strconv.Quote(e.Text)
 			}
-			want["event="+e.Text+" rollout="+r.ID]++
+			want["event="+e.Text+" rollout="+r.ID+"\n"]++
 		}
 	}
 	f.eventually(20*time.Second, "the log", func() error {

@@ -339,6 +339,9 @@ func (g Group) Begin(id, by string, to Artifact, plan Plan, cards map[string]Sta
 	if from := g.Stable; !from.IsZero() && to.Serial < from.Serial {
 		return g, fmt.Errorf("bundle has serial %d, and the group runs one of serial %d: cards refuse it; sign it with a higher --serial", to.Serial, from.Serial)
 	}
+	if last := g.Rollout; last != nil && strings.HasPrefix(last.ID, id) { // begun in the same second
+		id = last.ID + "-2"
+	}
 	r := &Rollout{ID: id, By: by, Begun: now, From: g.Stable, To: to, Plan: plan, State: Advancing, Stage: -1}
 	for name, s := range cards {
 		r.Cards = append(r.Cards, name)

@@ -281,6 +281,26 @@ func TestBeginRefuses(t *testing.T) {
 	}
 }
 
+// Two rollouts of a group that begin in the same second have two IDs: a form on the page, and who waits, mean one of them.
+func TestBeginSameSecond(t *testing.T) {
+	g, cards := groupOf(3)
+	g.Stable = Artifact{}
+	ids := map[string]bool{}
+	for i := range 3 {
+		var err error
+		if g, err = g.Begin("20260102-030405", "me", artifact(2+i), fastPlan(), cards, begun); err != nil {
+			t.Fatal(err)
+		}
+		ids[g.Rollout.ID] = true
+		if g, err = g.Halt("no", begun); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(ids) != 3 {
+		t.Errorf("%v", ids)
+	}
+}
+
 func nan() float64 { var zero float64; return zero / zero }
 
 // walker is a random fleet: what its cards were ordered, run and tell.
