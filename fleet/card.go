@@ -170,15 +170,19 @@ func OpenCard(o CardOptions) (*Card, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: this card is not enrolled: nepcof card --enrol TOKEN", err)
 	}
-	if err := json.Unmarshal(text, &c.cardFile); err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(o.Dir, fileCard), err)
+	err = json.Unmarshal(text, &c.cardFile)
+	if err == nil && c.Version > version {
+		err = errors.New("written by a newer nepcof: bring this one up to date")
+	}
+	if err != nil {
+		return nil, c.damaged(fileCard, err)
 	}
 	creds, err := files.All(filepath.Join(o.Dir, fileCardCreds), 1<<20)
 	if err != nil {
-		return nil, err
+		return nil, c.damaged(fileCardCreds, err)
 	}
 	if c.key, err = nkeys.ParseDecoratedUserNKey(creds); err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(o.Dir, fileCardCreds), err)
+		return nil, c.damaged(fileCardCreds, err)
 	}
 	if err := c.recall(); err != nil {
 		return nil, err
@@ -213,6 +217,11 @@ func (c *Card) rouse() {
 	}
 }
 
+// damaged says what there is to do about a file of the card's folder.
+func (c *Card) damaged(name string, err error) error {
+	return fmt.Errorf("%s: %w; bring it back or, if it is lost, remove %s and enrol the card anew", filepath.Join(c.o.Dir, name), files.Reason(err), c.o.Dir)
+}
+
 // recall reads what the card must not forget.
 func (c *Card) recall() error {
 	file := filepath.Join(c.o.Dir, fileState)
@@ -224,10 +233,10 @@ func (c *Card) recall() error {
 		err = json.Unmarshal(text, &c.state)
 	}
 	if err == nil && c.state.Version > version {
-		err = errors.New("written by a newer nepcof")
+		err = errors.New("written by a newer nepcof: bring this one up to date")
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w: without it older orders would be taken up; bring it back or, if it is lost, remove %s and enrol the card anew", file, err, c.o.Dir)
+		return c.damaged(fileState, fmt.Errorf("%w: without it older orders would be taken up", err))
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"regexp"
 	"strconv"
 	"sync"
@@ -173,7 +174,30 @@ func (s *Store) open(ctx context.Context, name string, bytes int64) error {
 	case !errors.Is(err, jetstream.ErrMsgNotFound):
 		return err
 	}
+	// The last batch always stays. Where it is gone, or older than what was sent, numbers would be given twice, and sinks leave out lines whose numbers they have.
+	if n := s.counts; has != 0 && (n.Stored == 0 || n.Stored < n.Sent+n.Dropped) {
+		return s.anew(ctx)
+	}
 	return nil
+}
+
+// anew begins a store under another name where one was damaged.
+func (s *Store) anew(ctx context.Context) error {
+	if s.counts != (Lines{}) {
+		s.log.Error("the store of lines was damaged: what waited in it is lost, and it begins anew", "had", s.counts.Stored, "sent", s.counts.Sent, "dropped", s.counts.Dropped)
+	}
+	c := s.stream.CachedInfo().Config
+	c.Metadata = maps.Clone(c.Metadata)
+	c.Metadata["store"] = randomName()
+	err := s.stream.Purge(ctx)
+	if err == nil {
+		s.stream, err = s.js.UpdateStream(ctx, c)
+	}
+	if err != nil {
+		return err
+	}
+	s.name, s.counts = c.Metadata["store"], Lines{}
+	return s.keepMark(ctx)
 }
 
 // LeastStore is the least that a card's store is made with, in bytes: the largest line fits, and servers take less than one for no bound at all.
@@ -445,7 +469,7 @@ func (c *Card) forwardAll(ctx context.Context) (err error) {
 		if batches == 0 {
 			return nil
 		}
-		err := s.keepMark(ctx)
+		err := s.markSent(ctx)
 		if err == nil { // the last batch stays: it says where numbers go on
 			err = s.purge(ctx, sequence)
 		}
@@ -521,11 +545,16 @@ func (s *Store) sent(begin, end uint64) {
 
 // keepMark writes what has been sent, before it is let go.
 func (s *Store) keepMark(ctx context.Context) error {
-	s.engine.RLock()
-	defer s.engine.RUnlock()
 	n := s.Lines()
 	_, err := s.js.Publish(ctx, s.mark, fmt.Appendf(nil, "%d %d", n.Sent, n.Dropped))
 	return err
+}
+
+// markSent is keepMark for others than who opens the store.
+func (s *Store) markSent(ctx context.Context) error {
+	s.engine.RLock()
+	defer s.engine.RUnlock()
+	return s.keepMark(ctx)
 }
 
 // purge lets batches go that are before one in the store.

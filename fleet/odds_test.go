@@ -594,3 +594,63 @@ func TestServerFullDisk(t *testing.T) {
 	}
 	t.Error("nothing was said")
 }
+
+// A store that was damaged never gives a number again that a sink has seen under its name.
+func TestStoreDamaged(t *testing.T) {
+	for name, damage := range map[string]func(lines, sent string) error{
+		"all lines gone": func(lines, _ string) error { return os.Truncate(lines, 0) },
+		"all gone":       func(lines, sent string) error { return errors.Join(os.Truncate(lines, 0), os.Truncate(sent, 0)) },
+		"the last gone": func(lines, _ string) error {
+			info, err := os.Stat(lines)
+			if err == nil {
+				err = os.Truncate(lines, info.Size()/2)
+			}
+			return err
+		},
+		"nothing": func(string, string) error { return nil },
+	} {
+		dir := t.TempDir()
+		s := openStore(t, dir, 4<<20)
+		for i := range 2 {
+			if err := s.Add(t.Context(), numberedLines(10*i, 10)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.sent(0, 20)
+		if err := s.markSent(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		before := s.name
+		s.Close()
+		stream := func(name string) string {
+			return filepath.Join(dir, "jetstream", "$G", "streams", name, "msgs", "1.blk")
+		}
+		if err := damage(stream("lines"), stream("lines-sent")); err != nil {
+			t.Fatal(err)
+		}
+		s = openStore(t, dir, 4<<20)
+		if err := s.Add(t.Context(), numberedLines(20, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Lines().Stored; name == "nothing" && (s.name != before || got != 21) || name != "nothing" && (s.name == before || got != 1) {
+			t.Errorf("%s: %d lines of the store, another name: %v", name, got, s.name != before)
+		}
+		s.Close()
+	}
+}
+
+// Files of a card's folder that are damaged, or newer, are refused with the way out.
+func TestCardFolderDamaged(t *testing.T) {
+	for file, text := range map[string]string{fileCard: `{"version":9}`, fileCardCreds: "", fileState: "{"} {
+		f := newFleet(t, 1)
+		h, _ := f.hub("a")
+		f.card(h.Client, "g", "c", newSimAgent(), nil)()
+		dir := filepath.Join(f.dir, "cards", "g", "c")
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenCard(CardOptions{Dir: dir, Runner: newSimAgent()}); err == nil || !strings.HasPrefix(err.Error(), filepath.Join(dir, file)+": ") || !strings.HasSuffix(err.Error(), "remove "+dir+" and enrol the card anew") {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
