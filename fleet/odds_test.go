@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"nepcoc/internal/files"
@@ -652,5 +653,52 @@ func TestCardFolderDamaged(t *testing.T) {
 		if _, err := OpenCard(CardOptions{Dir: dir, Runner: newSimAgent()}); err == nil || !strings.HasPrefix(err.Error(), filepath.Join(dir, file)+": ") || !strings.HasSuffix(err.Error(), "remove "+dir+" and enrol the card anew") {
 			t.Errorf("%s: %v", file, err)
 		}
+	}
+}
+
+// Servers begin again on a disk that has less room than it had when their streams were made: a hub's own, and a card's.
+func TestDiskWithLessRoom(t *testing.T) {
+	f := newFleetFolder(t, 1)
+	store, lines, listen := filepath.Join(f.dir, "store"), filepath.Join(f.dir, "lines"), fmt.Sprintf("127.0.0.1:%d", f.ports[0])
+	for _, change := range []func(*server.Options){func(o *server.Options) { o.JetStreamMaxStore = 1 << 60 }, nil} {
+		var s *server.Server
+		o, err := f.access.options(listen, store)
+		if err == nil && change != nil {
+			change(o)
+			s, err = start(o)
+		} else if err == nil {
+			s, err = f.access.Serve(listen, store, quietLog, func(error) {})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, stop := f.hub("a")
+		for _, group := range []string{"g", "h"} {
+			h.o.LinesBytes = 1 << 50
+			if err := h.keepLines(t.Context(), group); err != nil {
+				t.Error(err)
+			}
+		}
+		stop()
+		s.Shutdown()
+		s.WaitForShutdown()
+
+		o = &server.Options{DontListen: true, JetStream: true, StoreDir: lines, NoSigs: true, NoLog: true}
+		if change != nil {
+			change(o)
+			s, err := start(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if st, err := newStore(t.Context(), s, "lines", 1<<50, quietLog); err != nil {
+				t.Error(err)
+			} else {
+				st.Close()
+			}
+			s.Shutdown()
+			s.WaitForShutdown()
+			continue
+		}
+		openStore(t, lines, 1<<50).Close()
 	}
 }

@@ -101,6 +101,7 @@ func start(o *server.Options) (*server.Server, error) {
 
 // startTelling is start for a server that tells a log what is wrong, and broken where it can't write what it stores.
 func startTelling(o *server.Options, log *slog.Logger, broken func(why string)) (*server.Server, error) {
+	own, again := o.JetStreamMaxStore == 0, o.Clone() // how much is stored is up to the server, which changes its options
 	s, err := server.NewServer(o)
 	if err != nil {
 		return nil, err
@@ -113,6 +114,16 @@ func startTelling(o *server.Options, log *slog.Logger, broken func(why string)) 
 	select {
 	case err = <-l.fatal:
 	case ok := <-ready:
+		if ok && o.JetStream && own {
+			// What streams may become was promised when the disk had more room. With less, a server that counts on its own changes nothing any more, not even to smaller.
+			if _, promised, err := s.JetStreamReservedResources(); err == nil && promised+spare > s.JetStreamConfig().MaxStore {
+				log.Warn("the disk has less room than what is stored may come to", "folder", o.StoreDir, "bytes", promised)
+				s.Shutdown()
+				s.WaitForShutdown()
+				again.JetStreamMaxStore = promised + spare
+				return startTelling(again, log, broken)
+			}
+		}
 		if ok {
 			return s, nil
 		}
@@ -121,6 +132,9 @@ func startTelling(o *server.Options, log *slog.Logger, broken func(why string)) 
 	s.Shutdown()
 	return nil, fmt.Errorf("the NATS server at %s that stores in %s does not start: %w", net.JoinHostPort(o.Host, strconv.Itoa(o.Port)), o.StoreDir, err)
 }
+
+// spare is what a server's streams may come to beyond what was promised: those without a bound count as next to nothing.
+const spare = 1 << 20
 
 // serverLog takes from a server's log what is said nowhere else: why it can't start, and that a stream could not be written. That one, as of a full disk, takes
 // nothing more until the server starts anew, and doesn't answer.
