@@ -702,3 +702,39 @@ func TestDiskWithLessRoom(t *testing.T) {
 		openStore(t, lines, 1<<50).Close()
 	}
 }
+
+// A stage whose cards all leave while they are watched doesn't hold: another card takes their place, and the rest waits for it.
+func TestStageLeft(t *testing.T) {
+	g, cards := groupOf(5)
+	plan := fastPlan()
+	plan.Stages = []Stage{{Cards: 1}, {Percent: 100}}
+	g, err := g.Begin("1", "me", artifact(2), plan, cards, begun)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := g.Rollout.Cards
+	delete(cards, names[0])
+	now := begun
+	for range 4 * int(plan.Bake/time.Minute) { // it has not come to names[1] yet
+		now = now.Add(time.Minute / 2)
+		for _, name := range names[1:] {
+			cards[name] = running(artifact(1), 1, now)
+		}
+		g, _ = g.Step(cards, now, begun)
+	}
+	if r := g.Rollout; r.Reached != 2 || r.Stage != 0 || g.Wants(names[1]).File != artifact(2).File || r.State != Advancing {
+		t.Fatalf("%d reached, stage %d, %s", r.Reached, r.Stage, r.State)
+	}
+	cards[names[1]] = running(artifact(2), 9, now)
+	for range 5 {
+		now = now.Add(plan.Bake / 2)
+		for name, s := range cards {
+			s.Seen = now
+			cards[name] = s
+		}
+		if g, _ = g.Step(cards, now, begun); g.Rollout.Stage == 1 {
+			return
+		}
+	}
+	t.Errorf("%+v", g.Rollout.Events)
+}

@@ -398,13 +398,18 @@ func (r *Rollout) next(cards map[string]Status, now time.Time) {
 	r.Stage++
 	r.State, r.Since, r.Steady = Advancing, now, time.Time{}
 	reached := max(r.Plan.Stages[r.Stage].of(len(r.Cards)), r.Reached)
-	for _, name := range r.Cards[r.Reached:reached] {
+	r.reach(reached, cards, now)
+	r.tell(now, "stage %d of %d, %v: %s", r.Stage+1, len(r.Plan.Stages), r.Plan.Stages[r.Stage], CountCards(r.Reached))
+}
+
+// reach has the rollout reach so many cards. Those that don't report now are not waited for.
+func (r *Rollout) reach(n int, cards map[string]Status, now time.Time) {
+	for _, name := range r.Cards[r.Reached:n] {
 		if !cards[name].Reports(now) {
 			r.Away = append(r.Away, name)
 		}
 	}
-	r.Reached = reached
-	r.tell(now, "stage %d of %d, %v: %s", r.Stage+1, len(r.Plan.Stages), r.Plan.Stages[r.Stage], CountCards(r.Reached))
+	r.Reached = n
 }
 
 // Wants is what a card of the group is to run.
@@ -543,6 +548,13 @@ func (g *Group) advance(cards map[string]Status, now, heard time.Time) bool {
 		case !s.Reports(now) && !silent(s, now, heard) && s.Seen.Add(lost).After(r.Begun):
 			return false
 		}
+	}
+	// A stage that all of its cards left, or were away from, has shown nothing: another card takes their place.
+	if r.Reached < len(r.Cards) && !slices.ContainsFunc(r.Cards[:r.Reached], func(name string) bool { return r.runs(cards[name]) }) {
+		r.reach(r.Reached+1, cards, now)
+		r.Since, r.Steady = now, time.Time{}
+		r.tell(now, "no card of the stage is left to run it: %s takes their place", r.Cards[r.Reached-1])
+		return true
 	}
 	changed := false
 	if r.Steady.IsZero() {
