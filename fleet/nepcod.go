@@ -387,6 +387,9 @@ func (n *Nepcod) get(ctx context.Context, path string) ([]byte, error) {
 	return text, nil
 }
 
+// maxSenders is how many connections for lines are open at once: each may hold a line of up to maxLine. There is one agent, and one that ends.
+const maxSenders = 16
+
 // Listen takes the agent's lines on a unix stream socket until ctx ends, into a store. Its owner and group may connect: the agent is one of the group.
 // The socket is there before the agent and stays when it goes; one that a crash left is replaced.
 func (s *Store) Listen(ctx context.Context, socket string, failed func(error)) error {
@@ -415,6 +418,8 @@ func (s *Store) Listen(ctx context.Context, socket string, failed func(error)) e
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	var open sync.WaitGroup
 	defer open.Wait()
+	places := make(chan struct{}, maxSenders)
+	var said seldom
 	for {
 		c, err := l.Accept()
 		if ctx.Err() != nil {
@@ -423,7 +428,15 @@ func (s *Store) Listen(ctx context.Context, socket string, failed func(error)) e
 		if err != nil {
 			return err
 		}
+		select {
+		case places <- struct{}{}:
+		default:
+			c.Close()
+			said.warn(s.log, "another connection for lines is refused: there is one agent", "open", maxSenders)
+			continue
+		}
 		open.Go(func() {
+			defer func() { <-places }()
 			defer c.Close()
 			defer context.AfterFunc(ctx, func() { c.Close() })()
 			if err := s.Take(taking, c); err != nil && ctx.Err() == nil {

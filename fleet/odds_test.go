@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -737,4 +739,50 @@ func TestStageLeft(t *testing.T) {
 		}
 	}
 	t.Errorf("%+v", g.Rollout.Events)
+}
+
+// Connections for lines are few, whoever opens them: what each holds of a line would add up.
+func TestSendersBounded(t *testing.T) {
+	s := openStore(t, t.TempDir(), 4<<20)
+	defer s.Close()
+	socket := filepath.Join(t.TempDir(), "s")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Listen(ctx, socket, func(error) {}) }()
+	dial := func() net.Conn {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			c, err := net.Dial("unix", socket)
+			if err == nil {
+				return c
+			}
+			if time.Now().After(end) {
+				t.Fatal(err)
+			}
+		}
+	}
+	var first, last net.Conn
+	for i := range maxSenders + 1 {
+		last = dial()
+		defer last.Close()
+		if i == 0 {
+			first = last
+		}
+	}
+	last.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := last.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("one more: %v", err)
+	}
+	if _, err := first.Write(numberedLines(0, 3)); err != nil {
+		t.Error(err)
+	}
+	for end := time.Now().Add(20 * time.Second); s.Lines().Stored != 3 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	}
+	if n := s.Lines().Stored; n != 3 {
+		t.Errorf("%d lines", n)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
