@@ -57,7 +57,7 @@ type Store struct {
 	engine sync.RWMutex // held while server, nc, js and stream are used by others than who adds, or are exchanged
 
 	adding sync.Mutex // held while a batch gets its number and is stored
-	unsure bool       // whether the last batch was stored isn't known
+	unsure *nats.Msg  // the last batch, if whether it was stored isn't known
 	added  chan struct{}
 	mu     sync.Mutex
 	counts Lines
@@ -280,20 +280,21 @@ func (s *Store) Add(ctx context.Context, lines []byte) error {
 func (s *Store) add(ctx context.Context, lines []byte, leftOut uint64) error {
 	s.adding.Lock()
 	defer s.adding.Unlock()
-	number := s.Lines().Stored
-	if s.unsure {
-		// No number is given twice: of two batches with the same, the servers would take one.
-		stored, err := s.stored(ctx)
-		if err != nil {
+	// No number is given twice: of two batches with the same, the servers would take one.
+	if s.unsure != nil {
+		if err := s.put(ctx, s.unsure); err != nil {
 			return err
 		}
-		number = max(number, stored)
 	}
-	number += leftOut
 	m := &nats.Msg{Subject: storeSubject + s.stream.CachedInfo().Config.Name, Header: nats.Header{}, Data: lines}
-	m.Header.Set(headerFirst, strconv.FormatUint(number, 10))
+	m.Header.Set(headerFirst, strconv.FormatUint(s.Lines().Stored+leftOut, 10))
 	m.Header.Set(jetstream.MsgIDHeader, randomName()) // of two tries that both arrive, one is stored
-	s.unsure = true
+	return s.put(ctx, m)
+}
+
+// put stores a batch. Where it fails, whether it was stored isn't known, and it goes before the next.
+func (s *Store) put(ctx context.Context, m *nats.Msg) error {
+	s.unsure = m
 	for wait := time.Second / 8; ; wait = min(2*wait, 4*time.Second) {
 		err := s.publish(ctx, m)
 		if err == nil {
@@ -311,9 +312,9 @@ func (s *Store) add(ctx context.Context, lines []byte, leftOut uint64) error {
 			pause(ctx, wait)
 		}
 	}
-	s.unsure = false
+	s.unsure = nil
 	s.mu.Lock()
-	s.counts.Stored = number + countLines(lines)
+	s.counts.Stored = first(m.Header) + countLines(m.Data)
 	s.mu.Unlock()
 	select {
 	case s.added <- struct{}{}:
