@@ -352,7 +352,26 @@ func (c *Client) Cards(ctx context.Context) (map[string]map[string]Status, error
 		cards.take(m.Subject(), m.Data(), meta.Timestamp) // what isn't a card's own is left out
 		told[m.Subject()] = true
 		if meta.NumPending == 0 {
-			break // fewer than before: one was removed
+			break // one was removed, or all that is left was replaced in between
+		}
+	}
+	if len(told) == all {
+		return cards.groups, nil
+	}
+	for group, members := range members {
+		for card := range members {
+			subject := subjectCards + key(group, card)
+			if told[subject] {
+				continue
+			}
+			m, err := stream.GetLastMsgForSubject(ctx, subject)
+			if errors.Is(err, jetstream.ErrMsgNotFound) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			cards.take(subject, m.Data, m.Time)
 		}
 	}
 	return cards.groups, nil
