@@ -358,6 +358,7 @@ func (c *Client) Cards(ctx context.Context) (map[string]map[string]Status, error
 	if len(told) == all {
 		return cards.groups, nil
 	}
+	// Of those that the consumer had no more, since they were replaced, each is asked for.
 	for group, members := range members {
 		for card := range members {
 			subject := subjectCards + key(group, card)
@@ -582,15 +583,23 @@ func (c *Client) Enrolled(ctx context.Context, group, card string) (time.Time, e
 	if err := errors.Join(CheckName("group", group), CheckName("card", card)); err != nil {
 		return time.Time{}, err
 	}
-	e, err := c.members.Get(ctx, key(group, card))
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return time.Time{}, nil
-	}
-	var m Member
-	if err == nil {
-		err = json.Unmarshal(e.Value(), &m)
-	}
+	m, _, err := c.member(ctx, key(group, card))
 	return m.Enrolled, err
+}
+
+// member is a card that was enrolled, and the revision that says so; 0: it wasn't.
+func (c *Client) member(ctx context.Context, key string) (m Member, revision uint64, err error) {
+	e, err := c.members.Get(ctx, key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return m, 0, nil
+	}
+	if err != nil {
+		return m, 0, err
+	}
+	if err := json.Unmarshal(e.Value(), &m); err != nil {
+		return m, 0, fmt.Errorf("%s: %w", key, err)
+	}
+	return m, e.Revision(), nil
 }
 
 // NewToken makes a token for a card's enrolment, which the folder's account must sign: a hub's folder does.
@@ -641,23 +650,20 @@ func (c *Client) Revoke(ctx context.Context, group, card string) error {
 	if err != nil {
 		return err
 	}
-	e, err := c.members.Get(ctx, k)
-	switch {
-	case errors.Is(err, jetstream.ErrKeyNotFound) && len(ids) == 0:
+	m, revision, err := c.member(ctx, k)
+	if err != nil {
+		return err
+	}
+	if revision == 0 && len(ids) == 0 {
 		return fmt.Errorf("group %s has no card %s: nepcof cards lists them", group, card)
-	case err == nil:
-		var m Member
-		if err := json.Unmarshal(e.Value(), &m); err != nil {
-			return fmt.Errorf("%s: %w", k, err)
-		}
+	}
+	if revision != 0 {
 		if err := c.access.refuse(c.access.cards, append(m.Before, m.Public)...); err != nil {
 			return err
 		}
 		if err := errors.Join(c.members.Delete(ctx, k), c.orders.Delete(ctx, k)); err != nil {
 			return err
 		}
-	case !errors.Is(err, jetstream.ErrKeyNotFound):
-		return err
 	}
 	for _, id := range ids {
 		if err := c.tokens.Delete(ctx, id); err != nil {
@@ -717,18 +723,13 @@ func (c *Client) enrol(ctx context.Context, id string, request []byte) enrolment
 // enter writes a card's key into the members, over that of an earlier enrolment under its name.
 func (c *Client) enter(ctx context.Context, key, public string) error {
 	for {
-		m := Member{Version: version, Public: public, Enrolled: c.clock.now()}
-		var revision uint64
-		e, err := c.members.Get(ctx, key)
-		switch {
-		case err == nil:
-			var before Member
-			if err := json.Unmarshal(e.Value(), &before); err != nil {
-				return fmt.Errorf("%s: %w", key, err)
-			}
-			m.Before, revision = append(before.Before, before.Public), e.Revision()
-		case !errors.Is(err, jetstream.ErrKeyNotFound):
+		before, revision, err := c.member(ctx, key)
+		if err != nil {
 			return err
+		}
+		m := Member{Version: version, Public: public, Enrolled: c.clock.now()}
+		if revision != 0 {
+			m.Before = append(before.Before, before.Public)
 		}
 		text, err := json.Marshal(m)
 		if err != nil {

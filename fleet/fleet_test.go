@@ -154,17 +154,24 @@ func TestJudgedAgain(t *testing.T) {
 	if r := f.state(h.Client, "g", Done); len(r.Missing) > 0 || len(agent.runs) != 1 {
 		t.Errorf("missing %v, runs %v", r.Missing, agent.runs)
 	}
-	// What holds is not ordered again.
-	time.Sleep(200 * time.Millisecond)
-	h.mu.Lock()
-	number := h.orders[key("g", "c")].revision
-	h.mu.Unlock()
-	h.rouse()
-	time.Sleep(200 * time.Millisecond)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if n := h.orders[key("g", "c")].revision; n != number {
-		t.Errorf("ordered again as %d, after %d", n, number)
+	// What holds is not ordered again: of the document that is done, and so of one with a higher revision than the order's.
+	group := func() (g entry[Group], order uint64) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.groups["g"], h.orders[key("g", "c")].revision
+	}
+	f.eventually(20*time.Second, "the hub's own view", func() error {
+		if g, _ := group(); g.value.Rollout.State != Done {
+			return errors.New(string(g.value.Rollout.State))
+		}
+		return nil
+	})
+	g, before := group()
+	if err := h.order(t.Context(), g); err != nil {
+		t.Fatal(err)
+	}
+	if _, after := group(); after != before {
+		t.Errorf("ordered again as %d, after %d", after, before)
 	}
 }
 

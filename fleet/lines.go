@@ -99,7 +99,7 @@ func (s *Store) renew(ctx context.Context) error {
 	counts := s.Lines()
 	err := s.begin(ctx)
 	s.mu.Lock()
-	s.counts = counts // what was counted holds; what is stored is looked up again
+	s.counts = counts // what was counted holds; whether the last batch was stored shows when it is stored again
 	s.mu.Unlock()
 	if err != nil {
 		s.broken.Store(true)

@@ -23,6 +23,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"nepcoc/internal/files"
+	"nepcoc/internal/testfiles"
 )
 
 // mustHave is what f gives.
@@ -501,7 +502,7 @@ func smallDisk(t *testing.T, bytes int) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", bytes)); err != nil {
-		t.Skipf("no file system can be made here: %v", err)
+		testfiles.Missing(t, "no file system can be made here: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, 0); err != nil {

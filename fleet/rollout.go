@@ -207,12 +207,12 @@ const (
 
 func (r *Rollout) tell(now time.Time, format string, args ...any) {
 	r.Events = append(r.Events, Event{now, fmt.Sprintf(format, args...)})
-	bytes := 0
+	size := 0
 	for _, e := range r.Events {
-		bytes += len(e.Text)
+		size += len(e.Text)
 	}
-	for len(r.Events) > 2 && (len(r.Events) > maxEvents || bytes > maxStory) { // how it began stays, and the last
-		bytes -= len(r.Events[1].Text)
+	for len(r.Events) > 2 && (len(r.Events) > maxEvents || size > maxStory) { // how it began stays, and the last
+		size -= len(r.Events[1].Text)
 		r.Events = slices.Delete(r.Events, 1, 2)
 	}
 }

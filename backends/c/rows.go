@@ -153,16 +153,24 @@ func (e *emitter) rowConstants(s *bundle.Step) string {
 			put(c, 16+c%2, -ints(n.Flip)[c])
 		}
 	}
-	name, w := fmt.Sprintf("rows%d", len(e.tables.String())), &e.tables
-	fmt.Fprintf(w, "\n#if defined(HAVE_X86)\n/* %s: constants of its channels, for kernels on rows */\nALIGNED static const int16_t %s[%d] = {", comment(s.Name), name, len(v))
+	name := fmt.Sprintf("rows%d", len(e.tables.String()))
+	e.tables.WriteString("\n#if defined(HAVE_X86)")
+	e.channelTable(s, "kernels on rows", name, v, words)
+	e.tables.WriteString("#endif\n")
+	return name
+}
+
+// channelTable writes constants of a layer's channels, so many to a line, and what they are for.
+func (e *emitter) channelTable(s *bundle.Step, use, name string, v []int16, words int) {
+	w := &e.tables
+	fmt.Fprintf(w, "\n/* %s: constants of its channels, for %s */\nALIGNED static const int16_t %s[%d] = {", comment(s.Name), use, name, len(v))
 	for i, x := range v {
 		if i%words == 0 {
 			w.WriteString("\n\t")
 		}
 		fmt.Fprintf(w, "%d,", x)
 	}
-	w.WriteString("\n};\n#endif\n")
-	return name
+	w.WriteString("\n};\n")
 }
 
 // rowWords writes a layer's constants for the kernels in C alone, 13 vectors of 64 words for each 64 channels: four taps of h and its bias, the same
@@ -191,15 +199,8 @@ func (e *emitter) rowWords(s *bundle.Step) string {
 			put(c, 12, -ints(n.Flip)[c])
 		}
 	}
-	name, w := fmt.Sprintf("words%d", len(e.tables.String())), &e.tables
-	fmt.Fprintf(w, "\n/* %s: constants of its channels, for rows in C alone */\nALIGNED static const int16_t %s[%d] = {", comment(s.Name), name, len(v))
-	for i, x := range v {
-		if i%rowsGroup == 0 {
-			w.WriteString("\n\t")
-		}
-		fmt.Fprintf(w, "%d,", x)
-	}
-	w.WriteString("\n};\n")
+	name := fmt.Sprintf("words%d", len(e.tables.String()))
+	e.channelTable(s, "rows in C alone", name, v, rowsGroup)
 	return name
 }
 

@@ -76,10 +76,10 @@ folder, since only that may make credentials. Who has the token can be that card
 			if err := needed(cmd, "group", cli.OutputFlag); err != nil {
 				return err
 			}
-			if _, err := os.Lstat(output); err == nil && !files.IsStdout(output) {
-				return fmt.Errorf("%s: is there already, and tokens go into new files: remove it, or give another -o", files.Show(output))
-			}
 			if !files.IsStdout(output) { // before a token is made that nobody has
+				if _, err := os.Lstat(output); err == nil {
+					return fmt.Errorf("%s: is there already, and tokens go into new files: remove it, or give another -o", files.Show(output))
+				}
 				if info, err := os.Stat(filepath.Dir(output)); err != nil || !info.IsDir() {
 					return fmt.Errorf("%s: there is no folder for it: make %s, or give another -o", files.Show(output), files.Show(filepath.Dir(output)))
 				}
