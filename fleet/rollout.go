@@ -164,6 +164,8 @@ type Rollout struct {
 	Missing []string `json:"missing,omitempty"`
 	// Blind are the stages, from 1, that held though nothing could be compared: cards ran the bundle, and that is all that is known.
 	Blind []int `json:"blind,omitempty"`
+	// Passed are the stages, from 1, that add no card, so that there is nobody new to watch: they are, or were, passed over.
+	Passed []int `json:"passed,omitempty"`
 	// Reasons are why a rollout was halted.
 	Reasons []string `json:"reasons,omitempty"`
 	Events  []Event  `json:"events,omitempty"`
@@ -395,6 +397,7 @@ func (r *Rollout) next(cards map[string]Status, now time.Time) {
 	} else if f := r.now(cards); f.Flows >= limits.enough() {
 		r.Before = f
 	}
+	r.pass(r.ahead(), now)
 	r.Stage++
 	r.State, r.Since, r.Steady = Advancing, now, time.Time{}
 	reached := max(r.Plan.Stages[r.Stage].of(len(r.Cards)), r.Reached)
@@ -410,6 +413,47 @@ func (r *Rollout) reach(n int, cards map[string]Status, now time.Time) {
 		}
 	}
 	r.Reached = n
+	r.Passed = slices.DeleteFunc(r.Passed, func(number int) bool { return number > r.Stage+1 })
+	for i := r.Stage + 1; i < len(r.Plan.Stages); i++ {
+		if most := r.Plan.Stages[i].of(len(r.Cards)); most > n {
+			n = most
+		} else {
+			r.Passed = append(r.Passed, i+1)
+		}
+	}
+}
+
+// ahead is the index of the next stage that adds a card; where none does, of the last.
+func (r *Rollout) ahead() int {
+	i, last := r.Stage+1, len(r.Plan.Stages)-1
+	for i < last && r.Plan.Stages[i].of(len(r.Cards)) <= r.Reached {
+		i++
+	}
+	return min(i, last)
+}
+
+// pass passes over the stages before one, which add no card: they would watch the same ones again.
+func (r *Rollout) pass(before int, now time.Time) {
+	for r.Stage+1 < before {
+		r.Stage++
+		if number := r.Stage + 1; !slices.Contains(r.Passed, number) { // begun by an earlier version
+			r.Passed = append(r.Passed, number)
+		}
+		r.tell(now, "stage %d of %d, %v: adds no card, passed over", r.Stage+1, len(r.Plan.Stages), r.Plan.Stages[r.Stage])
+	}
+}
+
+// StageLine says in a line which stages a rollout has, and which of them add no card.
+func (r *Rollout) StageLine() string {
+	var all []string
+	for i, s := range r.Plan.Stages {
+		text := s.String()
+		if slices.Contains(r.Passed, i+1) {
+			text += " (adds no card)"
+		}
+		all = append(all, text)
+	}
+	return strings.Join(all, ", ")
 }
 
 // Wants is what a card of the group is to run.
@@ -530,7 +574,7 @@ func (r *Rollout) part(cards map[string]Status, now time.Time) (changed bool) {
 
 func (r *Rollout) clone() Rollout {
 	c := *r
-	c.Blind = slices.Clone(r.Blind)
+	c.Blind, c.Passed = slices.Clone(r.Blind), slices.Clone(r.Passed)
 	c.Cards, c.Away, c.Missing, c.Reasons, c.Events = slices.Clone(r.Cards), slices.Clone(r.Away), slices.Clone(r.Missing), slices.Clone(r.Reasons), slices.Clone(r.Events)
 	return c
 }
@@ -569,7 +613,8 @@ func (g *Group) advance(cards map[string]Status, now, heard time.Time) bool {
 	}
 	r.tell(now, "stage %d held: %s, %s", r.Stage+1, r.ends(cards, r.To), compared)
 	switch {
-	case r.Stage+1 == len(r.Plan.Stages):
+	case r.Reached == len(r.Cards): // no stage that is left adds any
+		r.pass(len(r.Plan.Stages), now)
 		r.State, g.Stable = Done, r.To
 		for _, name := range r.missing(cards, r.To) {
 			if _, ok := cards[name]; ok {
@@ -577,17 +622,22 @@ func (g *Group) advance(cards map[string]Status, now, heard time.Time) bool {
 			}
 		}
 		if len(r.Blind) > 0 {
-			r.tell(now, "done; nothing was compared in %d of %s: that cards run the bundle says nothing of how it does", len(r.Blind), quantity(float64(len(r.Plan.Stages)), "stage"))
+			r.tell(now, "done; nothing was compared in %d of %s: that cards run the bundle says nothing of how it does", len(r.Blind), r.watched())
 		} else {
 			r.tell(now, "done")
 		}
 	case r.Plan.Approve:
 		r.State = Waiting
-		r.tell(now, "waiting for approval of stage %d", r.Stage+2)
+		r.tell(now, "waiting for approval of stage %d", r.ahead()+1)
 	default:
 		r.next(cards, now)
 	}
 	return true
+}
+
+// watched is how many stages have cards of their own.
+func (r *Rollout) watched() string {
+	return quantity(float64(len(r.Plan.Stages)-len(r.Passed)), "stage") + " watched"
 }
 
 // now are the figures of the cards that the rollout reached.

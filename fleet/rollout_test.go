@@ -159,6 +159,108 @@ func TestNothingCompared(t *testing.T) {
 	}
 }
 
+// A stage that adds no card is not watched: it would be the same cards once more. Which stages those are is known from the beginning.
+func TestStagesThatAddNone(t *testing.T) {
+	for name, test := range map[string]struct {
+		cards   int
+		stages  []Stage
+		approve bool
+		old     bool // begun by a version that watched each stage
+		passed  []int
+		line    string
+		reached []int // of each stage that is watched
+	}{
+		"none":     {80, DefaultPlan().Stages, false, false, nil, "2 cards, 5 %, 25 %, all", []int{2, 4, 20, 80}},
+		"default":  {40, DefaultPlan().Stages, false, false, []int{2}, "2 cards, 5 % (adds no card), 25 %, all", []int{2, 10, 40}},
+		"one card": {1, DefaultPlan().Stages, false, false, []int{2, 3, 4}, "2 cards, 5 % (adds no card), 25 % (adds no card), all (adds no card)", []int{1}},
+		"amid":     {3, []Stage{{Percent: 1}, {Percent: 10}, {Cards: 2}, {Cards: 1}, {Percent: 100}}, false, false, []int{2, 4}, "1 %, 10 % (adds no card), 2 cards, 1 card (adds no card), all", []int{1, 2, 3}},
+		"approved": {3, []Stage{{Percent: 1}, {Percent: 10}, {Percent: 100}, {Percent: 100}}, true, false, []int{2, 4}, "1 %, 10 % (adds no card), all, all (adds no card)", []int{1, 3}},
+		"old":      {3, []Stage{{Percent: 1}, {Percent: 10}, {Percent: 100}, {Percent: 100}}, false, true, []int{2, 4}, "1 %, 10 % (adds no card), all, all (adds no card)", []int{1, 3}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, cards := groupOf(test.cards)
+			plan := fastPlan()
+			plan.Stages, plan.Approve = test.stages, test.approve
+			g, err := g.Begin("r", "me", artifact(2), plan, cards, begun)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.old {
+				g.Rollout.Passed = nil
+			} else if r := g.Rollout; !slices.Equal(r.Passed, test.passed) || r.StageLine() != test.line {
+				t.Errorf("passed over: %v, %q", r.Passed, r.StageLine())
+			}
+			now := begun
+			for _, want := range test.reached {
+				r := g.Rollout
+				if r.Reached != want || r.State != Advancing || slices.Contains(test.passed, r.Stage+1) {
+					t.Fatalf("stage %d, %s, %d reached, not %d", r.Stage+1, r.State, r.Reached, want)
+				}
+				// Steady, then watched: two steps, and an operator's word.
+				for range 2 {
+					now = now.Add(plan.Bake)
+					for i, c := range r.Cards {
+						a := artifact(1)
+						if i < r.Reached {
+							a = artifact(2)
+						}
+						cards[c] = running(a, 2, now)
+					}
+					// A card that joins meanwhile is of no stage, and changes none.
+					cards["joined"] = running(artifact(1), 2, now)
+					g, _ = g.Step(cards, now, begun)
+				}
+				if want < test.cards && test.approve {
+					p := newProgress(&g, cards, now)
+					if last := g.Rollout.Events[len(g.Rollout.Events)-1].Text; g.Rollout.State != Waiting || last != "waiting for approval of stage 3" || p.Ahead != 3 || p.Next != 3 || !p.Stages[1].None || p.Stages[2].None {
+						t.Fatalf("%s, %q, page: %+v", g.Rollout.State, last, p)
+					}
+					if g, err = g.Approve(cards, now); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			r := g.Rollout
+			if r.State != Done || r.Stage != len(test.stages)-1 || !slices.Equal(r.Passed, test.passed) || r.StageLine() != test.line {
+				t.Errorf("%s, stage %d, passed over: %v, %q", r.State, r.Stage, r.Passed, r.StageLine())
+			}
+			for _, number := range test.passed {
+				told := fmt.Sprintf("stage %d of %d, %v: adds no card, passed over", number, len(test.stages), test.stages[number-1])
+				if !slices.ContainsFunc(r.Events, func(e Event) bool { return e.Text == told }) {
+					t.Errorf("%q is not in %v", told, r.Events)
+				}
+			}
+			if g.Wants("joined") != artifact(2) {
+				t.Errorf("the card that joined wants %v", g.Wants("joined"))
+			}
+		})
+	}
+}
+
+// Where another card takes the place of those that left, the stages to come are reckoned anew.
+func TestStageLeftThenPassed(t *testing.T) {
+	g, cards := groupOf(4)
+	plan := fastPlan()
+	plan.Bake, plan.Stages = 0, []Stage{{Cards: 1}, {Cards: 2}, {Percent: 100}}
+	g, err := g.Begin("1", "me", artifact(2), plan, cards, begun)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := g.Rollout.Cards
+	delete(cards, names[0])
+	for range 2 {
+		g, _ = g.Step(cards, begun, begun)
+	}
+	if r := g.Rollout; r.Reached != 2 || r.Stage != 0 || !slices.Equal(r.Passed, []int{2}) {
+		t.Fatalf("%d reached, stage %d, passed over: %v", r.Reached, r.Stage, r.Passed)
+	}
+	cards[names[1]] = running(artifact(2), 9, begun)
+	g, _ = g.Step(cards, begun, begun)
+	if r := g.Rollout; r.Reached != 4 || r.Stage != 2 || r.State != Advancing {
+		t.Errorf("%d reached, stage %d, %s", r.Reached, r.Stage, r.State)
+	}
+}
+
 // What was silent while no hub listened is held against no card, for as long as a card may be silent; and no stage begins with cards that had no time to be heard.
 func TestNewLeader(t *testing.T) {
 	g, cards := groupOf(10)
@@ -479,8 +581,19 @@ func (w *walker) holds(seed int, before, g Group, from Artifact) {
 	if r.Reached < before.Rollout.Reached || r.Stage < before.Rollout.Stage || r.Reached > len(r.Cards) {
 		w.t.Fatalf("walk %d: reached %d after %d, stage %d after %d", seed, r.Reached, before.Rollout.Reached, r.Stage, before.Rollout.Stage)
 	}
-	if r.Stage > before.Rollout.Stage+1 {
-		w.t.Fatalf("walk %d: from stage %d to %d", seed, before.Rollout.Stage, r.Stage)
+	last := len(r.Plan.Stages) - 1
+	if r.State != Done && r.Stage > before.Rollout.Stage+1 || r.State == Done && r.Stage != last {
+		for i := before.Rollout.Stage + 1; i < r.Stage; i++ {
+			if !slices.Contains(r.Passed, i+1) || r.Plan.Stages[i].of(len(r.Cards)) > before.Rollout.Reached {
+				w.t.Fatalf("walk %d: from stage %d to %d, %s, passed over: %v", seed, before.Rollout.Stage, r.Stage, r.State, r.Passed)
+			}
+		}
+	}
+	if r.State == Done && r.Reached != len(r.Cards) {
+		w.t.Fatalf("walk %d: done, with %d of %d reached", seed, r.Reached, len(r.Cards))
+	}
+	if r.Stage > before.Rollout.Stage && r.State == Advancing && r.Reached == before.Rollout.Reached {
+		w.t.Fatalf("walk %d: stage %d adds no card", seed, r.Stage)
 	}
 	if g.Stable != before.Stable && r.State != Done && r.State != Returning {
 		w.t.Fatalf("walk %d: the stable bundle changed, %s", seed, r.State)
@@ -533,7 +646,8 @@ func TestOldDocuments(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.Rollout.Away, g.Rollout.Troubled = []string{"card001"}, []string{"card002"}
-	g.Rollout.Plan.Limits.Flows = 0 // wasn't there at first: one flow was enough
+	// Weren't there at first: one flow was enough, and each stage was watched.
+	g.Rollout.Plan.Limits.Flows, g.Rollout.Passed = 0, nil
 	text, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)

@@ -110,6 +110,7 @@ func TestPageInBrowser(t *testing.T) {
 	}
 	look := func(name string) {
 		t.Helper()
+		says("a page with its style", "document.readyState === 'complete'") // what is there can be seen before
 		for _, width := range []int64{1280, 400} {
 			for _, scheme := range []string{"light", "dark"} {
 				testbrowser.Size(t, ctx, width, scheme)

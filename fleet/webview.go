@@ -186,7 +186,8 @@ type progress struct {
 	Running int // of the reached cards: run the bundle and report
 	Now     Figures
 	Watched string // how long the stage is watched still
-	Next    int    // cards that the next stage reaches
+	// Ahead is the number, from 1, of the next stage that adds a card, and Next how many it reaches.
+	Ahead, Next int
 	Halting, Backing, Approving,
 	Continuing bool // what an operator may do
 }
@@ -194,6 +195,7 @@ type progress struct {
 type stageView struct {
 	Text  string
 	Cards int
+	None  bool   // adds no card
 	State string // done, now, next, stopped
 }
 
@@ -382,9 +384,10 @@ func newProgress(g *Group, cards map[string]Status, now time.Time) *progress {
 		}
 	}
 	p.Now = r.Plan.Limits.figures(cards, fresh, r.To.Digest)
+	p.Ahead = r.ahead() + 1
 	before := 0
 	for i, s := range r.Plan.Stages {
-		sv := stageView{Text: s.String(), Cards: max(before, s.of(len(r.Cards)))}
+		sv := stageView{Text: s.String(), Cards: max(before, s.of(len(r.Cards))), None: slices.Contains(r.Passed, i+1)}
 		before = sv.Cards
 		switch {
 		case i < r.Stage || i == r.Stage && (r.State == Done || r.State == Waiting):
@@ -396,7 +399,7 @@ func newProgress(g *Group, cards map[string]Status, now time.Time) *progress {
 		default:
 			sv.State = "next"
 		}
-		if i == r.Stage+1 {
+		if i+1 == p.Ahead {
 			p.Next = sv.Cards
 		}
 		p.Stages = append(p.Stages, sv)
@@ -436,7 +439,7 @@ func (p *progress) Compared() string {
 		text = strings.TrimSuffix(text, ".") + fmt.Sprintf(", but for latency, which needs %s flows of one card.", count(p.Plan.Limits.enough()))
 	}
 	if n := len(p.Blind); n > 0 {
-		text += fmt.Sprintf(" Nothing was compared in %d of %s.", n, quantity(float64(len(p.Plan.Stages)), "stage"))
+		text += fmt.Sprintf(" Nothing was compared in %d of %s.", n, p.watched())
 	}
 	return text
 }
@@ -461,7 +464,7 @@ func (g *groupView) alert() {
 		if p.Class == "bad" {
 			add(true, "rollout %s: %s: %s", p.ID, p.Words(), strings.Join(why, "; "))
 		} else if p.Approving {
-			add(false, "rollout %s waits for approval of stage %d", p.ID, p.Stage+2)
+			add(false, "rollout %s waits for approval of stage %d", p.ID, p.Ahead)
 		}
 	}
 	for _, k := range []struct {

@@ -51,7 +51,7 @@ func newRollout() *cobra.Command {
 		Short: "Bring a bundle to a group's cards, by stages",
 		Long: `Rollout gives a bundle to a group's cards, stage by stage. Each stage's cards must run it within --timeout and are then watched for --bake; what is worse with it than it was with
 the stage before halts the rollout, and takes all cards back (with --stay they stay as they are, for you to look). A card that was silent
-for a minute before its stage is not waited for: it takes the bundle when it comes back.
+for a minute before its stage is not waited for: it takes the bundle when it comes back. A stage that adds no card (5 % of ten, after two) is passed over: nobody new would be watched.
 
 Cards refuse a bundle with a lower serial than they ran. So that they can go back, give the signed reason for that, too:
     nepcoc sign OLD --key signer.pem --rollback-from SERIAL --reason "new one failed" -o back.note
@@ -119,7 +119,7 @@ With --wait the exit code is 0 only where all cards that were reached run the bu
 				if asJSON {
 					return cli.JSON(cmd.OutOrStdout(), g.Rollout)
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "rollout %s: %v to %s of group %s; nepcof status %s shows how it goes\n", g.Rollout.ID, g.Rollout.To, fleet.CountCards(len(g.Rollout.Cards)), group, group)
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "rollout %s: %v to %s of group %s; stages: %s; nepcof status %s shows how it goes\n", g.Rollout.ID, g.Rollout.To, fleet.CountCards(len(g.Rollout.Cards)), group, g.Rollout.StageLine(), group)
 				return err
 			})
 		},

@@ -123,6 +123,7 @@ func (s *groupStatus) print(out io.Writer) {
 		return
 	}
 	say("  rollout  %s of %v: %s, stage %d of %d, %d of %s", r.ID, r.To, r.State, r.Stage+1, len(r.Plan.Stages), r.Reached, fleet.CountCards(len(r.Cards)))
+	say("  stages   %s", r.StageLine())
 	for _, why := range r.Reasons {
 		say("  reason   %s", why)
 	}
