@@ -8,6 +8,7 @@ import (
 
 	"nepcoc/compiler"
 	explainer "nepcoc/compiler/explain"
+	"nepcoc/compiler/verify"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/explain"
@@ -142,5 +143,22 @@ func TestExplainSides(t *testing.T) {
 	}
 	if facts != named {
 		t.Errorf("%d facts among the fields of %d that are named", facts, named)
+	}
+}
+
+// Explanations are measured by all that they say: the numbers that they name are blanked, too, and at random as well. By bytes alone this model's failed.
+func TestFaithfulWithNumbers(t *testing.T) {
+	c := besideContract(t)
+	path, _, _ := compile(t, compiler.Options{Model: sidesModel, Contract: &c, Calib: testbedCalib, MaxDisagreement: 0.03})
+	r, err := verify.Run(verify.Options{Bundle: path, Pcap: "../examples/testbed/test.pcap", RefInputs: 1, Random: 1, Explain: true, MinFaithful: verify.DefaultFaithful})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.OK() || len(r.Explained) != 1 {
+		t.Fatalf("%+v", r.Checks)
+	}
+	e := r.Explained[0]
+	if e.Numbers == nil || e.Numbers.Count < 1 || e.Numbers.Count > 12 || e.Exact.WithNumbers < 20 || e.Exact.WithNumbers >= e.Flows || e.Quick.WithNumbers < 20 {
+		t.Errorf("%d flows: %+v, explain %+v, run --explain %+v", e.Flows, e.Numbers, e.Exact, e.Quick)
 	}
 }

@@ -42,8 +42,9 @@ score and belonging tell that other traffic apart; with labels, and a bundle tha
 
 Fewer than half of the flows labelled is a failure unless --partial-labels is given.
 
-With --explain it measures how faithful explanations are (nepcoc explain, run --explain): what blanking the bytes that
-they name takes off the margin, against as many bytes drawn at random, medians over the capture's flows.
+With --explain it measures how faithful explanations are (nepcoc explain, run --explain): what blanking all that they name, bytes,
+facts and numbers, takes off the margin, against as many drawn at random of all that could be named, medians over the
+capture's flows, 20 at least. Those of nepcoc explain are held to --min-faithful.
 
 --robust changes inputs and counts the verdicts that become others: when the 1 to 5 % most
 decisive bytes of a flow, or as many others, are replaced by random ones, and when
@@ -151,7 +152,7 @@ other changes. They are no attack: whoever looks for the worst change finds more
 	fl.Float64Var(&o.MinAgreement, "min-agreement", 0.99, "least share of equal verdicts between float and integer")
 	fl.IntVar(&o.Random, "random", 256, "random inputs for reference = engine")
 	fl.BoolVar(&o.Explain, "explain", false, "with --pcap: measure explanations, by blanking what they name")
-	fl.Float64Var(&o.MinFaithful, "min-faithful", verify.DefaultFaithful, "with --explain: how many times as much as random bytes those named must count")
+	fl.Float64Var(&o.MinFaithful, "min-faithful", verify.DefaultFaithful, "with --explain: how many times as much as what is drawn at random what is named must count")
 	fl.BoolVar(&o.Robust, "robust", false, "change bytes and packets of the inputs, and count the verdicts that become others")
 	robustFlags(fl, &o, 0)
 	fl.BoolVar(&asJSON, "json", false, "print the report as JSON")
@@ -222,7 +223,11 @@ func printVerify(w io.Writer, r *verify.Report) {
 		cli.Table(w, rows)
 	}
 	if len(r.Explained) > 0 {
-		rows = [][]string{{"explanations, medians", "flows", "tokens named", "logit margin falls by", "by random ones", "ratio"}}
+		named := "tokens named, of those that could be"
+		if r.Explained[0].Numbers != nil {
+			named = "tokens and numbers named, of those that could be"
+		}
+		rows = [][]string{{"explanations, medians", "flows", named, "logit margin falls by", "by as many at random", "ratio"}}
 		for i := range r.Explained {
 			e := &r.Explained[i]
 			name := ""
@@ -233,11 +238,21 @@ func printVerify(w io.Writer, r *verify.Report) {
 				name string
 				*verify.Faithful
 			}{{"explain", &e.Exact}, {"run --explain", &e.Quick}} {
-				ratio := "random ones take nothing off"
-				if f.Ratio > 0 {
+				ratio := ""
+				switch {
+				case f.Ratio > 0:
 					ratio = fmt.Sprintf("%.1f", f.Ratio)
+				case f.Named > 0:
+					ratio = "those at random take nothing off"
 				}
-				rows = append(rows, []string{f.name + name, fmt.Sprint(e.Flows), fmt.Sprintf("%g", f.Tokens), fmt.Sprintf("%.3g", f.Named), fmt.Sprintf("%.3g", f.Random), ratio})
+				n := fmt.Sprintf("%g of %g", f.Tokens, e.Nameable)
+				if e.Numbers != nil {
+					n += fmt.Sprintf(" (numbers in %s)", cli.Count(f.WithNumbers, "flow"))
+				}
+				rows = append(rows, []string{f.name + name, fmt.Sprint(e.Flows), n, fmt.Sprintf("%.3g", f.Named), fmt.Sprintf("%.3g", f.Random), ratio})
+			}
+			if n := e.Numbers; n != nil {
+				rows = append(rows, []string{"all numbers blanked" + name, fmt.Sprint(e.Flows), fmt.Sprintf("%g", n.Count), fmt.Sprintf("%.3g", n.Drop), "", ""})
 			}
 		}
 		cli.Table(w, rows)

@@ -209,12 +209,18 @@ func Named(weights []float64, threshold float64) (tokens []int) {
 	return tokens
 }
 
-// Bytes are those of the last Run's tokens that stand for bytes which blanking changes.
-func (r *Runner) Bytes() (tokens []int) {
+// Nameable are the ids of the last Run's flow that an explanation can name, since blanking changes them: bytes and facts among its tokens and, from
+// traffic.Contract.Length on, the numbers beside them.
+func (r *Runner) Nameable() (ids []int) {
 	for i, t := range r.last[:r.lastValid] {
-		if t != r.x.zero && !r.x.special(t, &r.contract) && r.contract.Fact(t) == "" {
-			tokens = append(tokens, i)
+		if t != r.x.zero && !r.x.special(t, &r.contract) {
+			ids = append(ids, i)
 		}
 	}
-	return tokens
+	for i := r.x.p.Length; i < r.extent(); i++ {
+		if r.last[i] != 0 {
+			ids = append(ids, i)
+		}
+	}
+	return ids
 }
