@@ -33,6 +33,9 @@ func newCheckConfig() *cobra.Command {
 			if c.Interface == "" {
 				notes = append(notes, "interface: is missing: run needs --iface or --pcap")
 			}
+			if note := c.ReaderNote(); note != "" {
+				notes = append(notes, note)
+			}
 			for _, s := range notes {
 				fmt.Fprintf(cmd.ErrOrStderr(), "nepcod: note: %s: %s\n", args[0], s)
 			}

@@ -61,7 +61,7 @@ func TestOutputFails(t *testing.T) {
 		{run, closed, "[0-9]+ of [0-9]+ verdicts could not be written: standard output: broken pipe"},
 		{run + " --format text", open(null), ""},
 		{run + " --output $NULL", open(full), ""},
-		{run + " --output $FULL", nil, "441 of 441 verdicts could not be written: $FULL: no space left on device"},
+		{run + " --output $FULL", nil, "output: $FULL: a device that can.t be written to: no space left on device"},
 		{run + " --output unix:$DIR/none", nil, "441 of 441 verdicts could not be written: .*$DIR/none.*no such file or directory"},
 		{run + " --output $DIR", nil, "output: $DIR: is a folder, not a file"},
 		{run + " --output $DIR/none/x", nil, "output: $DIR/none/x: there is no folder $DIR/none"},

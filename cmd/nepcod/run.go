@@ -195,7 +195,7 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap []string, speed float64,
 	defer stop()
 	// The reader of a pipe does not come back, unlike a socket's: the agent ends.
 	stdout := &pipe{w: cli.Unchecked(cmd.OutOrStdout()), broken: stop}
-	sink, err := agent.OpenSink(ctx, c.Output.To, stdout)
+	sink, err := openSink(ctx, log, c.Output.To, stdout, len(pcap) > 0)
 	if err != nil {
 		return fmt.Errorf("--output %w", err)
 	}
@@ -281,6 +281,23 @@ func runAgent(cmd *cobra.Command, c *agent.Config, pcap []string, speed float64,
 		err = fmt.Errorf("%w; %w", err, lost)
 	}
 	return err
+}
+
+// openSink is agent.OpenSink. A capture waits until the reader of a FIFO comes, since all of its verdicts are wanted; an interface does not: packets would pass unseen, and systemd
+// takes an agent for one that doesn't start.
+func openSink(ctx context.Context, log *slog.Logger, name string, stdout io.Writer, wait bool) (io.Writer, error) {
+	now, cancel := context.WithCancel(ctx)
+	cancel()
+	sink, err := agent.OpenSink(now, name, stdout)
+	if !errors.Is(err, agent.ErrNoReader) {
+		return sink, err
+	}
+	if !wait {
+		log.Warn("output: a FIFO that nobody reads: verdicts are lost, and counted, until somebody does", "output", name)
+		return sink, nil
+	}
+	log.Info("output: a FIFO that nobody reads: waiting for its reader", "output", name)
+	return agent.OpenSink(ctx, name, stdout)
 }
 
 // sandbox restricts the process, and says what came of it: a part that doesn't hold is a warning each time.

@@ -419,7 +419,7 @@ func (c *Config) returned(path string, s *bundle.Signature, d bundle.Digest, inf
 	if c.State == "" || info == nil || path == c.goodFile(0) || path == c.goodFile(1) {
 		return nil
 	}
-	state, err := trust.ReadState(c.State)
+	state, err := c.readState()
 	if err != nil {
 		return nil // whoever trusts keys has seen it
 	}

@@ -4,15 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"nepcoc/internal/files"
 	"nepcoc/runtime/bundle"
@@ -51,9 +47,11 @@ func (c *Config) Preflight() (m *Model, notes []string, err error) {
 	note, err := c.CheckOutput()
 	if err := c.overwrittenByState(); err != nil {
 		add("state", err)
+	} else if err := c.CheckState(); err != nil {
+		errs = append(errs, err)
 	} else if m != nil {
 		add("state", c.checkState(m))
-	} else if c.State != "" && !c.onlyRead { // a key list would be remembered
+	} else if c.State != "" && !c.onlyRead && c.stateFile() == nil { // a key list would be remembered
 		add("state", files.Writable(c.State))
 	}
 	add("output", errors.Join(err, c.overwrittenByOutput()))
@@ -89,39 +87,6 @@ func Errors(err error) []error {
 		return []error{err}
 	}
 	return nil
-}
-
-// CheckOutput asks whether OpenSink and the first write would succeed.
-func (c *Config) CheckOutput() (note string, err error) {
-	name := c.Output.To
-	network, path := socketOf(name)
-	socket := network != ""
-	info, err := os.Stat(path)
-	missing := errors.Is(err, fs.ErrNotExist)
-	switch {
-	case name == "-" || name == "":
-		return "", nil
-	case socket && path == "":
-		return "", fmt.Errorf("%s has no path", name)
-	case socket && missing:
-		// Not refused: the reader may come later, and the agent connects again.
-		if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
-			return "", fmt.Errorf("%s: there is no folder %s", name, filepath.Dir(path))
-		}
-		return fmt.Sprintf("output: %s: nobody listens there yet: verdicts are lost, and counted, until somebody does", name), nil
-	case missing:
-		return "", files.Writable(name)
-	case err != nil:
-		return "", fmt.Errorf("%s: %w", name, files.Reason(err))
-	case socket && info.Mode().Type() != fs.ModeSocket:
-		return "", fmt.Errorf("%s: is no socket", name)
-	case !socket && info.IsDir():
-		return "", fmt.Errorf("%s: is a folder, not a file", name)
-	}
-	if err := unix.Access(path, unix.W_OK); err != nil {
-		return "", fmt.Errorf("%s: can't be written to: %w", name, err)
-	}
-	return "", nil
 }
 
 // CheckMetrics asks whether Listen would succeed. An address that a running

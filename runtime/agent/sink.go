@@ -35,8 +35,8 @@ func socketOf(name string) (network, path string) {
 // stream socket, "unix_dgram:PATH" a datagram socket, which gets a datagram for each line, anything else
 // a file that is appended to (a FIFO, a device: written to).
 //
-// A FIFO is waited for until it has a reader, or ctx is done. Later on nothing waits for one: where another FIFO has taken the
-// name, verdicts are lost and counted until that has a reader.
+// A FIFO is waited for until it has a reader, or ctx is done: then the error is ErrNoReader, and the sink can be used all the same. Nothing
+// waits for a reader later on: without one, also where another FIFO has taken the name, verdicts are lost and counted until there is one.
 //
 // What a sink has counted as taken is there, in whole lines: a regular file is cut back to its last whole record
 // where a disk had no room for the next, or where the power went; elsewhere the half line is ended before the next one.
@@ -54,7 +54,7 @@ func OpenSink(ctx context.Context, name string, stdout io.Writer) (io.Writer, er
 	f := &fileSink{path: name}
 	for {
 		err := f.open()
-		if !errors.Is(err, errNoReader) {
+		if !errors.Is(err, ErrNoReader) {
 			return f, err
 		}
 		select {
@@ -65,8 +65,8 @@ func OpenSink(ctx context.Context, name string, stdout io.Writer) (io.Writer, er
 	}
 }
 
-// errNoReader is what opening a FIFO gives that nobody reads, and readerEvery how often one is looked for.
-var errNoReader = errors.New("a FIFO that nobody reads")
+// ErrNoReader is what opening a FIFO gives that nobody reads, and readerEvery how often one is looked for.
+var ErrNoReader = errors.New("a FIFO that nobody reads")
 
 const readerEvery = 20 * time.Millisecond
 
@@ -165,7 +165,7 @@ func (s *fileSink) open() error {
 	}
 	f, err := os.OpenFile(s.path, flags, 0o640)
 	if errors.Is(err, syscall.ENXIO) && flags&syscall.O_NONBLOCK != 0 {
-		err = errNoReader
+		err = ErrNoReader
 	}
 	if err != nil {
 		return failed(err)
@@ -272,5 +272,8 @@ func (s *fileSink) write(b []byte, ends []int) taken {
 func (s *fileSink) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.f == nil { // a FIFO that never had a reader
+		return nil
+	}
 	return s.f.Close()
 }

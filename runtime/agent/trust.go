@@ -87,11 +87,30 @@ func noPipe(name string) error {
 }
 
 func (c *Config) readState() (trust.State, error) {
-	if err := noPipe(c.State); err != nil {
+	if err := c.stateFile(); err != nil {
 		return trust.State{}, err
 	}
 	s, err := trust.ReadState(c.State)
 	return s, barred(c.State, err)
+}
+
+// stateFile refuses what nothing can be remembered in: writing to a FIFO, for one, waits for its reader.
+func (c *Config) stateFile() error {
+	if info, err := os.Stat(c.State); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s: is %s, not a file", c.State, files.KindOf(info.Mode()))
+	}
+	return nil
+}
+
+// CheckState says what keeps the state from being remembered in its file; what is said of it where keys are trusted is not said again.
+func (c *Config) CheckState() error {
+	if c.State == "" || c.onlyRead || len(c.TrustedKeys) > 0 {
+		return nil
+	}
+	if err := c.stateFile(); err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	return nil
 }
 
 // stateMu is held while a state file is read and written.
@@ -104,6 +123,9 @@ func (c *Config) OnlyRead() { c.onlyRead = true }
 func (c *Config) update(change func(*trust.State)) error {
 	if c.State == "" || c.onlyRead {
 		return nil
+	}
+	if err := c.stateFile(); err != nil {
+		return fmt.Errorf("state: %w", err)
 	}
 	stateMu.Lock()
 	defer stateMu.Unlock()

@@ -265,11 +265,12 @@ func bundles(f *findings, c *agent.Config) {
 
 func output(f *findings, c *agent.Config) {
 	note, err := c.CheckOutput()
+	note += c.ReaderNote() // a socket has the one, a FIFO the other
 	switch {
 	case err != nil:
-		f.add("output", Fail, "output.to: a file in a folder that the agent may write to, or a socket", "%v", err)
+		f.add("output", Fail, "output.to: a file in a folder that the agent may write to, or a socket of the kind that its reader has", "%v", err)
 	case note != "":
-		f.add("output", Warn, "start the reader of the socket", "%s", note)
+		f.add("output", Warn, "start its reader, or name a file (output.to)", "%s", note)
 	default:
 		f.add("output", OK, "", "%s, %s", c.Output.To, c.Output.Format)
 	}
@@ -291,6 +292,9 @@ const (
 )
 
 func disks(f *findings, c *agent.Config) {
+	if err := c.CheckState(); err != nil {
+		f.add("state", Fail, "state: a file in a folder that the agent may write to", "%v", err)
+	}
 	said := map[string]bool{}
 	for _, p := range c.Needs().Paths {
 		if !p.Write || said[filepath.Dir(p.Name)] {
