@@ -236,7 +236,8 @@ func (x *filter) info() uint32 {
 const handles = 1 << 31
 
 // filters are what a rule is made of. Filters of one priority are for one protocol: the first of ours is for filters that look behind all tags, then
-// one is for each of untagged IPv4 and IPv6, 802.1Q and 802.1ad, where VLANs tell flows apart.
+// one is for each of untagged IPv4 and IPv6, 802.1Q and 802.1ad, where VLANs tell flows apart. A priority tag, 802.1Q with VLAN id 0, tells none apart: a flow without
+// VLAN has filters in the list of 802.1Q, too. (802.1ad with id 0, which nftables meets, would take a third of all filters for frames that hardly anybody sends.)
 func (f *flower) filters(r *Rule, places []Place) (list []filter) {
 	k := r.Flow.Key
 	both := []flow.Key{k}
@@ -252,9 +253,9 @@ func (f *flower) filters(r *Rule, places []Place) (list []filter) {
 	case r.Flow.Tagged && k.VLAN[0] != 0:
 		kinds = []of{{3, unix.ETH_P_8021Q}, {4, unix.ETH_P_8021AD}}
 	case r.Flow.Tagged && k.V6:
-		kinds = []of{{2, unix.ETH_P_IPV6}}
+		kinds = []of{{2, unix.ETH_P_IPV6}, {3, unix.ETH_P_8021Q}}
 	case r.Flow.Tagged:
-		kinds = []of{{1, unix.ETH_P_IP}}
+		kinds = []of{{1, unix.ETH_P_IP}, {3, unix.ETH_P_8021Q}}
 	}
 	for _, p := range places {
 		for _, o := range kinds {
@@ -281,7 +282,7 @@ func (f *flower) put(x *filter) error {
 				ethertype, size = unix.ETH_P_IPV6, 16
 				src, dst = [2]uint16{flowerSrc6, flowerSrc6Mask}, [2]uint16{flowerDst6, flowerDst6Mask}
 			}
-			if x.tagged && x.key.VLAN[0] != 0 {
+			if x.protocol == unix.ETH_P_8021Q || x.protocol == unix.ETH_P_8021AD {
 				be16(a, flowerEthType, x.protocol)
 				a.Uint16(flowerVLAN, x.key.VLAN[0])
 				be16(a, flowerVLANEthType, ethertype)

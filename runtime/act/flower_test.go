@@ -152,3 +152,63 @@ func TestInterfaceGone(t *testing.T) {
 		}
 	}
 }
+
+// A rule's filters stand in the lists of the tags that its flow's frames may have, a priority tag among them; all of them are one rule to who lists, checks or takes it away.
+func TestListsOfTags(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		tagged bool
+		vlan   uint16
+		v6     bool
+		want   []uint16 // protocols
+	}{
+		{"any tag", false, 0, false, []uint16{unix.ETH_P_ALL}},
+		{"no VLAN", true, 0, false, []uint16{unix.ETH_P_IP, unix.ETH_P_8021Q}},
+		{"no VLAN, IPv6", true, 0, true, []uint16{unix.ETH_P_IPV6, unix.ETH_P_8021Q}},
+		{"a VLAN", true, 5, false, []uint16{unix.ETH_P_8021Q, unix.ETH_P_8021AD}},
+	} {
+		k, f := openTC(t)
+		r := nthRule(1)
+		r.Flow.Tagged, r.Flow.Key.VLAN[0], r.Flow.Key.V6 = c.tagged, c.vlan, c.v6
+		r.Flow.Key.Dst[0] = 9
+		r.Flow.Key, _ = r.Flow.Key.Canonical()
+		if errs := f.Add([]Rule{r}); errs[0] != nil {
+			t.Fatal(c.name, errs[0])
+		}
+		count := map[uint16]int{}
+		for key := range k.filters {
+			count[binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, uint16(key[1])))]++
+		}
+		for _, p := range c.want {
+			if count[p] != 2 { // both ways
+				t.Errorf("%s: %d filters of protocol %04x", c.name, count[p], p)
+			}
+		}
+		if len(k.filters) != 2*len(c.want) {
+			t.Errorf("%s: %d filters", c.name, len(k.filters))
+		}
+		if found, err := f.list(f.places); err != nil || len(found) != 1 || found[0].Flow != r.Flow {
+			t.Errorf("%s: lists %+v, %v; want %+v", c.name, found, err, r.Flow)
+		}
+		if lost, err := f.Check([]Rule{r}); err != nil || lost != nil {
+			t.Errorf("%s: lost %v, %v", c.name, lost, err)
+		}
+		// One of each list that somebody takes away is noticed.
+		for _, x := range f.filters(&r, f.places) {
+			id := [3]uint32{parentIngress, x.info(), x.handle}
+			was := k.filters[id]
+			delete(k.filters, id)
+			if lost, err := f.lost([]Rule{r}); err != nil || len(lost) != 1 {
+				t.Errorf("%s: one of %04x is gone: %v, %v", c.name, x.protocol, lost, err)
+			}
+			k.filters[id] = was
+		}
+		if err := f.Delete([]Rule{r}); err != nil || len(k.filters) != 0 {
+			t.Errorf("%s: %v, %d filters are left", c.name, err, len(k.filters))
+		}
+		f.Add([]Rule{r})
+		if err := f.Undo(); err != nil || len(k.filters) != 0 {
+			t.Errorf("%s: %v, %d filters are left", c.name, err, len(k.filters))
+		}
+	}
+}

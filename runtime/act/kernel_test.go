@@ -1,6 +1,7 @@
 package act
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -490,6 +491,11 @@ func frame6(offset int) []byte {
 	return append(append(b, p...), frame()[14+20:]...)
 }
 
+// tag6 is frame6 of a datagram that is whole, behind a tag.
+func tag6(tag uint32) []byte {
+	return slices.Insert(frame6(-1), 12, binary.BigEndian.AppendUint32(nil, tag)...)
+}
+
 // A rule meets its flow's frames by their tags where these tell flows apart, and behind any where they don't, but never by another tag. What passes is
 // counted behind our chains.
 func TestFrames(t *testing.T) {
@@ -534,11 +540,20 @@ func TestFrames(t *testing.T) {
 			{"another tag", frame(q | 6), 5, true, false},
 			{"no tag, the rule has one", frame(), 5, true, false},
 			{"a tag, the rule has none", frame(q | 5), 0, true, false},
+			{"a provider's tag, the rule has none", frame(ad | 5), 0, true, false},
+			{"priority, tags count", frame(q | 3<<13), 0, true, true},
+			{"priority 0, tags count", frame(q), 0, true, true},
+			{"priority, the rule has a tag", frame(q | 3<<13), 5, true, false},
+			{"priority and a tag, tags count", frame(q|3<<13, q|5), 0, true, false},
+			{"a provider's priority, tags count", frame(ad | 3<<13), 0, true, backend == "nftables"},
 			{"a fragment without ports", func() []byte { f := frame(); f[14+7] = 5; return f }(), 0, false, false},
 			{"a first fragment", func() []byte { f := frame(); f[14+6] = 0x20; return f }(), 0, false, backend == "nftables"},
 			{"one that may not be fragmented", func() []byte { f := frame(); f[14+6] = 0x40; return f }(), 0, false, true},
 			{"IPv6", frame6(-1), 0, false, true},
 			{"IPv6, tags count", frame6(-1), 0, true, true},
+			{"IPv6, priority, tags count", tag6(q | 3<<13), 0, true, true},
+			{"IPv6, a tag, the rule has none", tag6(q | 5), 0, true, false},
+			{"IPv6, tagged, tags count", tag6(q | 5), 5, true, true},
 			{"IPv6, a first fragment", frame6(0), 0, false, backend == "nftables"},
 			{"IPv6, a fragment without ports", frame6(5), 0, false, false},
 			{"another protocol", func() []byte { f := frame(); f[14+9] = 6; return f }(), 0, false, false},
@@ -547,7 +562,7 @@ func TestFrames(t *testing.T) {
 				m := h.run(t, dropping+"backend: "+backend)
 				defer m.Close()
 				r := x.record(t)
-				if tc.frame[12] == 0x86 {
+				if bytes.Contains(tc.frame[12:18], []byte{0x86, 0xdd}) {
 					r.Key = keyOf(t, 17, "[2001:db8::1]:5001", "[2001:db8::2]:7001")
 				}
 				r.VLAN[0], r.Key.VLAN[0] = tc.rule, tc.rule
