@@ -480,13 +480,9 @@ func (c *Client) Upload(ctx context.Context, group string, a Artifact, data []by
 		return err
 	}
 	n := a.chunks()
-	stream, err := c.js.Stream(ctx, streamBundles)
-	if err != nil {
-		return err
-	}
 	for i := range n {
 		progress(i, n)
-		if err := c.uploadChunk(ctx, stream, chunkSubject(group, a, i), data[i*chunkSize:min((i+1)*chunkSize, len(data))]); err != nil {
+		if err := c.uploadChunk(ctx, chunkSubject(group, a, i), data[i*chunkSize:min((i+1)*chunkSize, len(data))]); err != nil {
 			return fmt.Errorf("chunk %d of %d of the bundle: %w", i+1, n, err)
 		}
 	}
@@ -494,11 +490,12 @@ func (c *Client) Upload(ctx context.Context, group string, a Artifact, data []by
 	return nil
 }
 
-func (c *Client) uploadChunk(ctx context.Context, stream jetstream.Stream, subject string, part []byte) error {
+// uploadChunk asks the stream's leader what is there: any other server may have what was removed a moment ago.
+func (c *Client) uploadChunk(ctx context.Context, subject string, part []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, chunkTime)
 	defer cancel()
-	m, err := stream.GetLastMsgForSubject(ctx, subject)
-	if err == nil && bytes.Equal(m.Data, part) || err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+	m, err := c.chunk(ctx, subject)
+	if err != nil || m != nil && bytes.Equal(m.Data, part) {
 		return err
 	}
 	_, err = c.js.Publish(ctx, subject, part)
@@ -522,25 +519,46 @@ func (c *Client) Rollout(ctx context.Context, group, by string, data []byte, b *
 		return g.Begin(now.Format("20060102-150405"), by, to, plan, cards, now)
 	}
 	c.Now(ctx) // so that the clock is the servers'
-	// What is refused isn't sent.
-	cards, err := c.Cards(ctx)
-	if err != nil {
-		return Group{}, err
+	for {
+		cards, err := c.Cards(ctx)
+		if err != nil {
+			return Group{}, err
+		}
+		g, revision, err := c.group(ctx, group)
+		if err != nil {
+			return g, err
+		}
+		if g.Removal.has(to.File) { // then it is sent anew
+			wait, cancel := context.WithTimeout(ctx, chunkTime)
+			err := c.removed(wait, group, g.Removal)
+			cancel()
+			if err != nil {
+				return g, err
+			}
+			continue
+		}
+		// What is refused isn't sent.
+		if _, err := begin(g, cards[group]); err != nil {
+			return g, err
+		}
+		if err := c.Upload(ctx, group, to, data, progress); err != nil {
+			return g, err
+		}
+		if cards, err = c.Cards(ctx); err != nil {
+			return g, err
+		}
+		next, err := begin(g, cards[group])
+		if err != nil {
+			return g, err
+		}
+		// Only over the document that was read before the bundle was seen to be there: else it may have been removed in between (Prune).
+		switch _, err = c.put(ctx, next, revision); {
+		case err == nil:
+			return next, nil
+		case !changedMeanwhile(err):
+			return next, err
+		}
 	}
-	g, err := c.Group(ctx, group)
-	if err != nil {
-		return g, err
-	}
-	if _, err := begin(g, cards[group]); err != nil {
-		return g, err
-	}
-	if err := c.Upload(ctx, group, to, data, progress); err != nil {
-		return g, err
-	}
-	if cards, err = c.Cards(ctx); err != nil {
-		return g, err
-	}
-	return c.change(ctx, group, func(g Group) (Group, error) { return begin(g, cards[group]) })
 }
 
 // Halt, Back and Approve are an operator's words on a group's rollout.

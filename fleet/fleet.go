@@ -104,11 +104,19 @@ func (a Artifact) IsZero() bool { return a.File == "" }
 func (a Artifact) chunks() int { return int((a.Size + chunkSize - 1) / chunkSize) }
 
 func (a Artifact) check() error {
-	if raw, err := hex.DecodeString(a.File); err != nil || len(raw) != sha256.Size {
-		return errors.New("an order without the file's SHA-256")
+	if err := checkFile(a.File); err != nil {
+		return fmt.Errorf("an order without the file's SHA-256: %w", err)
 	}
 	if a.Size <= 0 || a.Size > bundle.MaxFileSize {
 		return fmt.Errorf("a bundle of %d bytes: there are none of that size", a.Size)
+	}
+	return nil
+}
+
+// checkFile says why a text is no SHA-256 in hex.
+func checkFile(file string) error {
+	if raw, err := hex.DecodeString(file); err != nil || len(raw) != sha256.Size {
+		return fmt.Errorf("%.80q is no SHA-256", file)
 	}
 	return nil
 }
@@ -272,14 +280,9 @@ func seal(v any, key nkeys.KeyPair) ([]byte, error) {
 
 // unseal reads what the public key's owner sealed.
 func unseal(data []byte, public string, v any) error {
-	text, signature, ok := strings.Cut(string(data), ".")
-	if !ok {
-		return errors.New("not a sealed message")
-	}
-	rawText, err1 := base64.RawURLEncoding.DecodeString(text)
-	rawSignature, err2 := base64.RawURLEncoding.DecodeString(signature)
-	if err := errors.Join(err1, err2); err != nil {
-		return fmt.Errorf("not a sealed message: %w", err)
+	rawText, rawSignature, err := cutSeal(data)
+	if err != nil {
+		return err
 	}
 	key, err := nkeys.FromPublicKey(public)
 	if err != nil {
@@ -289,4 +292,27 @@ func unseal(data []byte, public string, v any) error {
 		return errors.New("the seal does not hold")
 	}
 	return json.Unmarshal(rawText, v)
+}
+
+// peek reads what somebody sealed, whoever that is.
+func peek(data []byte, v any) error {
+	text, _, err := cutSeal(data)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, v)
+}
+
+// cutSeal takes a sealed message apart.
+func cutSeal(data []byte) (text, signature []byte, err error) {
+	first, second, ok := strings.Cut(string(data), ".")
+	if !ok {
+		return nil, nil, errors.New("not a sealed message")
+	}
+	text, err1 := base64.RawURLEncoding.DecodeString(first)
+	signature, err2 := base64.RawURLEncoding.DecodeString(second)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, nil, fmt.Errorf("not a sealed message: %w", err)
+	}
+	return text, signature, nil
 }

@@ -460,6 +460,7 @@ func (h *Hub) step(ctx context.Context, now time.Time) {
 			h.o.Log.Warn("group", "name", name, "why", err)
 		}
 	}
+	h.removeBundles(ctx)
 }
 
 func (h *Hub) stepGroup(ctx context.Context, name string, now time.Time) error {
@@ -491,19 +492,28 @@ func (h *Hub) moveGroup(ctx context.Context, name string, now time.Time) error {
 	next, changed := g.value.Step(h.reports(name), now, h.heard)
 	h.mu.Unlock()
 	if changed {
-		revision, err := h.put(ctx, next, g.revision)
-		if err != nil {
+		var err error
+		if g, err = h.replace(ctx, next, g.revision); err != nil {
 			return err
 		}
 		h.tell(next)
-		g = entry[Group]{next, revision}
-		h.mu.Lock()
-		if h.groups[name].revision < revision {
-			h.groups[name] = g
-		}
-		h.mu.Unlock()
 	}
 	return h.order(ctx, g)
+}
+
+// replace writes a group's document over that of a revision, and takes it up.
+func (h *Hub) replace(ctx context.Context, g Group, over uint64) (entry[Group], error) {
+	revision, err := h.put(ctx, g, over)
+	if err != nil {
+		return entry[Group]{}, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := entry[Group]{g, revision}
+	if h.groups[g.Name].revision < revision {
+		h.groups[g.Name] = e
+	}
+	return e, nil
 }
 
 // reports are what a group's cards report; of one that has an order which it did not report on yet, that it takes it up. The caller holds the lock.

@@ -21,6 +21,8 @@ type Group struct {
 	Stable Artifact `json:"stable,omitzero"`
 	// Rollout is the one under way, or the last.
 	Rollout *Rollout `json:"rollout,omitempty"`
+	// Removal is under way, where bundles that the group doesn't need are removed from the servers.
+	Removal *Removal `json:"removal,omitempty"`
 }
 
 // State is where a rollout is.
@@ -337,6 +339,9 @@ func (g Group) Begin(id, by string, to Artifact, plan Plan, cards map[string]Sta
 	}
 	if to.File == g.Stable.File {
 		return g, fmt.Errorf("group %s runs %v already", g.Name, to)
+	}
+	if g.Removal.has(to.File) {
+		return g, fmt.Errorf("group %s: %v is being removed from the servers since %s: try again in a moment, with a hub that leads", g.Name, to, g.Removal.Begun.UTC().Format(time.RFC3339))
 	}
 	if from := g.Stable; !from.IsZero() && to.Serial < from.Serial {
 		return g, fmt.Errorf("bundle has serial %d, and the group runs one of serial %d: cards refuse it; sign it with a higher --serial", to.Serial, from.Serial)

@@ -371,6 +371,11 @@ func TestBeginRefuses(t *testing.T) {
 		"back nothing": func() (Group, error) { return g.Back("", begun) },
 		"approve":      func() (Group, error) { return under.Approve(cards, begun) },
 		"approve none": func() (Group, error) { return g.Approve(cards, begun) },
+		"being removed": func() (Group, error) {
+			removing := g
+			removing.Removal = &Removal{Files: []string{artifact(2).File}}
+			return removing.Begin("s", "", artifact(2), fastPlan(), cards, begun)
+		},
 		"NaN of limits": func() (Group, error) {
 			p := fastPlan()
 			p.Limits.Drops = nan()

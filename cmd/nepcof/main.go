@@ -47,8 +47,8 @@ func newRoot() *cobra.Command {
 	cli.AddGroups(root,
 		cli.Group{ID: "set-up", Title: "Setting up:", Commands: []*cobra.Command{newInit(), newEnrol(), newRevoke()}},
 		cli.Group{ID: "run", Title: "Running:", Commands: []*cobra.Command{newHub(), newCard(), newSink()}},
-		cli.Group{ID: "rollout", Title: "Rolling out:", Commands: []*cobra.Command{newRollout(), newApprove(), newHalt(), newBack()}},
-		cli.Group{ID: "watch", Title: "Watching:", Commands: []*cobra.Command{newStatus(), newCards(), newTail()}},
+		cli.Group{ID: "rollout", Title: "Rolling out:", Commands: []*cobra.Command{newRollout(), newApprove(), newHalt(), newBack(), newPrune()}},
+		cli.Group{ID: "watch", Title: "Watching:", Commands: []*cobra.Command{newStatus(), newCards(), newBundles(), newTail()}},
 	)
 	cli.AddVersion(root)
 	return root
