@@ -270,6 +270,12 @@ func TestTrainedHeads(t *testing.T) {
 				}
 			}
 			csv := labelFile(t, filepath.Join(dir, tc.name+".csv"), labels, test)
+			if tc.name == "labels" {
+				said, err := exec.Command("nepcoc", "verify", file, "--pcap", filepath.Join(testbed, "test.pcap"), "--random", "0").Output()
+				if err != nil || !strings.Contains(string(said), "not judged") || !strings.Contains(string(said), "belonging isn't judged") {
+					t.Errorf("%v: of belonging is said: %s", err, said)
+				}
+			}
 			out, err := exec.Command("nepcoc", "verify", file, "--model", model, "--pcap", filepath.Join(testbed, "test.pcap"), "--labels", csv, "--json", "--random", "8").Output()
 			if err != nil || json.Unmarshal(out, &report) != nil {
 				t.Fatalf("%v: %s", err, out)

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,7 +45,7 @@ Fewer than half of the flows labelled is a failure unless --partial-labels is gi
 
 With --explain it measures how faithful explanations are (nepcoc explain, run --explain): what blanking all that they name, bytes,
 facts and numbers, takes off the margin, against as many drawn at random of all that could be named, medians over the
-capture's flows, 20 at least. Those of nepcoc explain are held to --min-faithful.
+capture's flows, 10 at least. Those of nepcoc explain are held to --min-faithful.
 
 --robust changes inputs and counts the verdicts that become others: when the 1 to 5 % most
 decisive bytes of a flow, or as many others, are replaced by random ones, and when
@@ -207,6 +208,9 @@ func printVerify(w io.Writer, r *verify.Report) {
 		add("float", o.Float)
 		add("integer", o.Integer)
 		cli.Table(w, rows)
+		if i := slices.IndexFunc(r.Known, func(k verify.KnownStats) bool { return k.Output == o.Name }); i >= 0 && r.Known[i].Withheld > 0 {
+			fmt.Fprintf(w, "  counting %s that get no label by what they would have been\n", cli.Count(r.Known[i].Withheld, "flow"))
+		}
 	}
 	for i := range r.Known {
 		printKnown(w, &r.Known[i], len(r.Known) > 1)
@@ -286,6 +290,9 @@ func printKnown(w io.Writer, k *verify.KnownStats, several bool) {
 		row := []string{what, "", "", "", "", ""}
 		if s != nil {
 			row[1], row[2], row[3] = fmt.Sprint(s.Flows), part(s.Insufficient, s.Flows), part(s.Unknown, s.Flows)
+			if k.NoBelonging {
+				row[3] = "not judged"
+			}
 		}
 		if a != nil {
 			row[4], row[5] = fmt.Sprintf("%.4f", a.AUROC), cli.Percent(a.FPR95)
@@ -312,12 +319,18 @@ func printKnown(w io.Writer, k *verify.KnownStats, several bool) {
 		add(fmt.Sprintf("mean of %d classes", n), nil, &mean)
 		rows[len(rows)-1] = append(rows[len(rows)-1], "flatters: the model has seen them")
 	}
-	if k.Foreign == nil && len(k.LeftOut) == 0 { // nothing to tell known flows apart from
+	if k.Score == nil && k.Belonging == nil && len(k.LeftOut) == 0 { // nothing to tell known flows apart from
 		for i := range rows {
 			rows[i] = rows[i][:4]
 		}
 	}
 	cli.Table(w, rows)
+	if len(k.TooFew) > 0 {
+		fmt.Fprintf(w, "  too few flows to tell, so not left out: %s\n", strings.Join(k.TooFew, ", "))
+	}
+	if k.NoBelonging {
+		fmt.Fprintln(w, "  of several labels belonging isn't judged: a flow that is like none of the known ones may be given some all the same")
+	}
 }
 
 // part is a number and its share.

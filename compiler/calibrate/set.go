@@ -36,6 +36,9 @@ type Input struct {
 	Features []float32
 }
 
+// LeastFlows is the least number of flows that shares, medians and areas under curves are given of: those of fewer would praise, or blame, by chance.
+const LeastFlows = 10
+
 // Set is a list of inputs and where they came from.
 type Set struct {
 	Name   string // file name

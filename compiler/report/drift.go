@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"nepcoc/compiler/verify"
 	"nepcoc/internal/cli"
@@ -80,6 +81,8 @@ func driftTile(c *drift.Comparison) tile {
 		t.Value = "in windows"
 	} else if c.TooFew {
 		t.Value = "not told"
+	} else if told := slices.DeleteFunc(slices.Clone(c.Whole.Distances), func(d drift.Distance) bool { return d.Few }); len(told) < len(c.Whole.Distances) {
+		t.Value, t.On = fmt.Sprintf("none in %d of %d", len(told), len(c.Whole.Distances)), "features, too few flows for the others; "+t.On
 	}
 	return t
 }

@@ -14,6 +14,7 @@ import (
 
 	"gonum.org/v1/plot"
 
+	"nepcoc/compiler/calibrate"
 	"nepcoc/compiler/dataset"
 	"nepcoc/compiler/robust"
 	"nepcoc/compiler/verify"
@@ -37,7 +38,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"share":    func(p *float64) string { return shareText(p) },
 	"width":    func(p *float64) template.CSS { return width(valueOr(p, 0)) },
 	"bar":      func(x, most float64) template.CSS { return width(x / max(most, 1e-12)) },
-	"num":      func(x float64) string { return fmt.Sprintf("%.4f", x) },
+	"num":      num,
 	"us":       func(x float64) string { return fmt.Sprintf("%.3g us", x) },
 	"bytes":    func(n any) string { return cli.Bytes(asInt(n)) },
 	"count":    count,
@@ -46,6 +47,8 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"join":     func(list []string) string { return strings.Join(list, ", ") },
 	"verdict":  func(f Flow) string { return f.said() },
 	"unknown":  func(o Output) string { return o.unknownWords() },
+	"tooFew":   tooFewWords,
+	"ece":      func(o Output) string { return o.calibrationError() },
 	"noLabel":  func(o Output) string { return o.noLabelWords() },
 	"leaks":    leaks,
 	"sentence": func(s string) string { return strings.ToUpper(s[:1]) + s[1:] + "." },
@@ -82,7 +85,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"failed":     (*Report).failed,
 	"byBytes":    func(o robust.Output) []robust.Row { return rowsOf(o, true) },
 	"byPacket":   func(o robust.Output) []robust.Row { return rowsOf(o, false) },
-	"rate":       func(r robust.Row) string { return percentText(r.Rate()) },
+	"told":       func(r robust.Row) string { return r.Told(percentText) },
 	"flips":      flips,
 	"findings":   (*Report).findings,
 	"most":       most,
@@ -119,6 +122,14 @@ func shareText(p *float64) string {
 		return "–"
 	}
 	return percentText(*p)
+}
+
+// num is a score; a dash where there is none.
+func num(x *float64) string {
+	if x == nil {
+		return "–"
+	}
+	return fmt.Sprintf("%.4f", *x)
 }
 
 func valueOr(p *float64, x float64) float64 {
@@ -187,8 +198,8 @@ func (r *Report) tiles() (list []tile) {
 			list = append(list, tile{Name: "Accuracy" + of, Value: percentText(o.Integer.Accuracy), On: on})
 			list = append(list, tile{Name: "Macro-F1" + of, Value: percentText(o.Integer.MacroF1), On: on + ", classes: " + o.Integer.Basis()})
 		}
-		if o.ECE != nil {
-			list = append(list, tile{Name: "Calibration error" + of, Value: percentText(*o.ECE), On: count(o.Integer.Labelled, "labelled flow")})
+		if o.Reliability != nil {
+			list = append(list, tile{Name: "Calibration error" + of, Value: o.calibrationError(), On: count(o.Integer.Labelled, "labelled flow")})
 		}
 		if o.Compared > 0 && o.Kind != bundle.KindValues {
 			list = append(list, tile{Name: "Float = integer" + of, Value: percentText(o.Agreement), On: count(o.Compared, "flow")})
@@ -202,7 +213,7 @@ func (r *Report) tiles() (list []tile) {
 				if len(r.Robust.Outputs) > 1 {
 					of = " of " + o.Name
 				}
-				list = append(list, tile{Name: "Flips" + of + ", 1 % of bytes", Value: percentText(o.Rows[0].Rate()), On: count(o.Rows[0].Flows, "flow")})
+				list = append(list, tile{Name: "Flips" + of + ", 1 % of bytes", Value: flipped(&o.Rows[0]), On: count(o.Rows[0].Flows, "flow")})
 				break
 			}
 		}
@@ -217,12 +228,31 @@ func (r *Report) tiles() (list []tile) {
 	return list
 }
 
+// tooFew stands in a figure's place.
+const tooFew = "not told: too few flows"
+
+// flipped is a row's share of verdicts that became others.
+func flipped(r *robust.Row) string {
+	if r.Flows < calibrate.LeastFlows {
+		return tooFew
+	}
+	return percentText(r.Rate())
+}
+
+// calibrationError is how far scores can be trusted, in one figure.
+func (o *Output) calibrationError() string {
+	if o.ECE == nil {
+		return tooFew
+	}
+	return percentText(*o.ECE)
+}
+
 // leaks is how many leaks lint has found, if there could be any.
 func leaks(l *dataset.Lint) string {
 	if n := l.Leaks(); n > 0 || !l.TooFew {
 		return fmt.Sprint(n)
 	}
-	return "not told: too few flows"
+	return tooFew
 }
 
 // failed counts the checks that did not hold.

@@ -39,7 +39,7 @@ type Output struct {
 	// binary outputs.
 	Confusion [][]int `json:"confusion,omitempty"`
 	PerClass  []Class `json:"per_class,omitempty"`
-	// Reliability compares scores with how often verdicts are right; ECE is the mean difference, weighted by flows.
+	// Reliability compares scores with how often verdicts are right; ECE is the mean difference, weighted by flows; null of fewer than calibrate.LeastFlows.
 	Reliability []Bin    `json:"reliability,omitempty"`
 	ECE         *float64 `json:"ece,omitempty"`
 	// Coverage is what becomes of accuracy where verdicts below a threshold are left out.
@@ -95,10 +95,11 @@ type Flow struct {
 	Verdict []string `json:"verdict"`
 	Unknown bool     `json:"unknown,omitempty"`
 	// Insufficient: too little payload for a verdict.
-	Insufficient bool     `json:"insufficient,omitempty"`
-	Score        float64  `json:"score"`
-	Margin       float64  `json:"margin"`
-	Marks        []string `json:"marks,omitempty"`
+	Insufficient bool `json:"insufficient,omitempty"`
+	// Score and Margin are null where an output gives several labels: each has a score of its own.
+	Score  *float64 `json:"score"`
+	Margin *float64 `json:"margin"`
+	Marks  []string `json:"marks,omitempty"`
 }
 
 const (
@@ -136,8 +137,11 @@ func newOutput(v *verify.Report, i int, res [][]classify.Result) Output {
 	}
 	shown := func(k int) Flow {
 		r := &e.Set.Flows[k]
-		fl := Flow{Number: e.Set.Numbers[k], Time: clock(r.First), Tuple: r.Key.String(), Verdict: o.named(f.verdicts[k]), Unknown: f.res[k].Unknown, Insufficient: insufficient(e, k),
-			Score: probability(f.res[k].Score), Margin: probability(f.res[k].Margin), Marks: r.Marks.Names()}
+		fl := Flow{Number: e.Set.Numbers[k], Time: clock(r.First), Tuple: r.Key.String(), Verdict: o.named(f.verdicts[k]), Unknown: f.res[k].Unknown, Insufficient: insufficient(e, k), Marks: r.Marks.Names()}
+		if o.Kind != bundle.KindLabels {
+			score, margin := probability(f.res[k].Score), probability(f.res[k].Margin)
+			fl.Score, fl.Margin = &score, &margin
+		}
 		if f.labels != nil {
 			fl.Label = o.named(f.labels[k])
 		}
@@ -233,7 +237,6 @@ func (f *figures) confusion() {
 		verdict := f.res[i].Class
 		if f.without[i] {
 			verdict = n
-			f.o.NoLabel++
 		}
 		f.o.Confusion[want[0]][verdict]++
 	}
@@ -273,8 +276,10 @@ func (f *figures) reliability() {
 		b.Low, b.High = wilson(right[k], b.Flows)
 		ece += float64(float64(b.Flows) / float64(n) * math.Abs(b.Accuracy-b.Score))
 	}
-	ece = round(ece)
-	f.o.Reliability, f.o.ECE = list, &ece
+	f.o.Reliability = list
+	if ece = round(ece); n >= calibrate.LeastFlows {
+		f.o.ECE = &ece
+	}
 }
 
 func (f *figures) coverage() {

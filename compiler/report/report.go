@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"nepcoc/backends"
+	"nepcoc/compiler/calibrate"
 	"nepcoc/compiler/dataset"
 	"nepcoc/compiler/explain"
 	"nepcoc/compiler/labels"
@@ -182,11 +183,15 @@ func (r *Report) sections(v *verify.Report, o Options) error {
 	for i := range v.Output {
 		out := newOutput(v, i, res)
 		for k := range v.Known {
-			if v.Known[k].Output == out.Name {
-				out.Known = &v.Known[k]
-				if s := out.Known; s.Foreign != nil && s.Score == nil && s.Belonging == nil {
-					r.missing("how well foreign traffic is told apart", "no known flow, or no foreign one, has enough payload for a verdict, or verdicts have no score")
-				}
+			if v.Known[k].Output != out.Name {
+				continue
+			}
+			if out.NoLabel = v.Known[k].Withheld; v.Known[k].NoBelonging {
+				continue
+			}
+			out.Known = &v.Known[k]
+			if s := out.Known; s.Foreign != nil && s.Score == nil && s.Belonging == nil {
+				r.missing("how well foreign traffic is told apart", fmt.Sprintf("fewer than %d known flows, or foreign ones, have enough payload for a verdict, or verdicts have no score", calibrate.LeastFlows))
 			}
 		}
 		if out.Known == nil && len(o.Verify.Foreign) > 0 {

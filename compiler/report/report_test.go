@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"html"
 	"math"
 	"os"
@@ -195,7 +196,7 @@ func TestFigures(t *testing.T) {
 	if n := labelled - int(math.Round(o.Integer.Accuracy*float64(labelled))); len(o.Wrong) != n {
 		t.Errorf("%d wrong flows, %d expected", len(o.Wrong), n)
 	}
-	if !slices.IsSortedFunc(o.Wrong, func(a, b report.Flow) int { return cmp.Compare(b.Score, a.Score) }) {
+	if !slices.IsSortedFunc(o.Wrong, func(a, b report.Flow) int { return cmp.Compare(*b.Score, *a.Score) }) {
 		t.Error("wrong flows are not ordered by score")
 	}
 	macro, present := 0.0, 0
@@ -260,6 +261,13 @@ func TestDrift(t *testing.T) {
 			if strings.Contains(strings.Join(strings.Fields(s), " "), bad) {
 				t.Errorf("the %s of too few flows says %q", name, bad)
 			}
+		}
+	}
+	some := alone // too little to tell of some
+	one.Drift, some.TooFew, some.Whole.Distances = &some, false, append(slices.Clone(r.Drift.Whole.Distances), alone.Whole.Distances...)
+	for name, s := range forms(t, &one) {
+		if s = strings.Join(strings.Fields(s), " "); !strings.Contains(s, fmt.Sprintf("none in %d of %d", len(some.Whole.Distances)-1, len(some.Whole.Distances))) {
+			t.Errorf("the %s does not say of how many features its summary is", name)
 		}
 	}
 	foreign := *r // another network's flows, and what they may be caused by
@@ -413,6 +421,30 @@ func TestUnknownWords(t *testing.T) {
 		}
 		if r.Outputs[0].Unknown == 0 {
 			t.Error("nothing is unknown")
+		}
+	}
+}
+
+// What is too little for a figure is said in the figure's place. Of several labels there is no score of the verdict.
+func TestTooFew(t *testing.T) {
+	r := *demoReport(t)
+	clone(t, &r)
+	o := &r.Outputs[0]
+	o.ECE, o.Wrong = nil, []report.Flow{{Number: 1, Verdict: []string{"DNS", "TLS"}}}
+	o.Known = &verify.KnownStats{TooFew: []string{"SMTP", "SSH"}}
+	r.Robust.Outputs[0].Rows[0].Flows, r.Robust.Outputs[0].Rows[0].Flipped = 9, 0
+	for name, s := range forms(t, &r) {
+		s = strings.Join(strings.Fields(s), " ")
+		for _, want := range []string{"fewer than 10 flows tell nothing: SMTP, SSH.", "alibration error not told: too few flows"} {
+			if !strings.Contains(s, want) {
+				t.Errorf("the %s does not say %q", name, want)
+			}
+		}
+		if n := strings.Count(s, "not told: too few flows"); n < 3 { // calibration error twice, flips once
+			t.Errorf("the %s says %d times that there are too few flows", name, n)
+		}
+		if _, row, _ := strings.Cut(s, "DNS, TLS"); !strings.Contains(row[:min(len(row), 40)], "–") {
+			t.Errorf("the %s has a score that there is none of: %s", name, row[:min(len(row), 40)])
 		}
 	}
 }

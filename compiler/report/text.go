@@ -131,6 +131,9 @@ func (o *Output) text(w io.Writer, named bool) {
 			fmt.Fprintf(w, "  Each of %d classes left out of what is known in turn: mean AUROC %.3f, %s of its flows pass where 95 %% of the others do. That flatters: the model has seen them.\n",
 				len(k.LeftOut), mean.AUROC, percentText(mean.FPR95))
 		}
+		if len(k.TooFew) > 0 {
+			fmt.Fprintf(w, "  %s\n", tooFewWords(k))
+		}
 	}
 	if len(o.PerClass) > 0 {
 		rows := [][]string{{"class", "flows", "precision", "recall", "F1", "taken for"}}
@@ -139,14 +142,14 @@ func (o *Output) text(w io.Writer, named bool) {
 		}
 		cli.Table(w, rows)
 	}
-	if o.ECE != nil {
+	if o.Reliability != nil {
 		rows := [][]string{{"score", "flows", "mean score", "right", "95 % interval"}}
 		for _, b := range o.Reliability {
 			if b.Flows > 0 {
 				rows = append(rows, []string{fmt.Sprintf("%.1f to %.1f", b.From, b.To), fmt.Sprint(b.Flows), percentText(b.Score), percentText(b.Accuracy), percentText(b.Low) + " to " + percentText(b.High)})
 			}
 		}
-		rows = append(rows, []string{"all", fmt.Sprint(o.Integer.Labelled), "expected calibration error " + percentText(*o.ECE)})
+		rows = append(rows, []string{"all", fmt.Sprint(o.Integer.Labelled), "expected calibration error " + o.calibrationError()})
 		cli.Table(w, rows)
 		rows = [][]string{{"threshold", "flows kept", "coverage", "accuracy"}}
 		for _, t := range []float64{0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99} {
@@ -172,7 +175,7 @@ func (o *Output) text(w io.Writer, named bool) {
 		}
 		rows := [][]string{{what, "first packet", "addresses and ports", "label", "float", "verdict", "score", "marks"}}
 		for _, f := range flows[:min(len(flows), textRows)] {
-			rows = append(rows, []string{fmt.Sprint(f.Number), f.Time, f.Tuple, strings.Join(f.Label, ", "), strings.Join(f.Float, ", "), f.said(), fmt.Sprintf("%.4f", f.Score), strings.Join(f.Marks, ", ")})
+			rows = append(rows, []string{fmt.Sprint(f.Number), f.Time, f.Tuple, strings.Join(f.Label, ", "), strings.Join(f.Float, ", "), f.said(), num(f.Score), strings.Join(f.Marks, ", ")})
 		}
 		cli.Table(w, rows)
 		if n := len(flows) - textRows; n > 0 {

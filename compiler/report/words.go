@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"nepcoc/compiler/calibrate"
+	"nepcoc/compiler/verify"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/traffic"
 )
@@ -73,5 +75,14 @@ func (o *Output) noLabelWords() string {
 	if o.NoLabel == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", counting %s that get no label by the class that they would have", count(o.NoLabel, "flow"))
+	what := "class"
+	if o.Kind == bundle.KindLabels {
+		what = "labels"
+	}
+	return fmt.Sprintf(", counting %s that get no label by the %s that they would have", count(o.NoLabel, "flow"), what)
+}
+
+// tooFewWords say which classes were not left out.
+func tooFewWords(k *verify.KnownStats) string {
+	return fmt.Sprintf("Not left out, since fewer than %d flows tell nothing: %s.", calibrate.LeastFlows, strings.Join(k.TooFew, ", "))
 }

@@ -81,6 +81,14 @@ type Class struct {
 // Rate is the share of verdicts that became others.
 func (r *Row) Rate() float64 { return float64(r.Flipped) / float64(max(1, r.Flows)) }
 
+// Told is how many verdicts became others, and their share where there are flows enough for one.
+func (r *Row) Told(percent func(float64) string) string {
+	if r.Flows < calibrate.LeastFlows {
+		return fmt.Sprintf("%d: too few flows for a share", r.Flipped)
+	}
+	return fmt.Sprintf("%d (%s)", r.Flipped, percent(r.Rate()))
+}
+
 // Shares are the parts of a flow's bytes that are changed.
 var Shares = []float64{0.01, 0.02, 0.03, 0.04, 0.05}
 

@@ -21,7 +21,7 @@ func (r *Report) Text(w io.Writer) {
 		rows := [][]string{{head, "flows", "verdict became another", "of them unknown", "most by " + o.By}}
 		for k := range o.Rows {
 			row := &o.Rows[k]
-			rows = append(rows, []string{row.Change, fmt.Sprint(row.Flows), fmt.Sprintf("%d (%s)", row.Flipped, cli.Percent(row.Rate())), fmt.Sprint(row.Unknown), strings.Join(row.most(3), ", ")})
+			rows = append(rows, []string{row.Change, fmt.Sprint(row.Flows), row.Told(cli.Percent), fmt.Sprint(row.Unknown), strings.Join(row.most(3), ", ")})
 		}
 		if len(rows) > 1 {
 			cli.Table(w, rows)

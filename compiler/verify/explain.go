@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"nepcoc/compiler/calibrate"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/explain"
 )
@@ -49,9 +50,6 @@ type Faithful struct {
 func (f *Faithful) OK(ratio float64) bool { return f.Named > 0 && f.Named >= ratio*f.Random }
 
 const randomDraws = 8
-
-// LeastExplained is the least number of flows whose medians are given: fewer would praise, or blame, by chance.
-const LeastExplained = 20
 
 // DefaultFaithful is the least ratio that is asked for.
 const DefaultFaithful = 5
@@ -126,8 +124,8 @@ func (v *verifier) explained() error {
 		case e.Flows == 0:
 			v.missing(name, "no flow has a verdict with anything that could be blanked")
 			continue
-		case e.Flows < LeastExplained:
-			v.check(Check{Name: name, Cases: e.Flows, Unit: "flows", Detail: fmt.Sprintf("too few to tell: give %d at least", LeastExplained)})
+		case e.Flows < calibrate.LeastFlows:
+			v.check(Check{Name: name, Cases: e.Flows, Unit: "flows", Detail: fmt.Sprintf("too few to tell: give %d at least", calibrate.LeastFlows)})
 			few = true
 			continue
 		}

@@ -17,13 +17,19 @@ type KnownStats struct {
 	Output string `json:"output"`
 	Share
 	// Foreign are the flows of the foreign captures, Score how well the score alone tells them apart, Belonging how well the
-	// distance does, where the output has them; nil where one of both has no flow with enough payload.
+	// distance does, where the output has them; nil where one of both has fewer than calibrate.LeastFlows flows with enough payload.
 	Foreign   *Share `json:"foreign,omitempty"`
 	Score     *Apart `json:"score,omitempty"`
 	Belonging *Apart `json:"belonging,omitempty"`
 	// LeftOut takes the prototype of each labelled class away in turn: are its flows far from the others'? The model and the projection
 	// have seen the class, so this flatters; see docs/unknown.md.
 	LeftOut []LeftOut `json:"left_out,omitempty"`
+	// TooFew are the labelled classes that have no figure among LeftOut: fewer than calibrate.LeastFlows flows of the class, or of the others.
+	TooFew []string `json:"left_out_too_few,omitempty"`
+	// NoBelonging tells that nothing can say which flows are like none of the known ones, as of outputs of several labels; Unknown is 0 then and says nothing.
+	NoBelonging bool `json:"no_belonging,omitempty"`
+	// Withheld are the labelled flows whose label is withheld, unknown or insufficient. A Score counts them by what they would have been.
+	Withheld int `json:"withheld_labelled,omitempty"`
 }
 
 // Share counts flows that get no label.
@@ -57,6 +63,8 @@ type placed struct {
 	scores []int64   // less its probability: as a distance
 	near   [][]int64 // distances from the prototypes, where there are some
 	index  []int     // of the inputs
+	// without are the inputs whose label is withheld.
+	without []int
 }
 
 // known fills the report of what gets no label.
@@ -89,20 +97,31 @@ func (v *verifier) known() error {
 	}
 	for o := range v.b.Manifest.Outputs {
 		info := &v.b.Manifest.Outputs[o]
-		if k := info.EffectiveKind(); k != bundle.KindClasses && k != bundle.KindBinary {
+		kind := info.EffectiveKind()
+		if kind == bundle.KindLabels || kind == bundle.KindValues {
 			if there != nil {
-				v.missing("known and foreign flows"+v.of(info.Name), fmt.Sprintf("the output gives %s, which have no score of one verdict and no belonging", k))
+				v.missing("known and foreign flows"+v.of(info.Name), fmt.Sprintf("the output gives %s, which have no score of one verdict and no belonging", kind))
 			}
-			continue
+			if kind == bundle.KindValues {
+				continue
+			}
 		}
-		p := &here[o]
-		s := KnownStats{Output: info.Name, Share: p.share}
-		if there != nil {
+		p, labels := &here[o], v.set.LabelsOf(info.Name, o == 0)
+		s := KnownStats{Output: info.Name, Share: p.share, NoBelonging: kind == bundle.KindLabels}
+		for _, i := range p.without {
+			if labels != nil && labels[i] != nil {
+				s.Withheld++
+			}
+		}
+		if there != nil && kind != bundle.KindLabels {
 			f := &there[o]
 			s.Foreign = &f.share
-			judged := len(p.scores) > 0 && len(f.scores) > 0
-			if !judged {
+			judged := len(p.scores) >= calibrate.LeastFlows && len(f.scores) >= calibrate.LeastFlows
+			switch {
+			case len(p.scores) == 0 || len(f.scores) == 0:
 				v.missing("known and foreign flows"+v.of(info.Name), "none of one of them has enough payload for a verdict")
+			case !judged:
+				v.missing("known and foreign flows"+v.of(info.Name), fmt.Sprintf("%d and %d with enough payload for a verdict are too few to tell: give %d of each at least", len(p.scores), len(f.scores), calibrate.LeastFlows))
 			}
 			if judged && v.b.Program.Outputs[o].Exp >= 0 { // there are scores
 				a := apart(p.scores, f.scores)
@@ -114,7 +133,7 @@ func (v *verifier) known() error {
 			}
 		}
 		if info.Known != nil {
-			s.LeftOut = p.leftOut(info, v.set.LabelsOf(info.Name, o == 0))
+			s.LeftOut, s.TooFew = p.leftOut(info, labels)
 		}
 		v.report.Known = append(v.report.Known, s)
 	}
@@ -139,6 +158,9 @@ func (v *verifier) place(set *calibrate.Set) ([]placed, error) {
 			d := &r.Verdicts[o]
 			p := &all[d.Head]
 			p.share.Flows++
+			if d.Insufficient || d.Unknown {
+				p.without = append(p.without, i)
+			}
 			if d.Insufficient {
 				p.share.Insufficient++
 				continue
@@ -168,9 +190,9 @@ func (p *placed) nearest(known *bundle.Known, without int) []int64 {
 	return all
 }
 
-func (p *placed) leftOut(info *bundle.OutputInfo, labels [][]int) (list []LeftOut) {
+func (p *placed) leftOut(info *bundle.OutputInfo, labels [][]int) (list []LeftOut, few []string) {
 	if labels == nil || len(p.near) == 0 || len(p.near[0]) < 2 {
-		return nil
+		return nil, nil
 	}
 	for _, class := range slices.Compact(slices.Clone(info.Known.Classes)) {
 		var known, foreign []int64
@@ -183,15 +205,20 @@ func (p *placed) leftOut(info *bundle.OutputInfo, labels [][]int) (list []LeftOu
 				}
 			}
 		}
-		if len(known) > 0 && len(foreign) > 0 {
-			name := fmt.Sprint(class)
-			if len(info.Labels) > 0 {
-				name = info.Labels[class]
-			}
-			list = append(list, LeftOut{Class: name, Flows: len(foreign), Apart: apart(known, foreign)})
+		if len(foreign) == 0 {
+			continue
 		}
+		name := fmt.Sprint(class)
+		if len(info.Labels) > 0 {
+			name = info.Labels[class]
+		}
+		if len(known) < calibrate.LeastFlows || len(foreign) < calibrate.LeastFlows {
+			few = append(few, name)
+			continue
+		}
+		list = append(list, LeftOut{Class: name, Flows: len(foreign), Apart: apart(known, foreign)})
 	}
-	return slices.Clip(list)
+	return slices.Clip(list), few
 }
 
 // Mean is the mean over classes that were left out.

@@ -34,12 +34,18 @@ func examples(t *testing.T, elem ...string) string {
 // calibPcap is the beginning of the calibration capture: some 30 flows.
 func calibPcap(t *testing.T) string {
 	t.Helper()
+	return cutPcap(t, 120)
+}
+
+// cutPcap is so many packets of it.
+func cutPcap(t *testing.T, packets int) string {
+	t.Helper()
 	data, err := os.ReadFile(examples(t, "testbed", "calib.pcap"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	end := 24
-	for range 120 {
+	for range packets {
 		end += 16 + int(binary.LittleEndian.Uint32(data[end+8:]))
 	}
 	path := filepath.Join(t.TempDir(), "calib.pcap")
@@ -169,6 +175,31 @@ func TestBelonging(t *testing.T) {
 			t.Errorf("an error of step %s, which no float model has", s.Step)
 		}
 	}
+
+	// Areas under curves are of 10 flows each at least; of others it is said that they are too few. Accuracy says how many it counts that get no label.
+	o = verify.Options{Bundle: o.Bundle, Pcap: pcap, Labels: examples(t, "testbed", "calib.csv"), Foreign: []string{cutPcap(t, 24)}, RefInputs: 1}
+	if r, err = verify.Run(o); err != nil {
+		t.Fatal(err)
+	}
+	k := r.Known[0]
+	if k.Foreign == nil || k.Foreign.Flows == 0 || k.Foreign.Flows >= 10 || k.Score != nil || k.Belonging != nil || r.OK() {
+		t.Errorf("few foreign flows: %+v, score %+v, belonging %+v", k.Foreign, k.Score, k.Belonging)
+	}
+	if !strings.Contains(strings.Join(r.NotCompared, "\n"), "are too few to tell: give 10 of each at least") {
+		t.Errorf("not said: %q", r.NotCompared)
+	}
+	flows := 0
+	for _, l := range k.LeftOut {
+		if flows += l.Flows; l.Flows < 10 || slices.Contains(k.TooFew, l.Class) {
+			t.Errorf("%d flows of %s, AUROC %g", l.Flows, l.Class, l.AUROC)
+		}
+	}
+	if flows == 0 || len(k.TooFew) == 0 || len(k.TooFew)+len(k.LeftOut) != 22 {
+		t.Errorf("%d classes left out, too few flows of %q", len(k.LeftOut), k.TooFew)
+	}
+	if k.Withheld != k.Insufficient+k.Unknown || k.Withheld == 0 {
+		t.Errorf("%d without a label: %+v", k.Withheld, k.Share)
+	}
 }
 
 // Where there is no flow to tell apart, no figure says how well that goes.
@@ -234,6 +265,11 @@ func TestForeignOfOtherKinds(t *testing.T) {
 		info := &b.Manifest.Outputs[i]
 		told := slices.ContainsFunc(r.Known, func(k verify.KnownStats) bool { return k.Output == info.Name && k.Foreign != nil })
 		said := slices.ContainsFunc(r.NotCompared, func(s string) bool { return strings.HasPrefix(s, "known and foreign flows of "+info.Name+":") })
+		if k := slices.IndexFunc(r.Known, func(k verify.KnownStats) bool { return k.Output == info.Name }); k >= 0 && r.Known[k].NoBelonging != (info.EffectiveKind() == bundle.KindLabels) {
+			t.Errorf("output %s of %s: %+v", info.Name, info.EffectiveKind(), r.Known[k])
+		} else if k < 0 && info.EffectiveKind() != bundle.KindValues {
+			t.Errorf("output %s of %s: nothing says what gets no label", info.Name, info.EffectiveKind())
+		}
 		if told == said {
 			t.Errorf("output %s of %s: figures %v, said that there are none %v: %q", info.Name, info.EffectiveKind(), told, said, r.NotCompared)
 		}
