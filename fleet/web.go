@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -143,7 +144,9 @@ func (h *Hub) newWeb(ctx context.Context, tokens WebTokens, step, soonest time.D
 	mux.HandleFunc("GET /healthz", w.health)
 	mux.HandleFunc("GET /style.css", asset("text/css; charset=utf-8", webStyle))
 	mux.HandleFunc("GET /page.js", asset("text/javascript; charset=utf-8", webScript))
-	mux.HandleFunc("GET /login", func(rw http.ResponseWriter, r *http.Request) { w.page(rw, r, http.StatusOK, "login", pageData{}) })
+	mux.HandleFunc("GET /login", func(rw http.ResponseWriter, r *http.Request) {
+		w.page(rw, r, http.StatusOK, "login", pageData{To: onward(r.FormValue("to"))})
+	})
 	mux.HandleFunc("POST /login", w.login)
 	mux.HandleFunc("POST /logout", w.logout)
 	page := func(pattern string, f http.HandlerFunc) { mux.Handle(pattern, w.known(f, true)) }
@@ -238,7 +241,11 @@ func (w *web) known(next http.HandlerFunc, people bool) http.Handler {
 		case w.rank(r, time.Now()) != stranger:
 			next(rw, r)
 		case people && r.Method == http.MethodGet && r.Header.Get("Authorization") == "":
-			http.Redirect(rw, r, "/login", http.StatusSeeOther)
+			address := "/login"
+			if to := onward(r.URL.RequestURI()); to != "/" {
+				address += "?" + url.Values{"to": {to}}.Encode()
+			}
+			http.Redirect(rw, r, address, http.StatusSeeOther)
 		default:
 			rw.Header().Set("WWW-Authenticate", `Bearer realm="nepcof"`)
 			http.Error(rw, "a token of the fleet is needed: "+fileViewToken+" or "+fileWebToken+" in its folder", http.StatusUnauthorized)
@@ -257,16 +264,29 @@ func (w *web) acting(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
+// onward is where the page goes on to after a login: to one of its own pages, or the first where an address is anything else. Anybody may write the address
+// of a login.
+func onward(to string) string {
+	u, err := url.Parse(to)
+	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || u.Opaque != "" || !strings.HasPrefix(u.Path, "/groups/") || path.Clean(u.Path) != u.Path || len(to) > maxOnward {
+		return "/"
+	}
+	return (&url.URL{Path: u.Path, RawQuery: u.RawQuery}).String()
+}
+
+// maxOnward bounds such an address: names are of 63 characters at most.
+const maxOnward = 1024
+
 func (w *web) login(rw http.ResponseWriter, r *http.Request) {
 	token := strings.TrimSpace(r.PostFormValue("token"))
 	if w.by(token, func(token string) string { return token }) == stranger {
 		w.h.logins.warn(w.h.o.Log, "login refused", "from", r.RemoteAddr)
-		w.page(rw, r, http.StatusForbidden, "login", pageData{Problem: "That is not a token of this fleet."})
+		w.page(rw, r, http.StatusForbidden, "login", pageData{Problem: "That is not a token of this fleet.", To: onward(r.PostFormValue("to"))})
 		return
 	}
 	until := time.Now().Add(sessionTime)
 	http.SetCookie(rw, &http.Cookie{Name: cookieName, Value: session(token, until.Unix()), Path: "/", Expires: until, HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteLaxMode})
-	http.Redirect(rw, r, "/", http.StatusSeeOther)
+	http.Redirect(rw, r, onward(r.PostFormValue("to")), http.StatusSeeOther)
 }
 
 func (w *web) logout(rw http.ResponseWriter, r *http.Request) {
@@ -299,8 +319,9 @@ type pageData struct {
 	Title   string
 	Back    string // address of the page above
 	Problem string
-	Inside  bool // of who has logged in
-	Acts    bool // may do more than look
+	To      string // of a login: where it goes on to
+	Inside  bool   // of who has logged in
+	Acts    bool   // may do more than look
 	View    view
 	Group   *groupView
 	Card    *cardView

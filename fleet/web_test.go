@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"math"
 	"net"
@@ -91,7 +92,8 @@ func TestWebAccess(t *testing.T) {
 	for _, path := range []string{"/", "/groups/racks", "/groups/racks/one", "/events", "/api/groups", "/api/cards", "/metrics"} {
 		for _, with := range [][]string{nil, {"Authorization: Bearer x"}, {"Authorization: " + testToken}, {"Cookie: nepcof=1"}, {"Cookie: nepcof=99999999999." + testToken}} {
 			a, text := request(t, "GET", s.URL+path, "", with...)
-			if a.StatusCode != 401 && !(a.StatusCode == 303 && a.Header.Get("Location") == "/login") || strings.Contains(text, "racks") {
+			text = strings.ReplaceAll(text, url.QueryEscape(path), "") // what was asked is no secret
+			if a.StatusCode != 401 && !(a.StatusCode == 303 && strings.HasPrefix(a.Header.Get("Location"), "/login")) || strings.Contains(text, "racks") {
 				t.Errorf("%s with %q: %d %s", path, with, a.StatusCode, text)
 			}
 		}
@@ -123,6 +125,29 @@ func TestWebAccess(t *testing.T) {
 	cookie := "Cookie: " + c.Name + "=" + c.Value
 	if a, _ := request(t, "GET", s.URL+"/", "", cookie); a.StatusCode != 200 {
 		t.Errorf("after the login: %d", a.StatusCode)
+	}
+	// Who was asked for a token goes on to where they wanted to go, on this page and nowhere else.
+	for to, want := range map[string]string{
+		"/": "/", "/groups/racks": "/groups/racks", "/groups/racks/one": "/groups/racks/one", "/groups/racks?cards=all": "/groups/racks?cards=all", `/groups/a"><b>`: "/groups/a%22%3E%3Cb%3E",
+		"": "/", "//evil.example/groups/x": "/", "https://evil.example/groups/x": "/", "https:/groups/x": "/", `/\evil.example/groups/`: "/", `\\evil.example`: "/", "javascript:/groups/x": "/", "/groups/../logout": "/",
+		"/groups/%2e%2e/%2e%2e/x": "/", "/groups//evil.example": "/", "///evil.example/groups/": "/", "evil.example": "/", "@evil.example": "/", "/login?to=/login": "/", "/events": "/", "/groups/x\r\nSet-Cookie: a=b": "/",
+		"/groups/" + strings.Repeat("a", 2000): "/",
+	} {
+		_, text := request(t, "GET", s.URL+"/login?"+url.Values{"to": {to}}.Encode(), "")
+		if field := `name="to" type="hidden" value="` + html.EscapeString(want) + `"`; !strings.Contains(text, field) {
+			t.Errorf("the form for %q has no %s: %s", to, field, text)
+		}
+		for token, status := range map[string]int{testToken: 303, "wrong": 403} {
+			a, text := request(t, "POST", s.URL+"/login", url.Values{"token": {token}, "to": {to}}.Encode())
+			if a.StatusCode != status || status == 303 && a.Header.Get("Location") != want || status == 403 && !strings.Contains(text, html.EscapeString(want)) {
+				t.Errorf("a login for %q leads to %q (%d), not %q", to, a.Header.Get("Location"), a.StatusCode, want)
+			}
+		}
+	}
+	for from, want := range map[string]string{"/": "/login", "/groups/racks/one?cards=all": "/login?to=%2Fgroups%2Fracks%2Fone%3Fcards%3Dall"} {
+		if a, _ := request(t, "GET", s.URL+from, ""); a.StatusCode != 303 || a.Header.Get("Location") != want {
+			t.Errorf("%s leads to %d %q, not %q", from, a.StatusCode, a.Header.Get("Location"), want)
+		}
 	}
 	// The same form from elsewhere, by what browsers say of where it comes from.
 	for _, from := range []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: same-site", "Origin: https://elsewhere.example", "Origin: null"} {

@@ -132,6 +132,8 @@ func TestPageInBrowser(t *testing.T) {
 	look("login")
 	testbrowser.Must(t, chromedp.Do(ctx, chromedp.SendKeys("#token", testToken)))
 	click("form.login button")
+	testbrowser.Must(t, chromedp.Do(ctx, chromedp.WaitVisible("#cards"))) // where the operator wanted to go
+	click("nav a")
 	testbrowser.Must(t, chromedp.Do(ctx, chromedp.WaitVisible("#groups")))
 	says("groups", "document.querySelector('#groups [data-name=reporting]')?.textContent.trim() === '5'")
 	look("groups")
