@@ -35,7 +35,7 @@ func (o *HubOptions) Check() error {
 		bad("lines are kept for %v: %v at least", o.LinesAge, leastAge)
 	}
 	if o.LinesBytes < fewLines {
-		bad("%d bytes of lines are kept: %d at least", o.LinesBytes, fewLines)
+		bad("bytes of lines to keep: %d; %d at least", o.LinesBytes, fewLines)
 	}
 	return errors.Join(errs...)
 }

@@ -148,7 +148,7 @@ func (s *Store) open(ctx context.Context, name string, bytes int64) error {
 			return err
 		})
 		if isNoRoom(err) {
-			return fmt.Errorf("the disk has no room for lines, of which %d bytes are to be kept, %d at least: free some, or name another folder", bytes, LeastStore)
+			return fmt.Errorf("the disk has no room for lines (bytes to keep: %d, at least: %d): free some, or name another folder", bytes, LeastStore)
 		}
 		if err != nil {
 			return err

@@ -293,7 +293,7 @@ func (l *Limits) compared(f, before Figures) (string, bool) {
 	text := fmt.Sprintf("%s with %s before", quantity(f.Flows, "flow"), count(before.Flows))
 	switch {
 	case !unknown: // drops alone tell of no model
-		return fmt.Sprintf("nothing compared (%s; %s are needed)", text, count(l.enough())), false
+		return fmt.Sprintf("nothing compared (%s; needed: %s)", text, count(l.enough())), false
 	case !latency:
 		return fmt.Sprintf("compared on %s, but for latency, which needs %s of one card", text, count(l.enough())), true
 	}

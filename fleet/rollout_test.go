@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -111,8 +112,8 @@ func TestNothingCompared(t *testing.T) {
 		halted  string // in the second
 		tells   string // of the first
 	}{
-		"no flows, then well":    {0, 1e-3, 10, []int{1}, "", "nothing compared (0 flows with 4,000 before; 100 are needed)"},
-		"few flows, then well":   {few, 1e-3, 10, []int{1}, "", "nothing compared (99 flows with 4,000 before; 100 are needed)"},
+		"no flows, then well":    {0, 1e-3, 10, []int{1}, "", "nothing compared (0 flows with 4,000 before; needed: 100)"},
+		"few flows, then well":   {few, 1e-3, 10, []int{1}, "", "nothing compared (99 flows with 4,000 before; needed: 100)"},
 		"no flows, then slow":    {0, 3e-3, 10, []int{1}, "99 % of verdicts within 3 ms, 1 ms before", "nothing compared"},
 		"no flows, then unknown": {0, 1e-3, 50, []int{1}, "of verdicts are unknown, 10.0 % before", "nothing compared"},
 		"no card has enough":     {150, 1e-3, 10, nil, "", "compared on 150 flows with 4,000 before, but for latency, which needs 100 of one card"},
@@ -258,6 +259,38 @@ func TestStageLeftThenPassed(t *testing.T) {
 	g, _ = g.Step(cards, begun, begun)
 	if r := g.Rollout; r.Reached != 4 || r.Stage != 2 || r.State != Advancing {
 		t.Errorf("%d reached, stage %d, %s", r.Reached, r.Stage, r.State)
+	}
+}
+
+// One of a thing is one thing.
+func TestOneOfAThing(t *testing.T) {
+	l := DefaultPlan().Limits
+	l.Flows = 1
+	one := Figures{Cards: 1, Flows: 1, Packets: 1}
+	if text, known := l.compared(one, one); !known || text != "compared on 1 flow with 1 before, but for latency, which needs 1 of one card" {
+		t.Error(text)
+	}
+	if text, known := l.compared(one, Figures{}); known || text != "nothing compared (1 flow with 0 before; needed: 1)" {
+		t.Error(text)
+	}
+	r := &Rollout{State: Advancing, Plan: Plan{Limits: l, Stages: []Stage{{Percent: 100}}}, Blind: []int{1}}
+	for now, want := range map[Figures]string{
+		one:                  "Compared on 1 flow with 1 before, but for latency, which needs 1 flow of one card. Nothing was compared in 1 of 1 stage watched.",
+		{Cards: 1, Flows: 0}: "Nothing compared: 0 flows, 1 before, needed: 1; nothing is known of how the bundle does. Nothing was compared in 1 of 1 stage watched.",
+	} {
+		r.Before = one
+		if got := (&progress{Rollout: r, Now: now}).Compared(); got != want {
+			t.Errorf("%q, not %q", got, want)
+		}
+	}
+	if got := (Stage{Cards: 1}).String() + ", " + CountCards(1) + ", " + CountCards(2); got != "1 card, 1 card, 2 cards" {
+		t.Error(got)
+	}
+	bad := regexp.MustCompile(`\b1 (bytes|characters|files|flows|cards)\b`)
+	for _, err := range []error{(&HubOptions{Replicas: 1, LinesBytes: 1}).Check(), (&SinkOptions{Group: "g", Size: 1, Keep: -1}).Check()} {
+		if err == nil || bad.MatchString(err.Error()) {
+			t.Error(err)
+		}
 	}
 }
 

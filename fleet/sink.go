@@ -35,7 +35,7 @@ type SinkOptions struct {
 func (o *SinkOptions) Check() error {
 	err := CheckName("group", o.Group)
 	if o.Size < 0 || o.Keep < 0 {
-		err = errors.Join(err, fmt.Errorf("files of %d bytes, of which %d are kept: neither can be negative", o.Size, o.Keep))
+		err = errors.Join(err, fmt.Errorf("size of a file: %d, files to keep: %d; neither can be negative", o.Size, o.Keep))
 	}
 	return err
 }
@@ -173,7 +173,7 @@ func (s *Sink) open(size int64) error {
 		size = 0 // a crash came between the file's new name and the checkpoint: the one that grows has nothing of it
 	}
 	if err == nil && info.Size() < size {
-		err = fmt.Errorf("%s: has %d bytes, and %d were written: it was cut by somebody else; bring it back, or move it and %s elsewhere to begin anew with all that the servers still have", f.Name(), info.Size(), size, sinkCheckpoint)
+		err = fmt.Errorf("%s: its size is %d, and was %d as it was written: it was cut by somebody else; bring it back, or move it and %s elsewhere to begin anew with all that the servers still have", f.Name(), info.Size(), size, sinkCheckpoint)
 	}
 	if err == nil {
 		err = f.Truncate(size)

@@ -66,7 +66,7 @@ func (a *Access) webToken(file string) (string, error) {
 	}
 	token := strings.TrimSpace(string(text))
 	if len(token) < 20 {
-		return "", fmt.Errorf("%s: %d characters are too few for a secret: remove the file, and the next start makes one", name, len(token))
+		return "", fmt.Errorf("%s: a secret of length %d is too short: remove the file, and the next start makes one", name, len(token))
 	}
 	return token, nil
 }

@@ -434,9 +434,9 @@ func (p *progress) Compared() string {
 	text := fmt.Sprintf("Compared on %s with %s before.", quantity(p.Now.Flows, "flow"), count(p.Before.Flows))
 	switch {
 	case !unknown:
-		text = fmt.Sprintf("Nothing compared: %s, %s before, of %s that are needed; nothing is known of how the bundle does.", quantity(p.Now.Flows, "flow"), count(p.Before.Flows), count(p.Plan.Limits.enough()))
+		text = fmt.Sprintf("Nothing compared: %s, %s before, needed: %s; nothing is known of how the bundle does.", quantity(p.Now.Flows, "flow"), count(p.Before.Flows), count(p.Plan.Limits.enough()))
 	case !latency:
-		text = strings.TrimSuffix(text, ".") + fmt.Sprintf(", but for latency, which needs %s flows of one card.", count(p.Plan.Limits.enough()))
+		text = strings.TrimSuffix(text, ".") + fmt.Sprintf(", but for latency, which needs %s of one card.", quantity(p.Plan.Limits.enough(), "flow"))
 	}
 	if n := len(p.Blind); n > 0 {
 		text += fmt.Sprintf(" Nothing was compared in %d of %s.", n, p.watched())
