@@ -60,6 +60,7 @@ func testMerged(t *testing.T, form time.Duration) {
 			t.Fatal(err)
 		}
 	}
+	arrive(t, packets, r)
 	got, whole := 0, 0
 	bytes := 0
 	read := drain(t, r, func(f *capture.Frame) {

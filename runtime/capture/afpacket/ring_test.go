@@ -55,6 +55,28 @@ func both(t *testing.T, test func(*testing.T, time.Duration)) {
 	t.Run("blocks", func(t *testing.T) { test(t, retire) })
 }
 
+// arrive waits until the kernel has so many packets, in all rings together: on a busy machine it carries them some time after they were sent, and a ring that is
+// stopped before never sees them.
+func arrive(t testing.TB, packets uint64, rings ...*ours.Ring) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		n := uint64(0)
+		for _, r := range rings {
+			s, err := r.Stats()
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += s.Received
+		}
+		if n >= packets {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d of %d packets came within a minute", n, packets)
+		}
+	}
+}
+
 // drain stops a ring and reads what is left.
 func drain(t testing.TB, r *ours.Ring, each func(*capture.Frame)) (n uint64) {
 	var f capture.Frame
@@ -90,7 +112,7 @@ func testFrames(t *testing.T, form time.Duration) {
 	var other *afpacket.TPacket
 	n.Do(func() {
 		var err error
-		if other, err = afpacket.NewTPacket(afpacket.OptInterface(testnet.Far), afpacket.SocketRaw, afpacket.TPacketVersion3, afpacket.OptPollTimeout(time.Second)); err != nil {
+		if other, err = afpacket.NewTPacket(afpacket.OptInterface(testnet.Far), afpacket.SocketRaw, afpacket.TPacketVersion3, afpacket.OptPollTimeout(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -107,6 +129,7 @@ func testFrames(t *testing.T, form time.Duration) {
 			t.Fatal(err)
 		}
 	}
+	arrive(t, uint64(len(sent)), r)
 	got := 0
 	drain(t, r, func(f *capture.Frame) {
 		want := sent[got]
@@ -147,6 +170,7 @@ func testDrops(t *testing.T, form time.Duration) {
 			t.Fatal(err)
 		}
 	}
+	arrive(t, sent, r)
 	got := drain(t, r, nil)
 	s, err := r.Stats()
 	if err != nil || s.Received != sent || s.Dropped == 0 || got != s.Received-s.Dropped {
@@ -169,6 +193,7 @@ func testPause(t *testing.T, form time.Duration) {
 		}
 		time.Sleep(retire)
 	}
+	arrive(t, sent, r)
 	if r.Crowded() {
 		t.Error("crowded")
 	}
@@ -190,10 +215,14 @@ func testCrowded(t *testing.T, form time.Duration) {
 		if sent == 1<<16 {
 			t.Fatal("never crowded")
 		}
+		if sent%64 == 0 {
+			arrive(t, sent, r) // no more are on their way than the other half takes
+		}
 		if err := send.Send(frame(int(sent), 1000)); err != nil {
 			t.Fatal(err)
 		}
 	}
+	arrive(t, sent, r)
 	got := drain(t, r, nil)
 	if s, err := r.Stats(); err != nil || got != sent || s.Dropped != 0 {
 		t.Errorf("%d sent, %d read, kernel says %+v (%v)", sent, got, s, err)
@@ -222,6 +251,7 @@ func testFanout(t *testing.T, form time.Duration) {
 			t.Fatal(err)
 		}
 	}
+	arrive(t, sent, rings...)
 	var wg sync.WaitGroup
 	seen := make([]map[[2]byte]int, len(rings))
 	for i, r := range rings {
@@ -271,6 +301,7 @@ func testOutgoing(t *testing.T, form time.Duration) {
 		if outgoing {
 			want = 10
 		}
+		arrive(t, want, r)
 		if got := drain(t, r, nil); got != want {
 			t.Errorf("outgoing %v: %d packets", outgoing, got)
 		}
@@ -305,7 +336,7 @@ func TestRemoved(t *testing.T) {
 	r := open(t, n, 1, ours.Options{})[0]
 	n.Do(func() { n.Remove(t) })
 	var err error
-	for end := time.Now().Add(5 * time.Second); err == nil && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); err == nil && time.Now().Before(end); {
 		n.Do(func() { err = r.Wait(100 * time.Millisecond) })
 	}
 	if err == nil || !strings.Contains(err.Error(), "removed") {
@@ -319,16 +350,22 @@ func TestLossy(t *testing.T) { both(t, testLossy) }
 func testLossy(t *testing.T, form time.Duration) {
 	n := testnet.New(t)
 	send := n.NewSender(t, testnet.Near)
+	all := open(t, n, 1, ours.Options{Promiscuous: true})[0] // tells when all have come: to ask the small one would have it forget that it lost some
 	r := open(t, n, 1, ours.Options{Retire: form, BlockSize: 1 << 16, Blocks: 2, Promiscuous: true})[0]
-	round := func(frames int) (read, lossy int) {
+	sent := uint64(0)
+	// round sends frames and reads those that come, at least so many.
+	round := func(frames, least int) (read, lossy int) {
 		t.Helper()
 		for i := range frames {
 			if err := send.Send(frame(i, 1000)); err != nil {
 				t.Fatal(err)
 			}
 		}
+		sent += uint64(frames)
+		arrive(t, sent, all)
 		var f capture.Frame
-		for end := time.Now().Add(100 * time.Millisecond); time.Now().Before(end); {
+		const more = 100 * time.Millisecond // for those beyond
+		for end, late := time.Now().Add(more), time.Now().Add(time.Minute); time.Now().Before(end) || read < least && time.Now().Before(late); {
 			switch err := r.Next(&f); {
 			case errors.Is(err, capture.ErrEmpty):
 				if err := r.Wait(10 * time.Millisecond); err != nil {
@@ -338,6 +375,7 @@ func testLossy(t *testing.T, form time.Duration) {
 				t.Fatal(err)
 			default:
 				read++
+				end = time.Now().Add(more)
 				if f.Lossy {
 					lossy++
 				}
@@ -345,16 +383,16 @@ func testLossy(t *testing.T, form time.Duration) {
 		}
 		return read, lossy
 	}
-	if read, lossy := round(10); read != 10 || lossy != 0 {
+	if read, lossy := round(10, 10); read != 10 || lossy != 0 {
 		t.Errorf("before: %d read, %d say that some were lost", read, lossy)
 	}
-	if read, _ := round(1000); read == 1000 {
+	if read, _ := round(1000, 1); read == 1000 {
 		t.Fatal("nothing was lost")
 	}
-	if read, lossy := round(10); read != 10 || lossy == 0 {
+	if read, lossy := round(10, 10); read != 10 || lossy == 0 {
 		t.Errorf("after a loss: %d read, none says so", read)
 	}
-	if read, lossy := round(10); read != 10 || lossy != 0 {
+	if read, lossy := round(10, 10); read != 10 || lossy != 0 {
 		t.Errorf("later: %d read, %d say that some were lost", read, lossy)
 	}
 }
