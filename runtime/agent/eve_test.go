@@ -118,7 +118,7 @@ func TestEVEConsumer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	config := filepath.Join(dir, "fever.yaml")
 	forward := fmt.Sprintf("multi-forward: {all: {socket: %s, all: true, types: [], buffer-length: 100000}}\n", out)
@@ -157,7 +157,7 @@ func TestEVEConsumer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	passed := map[string]int{}
 	for sc := bufio.NewScanner(conn); len(passed) < len(want) && sc.Scan(); {
 		passed[withoutLatency(sc.Text())]++

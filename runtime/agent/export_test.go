@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// A reader that a machine keeps from its work for a while has not gone away.
+func init() { socketTimeout = time.Minute }
+
 // QuantileOf is a quantile of a histogram of d alone.
 func QuantileOf(d time.Duration, q float64) float64 {
 	var h hist

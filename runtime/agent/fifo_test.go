@@ -17,14 +17,14 @@ import (
 	"nepcoc/runtime/capture"
 )
 
-// soon fails where f hasn't come back within some seconds.
+// soon fails where f hasn't come back within a minute.
 func soon(t *testing.T, what string, f func()) {
 	t.Helper()
 	done := make(chan bool)
 	go func() { f(); close(done) }()
 	select {
 	case <-done:
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("%s waits for a reader", what)
 	}
 }
@@ -93,7 +93,7 @@ func TestFIFO(t *testing.T) {
 		t.Error("without a reader:", err)
 	}
 	second := read()
-	for end := time.Now().Add(5 * time.Second); write("three\n") != nil && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); write("three\n") != nil && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if line := <-second; line != "three\n" {

@@ -77,7 +77,7 @@ func TestFloodOverload(t *testing.T) {
 			lines, r := runAgent(t, t.Context(), agent.Options{
 				Sources: []capture.Source{src}, Model: must(agent.NewModel(b)), Workers: 2, FlowsPerWorker: flowsPerWorker, Queue: 16, Drain: time.Minute,
 				Format: func(r *verdict.Record, b []byte) []byte {
-					if time.Since(began) < length {
+					if src.n.Load() < uint64(length.Seconds()*rate) { // until all was sent
 						time.Sleep(tc.slow)
 					}
 					return r.AppendJSON(b)

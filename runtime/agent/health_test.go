@@ -71,7 +71,7 @@ func TestProblems(t *testing.T) {
 	until := func(what string, want map[string]string) {
 		t.Helper()
 		var body, text string
-		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 			var code int
 			code, body = get(t, a.Handler(), "/healthz")
 			var h agent.Health
@@ -201,8 +201,14 @@ func TestServerBounds(t *testing.T) {
 		}
 		silent = append(silent, c)
 	}
-	client := http.Client{Timeout: 20 * time.Second}
-	res, err := client.Get("http://" + l.Addr().String() + "/healthz")
+	// Each connection has 50 ms, which a machine that stands still may take from the client's, too: it then asks again.
+	client := http.Client{Timeout: time.Minute}
+	var res *http.Response
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if res, err = client.Get("http://" + l.Addr().String() + "/healthz"); err == nil || time.Now().After(end) {
+			break
+		}
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +239,7 @@ func TestProblemsAreLogged(t *testing.T) {
 		Sources: []capture.Source{src}, Model: testModel(t, 0, "class"), Sink: sinkFunc(func(b []byte) (int, error) { return len(b), nil }), FlowsPerWorker: 100,
 		Health: &agent.HealthConfig{Drops: 1, Window: 100 * time.Millisecond},
 		Log: slog.New(slog.NewTextHandler(sinkFunc(func(b []byte) (int, error) {
-			if strings.Contains(string(b), "problem=") {
+			if strings.Contains(string(b), "problem=interface") { // a machine that stands still is another
 				lines <- string(b)
 			}
 			return len(b), nil
@@ -252,7 +258,7 @@ func TestProblemsAreLogged(t *testing.T) {
 			if !strings.Contains(got, want) {
 				t.Fatalf("down: %v, logged %q", down, got)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatalf("down: %v, nothing logged", down)
 		}
 	}
@@ -334,7 +340,7 @@ func TestRefusedVerdictsAreLosses(t *testing.T) {
 				return h.Status == "degraded" && slices.ContainsFunc(h.Problems, func(p string) bool { return strings.Contains(p, "% of verdicts were lost within") })
 			}
 			h := a.Health()
-			for end := time.Now().Add(10 * time.Second); !says(h) && time.Now().Before(end); h = a.Health() {
+			for end := time.Now().Add(2 * time.Minute); !says(h) && time.Now().Before(end); h = a.Health() {
 				time.Sleep(10 * time.Millisecond)
 			}
 			if !says(h) {

@@ -232,7 +232,7 @@ func wire(t *testing.T, m *agent.Model, want []string, packets, rate int, length
 		if said, err = cmd.Output(); err != nil {
 			t.Errorf("sender: %v: %s", err, said)
 		}
-		time.Sleep(inFlight)
+		time.Sleep(time.Second) // what was sent is on its way
 	}()
 	used := processor()
 	_, r := runAgent(t, ctx, agent.Options{Sources: []capture.Source{ring}, Model: m, Sink: sink, FlowsPerWorker: 1 << 17, Drain: time.Minute})

@@ -93,9 +93,9 @@ func atRest(t testing.TB, a *agent.Agent, src *generator) uint64 {
 	t.Helper()
 	until := func(what string, reached func(*agent.Report) bool) {
 		t.Helper()
-		for end := time.Now().Add(time.Minute); !reached(a.Report()); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(3 * time.Minute); !reached(a.Report()); time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
-				t.Errorf("a minute later there still are %s: %+v", what, a.Report())
+				t.Errorf("3 minutes later there still are %s: %+v", what, a.Report())
 				return
 			}
 		}
@@ -152,7 +152,7 @@ func TestOverload(t *testing.T) {
 	src := generate(func(n uint64, f *capture.Frame) error {
 		if n%4096 == 0 {
 			now := time.Now()
-			if now.After(end) {
+			if now.After(end) && n > 1<<17 { // far more than the workers take in that time, also where the machine stood still
 				return io.EOF
 			}
 			last = memory()
@@ -307,7 +307,7 @@ func TestMillionFlows(t *testing.T) {
 	b = bundleOf(t, testProgram(t, 0), c, "class")
 	a, err := agent.New(agent.Options{
 		Sources: []capture.Source{&slow{src, flows}}, Model: must(agent.NewModel(b)), Workers: 2, FlowsPerWorker: flows/2 + flows/8,
-		Sink: io.Discard, Drain: time.Millisecond, Queue: 64,
+		Sink: io.Discard, Drain: time.Millisecond, Queue: 64, Lossless: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -315,7 +315,7 @@ func TestMillionFlows(t *testing.T) {
 	var open, resident uint64
 	go func() {
 		defer cancel()
-		for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 			if r := a.Report(); r.Read >= 2*flows {
 				open, resident = uint64(r.Undecided), memory()
 				return

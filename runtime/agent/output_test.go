@@ -281,7 +281,7 @@ func TestSocketReplaced(t *testing.T) {
 				}
 				return func() string {
 					b := make([]byte, 100)
-					c.SetReadDeadline(time.Now().Add(5 * time.Second))
+					c.SetReadDeadline(time.Now().Add(time.Minute))
 					n, _ := c.Read(b)
 					return string(b[:n])
 				}, func() { c.Close(); os.Remove(path) }
@@ -290,7 +290,7 @@ func TestSocketReplaced(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l.(*net.UnixListener).SetDeadline(time.Now().Add(5 * time.Second))
+			l.(*net.UnixListener).SetDeadline(time.Now().Add(time.Minute))
 			var conn net.Conn
 			return func() string {
 				if conn == nil {

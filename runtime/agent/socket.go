@@ -21,10 +21,9 @@ type socketSink struct {
 	last          error
 }
 
-const (
-	socketRetry   = time.Second
-	socketTimeout = time.Second
-)
+const socketRetry = time.Second
+
+var socketTimeout = time.Second // changed by tests only
 
 func (s *socketSink) connect() error {
 	if s.conn != nil {

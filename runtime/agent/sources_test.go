@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"nepcoc/internal/locked"
 	"nepcoc/runtime/agent"
 	"nepcoc/runtime/capture"
 )
@@ -93,12 +94,12 @@ func TestThreadsAreLate(t *testing.T) {
 		end := 1e18 + int64(6*idle)
 		slow := &stepped{steps: [][]capture.Frame{early, late}, gates: []chan struct{}{open, held}, clock: end}
 		fast := &stepped{steps: [][]capture.Frame{slices.Concat(other...)}, gates: []chan struct{}{open}, clock: end}
-		a := make(chan []string)
+		var out locked.Buffer
+		ended := make(chan bool)
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
-			defer close(a) // t.Fatal, too, ends it
-			got, _ := runAgent(t, ctx, agent.Options{Sources: []capture.Source{slow, fast}, Model: m, Workers: workers})
-			a <- got
+			defer close(ended) // t.Fatal, too, ends it
+			runAgent(t, ctx, agent.Options{Sources: []capture.Source{slow, fast}, Model: m, Workers: workers, Sink: &out})
 		}()
 		for !fast.done.Load() {
 			time.Sleep(time.Millisecond)
@@ -108,9 +109,10 @@ func TestThreadsAreLate(t *testing.T) {
 		for !slow.done.Load() {
 			time.Sleep(time.Millisecond)
 		}
-		time.Sleep(400 * time.Millisecond)
+		wait(t, "all flows end by their timers", func() bool { return strings.Count(out.String(), "\n") >= 100 })
 		cancel()
-		got := <-a
+		<-ended
+		got := lines(out.String())
 		if len(got) != 100 {
 			t.Errorf("%d workers: %d flows, want 100", workers, len(got))
 		}

@@ -63,6 +63,9 @@ func (s *signing) write(t *testing.T, name string, data []byte) {
 // watchedAgent runs an agent that captures nothing and watches its bundle.
 func watchedAgent(t *testing.T, c *agent.Config, o agent.Options) (*agent.Agent, *locked.Buffer, chan os.Signal) {
 	m, err := c.LoadStart()
+	for end := time.Now().Add(2 * time.Minute); err != nil && strings.Contains(err.Error(), tooLong) && time.Now().Before(end); {
+		m, err = c.LoadStart()
+	}
 	if err == nil {
 		err = c.Remember(m)
 	}
@@ -97,12 +100,29 @@ func watchedAgent(t *testing.T, c *agent.Config, o agent.Options) (*agent.Agent,
 	return a, log, hup
 }
 
+// tooLong is said of a load that took longer than it may. Where that is a second, one of a machine that stands still may.
+const tooLong = "takes longer than"
+
+// taken writes a bundle until something is so: again, where it was refused because its load took too long.
+func (s *signing) taken(t *testing.T, a *agent.Agent, log *locked.Buffer, data []byte, what string, so func() bool) {
+	t.Helper()
+	from := len(log.String())
+	s.write(t, s.config.Bundle, data)
+	wait(t, what, func() bool {
+		if text := log.String(); strings.Contains(text[from:], tooLong) {
+			from = len(text)
+			s.write(t, s.config.Bundle, data)
+		}
+		return so()
+	})
+}
+
 // wait waits until something is so.
 func wait(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !so(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !so(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("20 s later not yet: %s", what)
+			t.Fatalf("2 minutes later not yet: %s", what)
 		}
 	}
 }
@@ -288,14 +308,12 @@ func TestPipeForKeyList(t *testing.T) {
 	if err := unix.Mkfifo(s.config.KeyList, 0o644); err != nil { // opening it would hang
 		t.Fatal(err)
 	}
-	s.write(t, s.config.Bundle, sign(second, 2))
-	wait(t, "named", func() bool { return strings.Contains(log.String(), "is a named pipe") })
+	s.taken(t, a, log, sign(second, 2), "named", func() bool { return strings.Contains(log.String(), "is a named pipe") })
 	if err := os.Remove(s.config.KeyList); err != nil {
 		t.Fatal(err)
 	}
 	s.write(t, s.config.KeyList, list)
-	s.write(t, s.config.Bundle, sign(second, 3))
-	wait(t, "the next bundle runs", func() bool { return a.Model().Bundle.Signature.Serial == 3 })
+	s.taken(t, a, log, sign(second, 3), "the next bundle runs", func() bool { return a.Model().Bundle.Signature.Serial == 3 })
 }
 
 // flipped is data with one bit changed.
@@ -336,7 +354,7 @@ func TestPipeInTrust(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("a pipe in the place of the last good bundle is waited for")
 	}
 	if info, err := os.Stat(s.config.State + ".last-good"); err != nil || !info.Mode().IsRegular() {

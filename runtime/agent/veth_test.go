@@ -3,6 +3,7 @@
 package agent_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -127,9 +128,21 @@ func commonLines(t *testing.T, lines []string) []string {
 	return out
 }
 
-// inFlight is how long the kernel of a busy machine may take to carry what was
-// sent to the other end: an agent that is stopped before never sees it.
-const inFlight = 500 * time.Millisecond
+// sees waits until an agent has read, or the kernel has dropped, so many packets: on a busy machine they arrive some time after they were sent, and an agent
+// that is stopped before never sees them.
+func sees(t *testing.T, a *agent.Agent, packets uint64) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
+		r := a.Report()
+		if r.Read+r.Kernel.Dropped >= packets {
+			return
+		}
+		if time.Now().After(end) {
+			t.Errorf("%d packets were sent: %s", packets, r)
+			return
+		}
+	}
+}
 
 // replay sends frames over a cable to an agent.
 func replay(t *testing.T, m *agent.Model, frames [][]byte, threads int) ([]string, *agent.Report) {
@@ -146,28 +159,53 @@ func replay(t *testing.T, m *agent.Model, frames [][]byte, threads int) ([]strin
 			sources = append(sources, r)
 		}
 	})
+	var out bytes.Buffer
+	a := must(agent.New(agent.Options{Sources: sources, Model: m, Workers: 2, Sink: &out, Format: agent.Formats["json"], Drain: time.Minute}))
+	defer a.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		defer cancel()
 		for i, f := range frames {
+			if i%256 == 0 {
+				sees(t, a, uint64(i)) // no faster than it reads
+			}
 			if err := send.Send(f); err != nil {
 				t.Error(err)
 				return
 			}
-			if i%64 == 0 {
-				time.Sleep(time.Millisecond)
-			}
 		}
-		time.Sleep(inFlight)
+		sees(t, a, uint64(len(frames)))
 	}()
-	return runAgent(t, ctx, agent.Options{Sources: sources, Model: m, Workers: 2, Drain: time.Minute})
+	r, err := a.Run(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines(out.String()), r
 }
 
 // What tcpreplay can send here arrives without loss, through capture, flow
 // table and inference, with the defaults. It runs for as long as NEPCOC_SOAK
 // says; by itself the test sends some tens of thousands of packets.
+//
+// A machine that keeps the agent from its work while tcpreplay goes on loses packets: then it is tried again.
 func TestTopSpeed(t *testing.T) {
 	tcpreplay := testfiles.Tool(t, "tcpreplay")
+	const tries = 8
+	for try := 1; ; try++ {
+		r := topSpeed(t, tcpreplay)
+		if r.Kernel.Dropped+r.QueueDropped == 0 {
+			return
+		}
+		if try == tries {
+			t.Fatalf("packets were lost in each of %d tries; in the last: %s", tries, r)
+		}
+		t.Logf("try %d: %s", try, r)
+	}
+}
+
+// topSpeed is one try; no packet is unaccounted for in any.
+func topSpeed(t *testing.T, tcpreplay string) *agent.Report {
+	t.Helper()
 	n := testnet.New(t)
 	// Like the daemon, the interface comes last: nothing else is done while
 	// packets wait.
@@ -184,26 +222,36 @@ func TestTopSpeed(t *testing.T) {
 	if length := duration(t, 0); length > 0 {
 		args = []string{"-q", "-K", "--topspeed", "--loop", "0", "--duration", strconv.Itoa(int(length.Seconds()))}
 	}
+	a := must(agent.New(agent.Options{Sources: sources, Model: m, Sink: io.Discard, Drain: time.Minute}))
+	defer a.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	var said []byte
+	var sent uint64
 	go n.Do(func() {
 		defer cancel()
 		var err error
 		args = append(args, "-i", testnet.Near, filepath.Join(testfiles.Root(t), "examples", "testbed", "test.pcap"))
 		if said, err = exec.Command(tcpreplay, args...).CombinedOutput(); err != nil {
 			t.Errorf("tcpreplay: %v: %s", err, said)
+			return
 		}
-		time.Sleep(inFlight)
+		if match := regexp.MustCompile(`Actual: (\d+) packets`).FindSubmatch(said); match != nil {
+			sent, _ = strconv.ParseUint(string(match[1]), 10, 64)
+			sees(t, a, sent)
+		}
 	})
-	_, r := runAgent(t, ctx, agent.Options{Sources: sources, Model: m, Sink: io.Discard, Drain: time.Minute})
-	match := regexp.MustCompile(`Actual: (\d+) packets`).FindSubmatch(said)
-	if match == nil {
+	r, err := a.Run(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sent == 0 {
 		t.Fatalf("tcpreplay says %s", said)
 	}
-	if sent := string(match[1]); sent != strconv.FormatUint(r.Read, 10) || r.Kernel.Dropped+r.QueueDropped != 0 {
-		t.Errorf("%s packets sent: %s", sent, r)
+	if r.Read+r.Kernel.Dropped != sent {
+		t.Errorf("%d packets sent: %s", sent, r)
 	}
 	t.Logf("%s%s", regexp.MustCompile(`(?s)Actual.*pps`).Find(said), r)
+	return r
 }
 
 // An interface that goes down while it is captured from is a problem by name, as is one whose other end does, and is none
@@ -243,7 +291,7 @@ func TestLink(t *testing.T) {
 			}
 			return h.Status == "degraded" && len(h.Problems) == 1 && strings.HasPrefix(h.Problems[0], step.want)
 		}
-		for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 			if h = a.Health(); good() || time.Now().After(end) {
 				break
 			}
