@@ -105,7 +105,7 @@ func TestAttacks(t *testing.T) {
 	}
 	js, ctx := h.js, t.Context()
 	data, good := signedBundle(t, 1, 5, signer)
-	f.eventually(20*time.Second, "reports", func() error {
+	f.eventually(2*time.Minute, "reports", func() error {
 		cards, err := h.Cards(ctx)
 		if err == nil && (cards["g"]["alice"].Seen.IsZero() || cards["h"]["bob"].Seen.IsZero()) {
 			err = errors.New("not yet")
@@ -119,7 +119,7 @@ func TestAttacks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f.eventually(30*time.Second, "the good bundle", func() error {
+	f.eventually(2*time.Minute, "the good bundle", func() error {
 		for k, s := range agents {
 			if k != "g.mallory" && s.Agent(ctx).Digest != good.Digest.String() {
 				return errors.New(k)
@@ -161,7 +161,7 @@ func TestAttacks(t *testing.T) {
 		return e.Value()
 	}
 	ack := func(m *nats.Msg) error { // by a reply of one's own
-		r, err := mallory.RequestMsg(m, 5*time.Second)
+		r, err := mallory.RequestMsg(m, time.Minute)
 		if err != nil {
 			return err
 		}
@@ -180,7 +180,7 @@ func TestAttacks(t *testing.T) {
 		t.Helper()
 		mallory.Flush()
 		time.Sleep(200 * time.Millisecond) // for what would be taken wrongly
-		f.eventually(20*time.Second, name+": a report", func() error {
+		f.eventually(2*time.Minute, name+": a report", func() error {
 			cards, err := h.Cards(ctx)
 			s := cards[group][card]
 			if s.Reason == "forged" {
@@ -290,7 +290,7 @@ func TestAttacks(t *testing.T) {
 		mallory.PublishMsg(msg(subjectLines+"g.mallory", "$KV."+bucketTokens+".x", numberedLines(0, 1)))
 	}
 	health("replies", "g", "alice")
-	f.eventually(20*time.Second, "alice's order", func() error {
+	f.eventually(2*time.Minute, "alice's order", func() error {
 		var o Order
 		if err := unseal(order("g.alice"), public(f.access.seal), &o); err != nil {
 			return err
@@ -374,7 +374,7 @@ func (f *testFleet) attacksOnOrders(h *Hub, alice *simAgent, data []byte, good *
 	for i, artifact := range []Artifact{NewArtifact(evil, evilBundle), NewArtifact(oldData, oldBundle), {File: NewArtifact(evil, evilBundle).File, Digest: a.Digest + "0", Serial: 99, Size: int64(len(evil)), Back: "a forged reason"}} {
 		o := Order{version, "g", "alice", last.Number + 2000 + uint64(i), artifact, ""}
 		send(o, sealedBy(o, true))
-		f.eventually(20*time.Second, "refusal", func() error {
+		f.eventually(2*time.Minute, "refusal", func() error {
 			h.mu.Lock()
 			s := h.cards.groups["g"]["alice"]
 			h.mu.Unlock()
@@ -529,7 +529,7 @@ func (f *testFleet) attacksByOperator(h *Hub, agents map[string]*simAgent) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.eventually(20*time.Second, "refusal", func() error {
+	f.eventually(2*time.Minute, "refusal", func() error {
 		cards, err := c.Cards(ctx)
 		if s := cards["h"]["bob"]; err != nil || s.Wanted != artifact.File || s.Phase != Refused {
 			return fmt.Errorf("%+v: %v", s, err)

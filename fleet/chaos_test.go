@@ -102,7 +102,7 @@ func TestChaos(t *testing.T) {
 	}
 	heard := func() {
 		t.Helper()
-		f.eventually(60*time.Second, "reports", func() error {
+		f.eventually(2*time.Minute, "reports", func() error {
 			all, err := watch.Cards(t.Context())
 			if err != nil {
 				return err
@@ -149,7 +149,7 @@ func TestChaos(t *testing.T) {
 			}
 			back = string(text)
 		}
-		f.eventually(60*time.Second, "a rollout", func() error {
+		f.eventually(2*time.Minute, "a rollout", func() error {
 			g, err := watch.Rollout(t.Context(), "g", "chaos", data, b, back, plan, quiet)
 			if err != nil && g.Rollout != nil && g.Rollout.To.Digest == b.Digest.String() {
 				return nil // the answer was lost, not the word
@@ -181,7 +181,7 @@ func TestChaos(t *testing.T) {
 		}
 		outage()
 		var r *Rollout
-		f.eventually(120*time.Second, "an end", func() error {
+		f.eventually(4*time.Minute, "an end", func() error {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
 			g, _, err := watch.Client.group(ctx, "g")
@@ -204,7 +204,7 @@ func TestChaos(t *testing.T) {
 		if r.State == Returned {
 			want = stable
 		}
-		f.eventually(60*time.Second, "cards", func() error {
+		f.eventually(2*time.Minute, "cards", func() error {
 			for name, s := range agents {
 				if d := s.Agent(t.Context()).Digest; d != want {
 					all, _ := watch.Cards(t.Context())
@@ -229,7 +229,7 @@ func TestServersAway(t *testing.T) {
 	rollout := func(serial uint64) {
 		t.Helper()
 		data, b := signedBundle(t, int(serial), serial, signer)
-		f.eventually(30*time.Second, "a rollout", func() error {
+		f.eventually(2*time.Minute, "a rollout", func() error {
 			g, err := h.Rollout(t.Context(), "g", "t", data, b, "", quick(), quiet)
 			if err != nil && g.Rollout != nil && g.Rollout.To.Digest == b.Digest.String() {
 				return nil // the answer was lost, not the word

@@ -121,7 +121,7 @@ func TestJudgedAgain(t *testing.T) {
 		}
 	}
 	f.card(h.Client, "g", "c", agent, nil)
-	f.eventually(30*time.Second, "a report", func() error {
+	f.eventually(2*time.Minute, "a report", func() error {
 		cards, err := h.Cards(t.Context())
 		if err == nil && cards["g"]["c"].Seen.IsZero() {
 			err = errors.New("none yet")
@@ -160,7 +160,7 @@ func TestJudgedAgain(t *testing.T) {
 		defer h.mu.Unlock()
 		return h.groups["g"], h.orders[key("g", "c")]
 	}
-	f.eventually(20*time.Second, "the hub's own view", func() error {
+	f.eventually(2*time.Minute, "the hub's own view", func() error {
 		if g, _ := view(); g.value.Rollout.State != Done {
 			return errors.New(string(g.value.Rollout.State))
 		}
@@ -241,7 +241,7 @@ func TestNoRoomForLines(t *testing.T) {
 		go h.Run(ctx)
 		agent := newSimAgent()
 		f.card(h.Client, "g", "c", agent, nil)
-		f.eventually(20*time.Second, "a report", func() error {
+		f.eventually(2*time.Minute, "a report", func() error {
 			cards, err := h.Cards(t.Context())
 			if err == nil && cards["g"]["c"].Seen.IsZero() {
 				err = errors.New("not yet")
@@ -309,7 +309,7 @@ func TestUnknownForAWhile(t *testing.T) {
 	for range 3 {
 		select {
 		case <-refused:
-		case <-time.After(30 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatal("the card was not refused so often")
 		}
 	}
@@ -317,7 +317,7 @@ func TestUnknownForAWhile(t *testing.T) {
 	wrong.WaitForShutdown()
 	f.servers[0] = f.serve(0, f.ports)
 	back := time.Now()
-	f.eventually(30*time.Second, "a report", func() error {
+	f.eventually(2*time.Minute, "a report", func() error {
 		cards, err := h.Cards(t.Context())
 		if s := cards["g"]["c"]; err == nil && !s.Seen.After(back) {
 			return fmt.Errorf("%+v", s)
@@ -383,7 +383,7 @@ func TestHubLog(t *testing.T) {
 			want["event="+e.Text+" rollout="+r.ID+"\n"]++
 		}
 	}
-	f.eventually(20*time.Second, "the log", func() error {
+	f.eventually(2*time.Minute, "the log", func() error {
 		text := log.String()
 		for event, n := range want {
 			if got := strings.Count(text, event); got != n {

@@ -54,7 +54,7 @@ func (c *hostile) send(store string, number uint64, lines string) error {
 	m.Header.Set(headerStore, store)
 	m.Header.Set(headerFirst, strconv.FormatUint(number, 10))
 	m.Header.Set(headerSeal, hex.EncodeToString(seal))
-	r, err := c.RequestMsg(m, 5*time.Second)
+	r, err := c.RequestMsg(m, time.Minute)
 	if err == nil && bytes.Contains(r.Data, []byte(`"error"`)) {
 		err = fmt.Errorf("%s", r.Data)
 	}
@@ -66,7 +66,7 @@ func TestHostileLines(t *testing.T) {
 	f := newFleet(t, 1)
 	h, _ := f.hub("a")
 	mallory := f.hostile(h, "g", "mallory")
-	f.eventually(20*time.Second, "the group's stream", func() error { _, err := h.js.Stream(t.Context(), streamLines+"g"); return err })
+	f.eventually(2*time.Minute, "the group's stream", func() error { _, err := h.js.Stream(t.Context(), streamLines+"g"); return err })
 	store := strings.Repeat("0a", 16)
 	lines := []string{
 		`{"n":1,"nepco_card":"alice"}`, `{"n":2,"nepco\u005fcard":"alice"}`, `{"n":3,"NEPCO_card":"alice"}`, `{}`, `{"a":"nepco_card"}`, `no JSON "nepco_card":"alice"`,
@@ -140,10 +140,10 @@ func TestTail(t *testing.T) {
 	f := newFleet(t, 1)
 	h, _ := f.hub("a")
 	mallory := f.hostile(h, "g", "mallory")
-	f.eventually(20*time.Second, "the group's stream", func() error { _, err := h.js.Stream(t.Context(), streamLines+"g"); return err })
+	f.eventually(2*time.Minute, "the group's stream", func() error { _, err := h.js.Stream(t.Context(), streamLines+"g"); return err })
 	got, bad := make(chan string, 100), make(chan error, 100)
 	go h.Tail(t.Context(), "g", func(card string, lines []byte) { got <- card + " " + string(lines) }, func(_ string, why error) { bad <- why })
-	f.eventually(20*time.Second, "a reader", func() error {
+	f.eventually(2*time.Minute, "a reader", func() error {
 		s, err := h.js.Stream(t.Context(), streamLines+"g")
 		if err == nil && s.CachedInfo().State.Consumers == 0 {
 			err = errors.New("none")
@@ -153,7 +153,7 @@ func TestTail(t *testing.T) {
 	m := nats.NewMsg(mallory.subject)
 	m.Data = []byte("{\"forged\":1}\n")
 	m.Header.Set(jetstream.MsgIDHeader, "x")
-	if _, err := mallory.RequestMsg(m, 5*time.Second); err != nil {
+	if _, err := mallory.RequestMsg(m, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if err := mallory.send(strings.Repeat("0a", 16), 0, "{\"own\":1}\n"); err != nil {
@@ -164,7 +164,7 @@ func TestTail(t *testing.T) {
 		if text != "mallory {\"own\":1}\n" {
 			t.Errorf("%q", text)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("nothing")
 	}
 	if why := <-bad; !errors.Is(why, errForged) {
@@ -223,7 +223,7 @@ func TestCardBounds(t *testing.T) {
 	if !subscribe(f.hostile(h, "g", "many"), 20) {
 		t.Error("20 subscriptions are taken")
 	}
-	f.eventually(20*time.Second, "the group's stream", func() error { _, err := h.js.Stream(t.Context(), streamLines+"g"); return err })
+	f.eventually(2*time.Minute, "the group's stream", func() error { _, err := h.js.Stream(t.Context(), streamLines+"g"); return err })
 	store := strings.Repeat("0a", 16)
 	line := strings.Repeat("x", maxLine-1) + "\n"
 	if err := f.hostile(h, "g", "line").send(store, 0, line); err != nil {
@@ -301,7 +301,7 @@ func TestSeldom(t *testing.T) {
 	for range 2000 {
 		mallory.Publish(subjectCards+"g.mallory", []byte("forged"))
 	}
-	f.eventually(20*time.Second, "refusals", func() error {
+	f.eventually(2*time.Minute, "refusals", func() error {
 		if h.refused.Load() == before {
 			return errors.New("none")
 		}
@@ -320,7 +320,7 @@ func TestSameDigestOfAStranger(t *testing.T) {
 	_, good := signedBundle(t, 1, 1, signer)
 	agent.agent = Agent{Digest: good.Digest.String()}
 	f.card(h.Client, "g", "c", agent, nil)
-	f.eventually(30*time.Second, "a report", func() error {
+	f.eventually(2*time.Minute, "a report", func() error {
 		cards, err := h.Cards(t.Context())
 		if err == nil && cards["g"]["c"].Seen.IsZero() {
 			err = errors.New("none")

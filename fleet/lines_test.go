@@ -107,7 +107,7 @@ func TestStoreNumbers(t *testing.T) {
 	}
 	sent := func(want Lines) {
 		t.Helper()
-		f.eventually(20*time.Second, "lines", func() error {
+		f.eventually(2*time.Minute, "lines", func() error {
 			if got := s.Lines(); got != want {
 				return fmt.Errorf("%+v, want %+v", got, want)
 			}
@@ -131,7 +131,7 @@ func TestStoreNumbers(t *testing.T) {
 	s.Close()
 	s = openStore(t, dir, 4<<10)
 	run()
-	f.eventually(20*time.Second, "lines", func() error {
+	f.eventually(2*time.Minute, "lines", func() error {
 		if got := s.Lines(); got.Sent+got.Dropped != uint64(n) || got.Dropped == 0 || got.Stored != uint64(n) {
 			return fmt.Errorf("%+v of %d", got, n)
 		}
@@ -395,7 +395,7 @@ func TestSinkKilled(t *testing.T) {
 		}
 		total <- n
 	}()
-	f.eventually(20*time.Second, "the stream", func() error {
+	f.eventually(2*time.Minute, "the stream", func() error {
 		if s.Lines().Sent == 0 {
 			return errors.New("nothing sent")
 		}
@@ -413,7 +413,7 @@ func TestSinkKilled(t *testing.T) {
 	for i := range times("NEPCO_SINK_KILLS", 6) {
 		p := f.process(role{Kind: "sink", Size: 5000, Sync: 3 * time.Millisecond})
 		before := written()
-		f.eventually(20*time.Second, "the sink writes", func() error {
+		f.eventually(2*time.Minute, "the sink writes", func() error {
 			if written() == before {
 				return fmt.Errorf("nothing new, kill %d: %s", i, p.out.String())
 			}

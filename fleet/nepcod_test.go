@@ -255,7 +255,7 @@ func TestStoreListen(t *testing.T) {
 	go func() { done <- store.Listen(ctx, socket, func(err error) { t.Error(err) }) }()
 	connect := func() (c net.Conn) {
 		t.Helper()
-		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 			if c, err = net.Dial("unix", socket); err == nil {
 				return c
 			}
@@ -273,7 +273,7 @@ func TestStoreListen(t *testing.T) {
 	fmt.Fprint(a, "{}\nhalf")
 	a.Close()
 	b.Close()
-	for end := time.Now().Add(10 * time.Second); store.Lines().Stored < 201 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); store.Lines().Stored < 201 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 	}
 	if got := store.Lines().Stored; got != 201 {
 		t.Errorf("%d lines", got)

@@ -99,7 +99,7 @@ func TestCardFaults(t *testing.T) {
 			h, _ := f.hub("a")
 			agent := &oddAgent{simAgent: newSimAgent()}
 			f.card(h.Client, "g", "c", agent, func(o *CardOptions) { o.Poll = 300 * time.Millisecond })
-			f.eventually(30*time.Second, "a report", func() error {
+			f.eventually(2*time.Minute, "a report", func() error {
 				cards, err := h.Cards(t.Context())
 				if err == nil && cards["g"]["c"].Seen.IsZero() {
 					err = errors.New("none")
@@ -116,7 +116,7 @@ func TestCardFaults(t *testing.T) {
 				t.Errorf("%q", r.Reasons)
 			}
 			mend()
-			f.eventually(30*time.Second, "the bundle", func() error {
+			f.eventually(2*time.Minute, "the bundle", func() error {
 				cards, err := h.Cards(t.Context())
 				if s := cards["g"]["c"]; err == nil && (s.Phase != Running || s.Agent.Digest != a.Digest || s.Reason != "") {
 					err = fmt.Errorf("%+v", s)
@@ -157,7 +157,7 @@ func TestReportsWhileChecking(t *testing.T) {
 	agent := &oddAgent{simAgent: newSimAgent()}
 	agent.check = func(ctx context.Context) error {
 		n, last := 0, seen()
-		for end := time.Now().Add(10 * time.Second); n < 3 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(2 * time.Minute); n < 3 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 			if s := seen(); s.After(last) {
 				n, last = n+1, s
 			}
@@ -166,7 +166,7 @@ func TestReportsWhileChecking(t *testing.T) {
 		return nil
 	}
 	f.card(h.Client, "g", "c", agent, func(o *CardOptions) { o.Report = 100 * time.Millisecond })
-	f.eventually(30*time.Second, "a report", func() error {
+	f.eventually(2*time.Minute, "a report", func() error {
 		if seen().IsZero() {
 			return errors.New("none")
 		}
@@ -268,7 +268,7 @@ func TestClockOfOperator(t *testing.T) {
 	f := newFleet(t, 1)
 	h, _ := f.hub("a")
 	f.card(h.Client, "g", "c", newSimAgent(), nil)
-	f.eventually(30*time.Second, "a report", func() error {
+	f.eventually(2*time.Minute, "a report", func() error {
 		cards, err := h.Cards(t.Context())
 		if err == nil && cards["g"]["c"].Seen.IsZero() {
 			err = errors.New("none")
@@ -392,7 +392,7 @@ func TestUnreadableGroup(t *testing.T) {
 		if _, err := h.Client.groups.Put(t.Context(), "g", []byte(text)); err != nil {
 			t.Fatal(err)
 		}
-		f.eventually(20*time.Second, "an alert of "+text, func() error {
+		f.eventually(2*time.Minute, "an alert of "+text, func() error {
 			for _, a := range w.look().Alerts {
 				if a.Group == "g" && strings.Contains(a.Text, want) {
 					return nil
@@ -482,7 +482,7 @@ func TestLongLineLast(t *testing.T) {
 	s = openStore(t, dir, 64<<20)
 	defer s.Close()
 	f.card(h.Client, "g", "c", newSimAgent(), func(o *CardOptions) { o.Lines = s })
-	f.eventually(30*time.Second, "counts", func() error {
+	f.eventually(2*time.Minute, "counts", func() error {
 		if got := s.Lines(); got != (Lines{Stored: 3, Sent: 1, Dropped: 2}) {
 			return fmt.Errorf("%+v", got)
 		}
@@ -553,7 +553,7 @@ func TestStoreFullDisk(t *testing.T) {
 		defer close(added)
 		add(1000)
 	}()
-	for end := time.Now().Add(20 * time.Second); !s.broken.Load() && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !s.broken.Load() && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 	}
 	free()
 	<-added
@@ -752,7 +752,7 @@ func TestSendersBounded(t *testing.T) {
 	go func() { done <- s.Listen(ctx, socket, func(error) {}) }()
 	dial := func() net.Conn {
 		t.Helper()
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 			c, err := net.Dial("unix", socket)
 			if err == nil {
 				return c
@@ -770,14 +770,14 @@ func TestSendersBounded(t *testing.T) {
 			first = last
 		}
 	}
-	last.SetReadDeadline(time.Now().Add(20 * time.Second))
+	last.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	if _, err := last.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("one more: %v", err)
 	}
 	if _, err := first.Write(numberedLines(0, 3)); err != nil {
 		t.Error(err)
 	}
-	for end := time.Now().Add(20 * time.Second); s.Lines().Stored != 3 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); s.Lines().Stored != 3 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 	}
 	if n := s.Lines().Stored; n != 3 {
 		t.Errorf("%d lines", n)

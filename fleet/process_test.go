@@ -188,7 +188,7 @@ func newApart(t testing.TB, servers int) *apart {
 	f := &apart{testFleet: newFleetFolder(t, servers)}
 	f.begin()
 	f.client = f.testFleet.client("test")
-	f.eventually(60*time.Second, "the hub", func() error {
+	f.eventually(2*time.Minute, "the hub", func() error {
 		if err := f.client.open(t.Context()); err != nil {
 			return err
 		}

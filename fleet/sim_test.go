@@ -196,7 +196,7 @@ func (f *testFleet) serve(i int, ports []int) *server.Server {
 func (f *testFleet) client(name string) (c *Client) {
 	f.Helper()
 	// A cluster gives no answer before it has a leader.
-	f.eventually(60*time.Second, "servers", func() error {
+	f.eventually(2*time.Minute, "servers", func() error {
 		ctx, cancel := context.WithTimeout(f.Context(), 10*time.Second)
 		defer cancel()
 		info, stop := context.WithTimeout(ctx, 2*time.Second)
@@ -228,7 +228,7 @@ func (f *testFleet) hub(name string) (*Hub, func()) {
 	}
 	var h *Hub
 	c := f.client(name)
-	f.eventually(60*time.Second, "a hub", func() (err error) {
+	f.eventually(2*time.Minute, "a hub", func() (err error) {
 		ctx, cancel := context.WithTimeout(f.Context(), 10*time.Second)
 		defer cancel()
 		h, err = NewHub(ctx, c, HubOptions{Name: name, Replicas: replicas, LinesAge: time.Hour, Log: f.log})
@@ -303,7 +303,7 @@ func (f *testFleet) eventually(within time.Duration, what string, ok func() erro
 // reported waits until so many cards of a group have reported.
 func (f *testFleet) reported(c *Client, group string, n int) {
 	f.Helper()
-	f.eventually(30*time.Second, "reports", func() error {
+	f.eventually(2*time.Minute, "reports", func() error {
 		cards, err := c.Cards(f.Context())
 		seen := 0
 		for _, s := range cards[group] {
@@ -329,7 +329,7 @@ func quick() Plan {
 func (f *testFleet) state(c *Client, group string, want State) *Rollout {
 	f.Helper()
 	var r *Rollout
-	f.eventually(60*time.Second, "rollout "+string(want), func() error {
+	f.eventually(2*time.Minute, "rollout "+string(want), func() error {
 		g, _, err := c.group(f.Context(), group)
 		if err != nil {
 			return err

@@ -82,7 +82,7 @@ func TestWebAccess(t *testing.T) {
 	f := newFleet(t, 1)
 	h, _ := f.hub("a")
 	s := webServer(t, h)
-	f.eventually(20*time.Second, "hub", func() error {
+	f.eventually(2*time.Minute, "hub", func() error {
 		if a, text := request(t, "GET", s.URL+"/healthz", ""); a.StatusCode != 200 {
 			return fmt.Errorf("%s", text)
 		}
@@ -298,7 +298,7 @@ func TestWebHostile(t *testing.T) {
 			Agent: Agent{Digest: evil, Problem: evil, Refused: evil, Verdicts: map[string]float64{evil: n, "a": 1e308, "b": -5}, Unknown: 1e308, Packets: 1e308, Dropped: 1e308, Latency: 1e308, Drift: true},
 			Lines: Lines{Stored: 1 << 63, Dropped: 1}}
 	}
-	f.eventually(20*time.Second, "hub", func() error {
+	f.eventually(2*time.Minute, "hub", func() error {
 		if why := h.deaf(); why != "" {
 			return fmt.Errorf("%s", why)
 		}
@@ -311,7 +311,7 @@ func TestWebHostile(t *testing.T) {
 	h.groups[evil] = entry[Group]{hostile, 0}
 	h.mu.Unlock()
 	group := s.URL + "/groups/" + url.PathEscape(evil)
-	f.eventually(20*time.Second, "history", func() error {
+	f.eventually(2*time.Minute, "history", func() error {
 		tell(h, status(float64(time.Now().UnixNano())))
 		if _, text := request(t, "GET", group, "", bearer); !strings.Contains(text, "<polyline") && !strings.Contains(text, "<circle") {
 			return fmt.Errorf("no figure yet")
@@ -372,7 +372,7 @@ func TestWebSilence(t *testing.T) {
 	now := time.Now().UTC()
 	stable := Artifact{File: "f", Digest: "d", Size: 1}
 	agent := Agent{Digest: "d", Packets: 10, Verdicts: map[string]float64{"web": 10}}
-	f.eventually(20*time.Second, "hub", func() error {
+	f.eventually(2*time.Minute, "hub", func() error {
 		if why := h.deaf(); why != "" {
 			return fmt.Errorf("%s", why)
 		}
@@ -456,7 +456,7 @@ func TestWebSilence(t *testing.T) {
 	}
 	// Servers that are lost are told of at once.
 	f.servers[0].Shutdown()
-	f.eventually(20*time.Second, "loss", func() error {
+	f.eventually(2*time.Minute, "loss", func() error {
 		if a, text := request(t, "GET", s.URL+"/healthz", ""); a.StatusCode != 503 {
 			return fmt.Errorf("%s", text)
 		}
@@ -480,7 +480,7 @@ func TestServeWeb(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- h.ServeWeb(t.Context(), l) }()
 	var token string
-	f.eventually(20*time.Second, "token", func() error {
+	f.eventually(2*time.Minute, "token", func() error {
 		text, err := os.ReadFile(filepath.Join(f.dir, "fleet", fileWebToken))
 		if token = strings.TrimSpace(string(text)); err == nil && token == "" {
 			err = errors.New("it is being written")

@@ -69,7 +69,7 @@ func TestPageInBrowser(t *testing.T) {
 		agents = append(agents, a.simAgent)
 		f.card(h.Client, "racks", fmt.Sprintf("card%d", i), a, func(o *CardOptions) { o.Report = 200 * time.Millisecond })
 	}
-	f.eventually(30*time.Second, "reports", func() error {
+	f.eventually(2*time.Minute, "reports", func() error {
 		if g := (&web{h: h}).look().group("racks"); g == nil || g.Fresh != len(agents) {
 			return errors.New("not all report")
 		}
@@ -84,7 +84,7 @@ func TestPageInBrowser(t *testing.T) {
 	// How a page comes to say what it should, by itself.
 	says := func(what, predicate string) {
 		t.Helper()
-		f.eventually(60*time.Second, what, func() error {
+		f.eventually(2*time.Minute, what, func() error {
 			ok, err := chromedp.Run(ctx, chromedp.Evaluate[bool](predicate)) // a click may be loading another page: then there is an error
 			if err == nil && !ok {
 				err = errors.New("the page does not say so")

@@ -144,7 +144,7 @@ probation: {time: 0s, rate: %g, size: 1000000}
 	t.Cleanup(func() { service.Process.Kill(); service.Wait() })
 	until := func(what string, from int, parts ...string) {
 		t.Helper()
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		for end := time.Now().Add(2 * time.Minute); ; time.Sleep(2 * time.Millisecond) {
 			got, missing := log.Since(from), ""
 			for _, p := range parts {
 				if !strings.Contains(got, p) {

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"nepcoc/internal/files"
 	"nepcoc/internal/testfiles"
@@ -40,7 +39,7 @@ func TestDaemonOutput(t *testing.T) {
 		{"unix:" + dir + "/none", 1, "nepcod: 441 of 441 verdicts could not be written: " + dir + "/none: no such file or directory"},
 		{out, 0, ""},
 	} {
-		p := nepcod(t, nil, nil, "run", "--bundle", model, "--iface", testnet.Far, "--output", c.to)
+		p := nepcod(t, nil, nil, "run", "--bundle", model, "--iface", testnet.Far, "--output", c.to, "--metrics", ":0")
 		p.begin(t, n)
 		if c.to == out {
 			if err := os.Rename(out, out+".1"); err != nil {
@@ -53,8 +52,7 @@ func TestDaemonOutput(t *testing.T) {
 			}
 		}
 		send := n.NewSender(t, testnet.Near)
-		sendTestbed(t, send)
-		time.Sleep(500 * time.Millisecond) // as inFlight of package agent's tests
+		p.receives(t, n, sendTestbed(t, send))
 		p.Process.Signal(syscall.SIGTERM)
 		p.Wait()
 		if code := p.ProcessState.ExitCode(); code != c.code || !strings.Contains(p.stderr(), c.says) {

@@ -83,16 +83,16 @@ func port(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// await REGEXP PROGRAM ARGS...: until a program succeeds and prints what fits, for up to half a minute.
+// await REGEXP PROGRAM ARGS...: until a program succeeds and prints what fits, for up to two minutes.
 func await(ts *testscript.TestScript, _ bool, args []string) {
 	want := regexp.MustCompile("(?m)" + args[0])
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		err := ts.Exec(args[1], args[2:]...)
 		if err == nil && want.MatchString(ts.ReadFile("stdout")) {
 			return
 		}
 		if time.Now().After(end) {
-			ts.Fatalf("not within 30 s: %v", err)
+			ts.Fatalf("not within 2 minutes: %v", err)
 		}
 	}
 }

@@ -193,7 +193,7 @@ func TestLiveReuse(t *testing.T) {
 			return err
 		}
 		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		conn.SetDeadline(time.Now().Add(time.Minute))
 		if err := converse(conn, 0, flows[i]); err != nil {
 			return err
 		}
@@ -294,7 +294,7 @@ func TestLiveStream(t *testing.T) {
 				}
 			}
 			var f capture.Frame
-			for end := time.Now().Add(10 * time.Second); seen.Len() < len(frames) && time.Now().Before(end); {
+			for end := time.Now().Add(time.Minute); seen.Len() < len(frames) && time.Now().Before(end); {
 				if recorder.Next(&f) == capture.ErrEmpty {
 					recorder.Wait(10 * time.Millisecond)
 					continue

@@ -121,7 +121,7 @@ func askHealth(address string) (h Health, ok bool) {
 	if strings.HasPrefix(address, ":") {
 		address = "127.0.0.1" + address
 	}
-	client := http.Client{Timeout: time.Second}
+	client := http.Client{Timeout: 5 * time.Second} // one that has much to do may not answer at once
 	res, err := client.Get("http://" + address + "/healthz")
 	if err != nil {
 		return h, false

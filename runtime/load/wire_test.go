@@ -61,7 +61,7 @@ func TestCable(t *testing.T) {
 	total := 0
 	var f capture.Frame
 	var p capture.Packet
-	for end := time.Now().Add(10 * time.Second); total < sent.Packets && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); total < sent.Packets && time.Now().Before(end); {
 		if err := ring.Next(&f); errors.Is(err, capture.ErrEmpty) {
 			ring.Wait(10 * time.Millisecond)
 			continue
