@@ -65,7 +65,7 @@ func (a *attacker) refused(m *nats.Msg) error {
 }
 
 func (a *attacker) awaits(before int) error {
-	for range 1000 {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
 		if a.Flush(); a.denials() > before {
 			return nil
 		}

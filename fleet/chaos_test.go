@@ -85,7 +85,7 @@ func TestChaos(t *testing.T) {
 	}
 	usualLease, usualLost := leaseTime, lost
 	t.Cleanup(func() { leaseTime, lost = usualLease, usualLost })
-	leaseTime, lost = 1500*time.Millisecond, 30*time.Second
+	leaseTime, lost = 1500*time.Millisecond, time.Minute
 	f := newFleet(t, 3)
 	var hubs [2]*Hub
 	var stops [2]func()
@@ -140,7 +140,7 @@ func TestChaos(t *testing.T) {
 			s.mu.Unlock()
 		}
 		plan := quick()
-		plan.Stages, plan.Bake, plan.Timeout = []Stage{{Cards: 2}, {Percent: 50}, {Percent: 100}}, time.Duration(rand.N(300))*time.Millisecond, time.Minute
+		plan.Stages, plan.Bake, plan.Timeout = []Stage{{Cards: 2}, {Percent: 50}, {Percent: 100}}, time.Duration(rand.N(300))*time.Millisecond, 3*time.Minute
 		back := ""
 		if stable != "" {
 			text, err := trust.Rollback{From: serial, To: stableSerial, Digest: stable, Reason: "chaos"}.Sign(signer)
@@ -181,7 +181,7 @@ func TestChaos(t *testing.T) {
 		}
 		outage()
 		var r *Rollout
-		f.eventually(4*time.Minute, "an end", func() error {
+		f.eventually(8*time.Minute, "an end", func() error {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
 			g, _, err := watch.Client.group(ctx, "g")

@@ -441,7 +441,7 @@ func TestCardsWhileTheyReport(t *testing.T) {
 	}()
 	defer func() { close(stop); <-stopped }()
 	for range 3 {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		cards, err := h.Cards(ctx)
 		cancel()
 		if err != nil {

@@ -244,7 +244,7 @@ func (f *testFleet) sink(c *Client, group string, size int64, enough func(SinkCo
 	if err != nil {
 		f.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(f.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(f.Context(), 3*time.Minute)
 	defer cancel()
 	var last SinkCounts
 	if err := s.Run(ctx, func(c SinkCounts) {

@@ -59,7 +59,7 @@ type agentConfig struct {
 // Bounds on what is asked of an agent. A check reads and runs a bundle of up to 256 MiB, on a card that is at work.
 const (
 	checkTime   = 3 * time.Minute
-	agentTime   = 3 * time.Second
+	agentTime   = 5 * time.Second
 	agentAnswer = 4 << 20
 	maxReason   = 1000 // bytes
 )

@@ -371,7 +371,7 @@ func TestEnrolmentFlood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // one after the other they would take half an hour
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // one after the other they would take half an hour
 	defer cancel()
 	if err := Enrol(ctx, filepath.Join(f.dir, "alice"), token); err != nil {
 		t.Error(err)
@@ -540,7 +540,7 @@ func TestStoreFullDisk(t *testing.T) {
 	defer s.Close()
 	add := func(from int) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		defer cancel()
 		if err := s.Add(ctx, numberedLines(from, 1000)); err != nil {
 			t.Fatal(err)
@@ -583,7 +583,7 @@ func TestServerFullDisk(t *testing.T) {
 	defer s.Shutdown()
 	h, _ := f.hub("a")
 	defer fill(t, dir)()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	for i := 0; ctx.Err() == nil; i++ {
 		h.js.PublishAsync(fmt.Sprintf("%sg.x.%d", subjectBundles, i), make([]byte, 64<<10))

@@ -199,7 +199,7 @@ func (f *testFleet) client(name string) (c *Client) {
 	f.eventually(2*time.Minute, "servers", func() error {
 		ctx, cancel := context.WithTimeout(f.Context(), 10*time.Second)
 		defer cancel()
-		info, stop := context.WithTimeout(ctx, 2*time.Second)
+		info, stop := context.WithTimeout(ctx, 5*time.Second)
 		defer stop()
 		nc, err := f.access.connect(f.urls, "wait")
 		if err != nil {
@@ -251,7 +251,7 @@ func (f *testFleet) hub(name string) (*Hub, func()) {
 // card enrols a card and starts it.
 func (f *testFleet) card(c *Client, group, name string, runner Runner, change func(*CardOptions)) func() {
 	f.Helper()
-	ctx, cancel := context.WithTimeout(f.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(f.Context(), 2*time.Minute)
 	defer cancel()
 	token, err := c.NewToken(ctx, group, name, f.urls)
 	if err != nil {
@@ -321,7 +321,7 @@ func (f *testFleet) reported(c *Client, group string, n int) {
 // quick is a plan without waiting.
 func quick() Plan {
 	p := DefaultPlan()
-	p.Bake, p.Timeout = 0, 20*time.Second
+	p.Bake, p.Timeout = 0, 5*time.Minute
 	return p
 }
 

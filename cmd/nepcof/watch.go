@@ -223,6 +223,20 @@ func cardRow(s fleet.Status, now time.Time) []string {
 		fmt.Sprint(s.Lines.Sent), fmt.Sprint(s.Lines.Stored - min(s.Lines.Stored, s.Lines.Sent+s.Lines.Dropped)), fmt.Sprint(s.Lines.Dropped), strings.Join(wrong, "; ")}
 }
 
+// ending is an output that something is written to without end: that ends when a write fails, as where nobody reads any more.
+type ending struct {
+	io.Writer
+	end func()
+}
+
+func (e *ending) Write(b []byte) (int, error) {
+	n, err := e.Writer.Write(b)
+	if err != nil {
+		e.end()
+	}
+	return n, err
+}
+
 func newTail() *cobra.Command {
 	var p place
 	var group string
@@ -230,7 +244,7 @@ func newTail() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tail [--group G] [--lines]",
 		Short: "What happens now: rollouts' events, or a group's lines",
-		Long:  "Tail prints the events of rollouts as they come or, with --lines, what a group's cards send from now on, each line after its card's name, until SIGINT.",
+		Long:  "Tail prints the events of rollouts as they come or, with --lines, what a group's cards send from now on, each line after its card's name, until SIGINT or until nobody reads any more.",
 		Args:  cli.ExactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if lines && group == "" {
@@ -243,7 +257,9 @@ func newTail() *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			out := cmd.OutOrStdout()
+			ctx, end := context.WithCancel(ctx)
+			defer end()
+			out := &ending{cmd.OutOrStdout(), end}
 			if lines {
 				return c.Ended(c.Tail(ctx, group, func(card string, text []byte) {
 					for line := range bytes.Lines(text) {

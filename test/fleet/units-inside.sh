@@ -5,7 +5,7 @@ until_holds() {
 	n=0
 	until "$@" >/dev/null 2>&1; do
 		n=$((n + 1))
-		[ $n -lt 150 ] || { echo "not within 30 s: $*" >&2; journalctl --no-pager -n 60 -u 'nepco*' >&2; exit 1; }
+		[ $n -lt 600 ] || { echo "not within 2 minutes: $*" >&2; journalctl --no-pager -n 60 -u 'nepco*' >&2; exit 1; }
 		sleep 0.2
 	done
 }
@@ -49,10 +49,10 @@ until_holds sh -c 'nepcof cards --json | grep -q "\"seen\""'
 
 say 'a sink, and rollouts'
 systemctl enable --now nepcof-sink@racks
-nepcof rollout v1.nepco --group racks --stage all --bake 0s --timeout 60s --wait
+nepcof rollout v1.nepco --group racks --stage all --bake 0s --wait
 until_holds systemctl is-active nepcod
 until_holds sh -c 'nepcof cards --json | grep -q "\"phase\": \"running\""'
-nepcof rollout v2.nepco --group racks --stage all --bake 0s --max-latency 1000 --drift-halts=false --back back.note --wait
+nepcof rollout v2.nepco --group racks --stage all --bake 0s --max-latency 1e6 --drift-halts=false --back back.note --wait
 nepcof back racks
 until_holds sh -c 'nepcof status racks | grep -q "^  rollout .*: returned, "'
 nepcof status racks | tail -n 1 | grep '(serial 1): it runs on 1 of 1 card$'

@@ -35,7 +35,7 @@ nspawn=$!
 n=0 first=
 until [ -n "$first" ] && nsenter -t "$first" -a -r -- systemctl is-active --quiet multi-user.target 2>/dev/null; do
 	n=$((n + 1))
-	[ $n -lt 300 ] || { tail "$dir/console.log" >&2; echo 'systemd does not start in a container here' >&2; exit 77; }
+	[ $n -lt 900 ] || { tail "$dir/console.log" >&2; echo 'systemd does not start in a container here' >&2; exit 77; }
 	sleep 0.2
 	first=$(pgrep -P "$nspawn" | head -n 1)
 done
