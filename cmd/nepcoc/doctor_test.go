@@ -29,7 +29,7 @@ func TestDoctor(t *testing.T) {
 	}
 	ask := func(key string, args ...string) (map[string]cardFinding, int) {
 		t.Helper()
-		all := append([]string{"doctor", "--json", "--port", server.port, "--identity", key, "--timeout", "30s"}, args...)
+		all := append([]string{"doctor", "--json", "--port", server.port, "--identity", key, "--timeout", "5m"}, args...)
 		for _, o := range server.options {
 			all = append(all, "--ssh-option", o)
 		}

@@ -323,7 +323,7 @@ SetEnv PATH=%s:/usr/local/bin:/usr/bin:/bin
 			t.Logf("sshd:\n%s", log.Bytes())
 		}
 	})
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		c, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err == nil {
 			c.Close()
@@ -645,7 +645,7 @@ func TestShip(t *testing.T) {
 		}
 		select {
 		case <-stalled:
-		case <-time.After(30 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatal("the copy does not begin")
 		}
 		if entries, _ := os.ReadDir(empty); len(entries) != 1 {

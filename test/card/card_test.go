@@ -172,7 +172,7 @@ func within(t *testing.T, limit time.Duration, what string, f func() error) {
 func metrics(c *testcard.Card) (map[string]string, error) {
 	client := http.Client{
 		Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return c.Dial(9477) }, DisableKeepAlives: true},
-		Timeout:   20 * time.Second,
+		Timeout:   time.Minute,
 	}
 	resp, err := client.Get("http://card/metrics")
 	if err != nil {
