@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"nepcoc/internal/files"
 	"nepcoc/internal/testfiles"
