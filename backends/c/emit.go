@@ -20,6 +20,7 @@ type emitter struct {
 	kernels bool // some step has
 	gated   bool // some gated layer has
 	tokens  bool // some look-up has
+	convs   bool // some convolution has
 }
 
 var cTypes = map[bundle.DType]string{bundle.I8: "int8_t", bundle.U8: "uint8_t", bundle.I16: "int16_t", bundle.U16: "uint16_t", bundle.I32: "int32_t"}
@@ -287,6 +288,14 @@ func (e *emitter) conv(s *bundle.Step) {
 	if e.dense(s) {
 		target = e.at("out", s.Out, "0", "c")
 		e.denseSums(s, result)
+		return
+	}
+	if e.blocks(s) {
+		e.convBlocks(s, result)
+		return
+	}
+	if e.taps(s) {
+		e.convTaps(s, result)
 		return
 	}
 	w, bias := e.tensor(k.W), e.tensor(k.Bias)

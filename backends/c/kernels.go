@@ -28,6 +28,8 @@ var (
 	kernelTokens string
 	//go:embed kernels/portable.c
 	kernelPortable string
+	//go:embed kernels/conv.c
+	kernelConv string
 	//go:embed kernels/avx2.c
 	kernelAVX2 string
 	//go:embed kernels/avx512.c
@@ -208,7 +210,7 @@ func flag(v bool) string {
 
 // pathed tells whether a step's function is given the path.
 func (e *emitter) pathed(s *bundle.Step) bool {
-	return s.Op == bundle.OpGatedConv || e.tokenRows(s) || e.dense(s)
+	return s.Op == bundle.OpGatedConv || e.tokenRows(s) || e.dense(s) || e.blocks(s)
 }
 
 // tokenRows tells whether a step looks up rows that kernels bring to planes.
@@ -371,6 +373,9 @@ static const char path_names[PATHS][9] = {"portable", "avx2", "avx512", "neon", 
 		portable += "\n" + kernelPortable + "\n" + kernelBlock
 	case u.tokens:
 		portable += "\n" + kernelTokens
+	}
+	if u.convs {
+		portable += "\n" + kernelConv
 	}
 	raised := fmt.Sprintf("\n/* whether kernels for Arm keep the bytes of planes as x + 128 */\n#define RAISED %s\n", flag(u.l.raised))
 	return names + raised + "\n" + kernelMachine + "\n" + kernelLayer + "\n#if defined(HAVE_KERNELS)\n" + vectors + rows + kernelNEON + "\n" + kernelChoose + "#endif\n" + portable
