@@ -29,15 +29,7 @@ func (e *emitter) blocks(s *bundle.Step) bool {
 	}
 	k, d := s.Conv, e.p.Values[s.In[0]].DType
 	n, whole := e.window(s)
-	return k.Groups == 1 && n >= 16 && e.p.Tensors[k.W].DType == bundle.I8 && (d == bundle.I8 || d == bundle.U8 || d == bundle.I16) && whole*windowType(d).Size() <= convWindow
-}
-
-// windowType is the type that values have in windows.
-func windowType(d bundle.DType) bundle.DType {
-	if d == bundle.U8 {
-		return bundle.I16
-	}
-	return d
+	return k.Groups == 1 && n >= 16 && e.p.Tensors[k.W].DType == bundle.I8 && whole*d.Size() <= convWindow
 }
 
 // taps tells whether a step is a convolution that adds a weight's products to all outputs.
@@ -48,7 +40,7 @@ func (e *emitter) taps(s *bundle.Step) bool {
 	k, in := s.Conv, &e.p.Values[s.In[0]]
 	n, _ := e.window(s)
 	each := k.Groups == in.Cols && in.Cols == e.p.Values[s.Out].Cols && in.DType == bundle.I8 && !e.l.planes[s.In[0]]
-	return e.p.Tensors[k.W].DType == bundle.I8 && in.DType.Size() <= 2 && in.DType != bundle.U16 && (each || k.Groups == 1 && n < 16)
+	return e.p.Tensors[k.W].DType == bundle.I8 && (each || k.Groups == 1 && n < 16)
 }
 
 // convWeights writes weights of a step as a table that the function fills, and gives its name.
@@ -69,7 +61,7 @@ func (e *emitter) convBlocks(s *bundle.Step, result func()) {
 	e.kernels, e.convs = true, true
 	k, in, out := s.Conv, &e.p.Values[s.In[0]], &e.p.Values[s.Out]
 	n, whole := e.window(s)
-	bias, w, d := e.tensor(k.Bias), "", windowType(in.DType)
+	bias, w, d := e.tensor(k.Bias), "", in.DType
 	if n == whole {
 		w = e.tensor(k.W)
 	} else {
@@ -77,7 +69,7 @@ func (e *emitter) convBlocks(s *bundle.Step, result func()) {
 	}
 	e.line("\tint t0, t, c0, c, i, j;")
 	e.line("\t%s windows[%d];\n\tconst void *x[4];\n\tint32_t sums[%d];", cTypes[d], 4*whole, 4*convBlock)
-	direct := k.Dilation == 1 && !e.l.planes[s.In[0]] && d == in.DType
+	direct := k.Dilation == 1 && !e.l.planes[s.In[0]]
 	if direct {
 		e.line("\tint have = ((%s - 1) * %d + %d) * %d; /* of the input, that are there */", e.rows(s), k.Stride, k.K-k.PadLeft, in.Cols)
 		e.line("\thave = have < %d ? have : %d;", in.Rows*in.Cols, in.Rows*in.Cols)
@@ -99,9 +91,9 @@ func (e *emitter) convBlocks(s *bundle.Step, result func()) {
 	e.line("\t\t}\n\t\tfor (c0 = 0; c0 < %d; c0 += %d) {\n\t\t\tconst int n = %d - c0 < %d ? %d - c0 : %d;", out.Cols, convBlock, out.Cols, convBlock, out.Cols, convBlock)
 	e.line("\t\t\tfor (t = 0; t < 4; t++) {\n\t\t\t\tmemcpy(sums + %d * t, %s + c0, (size_t)n * sizeof *sums);\n\t\t\t}", convBlock, bias)
 	e.line("\t\t\tconv_sums(path, %s + c0 * %d, n, %d, x, count, %d, sums);", w, whole, whole, 8*d.Size())
-	e.line("\t\t\tfor (i = 0; i < count; i++) {\n\t\t\tt = t0 + i;\n\t\t\tfor (c = c0; c < c0 + n; c++) {\n\t\t\tconst int32_t acc = sums[%d * i + c - c0];", convBlock)
-	result()
-	e.line("\t\t\t}\n\t\t\t}\n\t\t}\n\t}")
+	e.line("\t\t\tfor (i = 0; i < count; i++) {\n\t\t\t\tint32_t *sum = sums + %d * i;\n\t\t\t\tt = t0 + i;", convBlock)
+	e.convResults(s, result)
+	e.line("\t\t\t}\n\t\t}\n\t}")
 }
 
 // convTaps writes a convolution that adds a weight's products to all outputs, and what becomes of each sum, acc.
@@ -112,7 +104,7 @@ func (e *emitter) convTaps(s *bundle.Step, result func()) {
 	n := k.K * perIn
 	w := e.convWeights(s, bundle.I16, n*out.Cols, func(i int) (int, bool) { return i%out.Cols*n + i/out.Cols, true })
 	e.line("\tint t, c0, c, i, j;")
-	e.line("\tint32_t sums[%d];", convBlock)
+	e.line("\tint32_t sums[%d];\n\t(void)path;", convBlock)
 	e.line("\tfor (t = 0; t < %s; t++) {\n\t\tfor (c0 = 0; c0 < %d; c0 += %d) {\n\t\t\tconst int n = %d - c0 < %d ? %d - c0 : %d;", e.rows(s), out.Cols, convBlock, out.Cols, convBlock, out.Cols, convBlock)
 	e.line("\t\t\tmemcpy(sums, %s + c0, (size_t)n * sizeof *sums);", bias)
 	e.line("\t\t\tfor (j = 0; j < %d; j++) {\n\t\t\t\tconst int pos = t * %d + j * %d - %d;\n\t\t\t\tconst int16_t *w = %s + j * %d + c0;", k.K, k.Stride, k.Dilation, k.PadLeft, w, perIn*out.Cols)
@@ -131,7 +123,28 @@ func (e *emitter) convTaps(s *bundle.Step, result func()) {
 		}
 		e.line("\t\t\t\tfor (i = 0; i < %d; i++) {\n\t\t\t\t\tconv_scale(w + i * %d, pos >= 0 && pos < %d ? %s : %s, sums, n);\n\t\t\t\t}\n\t\t\t}", perIn, out.Cols, in.Rows, e.at("x0", s.In[0], "pos", "i"), pad)
 	}
-	e.line("\t\t\tfor (c = c0; c < c0 + n; c++) {\n\t\t\tconst int32_t acc = sums[c - c0];")
-	result()
+	e.line("\t\t\t{\n\t\t\t\tint32_t *sum = sums;")
+	e.convResults(s, result)
 	e.line("\t\t\t}\n\t\t}\n\t}")
+}
+
+// convResults writes what becomes of n sums of outputs from c0 on, at position t.
+func (e *emitter) convResults(s *bundle.Step, result func()) {
+	r, out := &s.Conv.Requant, &e.p.Values[s.Out]
+	if r.Mult < 0 || r.Shift < 32 {
+		e.line("\t\t\tfor (c = c0; c < c0 + n; c++) {\n\t\t\tconst int32_t acc = sum[c - c0];")
+		result()
+		e.line("\t\t\t}")
+		return
+	}
+	lo, hi := out.DType.Range()
+	lo, hi = max(min(r.Lo, hi), lo), min(max(r.Hi, lo), hi)
+	v := fmt.Sprintf("(%s)sum[c]", cTypes[out.DType])
+	if r.Table >= 0 { // as table_index
+		n := int32(e.p.Tensors[r.Table].Len())
+		lo, hi = -(n / 2), n-1-n/2
+		v = fmt.Sprintf("(%s)%s[sum[c] + %d]", cTypes[out.DType], e.tensor(r.Table), n/2)
+	}
+	e.line("\t\t\t\tconv_scaled(path, sum, %s + c0, %d, %s, %s, n);", e.tensor(r.Mult), r.Shift, lit(lo), lit(hi))
+	e.line("\t\t\t\tfor (c = 0; c < n; c++) {\n\t\t\t\t\t%s = %s;\n\t\t\t\t}", e.at("out", s.Out, "t", "(c0 + c)"), v)
 }

@@ -210,7 +210,7 @@ func flag(v bool) string {
 
 // pathed tells whether a step's function is given the path.
 func (e *emitter) pathed(s *bundle.Step) bool {
-	return s.Op == bundle.OpGatedConv || e.tokenRows(s) || e.dense(s) || e.blocks(s)
+	return s.Op == bundle.OpGatedConv || e.tokenRows(s) || e.dense(s) || e.blocks(s) || e.taps(s)
 }
 
 // tokenRows tells whether a step looks up rows that kernels bring to planes.

@@ -12,6 +12,9 @@ func (g *gen) conv(in int) int {
 	k := &bundle.Conv{K: 1, Stride: 1, Dilation: 1, Groups: 1, Pad: -1}
 	if x.Rows > 1 {
 		k.K, k.Dilation = g.between(1, 4), g.choose(1, 1, 1, 2)
+		if g.convs {
+			k.K = g.choose(1, 3, 5, 7, 9, 12)
+		}
 		reach := k.Dilation * (k.K - 1)
 		if k.PadLeft = g.IntN(reach + 2); k.PadLeft <= reach && !g.coin(4) {
 			k.PadRight = reach - k.PadLeft // the usual: as many rows as before
@@ -24,7 +27,9 @@ func (g *gen) conv(in int) int {
 		}
 	}
 	cols := g.channels()
-	if g.coin(4) { // depthwise
+	if g.convs && g.coin(2) {
+		cols = g.choose(4, 24, 48, 96) + g.IntN(2)
+	} else if g.coin(4) { // depthwise
 		k.Groups, cols = x.Cols, x.Cols*g.between(1, 2)
 	} else if x.Cols%2 == 0 && g.coin(3) {
 		k.Groups, cols = 2, cols*2
@@ -33,6 +38,9 @@ func (g *gen) conv(in int) int {
 	per := x.Cols / k.Groups
 	// The largest weight for which sums fit 31 bits, leaving one for the bias.
 	wd, xmax := g.choose8or16(), 128
+	if g.convs && !g.coin(4) {
+		wd = bundle.I8
+	}
 	if x.DType == bundle.I16 {
 		xmax = 32768
 	}
@@ -64,6 +72,9 @@ func (g *gen) requant(cols, size int) (bundle.Requant, bundle.DType) {
 		wide = 16
 	}
 	multBits := g.choose(1, 8, 15, 30)
+	if g.convs && !g.coin(3) {
+		multBits = 30
+	}
 	r := bundle.Requant{Table: -1, Shift: min(max(1, bits.Len(uint(size))+multBits-wide), 62)}
 	r.Mult = g.tensor(bundle.I32, func(int) int { return g.IntN(1 << multBits) }, cols)
 	r.Lo, r.Hi = d.Range()

@@ -55,6 +55,32 @@ func NewChain(seed uint64) *bundle.Program {
 	return g.p
 }
 
+// NewConvs is a program of convolutions of up to twelve taps, one behind another or beside it, and maxima over them. Now and then a gated layer stands before one.
+func NewConvs(seed uint64) *bundle.Program {
+	g := &gen{Rand: rand.New(rand.NewPCG(seed, 0x636f6e7673)), p: &bundle.Program{}, convs: true}
+	g.p.Length = 1 + g.IntN(g.choose(8, 60))
+	g.p.Vocab = 2 + g.IntN(300)
+	g.tokenTable()
+	rows := func(v int) bool { return g.p.Values[v].Rows > 1 || g.p.Length == 1 }
+	for range 2 + g.IntN(4) {
+		if in := g.pick(rows); g.coin(5) {
+			g.gated(g.bytes(g.pick(g.anySequence)))
+		} else {
+			g.conv(g.narrowed(in))
+		}
+	}
+	for i := range 2 {
+		v := g.pick(rows)
+		if x := g.p.Values[v]; g.anySequence(v) {
+			g.pool(v)
+		} else {
+			g.step(bundle.Step{Op: bundle.OpPool, In: []int{v}, Out: g.value(x.DType, 1, x.Cols, g.p.Length, g.p.Length), Pool: &bundle.Pool{Kind: "max", Over: "all"}})
+		}
+		g.output(i)
+	}
+	return g.p
+}
+
 func program(seed uint64, published bool) *bundle.Program {
 	g := &gen{Rand: rand.New(rand.NewPCG(seed, 0x6e6570636f)), p: &bundle.Program{}, published: published}
 	g.p.Length = 1 + g.IntN(g.choose(4, 40, 160))
@@ -121,6 +147,7 @@ type gen struct {
 	p         *bundle.Program
 	published bool     // see NewPublished
 	chain     bool     // see NewChain: layers keep their channels, so that there are residuals
+	convs     bool     // see NewConvs
 	reach     [][2]int // receptive field of each value, left and right
 }
 

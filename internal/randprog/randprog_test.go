@@ -21,6 +21,9 @@ func TestValid(t *testing.T) {
 		if err := NewChain(seed).Validate(); err != nil {
 			t.Fatalf("chain, seed %d: %v", seed, err)
 		}
+		if err := NewConvs(seed).Validate(); err != nil {
+			t.Fatalf("convolutions, seed %d: %v", seed, err)
+		}
 		for _, s := range p.Steps {
 			seen[s.Op]++
 			if s.Op == bundle.OpGatedConv && s.GatedConv.Norm != nil {
