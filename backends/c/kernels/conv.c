@@ -31,15 +31,14 @@ LOOP void conv_products(const int8_t *restrict w, int step, const int16_t *restr
 }
 
 #if defined(HAVE_X86)
-/* the same; n may be more */
+/* the same; of some number of outputs that is no multiple of four, sums behind them change, too */
 AVX2_KERNEL void conv_products_avx2(const int8_t *w, int step, const int16_t *x, int n, uint32_t *sum, int rows)
 {
 	int o, i, k, t;
-	for (o = 0; o < rows; o += 4, w += 4 * step, sum += 4) {
-		const int left = rows - o < 4 ? rows - o : 4;
+	for (o = 0; o < rows; o += 4) {
 		const int8_t *row[4];
 		for (k = 0; k < 4; k++) {
-			row[k] = w + (k < left ? k : 0) * step;
+			row[k] = w + (o + k < rows ? o + k : o) * step;
 		}
 		for (t = 0; t < 4; t += 2) {
 			const int16_t *x0 = x + 256 * t, *x1 = x0 + 256;
@@ -61,15 +60,8 @@ AVX2_KERNEL void conv_products_avx2(const int8_t *w, int step, const int16_t *x,
 			v[0] = _mm_add_epi32(_mm256_castsi256_si128(a[0]), _mm256_extracti128_si256(a[0], 1));
 			v[1] = _mm_add_epi32(_mm256_castsi256_si128(b[0]), _mm256_extracti128_si256(b[0], 1));
 			for (k = 0; k < 2; k++) {
-				uint32_t *to = sum + 64 * (t + k), some[4];
-				if (left == 4) {
-					_mm_storeu_si128((__m128i *)to, _mm_add_epi32(_mm_loadu_si128((const __m128i *)to), v[k]));
-					continue;
-				}
-				_mm_storeu_si128((__m128i *)some, v[k]);
-				for (i = 0; i < left; i++) {
-					to[i] += some[i];
-				}
+				__m128i *to = (__m128i *)(sum + 64 * (t + k) + o);
+				_mm_storeu_si128(to, _mm_add_epi32(_mm_loadu_si128(to), v[k]));
 			}
 		}
 	}
