@@ -55,3 +55,9 @@ func convSource(t *testing.T, b *bundle.Bundle) string {
 	}
 	return string(files[1].Data)
 }
+
+// A region of which every value is kept has no value in the context.
+func TestRegionInState(t *testing.T) {
+	c := toolchain{"gcc-sanitized", sanitized, nil, native()}
+	c.check(t, withGolden(t, randprog.NewConvs(116), 4), emit.Options{})
+}

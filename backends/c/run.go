@@ -165,7 +165,8 @@ static void region(const context *x, uint8_t *mem, uint8_t *state, const int32_t
 {
 	const int base = %s;
 	int from, to;
-	(void)x;`, base)
+	(void)x;
+	(void)mem;`, base)
 	for _, i := range l.order {
 		s := &u.p.Steps[i]
 		if !l.steps[i] || l.taken(s) {
