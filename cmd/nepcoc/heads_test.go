@@ -275,6 +275,9 @@ func TestTrainedHeads(t *testing.T) {
 				if err != nil || !strings.Contains(string(said), "not judged") || !strings.Contains(string(said), "belonging isn't judged") {
 					t.Errorf("%v: of belonging is said: %s", err, said)
 				}
+				if said, err = exec.Command("nepcoc", "inspect", file).Output(); err != nil || !strings.Contains(string(said), "belonging not judged") {
+					t.Errorf("%v: of belonging inspect says: %s", err, said)
+				}
 			}
 			out, err := exec.Command("nepcoc", "verify", file, "--model", model, "--pcap", filepath.Join(testbed, "test.pcap"), "--labels", csv, "--json", "--random", "8").Output()
 			if err != nil || json.Unmarshal(out, &report) != nil {

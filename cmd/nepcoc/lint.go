@@ -108,5 +108,8 @@ func printLint(w io.Writer, l *dataset.Lint) {
 	if l.TooFew {
 		leaks += " (too few flows to tell)"
 	}
-	fmt.Fprintf(w, "%d flows of %d classes and %d recordings; the commonest class alone: %.3f; leaks: %s\n", l.Flows, l.Classes, l.Groups, l.Majority, leaks)
+	if l.Within {
+		leaks += ", within recordings only"
+	}
+	fmt.Fprintf(w, "%s of %d classes and %s; the commonest class alone: %.3f; leaks: %s\n", cli.Count(l.Flows, "flow"), l.Classes, cli.Count(l.Groups, "recording"), l.Majority, leaks)
 }

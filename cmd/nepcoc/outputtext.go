@@ -28,7 +28,7 @@ func outputText(o *bundle.OutputInfo) string {
 			}
 			list = append(list, fmt.Sprintf("%s from %g on", name, t))
 		}
-		text += ", " + strings.Join(list, ", ")
+		text += ", " + strings.Join(list, ", ") + ", belonging not judged"
 	case bundle.KindValues:
 		text += ", no verdict: arrays only"
 	default:

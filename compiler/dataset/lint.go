@@ -29,9 +29,11 @@ type Finding struct {
 
 // Lint is what was found in a set.
 type Lint struct {
-	Flows    int       `json:"flows"` // with a label
-	Classes  int       `json:"classes"`
-	Groups   int       `json:"groups"`
+	Flows   int `json:"flows"` // with a label
+	Classes int `json:"classes"`
+	Groups  int `json:"groups"`
+	// Within: there are too few recordings to guess one's labels by the others, so flows were guessed by others of their own. What a recording gives away is not among Findings then.
+	Within   bool      `json:"within_recordings,omitempty"`
 	Majority float64   `json:"majority"`
 	Findings []Finding `json:"findings"` // leaks first, then by gain
 	// TooFew: of these flows not even a guess that is always right would be a leak. That none was found then says nothing.
@@ -267,6 +269,7 @@ func (l *linter) hold() {
 		return
 	}
 	if len(groups) < fewFolds {
+		out.Within = true
 		out.Notes = append(out.Notes, fmt.Sprintf("the flows are of %d recording(s): cross-validated flow by flow; what a recording gives away needs %d at least", len(groups), fewFolds))
 		for k, i := range at {
 			f := &s.Flows[i]

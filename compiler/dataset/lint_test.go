@@ -75,8 +75,12 @@ func TestLintLeaking(t *testing.T) {
 func TestLintClean(t *testing.T) {
 	for _, contract := range []string{"nepco", "nepco-bytes", "nepco-stream"} {
 		set := testbed(t, contract, "train")
-		if got := leaks(lint(t, set)); got != nil {
+		l := lint(t, set)
+		if got := leaks(l); got != nil {
 			t.Errorf("testbed, %s: leaks %q", contract, got)
+		}
+		if !l.Within { // one recording tells nothing of what recordings give away
+			t.Errorf("testbed, %s: %d recordings, guessed across them", contract, l.Groups)
 		}
 	}
 	for _, contract := range []string{"nepco", "nepco-stream"} {
@@ -85,7 +89,9 @@ func TestLintClean(t *testing.T) {
 		r.Shuffle(len(set.Flows), func(i, j int) {
 			set.Flows[i].Label, set.Flows[j].Label = set.Flows[j].Label, set.Flows[i].Label
 		})
-		if l := lint(t, set); len(l.Findings) != 0 {
+		if l := lint(t, set); l.Within {
+			t.Errorf("shuffled, %s: %d recordings, guessed within them", contract, l.Groups)
+		} else if len(l.Findings) != 0 {
 			t.Errorf("shuffled, %s: %d findings, the first %+v", contract, len(l.Findings), l.Findings[0])
 		}
 	}

@@ -222,7 +222,7 @@ func (r *Report) tiles() (list []tile) {
 		list = append(list, driftTile(r.Drift))
 	}
 	if r.Lint != nil {
-		list = append(list, tile{Name: "Leaks", Value: leaks(r.Lint), On: count(r.Lint.Flows, "labelled flow"), Bad: r.Lint.Leaks() > 0})
+		list = append(list, tile{Name: "Leaks", Value: leaks(r.Lint), On: leaksOf(r.Lint), Bad: r.Lint.Leaks() > 0})
 	}
 	list = append(list, tile{Name: "One flow on " + r.Cost.Target, Value: fmt.Sprintf("%.3g us", r.Cost.Full), On: "an estimate, one core, full length"})
 	return list
@@ -253,6 +253,15 @@ func leaks(l *dataset.Lint) string {
 		return fmt.Sprint(n)
 	}
 	return tooFew
+}
+
+// leaksOf is what that stands on.
+func leaksOf(l *dataset.Lint) string {
+	on := count(l.Flows, "labelled flow")
+	if l.Within {
+		on += ", only within " + count(l.Groups, "recording")
+	}
+	return on
 }
 
 // failed counts the checks that did not hold.

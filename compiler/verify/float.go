@@ -98,6 +98,9 @@ func (v *verifier) agree(name string, kind bundle.OutputKind, c *calibrate.Compa
 			check.Held = 0
 		}
 	}
+	if c.Samples < calibrate.LeastFlows {
+		check.Detail += "; so few tell little"
+	}
 	v.check(check)
 }
 

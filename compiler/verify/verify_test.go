@@ -450,6 +450,14 @@ func TestArrays(t *testing.T) {
 	if !r.OK() || r.Output[0].Agreement < 0.97 || r.Output[0].RelError > 0.05 {
 		t.Errorf("%+v", r.Output)
 	}
+	if c := checks(r)["float = integer"]; strings.Contains(c.Detail, "tell little") {
+		t.Errorf("40 samples are called few: %+v", c)
+	}
+	few := filepath.Join(dir, "few.npz")
+	npzfile.Write(t, few, map[string]npzfile.Array{"x": {Shape: []int{9, 1, 16}, Data: data[:9*16]}})
+	if r, err = verify.Run(verify.Options{Bundle: path, Model: model, Tensors: few}); err != nil || !strings.Contains(checks(r)["float = integer"].Detail, "so few tell little") {
+		t.Errorf("9 samples are not called few: %v, %+v", err, checks(r)["float = integer"])
+	}
 	in["expect.logits"] = npzfile.Array{Shape: []int{40, 3}, Data: make([]float32, 120)}
 	npzfile.Write(t, arrays, in)
 	if _, err := verify.Run(verify.Options{Bundle: path, Model: model, Tensors: arrays}); err == nil || !strings.Contains(err.Error(), "3 values per sample") {
