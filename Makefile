@@ -26,7 +26,7 @@ KERNELS    := ./runtime/internal/kernels/... ./runtime/cpu ./runtime/engine
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := build
-.PHONY: help build dist demo fleet-demo test check fmt vet lint stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer bench-c bench-c-arm bench-c-peer bench-latency bench-plan bench-fleet bench-verdicts cycles evasion card card-shell card-parts card-test clean
+.PHONY: help build dist demo fleet-demo test check fmt vet lint stale purego race soak deb arm64 arm64-nodot golden generate fuzz bench bench-peer bench-c bench-c-arm bench-c-flows bench-c-peer bench-latency bench-plan bench-fleet bench-verdicts cycles evasion card card-shell card-parts card-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -147,6 +147,14 @@ bench-c: ## emitted C against the engine on the same kernel path, taking turns o
 	$(GO) build -o $(BUILD)/bench-c ./bench/c
 	$(if $(CBUNDLE),,$(BIN)/nepcoc compile $(MODEL)/demo.onnx --calib $(TESTBED)/calib.pcap -o $(BUILD)/demo.nepco >/dev/null)
 	$$(command -v taskset >/dev/null && echo taskset -c $(CORE)) $(BUILD)/bench-c $(or $(CBUNDLE),$(BUILD)/demo.nepco)
+
+# CAPTURE is what both tables are given.
+bench-c-flows: ## the flow table of emitted C against the agent's, in ns per packet, taking turns on one core; CBUNDLE=x.nepco and CAPTURE=x.pcap choose
+	@mkdir -p $(BUILD)
+	$(GO) build -o $(BIN)/ ./cmd/nepcoc
+	$(GO) build -o $(BUILD)/bench-c ./bench/c
+	$(if $(CBUNDLE),,$(BIN)/nepcoc compile $(MODEL)/demo.onnx --calib $(TESTBED)/calib.pcap -o $(BUILD)/demo.nepco >/dev/null)
+	$$(command -v taskset >/dev/null && echo taskset -c $(CORE)) $(BUILD)/bench-c -flows $(or $(CAPTURE),$(TESTBED)/test.pcap) -pairs 50 $(or $(CBUNDLE),$(BUILD)/demo.nepco)
 
 # BENCH_CC="clang -O2" chooses another compiler, CPATH another kernel path.
 bench-c-peer: ## ONNX Runtime against emitted C, portable, on one core; MODELS="a.onnx ..." chooses models

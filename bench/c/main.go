@@ -2,8 +2,10 @@
 //
 //	c [-cc gcc] [-path PATH] [-pairs 200] BUNDLE
 //	c -arm [-cc aarch64-linux-gnu-gcc] BUNDLE
+//	c -flows CAPTURE [-cc gcc] [-pairs 200] BUNDLE
 //
-// or, with -arm, how many instructions an inference takes there.
+// or, with -arm, how many instructions an inference takes there; or, with -flows, the time per packet of the emitted flow table and of the agent's, tokens included and
+// without the model.
 //
 // The C is emitted, compiled with -O3 and run by a small program beside this one. Turns alternate, so that whatever slows the
 // machine down slows both; the figure is the median of the pairs' ratios. `make bench-c` pins everything to one core.
@@ -26,23 +28,24 @@ import (
 func main() {
 	arm := flag.Bool("arm", false, "count instructions on arm64, under qemu-user")
 	cc := flag.String("cc", "", "C compiler (default: gcc, for arm64 aarch64-linux-gnu-gcc)")
+	flows := flag.String("flows", "", "compare the flow tables on this capture")
 	only := flag.String("path", "", "the path to compare (default: all that this machine has)")
 	pairs := flag.Int("pairs", 200, "pairs of turns per path")
 	flag.Parse()
 	if flag.NArg() != 1 || *pairs < 1 {
-		fmt.Fprintln(os.Stderr, "usage: c [-arm] [-cc gcc] [-path PATH] [-pairs N] BUNDLE")
+		fmt.Fprintln(os.Stderr, "usage: c [-arm | -flows CAPTURE] [-cc gcc] [-path PATH] [-pairs N] BUNDLE")
 		os.Exit(2)
 	}
 	if *cc == "" {
 		*cc = map[bool]string{false: "gcc", true: "aarch64-linux-gnu-gcc"}[*arm]
 	}
-	if err := run(flag.Arg(0), *cc, *only, *pairs, *arm); err != nil {
+	if err := run(flag.Arg(0), *cc, *only, *flows, *pairs, *arm); err != nil {
 		fmt.Fprintln(os.Stderr, "c:", err)
 		os.Exit(1)
 	}
 }
 
-func run(path, cc, only string, pairs int, arm bool) error {
+func run(path, cc, only, flows string, pairs int, arm bool) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -50,6 +53,9 @@ func run(path, cc, only string, pairs int, arm bool) error {
 	b, err := bundle.Decode(data)
 	if err != nil {
 		return err
+	}
+	if flows != "" {
+		return compareFlows(b, cc, flows, pairs)
 	}
 	if len(b.Golden) == 0 || b.Program.Sides > 0 {
 		return fmt.Errorf("%s: a bundle with golden vectors of tokens is needed", path)
