@@ -51,7 +51,13 @@ func (c *compilation) calibrateScores(p *bundle.Program) error {
 		if truth == nil || of == nil {
 			continue
 		}
-		info.Temperature = rounded(temperature(ints[i], truth, o.Scale, of))
+		found := temperature(ints[i], truth, o.Scale, of)
+		if found < 1.01*coldest {
+			// Without an error the likelihood grows with every score: what is found is the end of the search, where all scores are 1.
+			c.res.Notes = append(c.res.Notes, fmt.Sprintf("output %s: the labelled flows hold no errors to tell by how sure a score may be: scores stay the model's own, not calibrated; give more flows, of more kinds", o.Name))
+			continue
+		}
+		info.Temperature = rounded(found)
 		// The mantissa keeps 30 bits: the quotient only moves it.
 		ratio := math.Ldexp(float64(o.ExpMult), -o.ExpShift) / info.Temperature
 		_, exp := math.Frexp(ratio)
@@ -106,6 +112,9 @@ var likelihoods = map[bundle.OutputKind]likelihood{
 	},
 }
 
+// coldest is the least temperature that is looked for.
+const coldest = 0.05
+
 // temperature minimises the mean negative log-likelihood over log T by golden
 // section; it has one minimum. Samples without labels (nil) are left out.
 func temperature(logits [][]int32, labels [][]int, scale float64, of likelihood) float64 {
@@ -119,5 +128,5 @@ func temperature(logits [][]int32, labels [][]int, scale float64, of likelihood)
 		}
 		return sum
 	}
-	return exact.Exp(exact.Minimum(loss, exact.Log(0.05), exact.Log(20), 60))
+	return exact.Exp(exact.Minimum(loss, exact.Log(coldest), exact.Log(20), 60))
 }
