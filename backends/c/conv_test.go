@@ -21,7 +21,7 @@ func TestConvolutions(t *testing.T) {
 		{"arm64-dotprod", []string{"aarch64-linux-gnu-gcc", "-O1", "-static"}, cortexA76, dotprod},
 		{"s390x", []string{"s390x-linux-gnu-gcc", "-O2", "-static"}, []string{"qemu-s390x"}, portable},
 	}
-	seeds := []uint64{29, 17, 36, 1, 0, 3, 22, 30, 8, 38} // which have every form
+	seeds := []uint64{29, 17, 36, 1, 0, 3} // which have every form
 	if testing.Short() {
 		seeds = seeds[:5]
 	}
