@@ -184,7 +184,9 @@ func (c *Client) change(ctx context.Context, group string, f func(Group) (Group,
 // changedMeanwhile is true where a compare-and-swap found another value.
 func changedMeanwhile(err error) bool {
 	var api *jetstream.APIError
-	return errors.Is(err, jetstream.ErrKeyExists) || errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
+	return errors.Is(err, jetstream.ErrKeyExists) ||
+		// The second is what servers of a cluster say where another write is under way.
+		errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }
 
 // put writes a group's document over the one of a revision (0: there is none), and returns its own.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -173,6 +174,46 @@ func TestJudgedAgain(t *testing.T) {
 	if _, after := view(); after.revision != before.revision || after.value.Number >= g.revision {
 		t.Errorf("ordered again: %d, after %d, of document %d; the one that is done is %d", after.revision, before.revision, after.value.Number, g.revision)
 	}
+}
+
+// Two that change a group at once, with three servers that each have it: each change is made over the other's, and none fails.
+func TestChangesAtOnce(t *testing.T) {
+	f := newFleet(t, 3)
+	_, end := f.hub("a")
+	end() // it made the buckets
+	const each, writers = 30, 3
+	var wg sync.WaitGroup
+	var c *Client
+	for range writers {
+		c = f.client("w")
+		wg.Go(func() {
+			for n := 0; n < each; {
+				_, err := c.change(t.Context(), "g", func(g Group) (Group, error) {
+					g.Version = version
+					g.Stable.File = "f"
+					g.Stable.Serial++
+					return g, nil
+				})
+				switch {
+				case err == nil:
+					n++
+				case strings.Contains(err.Error(), "wrong last sequence"):
+					t.Error(err)
+					return
+				default: // servers that stood still: it may have been made
+					pause(t.Context(), 100*time.Millisecond)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	f.eventually(time.Minute, "the changes", func() error {
+		g, err := c.Group(t.Context(), "g")
+		if err == nil && g.Stable.Serial < each*writers {
+			err = fmt.Errorf("%d of %d", g.Stable.Serial, each*writers)
+		}
+		return err
+	})
 }
 
 // Groups are read from their stream's leader, never from whatever server is near: that may not have yet what was written a moment ago.
