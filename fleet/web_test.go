@@ -369,7 +369,6 @@ func TestWebSilence(t *testing.T) {
 	f := newFleet(t, 1)
 	h, _ := f.hub("a")
 	s := webServer(t, h)
-	now := time.Now().UTC()
 	stable := Artifact{File: "f", Digest: "d", Size: 1}
 	agent := Agent{Digest: "d", Packets: 10, Verdicts: map[string]float64{"web": 10}}
 	f.eventually(2*time.Minute, "hub", func() error {
@@ -378,6 +377,7 @@ func TestWebSilence(t *testing.T) {
 		}
 		return nil
 	})
+	now := time.Now().UTC()
 	h.mu.Lock()
 	h.groups["racks"] = entry[Group]{Group{Version: version, Name: "racks", Stable: stable}, 0}
 	h.mu.Unlock()
