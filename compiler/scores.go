@@ -51,13 +51,12 @@ func (c *compilation) calibrateScores(p *bundle.Program) error {
 		if truth == nil || of == nil {
 			continue
 		}
-		found := temperature(ints[i], truth, o.Scale, of)
-		if found < 1.01*coldest {
-			// Without an error the likelihood grows with every score: what is found is the end of the search, where all scores are 1.
+		if !mistaken(info.Kind, ints[i], truth) {
+			// Without an error the likelihood grows with every score, until all are 1.
 			c.res.Notes = append(c.res.Notes, fmt.Sprintf("output %s: the labelled flows hold no errors to tell by how sure a score may be: scores stay the model's own, not calibrated; give more flows, of more kinds", o.Name))
 			continue
 		}
-		info.Temperature = rounded(found)
+		info.Temperature = rounded(temperature(ints[i], truth, o.Scale, of))
 		// The mantissa keeps 30 bits: the quotient only moves it.
 		ratio := math.Ldexp(float64(o.ExpMult), -o.ExpShift) / info.Temperature
 		_, exp := math.Frexp(ratio)
@@ -112,8 +111,29 @@ var likelihoods = map[bundle.OutputKind]likelihood{
 	},
 }
 
-// coldest is the least temperature that is looked for.
-const coldest = 0.05
+// mistaken tells that some labelled sample has a logit on the wrong side: a class above that of the label, a sigmoid beyond the half.
+func mistaken(kind bundle.OutputKind, logits [][]int32, labels [][]int) bool {
+	for i, l := range logits {
+		if labels[i] == nil {
+			continue
+		}
+		for k, x := range l {
+			var wrong bool
+			switch kind {
+			case bundle.KindClasses:
+				wrong = x > l[labels[i][0]]
+			case bundle.KindBinary:
+				wrong = x > 0 && labels[i][0] == 0 || x < 0 && labels[i][0] == 1
+			default:
+				wrong = x > 0 != slices.Contains(labels[i], k) && x != 0
+			}
+			if wrong {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 // temperature minimises the mean negative log-likelihood over log T by golden
 // section; it has one minimum. Samples without labels (nil) are left out.
@@ -128,5 +148,5 @@ func temperature(logits [][]int32, labels [][]int, scale float64, of likelihood)
 		}
 		return sum
 	}
-	return exact.Exp(exact.Minimum(loss, exact.Log(coldest), exact.Log(20), 60))
+	return exact.Exp(exact.Minimum(loss, exact.Log(0.05), exact.Log(20), 60))
 }

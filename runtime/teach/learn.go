@@ -95,6 +95,11 @@ func (m *matrix) learn(t *Task, r *Report, opt Options) *head {
 		}
 	}
 	temperature, _ := calibrate(held, label, classes)
+	if opt.Mode == Softmax && !slices.ContainsFunc(all, func(i int) bool { return largest(held[i*classes:][:classes]) != label[i] }) {
+		// Without an error the likelihood grows with every score, until all are 1. A head of regression has a scale of its own.
+		temperature = 1
+		r.Notes = append(r.Notes, "no flow that was held back is taken for another class, so nothing tells how sure a score may be: scores are not calibrated; give more flows, of more kinds")
+	}
 	r.score(held, label, classes)
 	progress("teaching")
 	h := m.fit(all, label, classes, decay, nil, opt.Mode)

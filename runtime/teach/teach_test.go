@@ -117,6 +117,29 @@ func TestTeach(t *testing.T) {
 	}
 }
 
+// Flows that are all told apart, however they are held back, don't say how sure scores may be: those stay the head's own, which is said.
+func TestNoErrors(t *testing.T) {
+	if testing.Short() {
+		t.Skip("teaches for seconds, under emulation for minutes")
+	}
+	b := encoder(t)
+	of := task(b, "plain", 2, 30)
+	for i := range of.Examples {
+		e := &of.Examples[i]
+		for p := range e.Valid { // one class of low bytes, one of high ones
+			e.Tokens[p] = 5 + e.Tokens[p]%32 + int32(192*e.Label)
+		}
+	}
+	made, r, err := teach.Teach(b, of, teach.Options{Mode: teach.Softmax})
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := slices.ContainsFunc(r.Notes, func(n string) bool { return strings.Contains(n, "nothing tells how sure a score may be") })
+	if got := made.Manifest.Outputs[len(made.Manifest.Outputs)-1].Temperature; r.Accuracy != 1 || r.Temperature != 1 || got != 1 || !said {
+		t.Errorf("accuracy %g, temperature %g (%g), notes %q", r.Accuracy, r.Temperature, got, r.Notes)
+	}
+}
+
 // Labels that say nothing are not learnt, and the report says so.
 func TestNothingToLearn(t *testing.T) {
 	if testing.Short() {
