@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"nepcoc/internal/plural"
 	"nepcoc/ir"
 	"nepcoc/passes/quantize"
 	"nepcoc/runtime/bundle"
@@ -184,7 +185,7 @@ func (c *compilation) describeOutputs(forms []outputForm) []error {
 			continue
 		}
 		if n := info.Kind.NumLabels(f.logits); len(files[0]) != n {
-			errs = append(errs, fmt.Errorf("output %q has %d %s, its label file %d lines: one name per line, in the order of the model's outputs", f.name, n, nouns[info.Kind], len(files[0])))
+			errs = append(errs, fmt.Errorf("output %q has %d %s, its label file %s: one name per line, in the order of the model's outputs", f.name, n, nouns[info.Kind], plural.Of(len(files[0]), "line")))
 		} else {
 			c.outputs[i].Labels = files[0]
 		}

@@ -12,6 +12,7 @@ import (
 
 	"nepcoc/internal/cli"
 	"nepcoc/internal/files"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/engine"
 )
@@ -221,7 +222,7 @@ func shares(e *engine.Engine, p *bundle.Program, length int) ([]stepShare, error
 }
 
 func (r *benchReport) print(w io.Writer) {
-	fmt.Fprintf(w, "%d flows of %d tokens, %d threads, kernels %s, bound in %.1f ms\n", r.Flows, r.Length, r.Threads, r.Kernel, r.BindMS)
+	fmt.Fprintf(w, "%s of %s, %s, kernels %s, bound in %.1f ms\n", plural.Of(r.Flows, "flow"), plural.Of(r.Length, "token"), plural.Of(r.Threads, "thread"), r.Kernel, r.BindMS)
 	fmt.Fprintf(w, "  p50 %.1f us, p99 %.1f us, %.0f flows/s\n", r.P50, r.P99, r.FlowsPerSec)
 	if r.Stream != nil {
 		r.Stream.print(w)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/engine"
 )
@@ -63,6 +64,6 @@ func benchStream(e *engine.Engine, p *bundle.Program, length, chunk int, d time.
 }
 
 func (r *streamReport) print(w io.Writer) {
-	fmt.Fprintf(w, "  in chunks of %d tokens: last chunk to verdict p50 %.1f us, at once p50 %.1f us (%.1f %%), %d flows in turns, %d bytes of state per flow\n",
-		r.Chunk, r.LastP50, r.OneGoP50, 100*r.Ratio, r.Flows, r.StateBytes)
+	fmt.Fprintf(w, "  in chunks of %s: last chunk to verdict p50 %.1f us, at once p50 %.1f us (%.1f %%), %s in turns, %s of state per flow\n",
+		plural.Of(r.Chunk, "token"), r.LastP50, r.OneGoP50, 100*r.Ratio, plural.Of(r.Flows, "flow"), plural.Of(r.StateBytes, "byte"))
 }

@@ -9,6 +9,7 @@ import (
 	"nepcoc/compiler"
 	"nepcoc/compiler/onnx"
 	"nepcoc/internal/cli"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/bundle"
 )
 
@@ -93,7 +94,7 @@ type checkReport struct {
 }
 
 func (r *checkReport) print(w io.Writer) {
-	fmt.Fprintf(w, "%s: compiles (opset %d, %s): %d steps, %d multiply-adds per full input\n", cli.Name(r.Model), r.Opset, cli.Name(r.Producer), r.Steps, r.MACs)
+	fmt.Fprintf(w, "%s: compiles (opset %d, %s): %s, %d multiply-adds per full input\n", cli.Name(r.Model), r.Opset, cli.Name(r.Producer), plural.Of(r.Steps, "step"), r.MACs)
 	for _, in := range r.Inputs {
 		fmt.Fprintf(w, "  input   %s: %s\n", in.Name, in.Means)
 	}

@@ -16,6 +16,7 @@ import (
 	"nepcoc/compiler"
 	"nepcoc/internal/cli"
 	"nepcoc/internal/files"
+	"nepcoc/internal/plural"
 	"nepcoc/passes/quantize"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/teach"
@@ -124,8 +125,8 @@ func knownText(r *teach.KnownReport) string {
 	if !r.Labelled {
 		of = "flows, by the model's own verdicts,"
 	}
-	s := fmt.Sprintf("known to %s: %d classes (%d prototypes) of %d %s in %d dimensions of %d features; %s of %d that were held back pass (asked: %s)",
-		r.Output, r.Classes, r.Prototypes, r.Flows, of, r.Dimensions, r.Features, cli.Percent(r.Passed), r.Held, cli.Percent(r.Pass))
+	s := fmt.Sprintf("known to %s: %s (%s) of %d %s in %s of %s; %s of %d that were held back pass (asked: %s)",
+		r.Output, plural.Of(r.Classes, "class"), plural.Of(r.Prototypes, "prototype"), r.Flows, of, plural.Of(r.Dimensions, "dimension"), plural.Of(r.Features, "feature"), cli.Percent(r.Passed), r.Held, cli.Percent(r.Pass))
 	for _, n := range r.Notes {
 		s += "; " + n
 	}
@@ -332,7 +333,7 @@ func (r *compileReport) print(w io.Writer) {
 	if r.Region.Whole {
 		fmt.Fprintln(w, "  local region    ends where the model looks at all positions: nepcoc inspect says which steps are local")
 	} else {
-		fmt.Fprintf(w, "  local region    %d positions to the left, %d to the right\n", r.Region.Left, r.Region.Right)
+		fmt.Fprintf(w, "  local region    %s to the left, %d to the right\n", plural.Of(r.Region.Left, "position"), r.Region.Right)
 	}
 	for _, in := range r.Inputs {
 		fmt.Fprintf(w, "  input           %s: %s\n", in.Name, in.Means)
@@ -341,7 +342,7 @@ func (r *compileReport) print(w io.Writer) {
 		fmt.Fprintf(w, "  output          %s\n", outputText(&r.Outputs[i]))
 	}
 	c, m := &r.Calibration, &r.Measured
-	fmt.Fprintf(w, "  calibration     %s, the best of %d plans; ranges of %d of %d %s (%d distinct)\n", c.Method, len(r.Tried), c.Observed, c.Samples, r.unit, c.Distinct)
+	fmt.Fprintf(w, "  calibration     %s, the best of %s; ranges of %d of %d %s (%d distinct)\n", c.Method, plural.Of(len(r.Tried), "plan"), c.Observed, c.Samples, r.unit, c.Distinct)
 	for _, row := range measuredRows(m, "distinct "+r.unit) {
 		fmt.Fprintf(w, "  %-15s %s\n", row[0], row[1])
 	}
@@ -375,7 +376,7 @@ func measuredRows(m *bundle.Measured, unit string) [][]string {
 	same := int(math.Round(m.Agreement * float64(m.Samples)))
 	rows := [][]string{
 		{"measured", fmt.Sprintf("on %d %s %s", m.Samples, unit, on)},
-		{"float = integer", fmt.Sprintf("%d of %d verdicts (%s), %s", same, m.Samples, cli.Percent(m.Agreement), logits)},
+		{"float = integer", fmt.Sprintf("%d of %s (%s), %s", same, plural.Of(m.Samples, "verdict"), cli.Percent(m.Agreement), logits)},
 	}
 	if m.Labelled > 0 {
 		rows = append(rows, []string{"accuracy", fmt.Sprintf("float %s, integer %s of %d labelled %s", cli.Percent(m.FloatAccuracy), cli.Percent(m.IntegerAccuracy), m.Labelled, unit)})

@@ -12,6 +12,7 @@ import (
 	"nepcoc/internal/cli"
 	"nepcoc/internal/filekind"
 	"nepcoc/internal/files"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/traffic"
@@ -78,9 +79,9 @@ func lineOf(c *traffic.Contract) contractLine {
 		return l
 	}
 	l.View = "packets"
-	l.Summary = fmt.Sprintf("the first %d bytes of %d packets, from the %s on", c.BytesPerPacket, c.Packets, layerText[c.FirstLayer])
+	l.Summary = fmt.Sprintf("the first %s of %s, from the %s on", plural.Of(c.BytesPerPacket, "byte"), plural.Of(c.Packets, "packet"), layerText[c.FirstLayer])
 	if c.HeaderBytes > 0 {
-		l.Summary = fmt.Sprintf("%d bytes of headers and %d of payload of %d packets, from the %s on", c.HeaderBytes, c.BytesPerPacket-c.HeaderBytes, c.Packets, layerText[c.FirstLayer])
+		l.Summary = fmt.Sprintf("%s of headers and %d of payload of %s, from the %s on", plural.Of(c.HeaderBytes, "byte"), c.BytesPerPacket-c.HeaderBytes, plural.Of(c.Packets, "packet"), layerText[c.FirstLayer])
 	}
 	return l
 }
@@ -153,7 +154,7 @@ func besideText(n int) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", %d numbers beside them", n)
+	return fmt.Sprintf(", %s beside them", plural.Of(n, "number"))
 }
 
 func showContract(w io.Writer, c *traffic.Contract) {

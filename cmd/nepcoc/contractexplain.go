@@ -13,6 +13,7 @@ import (
 	"nepcoc/compiler/calibrate"
 	"nepcoc/compiler/explain"
 	"nepcoc/internal/cli"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/traffic"
@@ -112,7 +113,7 @@ func printExplained(w io.Writer, r *explain.Report) {
 var colours = map[string]string{"enters header": "\x1b[36m", "enters ethernet": "\x1b[36m", "enters payload": "\x1b[32m", "blanked": "\x1b[31m", "left out": "\x1b[2m"}
 
 func printFlow(w io.Writer, f *explain.Flow, c *traffic.Contract, colour bool) {
-	fmt.Fprintf(w, "flow %d: %s, decided by %s, %d tokens", f.Number, f.Key, f.Reason, f.Tokens)
+	fmt.Fprintf(w, "flow %d: %s, decided by %s, %s", f.Number, f.Key, f.Reason, plural.Of(f.Tokens, "token"))
 	for _, m := range f.Marks {
 		fmt.Fprintf(w, ", mark=%s", m)
 	}
@@ -129,13 +130,13 @@ func printFlow(w io.Writer, f *explain.Flow, c *traffic.Contract, colour bool) {
 	for i, p := range f.Packets {
 		facts := ""
 		if p.Facts > 0 {
-			facts = fmt.Sprintf(", behind %d facts", p.Facts)
+			facts = fmt.Sprintf(", behind %s", plural.Of(p.Facts, "fact"))
 		}
-		fmt.Fprintf(w, "\npacket %d, %s: %d bytes; of headers %d enter, of payload %d%s\n", i+1, p.Side, len(p.Bytes), p.Header, p.Payload, facts)
+		fmt.Fprintf(w, "\npacket %d, %s: %s; of headers %d enter, of payload %d%s\n", i+1, p.Side, plural.Of(len(p.Bytes), "byte"), p.Header, p.Payload, facts)
 		printFields(w, &p, colour)
 	}
 	for _, p := range f.Sides {
-		fmt.Fprintf(w, "\n%s's stream: %d bytes enter\n", p.Side, p.Payload)
+		fmt.Fprintf(w, "\n%s's stream: %s %s\n", p.Side, plural.Of(p.Payload, "byte"), plural.Verb(p.Payload, "enters", "enter"))
 		printFields(w, &p, colour)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"nepcoc/compiler/report"
 	"nepcoc/internal/cli"
 	"nepcoc/internal/files"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/classify"
@@ -111,7 +112,7 @@ func driftOf(cmd *cobra.Command, b *bundle.Bundle, args []string, o drift.Option
 		fmt.Fprintf(stderr, "nepcoc: note: %s\n", note)
 	}
 	if c.Whole.Flows < drift.MinFlows && !c.TooFew {
-		fmt.Fprintf(stderr, "nepcoc: note: %d flows only: small differences don't show\n", c.Whole.Flows)
+		fmt.Fprintf(stderr, "nepcoc: note: %s only: small differences don't show\n", plural.Of(c.Whole.Flows, "flow"))
 	}
 	return r, nil
 }

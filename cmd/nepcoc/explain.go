@@ -17,6 +17,7 @@ import (
 	"nepcoc/compiler/explain"
 	"nepcoc/internal/cli"
 	"nepcoc/internal/files"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	why "nepcoc/runtime/explain"
@@ -148,7 +149,7 @@ docs/explain.md says what the figures mean; nepcoc verify --explain says how fai
 const htmlFlows = 200
 
 func printVerdict(w io.Writer, v *explain.Verdict, dump, colour bool) {
-	fmt.Fprintf(w, "flow %d: %s, decided by %s, %d tokens", v.Number, v.Key, v.Reason, v.Tokens)
+	fmt.Fprintf(w, "flow %d: %s, decided by %s, %s", v.Number, v.Key, v.Reason, plural.Of(v.Tokens, "token"))
 	for _, m := range v.Marks {
 		fmt.Fprintf(w, ", mark=%s", m)
 	}
@@ -174,9 +175,9 @@ func printVerdict(w io.Writer, v *explain.Verdict, dump, colour bool) {
 		for k := range v.Packets {
 			p := &v.Packets[k]
 			if p.Number > 0 {
-				fmt.Fprintf(w, "\npacket %d, %s: %d bytes\n", p.Number, p.Side, len(p.Bytes))
+				fmt.Fprintf(w, "\npacket %d, %s: %s\n", p.Number, p.Side, plural.Of(len(p.Bytes), "byte"))
 			} else {
-				fmt.Fprintf(w, "\n%s's stream: %d bytes\n", p.Side, len(p.Bytes))
+				fmt.Fprintf(w, "\n%s's stream: %s\n", p.Side, plural.Of(len(p.Bytes), "byte"))
 			}
 			printNamed(w, p, sharesOf(p, o), colour)
 		}
@@ -218,7 +219,7 @@ func namedText(o *explain.Why) string {
 		what string
 	}{{o.Bytes, "byte"}, {facts, "fact"}} {
 		if n.of > 0 {
-			list = append(list, cli.Count(n.of, n.what))
+			list = append(list, plural.Of(n.of, n.what))
 		}
 	}
 	return strings.Join(list, " and ")

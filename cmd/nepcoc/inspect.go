@@ -10,6 +10,7 @@ import (
 	"nepcoc/backends"
 	"nepcoc/internal/cli"
 	"nepcoc/internal/files"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/engine"
 )
@@ -150,12 +151,12 @@ func (r *inspection) print(w io.Writer) {
 		rows = append(rows, []string{"signed by", r.Signer + ", " + r.Says.text})
 	}
 	if n := m.LeastPayload(); n > 0 {
-		rows = append(rows, []string{"insufficient", fmt.Sprintf("flows whose tokens hold less than %d bytes of payload", n)})
+		rows = append(rows, []string{"insufficient", fmt.Sprintf("flows whose tokens hold less than %s of payload", plural.Of(n, "byte"))})
 	}
 	for _, o := range m.Outputs {
 		rows = append(rows, []string{"output", outputText(&o)})
 		if t := o.Taught; t != nil {
-			rows = append(rows, []string{"taught", fmt.Sprintf("%s: %s on %d flows of %d recordings, cross-validated accuracy %.4f, macro-F1 %.4f", o.Name, t.Mode, t.Flows, t.Groups, t.Accuracy, t.MacroF1)})
+			rows = append(rows, []string{"taught", fmt.Sprintf("%s: %s on %s of %s, cross-validated accuracy %.4f, macro-F1 %.4f", o.Name, t.Mode, plural.Of(t.Flows, "flow"), plural.Of(t.Groups, "recording"), t.Accuracy, t.MacroF1)})
 		}
 	}
 	cli.Table(w, rows)
@@ -184,9 +185,9 @@ func (r *inspection) regionText() string {
 		}
 	}
 	if whole > 0 {
-		return fmt.Sprintf("%d steps; the %d behind it look at all positions", local, whole)
+		return fmt.Sprintf("%s; the %d behind %s at all positions", plural.Of(local, "step"), whole, plural.Verb(whole, "it looks", "it look"))
 	}
-	return fmt.Sprintf("%d positions to the left, %d to the right", r.Left, r.Right)
+	return fmt.Sprintf("%s to the left, %d to the right", plural.Of(r.Left, "position"), r.Right)
 }
 
 func versionText(v string) string {
@@ -201,14 +202,14 @@ func trafficText(t *bundle.Traffic) string {
 	if t == nil {
 		return "not described: no drift can be told"
 	}
-	return fmt.Sprintf("described by %d features of %d flows", len(t.Histograms), t.Flows)
+	return fmt.Sprintf("described by %s of %s", plural.Of(len(t.Histograms), "feature"), plural.Of(t.Flows, "flow"))
 }
 
 func calibrationText(c *bundle.Calibration) string {
 	if c.Distinct == 0 {
-		return fmt.Sprintf("%s on %d inputs", c.Method, c.Samples)
+		return fmt.Sprintf("%s on %s", c.Method, plural.Of(c.Samples, "input"))
 	}
-	return fmt.Sprintf("%s, ranges of %d of %d inputs (%d distinct)", c.Method, c.Observed, c.Samples, c.Distinct)
+	return fmt.Sprintf("%s, ranges of %d of %s (%d distinct)", c.Method, c.Observed, plural.Of(c.Samples, "input"), c.Distinct)
 }
 
 // contractText is a short form of the contract's hash.
@@ -230,7 +231,7 @@ func tileText(t int) string {
 	if t == 0 {
 		return "all positions"
 	}
-	return fmt.Sprintf("%d positions", t)
+	return plural.Of(t, "position")
 }
 
 // statement is a bundle.Statement as JSON; what isn't said is left out.

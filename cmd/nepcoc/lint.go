@@ -9,6 +9,7 @@ import (
 	"nepcoc/compiler/calibrate"
 	"nepcoc/compiler/dataset"
 	"nepcoc/internal/cli"
+	"nepcoc/internal/plural"
 )
 
 func newLint() *cobra.Command {
@@ -102,7 +103,7 @@ func printLint(w io.Writer, l *dataset.Lint) {
 		fmt.Fprintf(w, "note: %s\n", n)
 	}
 	if l.Constant > 0 {
-		fmt.Fprintf(w, "note: %d positions hold the same token in every flow\n", l.Constant)
+		fmt.Fprintf(w, "note: %s %s the same token in every flow\n", plural.Of(l.Constant, "position"), plural.Verb(l.Constant, "holds", "hold"))
 	}
 	leaks := fmt.Sprint(l.Leaks())
 	if l.TooFew {
@@ -111,5 +112,5 @@ func printLint(w io.Writer, l *dataset.Lint) {
 	if l.Within {
 		leaks += ", within recordings only"
 	}
-	fmt.Fprintf(w, "%s of %d classes and %s; the commonest class alone: %.3f; leaks: %s\n", cli.Count(l.Flows, "flow"), l.Classes, cli.Count(l.Groups, "recording"), l.Majority, leaks)
+	fmt.Fprintf(w, "%s of %s and %s; the commonest class alone: %.3f; leaks: %s\n", plural.Of(l.Flows, "flow"), plural.Of(l.Classes, "class"), plural.Of(l.Groups, "recording"), l.Majority, leaks)
 }

@@ -12,6 +12,7 @@ import (
 	"nepcoc/compiler/plan"
 	"nepcoc/internal/cli"
 	"nepcoc/internal/files"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/classify"
@@ -155,14 +156,14 @@ func printPlan(w io.Writer, r *plan.Plan, t *backends.Target) {
 	}
 	rows := [][]string{
 		{"bundle", r.Bundle},
-		{"machine", fmt.Sprintf("%s, %s at work, %s", t.Doc, cli.Count(r.Cores, "core"), kernel)},
+		{"machine", fmt.Sprintf("%s, %s at work, %s", t.Doc, plural.Of(r.Cores, "core"), kernel)},
 		{"traffic", fmt.Sprintf("%s flows/s, in the busiest second %.3g times as many; %.3g packets a flow, %.0f bytes a packet; %.3g %% of the flows have one or two", plan.Figure(p.FlowsPerS), p.Peak, p.PacketsPerFlow, p.BytesPerPacket, 100*p.Short)},
 		{"", fmt.Sprintf("the model is run on %.3g %% of the flows, on %.0f tokens in the mean", 100*p.Evaluated, p.Tokens)},
 		{"holds", fmt.Sprintf("%s, %s packets/s, %.3g Gbit/s", between(r.Flows, " flows/s"), plan.Figure(r.Packets.Value), r.Gbit)},
-		{"this traffic", fmt.Sprintf("takes %s of that, in its busiest second %s: %s wanted", percent(r.Busy), percent(r.BusyPeak), cli.Count(int(r.NeedCores.Value), "core"))},
+		{"this traffic", fmt.Sprintf("takes %s of that, in its busiest second %s: %s wanted", percent(r.Busy), percent(r.BusyPeak), plural.Of(int(r.NeedCores.Value), "core"))},
 	}
 	if p.Flows > 0 {
-		rows[2][1] += fmt.Sprintf("; of %d flows in %.3g s", p.Flows, p.Seconds)
+		rows[2][1] += fmt.Sprintf("; of %s in %.3g s", plural.Of(p.Flows, "flow"), p.Seconds)
 	}
 	for i, d := range r.Drops {
 		name := "gives way"
@@ -175,8 +176,8 @@ func printPlan(w io.Writer, r *plan.Plan, t *backends.Target) {
 	rows = append(rows, [][]string{
 		{"to a verdict", fmt.Sprintf("%.3g %% of the flows wait for the packet that decides, %.3g ms from the first (99 %%: %.3g), the others for a timer, %.3g s from their last", 100*l.ByPacket, l.WaitP50, l.WaitP99, l.Timer)},
 		{"", fmt.Sprintf("from then on %.0f us at most until the packet is looked at, %s behind others (in the busiest second %s), %.3g us of work, %.3g of it inference", l.Pickup, wait(l.Queue), wait(l.QueuePeak), l.Work, l.Inference)},
-		{"memory", fmt.Sprintf("%s: flow table %s for %d flows, ring %s, queues %s, model %s, workers %s", cli.Bytes(r.Memory.All), cli.Bytes(r.Memory.Table), r.Memory.Flows, cli.Bytes(r.Memory.Ring), cli.Bytes(r.Memory.Queues), cli.Bytes(r.Memory.Model), cli.Bytes(r.Memory.Workers))},
-		{"", fmt.Sprintf("in the busiest seconds %d flows are in the table at once: %s", r.Memory.Need, cli.Bytes(r.Memory.NeedBytes))},
+		{"memory", fmt.Sprintf("%s: flow table %s for %s, ring %s, queues %s, model %s, workers %s", cli.Bytes(r.Memory.All), cli.Bytes(r.Memory.Table), plural.Of(r.Memory.Flows, "flow"), cli.Bytes(r.Memory.Ring), cli.Bytes(r.Memory.Queues), cli.Bytes(r.Memory.Model), cli.Bytes(r.Memory.Workers))},
+		{"", fmt.Sprintf("in the busiest seconds %s in the table at once: %s", plural.Of(r.Memory.Need, "flow")+plural.Verb(r.Memory.Need, " is", " are"), cli.Bytes(r.Memory.NeedBytes))},
 		{"configure", fmt.Sprintf("receive.threads: %d, workers: %d", r.Threads, r.Workers)},
 	}...)
 	cli.Table(w, rows)

@@ -9,6 +9,7 @@ import (
 	"nepcoc/compiler/report"
 	"nepcoc/internal/cli"
 	"nepcoc/internal/files"
+	"nepcoc/internal/plural"
 )
 
 func newReport() *cobra.Command {
@@ -75,7 +76,7 @@ for programs. Labels make the half of it that speaks of right and wrong, the mod
 					err = files.Output(out, b.Bytes(), w)
 				}
 				if err == nil && !files.IsStdout(out) {
-					fmt.Fprintf(w, "%s: report on %s\n", cli.Name(files.Show(out)), cli.Count(r.Flows, "flow"))
+					fmt.Fprintf(w, "%s: report on %s\n", cli.Name(files.Show(out)), plural.Of(r.Flows, "flow"))
 				}
 			default:
 				r.Text(w)

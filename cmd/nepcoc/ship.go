@@ -25,6 +25,7 @@ import (
 	"nepcoc/internal/cli"
 	"nepcoc/internal/files"
 	"nepcoc/internal/interrupt"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/bundle"
 )
 
@@ -148,7 +149,7 @@ func shipAll(cmd *cobra.Command, cards []shipment, atOnce int, asJSON bool) erro
 		}
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d of %d cards did not take %s", failed, len(cards), cards[0].bundle)
+		return fmt.Errorf("%d of %s did not take %s", failed, plural.Of(len(cards), "card"), cards[0].bundle)
 	}
 	return nil
 }
@@ -474,7 +475,7 @@ func (r result) why() error {
 func (r *shipReport) print(w io.Writer) {
 	fmt.Fprintf(w, "%s (%.12s, %s) is on %s as %s\n", cli.Name(r.Bundle), r.Digest, cli.Bytes(r.Bytes), r.Host, r.Path)
 	for _, e := range r.SelfTest.Executors {
-		fmt.Fprintf(w, "  %-10s %d of %d golden vectors equal there, median %.1f us\n", cli.Name(e.Name), e.Equal, r.SelfTest.Vectors, e.P50US)
+		fmt.Fprintf(w, "  %-10s %d of %s equal there, median %.1f us\n", cli.Name(e.Name), e.Equal, plural.Of(r.SelfTest.Vectors, "golden vector"), e.P50US)
 	}
 	fmt.Fprintf(w, "  kernels    %s\n", cli.Name(r.SelfTest.Kernels))
 	if r.SelfTest.Config != "" {

@@ -12,6 +12,7 @@ import (
 	"nepcoc/compiler/dataset"
 	"nepcoc/internal/cli"
 	"nepcoc/internal/files"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/drift"
@@ -206,11 +207,11 @@ func printTaught(w io.Writer, name string, size int, r *teach.Report) {
 	cli.Table(w, rows)
 	how := "flow by flow"
 	if r.ByGroup {
-		how = fmt.Sprintf("by %d recordings", r.Groups)
+		how = fmt.Sprintf("by %s", plural.Of(r.Groups, "recording"))
 	}
 	fmt.Fprintf(w, "cross-validated (%d folds, %s): accuracy %.4f, macro-F1 %.4f\n", r.Folds, how, r.Accuracy, r.MacroF1)
 	if r.Threshold > 0 {
-		fmt.Fprintf(w, "unknown below a score of %g: %d of %d flows that were held back; accuracy of the others %.4f\n", r.Threshold, r.Unknown, r.Flows, r.KnownAccuracy)
+		fmt.Fprintf(w, "unknown below a score of %g: %d of %s held back; accuracy of the others %.4f\n", r.Threshold, r.Unknown, plural.Of(r.Flows, "flow"), r.KnownAccuracy)
 	}
 	if r.Known != nil {
 		fmt.Fprintln(w, knownText(r.Known))
@@ -219,5 +220,5 @@ func printTaught(w io.Writer, name string, size int, r *teach.Report) {
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "note: %s\n", n)
 	}
-	fmt.Fprintf(w, "%s: task %s of %d classes on %d features, %s\n", name, r.Task, len(r.Labels), r.Width, cli.Bytes(int64(size)))
+	fmt.Fprintf(w, "%s: task %s of %s on %s, %s\n", name, r.Task, plural.Of(len(r.Labels), "class"), plural.Of(r.Width, "feature"), cli.Bytes(int64(size)))
 }

@@ -16,6 +16,7 @@ import (
 	"nepcoc/internal/cli"
 	"nepcoc/internal/files"
 	"nepcoc/internal/interrupt"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/traffic"
@@ -350,5 +351,5 @@ func (s *setSummary) text(w io.Writer) {
 	if n := len(s.Files); n > 1 {
 		names += " to " + s.Files[n-1]
 	}
-	fmt.Fprintf(w, "%s: %d flows of %d groups by the contract %s\n", names, s.Flows, s.Groups, s.Contract)
+	fmt.Fprintf(w, "%s: %s of %s by the contract %s\n", names, plural.Of(s.Flows, "flow"), plural.Of(s.Groups, "group"), s.Contract)
 }

@@ -12,6 +12,7 @@ import (
 	"nepcoc/compiler/verify"
 	"nepcoc/internal/cli"
 	"nepcoc/internal/files"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/bundle"
 )
 
@@ -179,7 +180,7 @@ func printVerify(w io.Writer, r *verify.Report) {
 	for _, c := range r.Checks {
 		count := fmt.Sprintf("%d of %d %s", c.Held, c.Cases, c.Unit)
 		if c.Unit == "cases" && c.OK {
-			count = fmt.Sprintf("%d cases", c.Cases)
+			count = plural.Of(c.Cases, "case")
 		}
 		rows = append(rows, []string{c.Name, count, mark(c.OK), c.Detail})
 	}
@@ -209,14 +210,14 @@ func printVerify(w io.Writer, r *verify.Report) {
 		add("integer", o.Integer)
 		cli.Table(w, rows)
 		if i := slices.IndexFunc(r.Known, func(k verify.KnownStats) bool { return k.Output == o.Name }); i >= 0 && r.Known[i].Withheld > 0 {
-			fmt.Fprintf(w, "  counting %s that get no label by what they would have been\n", cli.Count(r.Known[i].Withheld, "flow"))
+			fmt.Fprintf(w, "  counting %s that get no label by what they would have been\n", plural.Of(r.Known[i].Withheld, "flow"))
 		}
 	}
 	for i := range r.Known {
 		printKnown(w, &r.Known[i], len(r.Known) > 1)
 	}
 	if r.Worst != "" {
-		rows = [][]string{{"step", "operator", fmt.Sprintf("error on %d inputs", r.StepInputs), "added here"}}
+		rows = [][]string{{"step", "operator", fmt.Sprintf("error on %s", plural.Of(r.StepInputs, "input")), "added here"}}
 		for _, s := range r.Steps {
 			name := s.Step
 			if name == r.Worst {
@@ -251,7 +252,7 @@ func printVerify(w io.Writer, r *verify.Report) {
 				}
 				n := fmt.Sprintf("%g of %g", f.Tokens, e.Nameable)
 				if e.Numbers != nil {
-					n += fmt.Sprintf(" (numbers in %s)", cli.Count(f.WithNumbers, "flow"))
+					n += fmt.Sprintf(" (numbers in %s)", plural.Of(f.WithNumbers, "flow"))
 				}
 				rows = append(rows, []string{f.name + name, fmt.Sprint(e.Flows), n, fmt.Sprintf("%.3g", f.Named), fmt.Sprintf("%.3g", f.Random), ratio})
 			}

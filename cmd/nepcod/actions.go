@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nepcoc/internal/cli"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/act"
 )
 
@@ -45,7 +46,7 @@ func newActions() *cobra.Command {
 				if err != nil {
 					return fmt.Errorf("actions %s: %w", sub.name, err)
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d rules %s\n", len(found), sub.end)
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", plural.Of(len(found), "rule"), sub.end)
 				return err
 			},
 		}

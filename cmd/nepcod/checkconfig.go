@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nepcoc/internal/cli"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/agent"
 )
 
@@ -39,8 +40,8 @@ func newCheckConfig() *cobra.Command {
 			for _, s := range notes {
 				fmt.Fprintf(cmd.ErrOrStderr(), "nepcod: note: %s: %s\n", args[0], s)
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: good; bundle %s, %s, %d golden vectors equal\n",
-				cli.Name(args[0]), cli.Name(c.Bundle), m.Digest(), len(m.Bundle.Golden))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: good; bundle %s, %s, %s equal\n",
+				cli.Name(args[0]), cli.Name(c.Bundle), m.Digest(), plural.Of(len(m.Bundle.Golden), "golden vector"))
 			return err
 		},
 	}

@@ -19,6 +19,7 @@ import (
 
 	"nepcoc/internal/cli"
 	"nepcoc/internal/files"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/classify"
@@ -235,7 +236,7 @@ func (f *loadFlags) run(ctx context.Context, stderr io.Writer, path string) (*lo
 		}
 		r.TooLarge = script.Fit(wire.MTU)
 	} else if r.TooLarge = before.TooLarge; r.TooLarge > 0 {
-		return nil, fmt.Errorf("%s: %d flows were left out for the interface's MTU: judge while sending", f.of, r.TooLarge)
+		return nil, fmt.Errorf("%s: %s left out for the interface's MTU: judge while sending", f.of, plural.Of(r.TooLarge, "flow")+plural.Verb(r.TooLarge, " was", " were"))
 	}
 	if len(script.Flows) == 0 {
 		return nil, fmt.Errorf("%s: each flow has packets larger than the interface's MTU, %d: ip link set %s mtu 9000, or capture where they are not merged (ethtool -K IF gro off)", path, wire.MTU, f.iface)
@@ -405,29 +406,29 @@ func (r *loadReport) failure(f *loadFlags) error {
 			return fmt.Errorf("the rate was not kept: this machine's sender was behind for %.0f ms of %.1f s: lower --rate, or give it a core of its own (taskset)", run.BehindMS, run.Seconds)
 		}
 		if run.Failed > 0 {
-			return fmt.Errorf("%d packets were refused by the system: lower --rate", run.Failed)
+			return fmt.Errorf("%s refused by the system: lower --rate", plural.Of(run.Failed, "packet")+plural.Verb(run.Failed, " was", " were"))
 		}
 		if run.Verdicts != nil && !run.holds(f.loss) {
-			return fmt.Errorf("of %d verdicts %d are lost, %d late and %d other than at rest: more than %g (--loss)", run.Verdicts.Expected, run.Verdicts.Lost, run.Verdicts.Late, run.Verdicts.Different, f.loss)
+			return fmt.Errorf("of %s %d %s lost, %d late and %d other than at rest: more than %g (--loss)", plural.Of(run.Verdicts.Expected, "verdict"), run.Verdicts.Lost, plural.Verb(run.Verdicts.Lost, "is", "are"), run.Verdicts.Late, run.Verdicts.Different, f.loss)
 		}
 	}
 	return nil
 }
 
 func (r *loadReport) print(w io.Writer) {
-	fmt.Fprintf(w, "capture    %s: %d flows, %.1f packets a flow, %.0f bytes a packet\n", cli.Name(r.Capture), r.Flows, r.Packets, r.Bytes)
+	fmt.Fprintf(w, "capture    %s: %s, %.1f packets a flow, %.0f bytes a packet\n", cli.Name(r.Capture), plural.Of(r.Flows, "flow"), r.Packets, r.Bytes)
 	var left []string
 	for _, why := range slices.Sorted(maps.Keys(r.Left)) {
-		left = append(left, fmt.Sprintf("%d frames (%s)", r.Left[why], why))
+		left = append(left, fmt.Sprintf("%s (%s)", plural.Of(r.Left[why], "frame"), why))
 	}
 	if r.TooLarge > 0 {
-		left = append(left, fmt.Sprintf("%d flows with packets larger than the interface's MTU", r.TooLarge))
+		left = append(left, fmt.Sprintf("%s with packets larger than the interface's MTU", plural.Of(r.TooLarge, "flow")))
 	}
 	if left != nil {
 		fmt.Fprintf(w, "left out   %s\n", strings.Join(left, ", "))
 	}
 	if r.NotCompared != nil && *r.NotCompared > 0 {
-		fmt.Fprintf(w, "compared   all but %d flows, whose labels depend on addresses or on pauses that were made shorter\n", *r.NotCompared)
+		fmt.Fprintf(w, "compared   all but %s, whose labels depend on addresses or on pauses that were made shorter\n", plural.Of(*r.NotCompared, "flow"))
 	}
 	if r.Capacity == nil {
 		for i := range r.Runs {
@@ -479,7 +480,7 @@ func (r *loadRun) print(w io.Writer) {
 	if r.BehindMS > 0 {
 		kept = fmt.Sprintf("%.0f ms behind in all", r.BehindMS)
 	}
-	fmt.Fprintf(w, "sent       %d flows (%.0f/s), %d packets (%.0f/s), %s; %d failed; %s\n", r.Flows, r.SentRate, r.Packets, r.SentPackets, cli.Bytes(r.Bytes), r.Failed, kept)
+	fmt.Fprintf(w, "sent       %s (%.0f/s), %s (%.0f/s), %s; %d failed; %s\n", plural.Of(r.Flows, "flow"), r.SentRate, plural.Of(r.Packets, "packet"), r.SentPackets, cli.Bytes(r.Bytes), r.Failed, kept)
 	v := r.Verdicts
 	if v == nil {
 		return

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nepcoc/internal/cli"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/agent"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/classify"
@@ -190,8 +191,8 @@ func (r *selftestReport) print(w io.Writer) error {
 		return err
 	}
 	for _, e := range r.Executors {
-		if _, err := fmt.Fprintf(w, "%-10s %d of %d golden vectors equal, median %.1f us, bound in %.1f ms\n",
-			e.Name, e.Equal, r.Vectors, e.P50US, float64(e.BindUS)/1000); err != nil {
+		if _, err := fmt.Fprintf(w, "%-10s %d of %s equal, median %.1f us, bound in %.1f ms\n",
+			e.Name, e.Equal, plural.Of(r.Vectors, "golden vector"), e.P50US, float64(e.BindUS)/1000); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"nepcoc/compiler/labels"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/bundle"
 )
 
@@ -173,7 +174,7 @@ func (s *Set) unmatched(l *labels.Labels, rows []int, matches []labels.Match) (w
 	if n := count[labels.NoTuple]; n > 0 {
 		f := &s.Flows[first[labels.NoTuple]]
 		why = append(why, fmt.Sprintf("%s: no row has the addresses and ports (the first is %s, at %s): is the file of this capture, and are its addresses those before translation?",
-			flows(n), f.Key, stamp(f.First)))
+			plural.Of(n, "flow"), f.Key, stamp(f.First)))
 	}
 	if n := count[labels.OtherTime]; n > 0 {
 		i := first[labels.OtherTime]
@@ -202,24 +203,17 @@ func (s *Set) unmatched(l *labels.Labels, rows []int, matches []labels.Match) (w
 			if d < 0 {
 				d, direction = -d, "earlier"
 			}
-			why = append(why, fmt.Sprintf("%s: the time is %v %s than the capture's, always (%s): %s; or %s", flows(n), d, direction, at, hint, wayOut))
+			why = append(why, fmt.Sprintf("%s: the time is %v %s than the capture's, always (%s): %s; or %s", plural.Of(n, "flow"), d, direction, at, hint, wayOut))
 		default:
-			why = append(why, fmt.Sprintf("%s: addresses and ports have a row, but of another time, off by %v to %v (%s): %s", flows(n), least(off), most(off), at, wayOut))
+			why = append(why, fmt.Sprintf("%s: addresses and ports have a row, but of another time, off by %v to %v (%s): %s", plural.Of(n, "flow"), least(off), most(off), at, wayOut))
 		}
 	}
 	if n := count[labels.Ambiguous]; n > 0 {
 		i := first[labels.Ambiguous]
 		why = append(why, fmt.Sprintf("%s: several rows with other labels are as near as the file's times tell, which have steps of %v (line %d): give times with fractions of a second",
-			flows(n), time.Duration(l.Step), l.Rows[rows[i]].Line))
+			plural.Of(n, "flow"), time.Duration(l.Step), l.Rows[rows[i]].Line))
 	}
 	return why
-}
-
-func flows(n int) string {
-	if n == 1 {
-		return "1 flow"
-	}
-	return fmt.Sprintf("%d flows", n)
 }
 
 // stamp is a time as people read it; what is not within the years that it can be in is a number.
@@ -331,7 +325,7 @@ func (c *classNames) report(path string, why, notes []string) ([]string, []strin
 	if n > 1 {
 		have = "have"
 	}
-	why = append(why, fmt.Sprintf("%s %s a label that is no class of the model: %s; its classes are %s: %s", flows(n), have, list(names), list(c.names), hint))
+	why = append(why, fmt.Sprintf("%s %s a label that is no class of the model: %s; its classes are %s: %s", plural.Of(n, "flow"), have, list(names), list(c.names), hint))
 	return why, notes
 }
 

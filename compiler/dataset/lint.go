@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/traffic"
 )
 
@@ -134,7 +135,7 @@ func newLinter(s *Set, bounds Bounds) (*linter, error) {
 		}
 	}
 	if used < 2 {
-		return nil, fmt.Errorf("%d flows with a label, of %d classes: lint needs two classes at least", len(l.at), used)
+		return nil, fmt.Errorf("%s with a label, of %s: lint needs two classes at least", plural.Of(len(l.at), "flow"), plural.Of(used, "class"))
 	}
 	l.classes = len(count)
 	l.out = &Lint{Flows: len(l.at), Classes: used, Groups: len(l.groups), Majority: float64(slices.Max(count)) / float64(len(l.at)), Findings: []Finding{}}

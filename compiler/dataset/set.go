@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/flow"
 )
 
@@ -88,7 +89,7 @@ func (s *Set) leave(why string, n int) {
 func (s *Set) Remarks() []string {
 	var lines []string
 	for _, why := range slices.Sorted(maps.Keys(s.Left)) {
-		lines = append(lines, fmt.Sprintf("%d flows left out: %s", s.Left[why], why))
+		lines = append(lines, fmt.Sprintf("%s left out: %s", plural.Of(s.Left[why], "flow"), why))
 	}
 	return append(lines, s.Notes...)
 }

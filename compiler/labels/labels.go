@@ -19,6 +19,7 @@ import (
 
 	"nepcoc/internal/filekind"
 	"nepcoc/internal/files"
+	"nepcoc/internal/plural"
 	"nepcoc/internal/textfile"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/flow"
@@ -198,7 +199,7 @@ func parse(name string, r io.Reader, some bool) (*Labels, error) {
 	}
 	if len(l.Rows) == 0 {
 		if l.Skipped > 0 {
-			return nil, fmt.Errorf("%s: no labels of TCP or UDP flows, only %d rows of other protocols", name, l.Skipped)
+			return nil, fmt.Errorf("%s: no labels of TCP or UDP flows, only %s of other protocols", name, plural.Of(l.Skipped, "row"))
 		}
 		return nil, fmt.Errorf("%s: no labels, only the line of column names", name)
 	}

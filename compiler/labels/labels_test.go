@@ -77,7 +77,7 @@ func TestLabelErrors(t *testing.T) {
 		{"short row", head + good + "6,10.0.0.1\n", "l.csv: line 3: not as many columns"},
 		{"proto", head + "tpc,10.0.0.1,1,10.0.0.2,2,1,TLS,5,a\n", `l.csv:2: proto "tpc" is neither`},
 		{"proto number", head + "256,10.0.0.1,1,10.0.0.2,2,1,TLS,5,a\n", `l.csv:2: proto "256" is neither`},
-		{"others only", head + "1,10.0.0.1,,10.0.0.2,,1,TLS,5,a\n", "only 1 rows of other protocols"},
+		{"others only", head + "1,10.0.0.1,,10.0.0.2,,1,TLS,5,a\n", "only 1 row of other protocols"},
 		{"Latin-1", head + "6,10.0.0.1,1,10.0.0.2,2,1,caf\xe9,5,a\n", "is not UTF-8: save the file as UTF-8"},
 		{"half a character", "\xff\xfep", "l.csv: UTF-16 text ends"},
 		{"address", head + "6,10.0.0,1,10.0.0.2,2,1,TLS,5,a\n", `l.csv:2: src "10.0.0" is not an IP address`},

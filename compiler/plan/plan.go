@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"nepcoc/backends"
-	"nepcoc/internal/cli"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/classify"
 	"nepcoc/runtime/engine"
@@ -238,9 +238,9 @@ func (r *Plan) drops(idle float64, t perFlow) {
 	what, then := "the cores are", "packets wait in the ring, then are dropped by the kernel and counted, and their flows marked"
 	switch r.Flows.Value {
 	case 1e9 * (float64(r.Workers) / t.work):
-		what, then = cli.Count(r.Workers, "worker")+" can do no more", "packets wait in front of them, then are dropped and counted, and their flows marked"
+		what, then = plural.Of(r.Workers, "worker")+" can do no more", "packets wait in front of them, then are dropped and counted, and their flows marked"
 	case 1e9 * (float64(r.Threads) / t.receive):
-		what = cli.Count(r.Threads, "receive thread") + " can do no more"
+		what = plural.Of(r.Threads, "receive thread") + " can do no more"
 	}
 	say("from %s flows/s on (%s to %s) %s: %s", Figure(r.Flows.Value), Figure(r.Flows.Low), Figure(r.Flows.High), what, then)
 }

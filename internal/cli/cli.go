@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"nepcoc/internal/files"
+	"nepcoc/internal/plural"
 )
 
 // Exit codes.
@@ -306,10 +307,5 @@ func Percent(x float64) string {
 	return fmt.Sprintf("%.2f %%", 100*x)
 }
 
-// Count is a number of things, with an s where it is not one.
-func Count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
+// Count is plural.Of.
+func Count(n int, what string) string { return plural.Of(n, what) }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/flow"
 	"nepcoc/runtime/verdict"
 )
@@ -240,7 +241,7 @@ func (m *Manager) begin(batch []Want) {
 			m.count(kind, Already)
 		case len(m.rules)+len(hs) >= m.opt.Config.MaxRules:
 			m.count(kind, TooMany)
-			m.say("max_rules: %d rules are in force, no more are made", m.opt.Config.MaxRules)
+			m.say("max_rules: %s in force, no more are made", plural.Of(m.opt.Config.MaxRules, "rule"))
 		case m.tokens < 1:
 			m.count(kind, TooFast)
 			m.say("rules_per_second: more than %d a second are asked for", m.opt.Config.RulesPerSecond)
@@ -502,7 +503,7 @@ func (m *Manager) end() {
 			if !b.Expires() {
 				rest = "nepcod actions flush takes them away"
 			}
-			m.opt.Log.Error(fmt.Sprintf("%d rules could not be undone, %s: %v", len(m.times), rest, err))
+			m.opt.Log.Error(fmt.Sprintf("%s could not be undone, %s: %v", plural.Of(len(m.times), "rule"), rest, err))
 			m.opt.Flush()
 			return
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"nepcoc/internal/plural"
 )
 
 // adviceEvery is how often an agent that runs is looked at for what keeps the model
@@ -37,9 +39,9 @@ func (r *Report) MergedNote() string {
 	const wayOut = "`ethtool -K INTERFACE gro off lro off`, and tso, gso and gro off at the other end of a virtual cable"
 	switch k := &r.Kernel; {
 	case k.Unsplit > 0:
-		return fmt.Sprintf("%d packets were merged by the system (GRO, LRO, TSO) and read as one each, which no packet on the wire was: %s", k.Unsplit, wayOut)
+		return fmt.Sprintf("%s merged by the system (GRO, LRO, TSO) and read as one each, which no packet on the wire was: %s", plural.Of(k.Unsplit, "packet")+plural.Verb(k.Unsplit, " was", " were"), wayOut)
 	case k.Merged > 0:
-		return fmt.Sprintf("%d packets were merged by the system (GRO, LRO, TSO) and put apart again; what spares that is %s", k.Merged, wayOut)
+		return fmt.Sprintf("%s merged by the system (GRO, LRO, TSO) and put apart again; what spares that is %s", plural.Of(k.Merged, "packet")+plural.Verb(k.Merged, " was", " were"), wayOut)
 	}
 	return ""
 }

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"nepcoc/internal/files"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/flow"
 )
@@ -38,7 +39,7 @@ const (
 func (c *KeepConfig) Validate() error {
 	var errs []error
 	if c.Size < minKeepSize || c.Size > maxKeepSize {
-		errs = append(errs, fmt.Errorf("size: %d bytes are not within %d..%d", c.Size, minKeepSize, int64(maxKeepSize)))
+		errs = append(errs, fmt.Errorf("size: %s %s not within %d..%d", plural.Of(c.Size, "byte"), plural.Verb(c.Size, "is", "are"), minKeepSize, int64(maxKeepSize)))
 	}
 	if c.Files < 1 || c.Files > maxKeepFiles {
 		errs = append(errs, fmt.Errorf("files: %d is not within 1..%d", c.Files, maxKeepFiles))

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nepcoc/internal/files"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/trust"
 )
@@ -263,8 +264,8 @@ func (c *Config) Afford(perFlow time.Duration, l Load) error {
 		at = "of probation.rate"
 	}
 	most := time.Duration(max(allowed-l.Other, 0) / rate * float64(time.Second))
-	return fmt.Errorf("%w: it takes %v per flow here, and with the %.3g flows/s %s %.3g of %d workers' time, %.2g of it for packets; probation.budget allows %.3g: %v per flow",
-		errTooSlow, short(perFlow), rate, at, need, l.Workers, l.Other, allowed, short(most))
+	return fmt.Errorf("%w: it takes %v per flow here, and with the %.3g flows/s %s %.3g of the time of %s, %.2g of it for packets; probation.budget allows %.3g: %v per flow",
+		errTooSlow, short(perFlow), rate, at, need, plural.Of(l.Workers, "worker"), l.Other, allowed, short(most))
 }
 
 var errTooSlow = errors.New("too slow")

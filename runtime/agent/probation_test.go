@@ -193,7 +193,7 @@ func TestAfford(t *testing.T) {
 		want    string
 	}{
 		{"nothing comes", 115 * ms, agent.Load{Workers: 1}, 0, ""},
-		{"a slow one", 115 * ms, agent.Load{Flows: 240, Workers: 1, Other: 0.032}, 0, "takes 115ms per flow here, and with the 240 flows/s that come now 27.6 of 1 workers' time, 0.032 of it for packets; probation.budget allows 0.8: 3.2ms per flow"},
+		{"a slow one", 115 * ms, agent.Load{Flows: 240, Workers: 1, Other: 0.032}, 0, "takes 115ms per flow here, and with the 240 flows/s that come now 27.6 of the time of 1 worker, 0.032 of it for packets; probation.budget allows 0.8: 3.2ms per flow"},
 		{"a fast one", ms, agent.Load{Flows: 240, Workers: 1}, 0, ""},
 		{"packets alone take the time", ms, agent.Load{Flows: 240, Workers: 1, Other: 0.9}, 0, ": 0s per flow"},
 		{"slower than allowed, but no slower than what runs", 100 * ms, agent.Load{Flows: 240, Workers: 1, PerFlow: 100 * ms}, 0, ""},

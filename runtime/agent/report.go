@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/flow"
 )
@@ -199,14 +200,14 @@ func (r *Report) Check() error {
 func (r *Report) Lost() error {
 	var errs []error
 	if n := r.Abandoned + uint64(r.Undecided); n > 0 {
-		errs = append(errs, fmt.Errorf("%d of %d flows got no verdict: the time for a stop was over (drain)", n, r.Flow.Flows))
+		errs = append(errs, fmt.Errorf("%d of %s got no verdict: the time for a stop was over (drain)", n, plural.Of(r.Flow.Flows, "flow")))
 	}
 	if r.Failed > 0 {
-		errs = append(errs, fmt.Errorf("%d of %d flows got no verdict: the model could not be run on them", r.Failed, r.Flow.Flows))
+		errs = append(errs, fmt.Errorf("%d of %s got no verdict: the model could not be run on them", r.Failed, plural.Of(r.Flow.Flows, "flow")))
 	}
-	what := fmt.Sprintf("%d verdicts", r.Records)
+	what := plural.Of(r.Records, "verdict")
 	if r.Ends > 0 {
-		what += fmt.Sprintf(" and %d ends of flows", r.Ends)
+		what += fmt.Sprintf(" and %s of flows", plural.Of(r.Ends, "end"))
 	}
 	switch n := r.OutputFailed + r.OutputDropped + r.OutputTooLarge + r.Waiting; {
 	case n == 0:
@@ -233,19 +234,19 @@ func inOneLine(errs []error) error {
 
 // String is one line for the log.
 func (r *Report) String() string {
-	s := fmt.Sprintf("%d packets = %d decoded + %d ignored + %d refused + %d malformed + %d dropped in queues", r.Read,
+	s := fmt.Sprintf("%s = %d decoded + %d ignored + %d refused + %d malformed + %d dropped in queues", plural.Of(r.Read, "packet"),
 		r.Flow.Joined(), r.Flow.Ignored(), r.Flow.Refused(), r.Flow.Malformed(), r.QueueDropped)
 	if r.Live {
 		s += fmt.Sprintf(", %d dropped by the kernel", r.Kernel.Dropped)
 	}
-	s += fmt.Sprintf("; %d flows = %d verdicts (%d evicted, %d unknown, %d insufficient, %d abandoned) + %d shed + %d active; %d records = %d written + %d dropped",
-		r.Flow.Flows, r.Flow.Decided(), r.Flow.Verdicts[flow.ReasonEvicted], r.Unknown, r.Insufficient, r.Abandoned, r.Flow.Shed, r.Undecided,
-		r.Records+r.Ends+r.Events, r.Written, r.OutputDropped+r.OutputFailed+r.OutputTooLarge+r.Waiting)
+	s += fmt.Sprintf("; %s = %s (%d evicted, %d unknown, %d insufficient, %d abandoned) + %d shed + %d active; %s = %d written + %d dropped",
+		plural.Of(r.Flow.Flows, "flow"), plural.Of(r.Flow.Decided(), "verdict"), r.Flow.Verdicts[flow.ReasonEvicted], r.Unknown, r.Insufficient, r.Abandoned, r.Flow.Shed, r.Undecided,
+		plural.Of(r.Records+r.Ends+r.Events, "record"), r.Written, r.OutputDropped+r.OutputFailed+r.OutputTooLarge+r.Waiting)
 	if r.Withdrawn > 0 {
-		s += fmt.Sprintf("; %d verdicts withheld of bundles that were returned from", r.Withdrawn)
+		s += fmt.Sprintf("; %s withheld of bundles that were returned from", plural.Of(r.Withdrawn, "verdict"))
 	}
 	if r.Flow.Emergencies > 0 {
-		s += fmt.Sprintf("; %d emergencies of full tables", r.Flow.Emergencies)
+		s += fmt.Sprintf("; %s of full tables", plural.Of(r.Flow.Emergencies, "emergency"))
 	}
 	if kinds := r.Flow.Kinds(); len(kinds) > 0 {
 		s += "; " + strings.Join(kinds, ", ")

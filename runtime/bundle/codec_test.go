@@ -105,7 +105,7 @@ func TestCutAndGarbage(t *testing.T) {
 	_, err := Decode(data[:len(data)-1])
 	wantError(t, err, "cut off")
 	_, err = Decode(append(bytes.Clone(data), 0))
-	wantError(t, err, "1 bytes follow the end of the bundle")
+	wantError(t, err, "1 byte follows the end of the bundle")
 	_, err = Decode(append(bytes.Clone(data), data...))
 	wantError(t, err, "follow the end of the bundle")
 }

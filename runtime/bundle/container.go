@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"github.com/klauspost/compress/zstd"
+
+	"nepcoc/internal/plural"
 )
 
 // FormatVersion is the version of the file format that this package writes,
@@ -242,7 +244,7 @@ func parseHeader(data []byte, size uint64) (version int, err error) {
 	case total > size:
 		return 0, fmt.Errorf("cut off: %d of %d bytes are there; copy the file again", size, total)
 	case total < size:
-		return 0, fmt.Errorf("%d bytes follow the end of the bundle", size-total)
+		return 0, fmt.Errorf("%s %s the end of the bundle", plural.Of(size-total, "byte"), plural.Verb(size-total, "follows", "follow"))
 	}
 	return int(le.Uint32(data[8:])), nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"nepcoc/internal/filekind"
 	"nepcoc/internal/files"
+	"nepcoc/internal/plural"
 )
 
 // File is a capture file as a Source: classic pcap of either byte order, any
@@ -67,7 +68,7 @@ func NewFile(name string, r io.Reader) (*File, error) {
 	}
 	magic, _ = br.Peek(4)
 	if len(magic) < 4 {
-		return fail("not a capture: only %d bytes long", len(magic))
+		return fail("not a capture: only %s long", plural.Of(len(magic), "byte"))
 	}
 	switch _, le := classicForms[binary.LittleEndian.Uint32(magic)]; {
 	case binary.LittleEndian.Uint32(magic) == blockSection:
@@ -122,12 +123,12 @@ func (f *File) Packets() int { return f.n }
 func (f *File) Notes() (notes []string) {
 	switch {
 	case f.frames.cut > 0:
-		notes = append(notes, fmt.Sprintf("%s: the file ends in the middle of a record, at offset %d: the %d packets before it were read", f.name, f.frames.cut, f.n))
+		notes = append(notes, fmt.Sprintf("%s: the file ends in the middle of a record, at offset %d: the %s before it %s read", f.name, f.frames.cut, plural.Of(f.n, "packet"), plural.Verb(f.n, "was", "were")))
 	case f.packed != nil && f.packed.cut:
-		notes = append(notes, fmt.Sprintf("%s: the compressed file is cut off: the %d packets before that were read", f.name, f.n))
+		notes = append(notes, fmt.Sprintf("%s: the compressed file is cut off: the %s before that %s read", f.name, plural.Of(f.n, "packet"), plural.Verb(f.n, "was", "were")))
 	}
 	for _, l := range slices.Sorted(maps.Keys(f.unread)) {
-		notes = append(notes, fmt.Sprintf("%s: %d packets are of %s, which is not read: capture on an Ethernet, Linux cooked or raw IP interface", f.name, f.unread[l], l))
+		notes = append(notes, fmt.Sprintf("%s: %s %s of %s, which is not read: capture on an Ethernet, Linux cooked or raw IP interface", f.name, plural.Of(f.unread[l], "packet"), plural.Verb(f.unread[l], "is", "are"), l))
 	}
 	return notes
 }

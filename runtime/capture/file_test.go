@@ -174,7 +174,7 @@ func TestFileErrors(t *testing.T) {
 		want   string
 	}{
 		{"empty", nil, 0, "empty"},
-		{"one byte", []byte{1}, 0, "only 1 bytes"},
+		{"one byte", []byte{1}, 0, "only 1 byte long"},
 		{"text", []byte("proto,src,sport\n"), 0, "neither pcap nor pcapng"},
 		{"gzip", []byte{0x1f, 0x8b, 8, 0}, 0, "gunzip"}, // and no more
 		{"header cut", huge[:20], 0, "ends within its header"},

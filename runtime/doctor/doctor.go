@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nepcoc/internal/files"
+	"nepcoc/internal/plural"
 	"nepcoc/internal/version"
 	"nepcoc/runtime/agent"
 	"nepcoc/runtime/bundle"
@@ -91,7 +92,7 @@ func machine(f *findings, c *agent.Config) {
 	if len(paths) < 2 {
 		status = Warn
 	}
-	f.add("cpu", status, "kernels for this processor are missing: verdicts are the same, but take several times as long", "%d cores, kernels %s", runtime.NumCPU(), strings.Join(paths, " "))
+	f.add("cpu", status, "kernels for this processor are missing: verdicts are the same, but take several times as long", "%s, kernels %s", plural.Of(runtime.NumCPU(), "core"), strings.Join(paths, " "))
 	status = OK
 	if c.Receive.Threads+c.Workers > runtime.NumCPU() {
 		status = Warn
@@ -211,7 +212,7 @@ func actions(f *findings, c *agent.Config) {
 	if err == nil && note != "" {
 		f.add("actions", OK, "", "%s", note)
 	} else if err == nil {
-		f.add("actions", OK, "", "%d rules are configured, and can be made", len(c.Actions.Rules))
+		f.add("actions", OK, "", "%s configured, and can be made", plural.Of(len(c.Actions.Rules), "rule")+plural.Verb(len(c.Actions.Rules), " is", " are"))
 	}
 }
 
@@ -244,7 +245,7 @@ func bundles(f *findings, c *agent.Config) {
 		for _, e := range agent.Errors(m.Instead()) {
 			f.add("bundle instead", Warn, wayOut, "the last good one runs in its place: %v", e)
 		}
-		f.add("bundle", OK, "", "%s (%.12s): %d golden vectors equal, kernels %s", m.Path, m.Digest(), len(b.Golden), m.Kernels())
+		f.add("bundle", OK, "", "%s (%.12s): %s equal, kernels %s", m.Path, m.Digest(), plural.Of(len(b.Golden), "golden vector"), m.Kernels())
 		for _, note := range m.Notes() {
 			f.add("bundle note", Warn, "nepcod check-config says the same", "%s", note)
 		}

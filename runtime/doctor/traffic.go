@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/agent"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/capture/afpacket"
@@ -32,7 +33,7 @@ func traffic(f *findings, c *agent.Config, listen time.Duration) {
 	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err == nil && limit.Cur != math.MaxUint64 {
 		locked = fmt.Sprintf("%d KiB", limit.Cur>>10)
 	}
-	seen := fmt.Sprintf("%d MiB in %d rings, %d MiB of memory are free; the limit of locked memory (%s) does not count them", size>>20, c.Receive.Threads, free>>20, locked)
+	seen := fmt.Sprintf("%d MiB in %s, %d MiB of memory are free; the limit of locked memory (%s) does not count them", size>>20, plural.Of(c.Receive.Threads, "ring"), free>>20, locked)
 	const wayOut = "fewer or smaller receive.blocks"
 	if free > 0 && size > free {
 		f.add("ring memory", Fail, wayOut, "%s", seen)
@@ -136,14 +137,14 @@ func look(f *findings, r *afpacket.Ring, listen time.Duration) {
 	if decoded == 0 {
 		status, wayOut = Warn, "see "+manual+"/bluefield.md, prepare the card: flows that are offloaded to the switch must be mirrored; --listen 30s looks for longer"
 	}
-	f.add("traffic", status, wayOut, "%d packets within %v, %d of them TCP or UDP, in %d flows", packets, listen, decoded, len(flows))
+	f.add("traffic", status, wayOut, "%s within %v, %d of them TCP or UDP, in %s", plural.Of(packets, "packet"), listen, decoded, plural.Of(len(flows), "flow"))
 	switch {
 	case several == 0:
 		f.add("both directions", Warn, "--listen 30s looks for longer", "no flow had two packets")
 	case 2*both < several:
-		f.add("both directions", Warn, "mirror both (select-src-port and select-dst-port), or receive.outgoing: true where this machine sends the other one", "%d of %d flows were seen both ways", both, several)
+		f.add("both directions", Warn, "mirror both (select-src-port and select-dst-port), or receive.outgoing: true where this machine sends the other one", "%d of %s seen both ways", both, plural.Of(several, "flow"))
 	default:
-		f.add("both directions", OK, "", "%d of %d flows were seen both ways", both, several)
+		f.add("both directions", OK, "", "%d of %s seen both ways", both, plural.Of(several, "flow"))
 	}
 	if s, err := r.Stats(); err == nil && s.Merged+s.Unsplit > 0 {
 		f.add("merged packets", Warn, "`ethtool -K INTERFACE gro off lro off`, and tso, gso and gro off at the other end of a virtual cable", "%d were put apart again, %d could not be", s.Merged, s.Unsplit)

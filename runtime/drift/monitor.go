@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/verdict"
 )
@@ -40,7 +41,7 @@ const (
 func (o *Options) Validate() error {
 	var errs []error
 	if o.Flows < MinFlows || o.Flows > MaxFlows {
-		errs = append(errs, fmt.Errorf("window: %d flows are not within %d..%d", o.Flows, MinFlows, MaxFlows))
+		errs = append(errs, fmt.Errorf("window: %s %s not within %d..%d", plural.Of(o.Flows, "flow"), plural.Verb(o.Flows, "is", "are"), MinFlows, MaxFlows))
 	}
 	if o.Windows < 1 || o.Windows > MaxWindows {
 		errs = append(errs, fmt.Errorf("windows: %d is not within 1..%d", o.Windows, MaxWindows))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/traffic"
 )
@@ -49,7 +50,7 @@ func (c *Counters) Notes(opt *Options) (notes []string) {
 		notes = append(notes, s)
 	}
 	if c.Decided() == 0 {
-		note := fmt.Sprintf("no TCP or UDP flow among %d packets", c.Read())
+		note := fmt.Sprintf("no TCP or UDP flow among %s", plural.Of(c.Read(), "packet"))
 		if kinds := c.Kinds(); len(kinds) > 0 {
 			note += " (" + strings.Join(kinds, ", ") + ")"
 		}
@@ -92,8 +93,8 @@ func (c *Counters) tunnels() (list []string) {
 
 // String is one line of packets and flows, the same for a capture and for the agent.
 func (c *Counters) String() string {
-	s := fmt.Sprintf("%d packets = %d decoded + %d ignored + %d refused + %d malformed; %d flows = %d verdicts (%d evicted)",
-		c.Read(), c.Joined(), c.Ignored(), c.Refused(), c.Malformed(), c.Flows, c.Decided(), c.Verdicts[ReasonEvicted])
+	s := fmt.Sprintf("%s = %d decoded + %d ignored + %d refused + %d malformed; %s = %s (%d evicted)",
+		plural.Of(c.Read(), "packet"), c.Joined(), c.Ignored(), c.Refused(), c.Malformed(), plural.Of(c.Flows, "flow"), plural.Of(c.Decided(), "verdict"), c.Verdicts[ReasonEvicted])
 	if c.Shed > 0 {
 		s += fmt.Sprintf(" + %d shed", c.Shed)
 	}

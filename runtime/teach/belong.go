@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/arith"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/refexec"
@@ -83,7 +84,7 @@ func Know(b *bundle.Bundle, output int, examples []Example, opt KnownOptions) (*
 	least := b.Manifest.LeastPayload()
 	examples = slices.DeleteFunc(slices.Clone(examples), func(e Example) bool { return e.Payload < least || e.Label < 0 })
 	if len(examples) < belongLeast {
-		return nil, fmt.Errorf("%d flows with payload are too few to tell what is unknown: give %d at least, better some hundreds", len(examples), belongLeast)
+		return nil, fmt.Errorf("%s with payload: too few to tell what is unknown: give %d at least, better some hundreds", plural.Of(len(examples), "flow"), belongLeast)
 	}
 	p := forget(b.Program, output)
 	value := pooled(p, p.Outputs[output].Value)

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 
+	"nepcoc/internal/plural"
 	"nepcoc/internal/version"
 	"nepcoc/runtime/arith"
 	"nepcoc/runtime/bundle"
@@ -114,7 +115,7 @@ func Teach(b *bundle.Bundle, t *Task, opt Options) (*bundle.Bundle, *Report, err
 	}
 	r := &Report{Task: t.Name, Mode: opt.Mode, Labels: t.Labels, Flows: len(t.Examples), Width: x.width}
 	if gone := forgotten(b, t); gone != nil {
-		r.Notes = append(r.Notes, fmt.Sprintf("%d classes that task %s had are gone, since none of the flows is of them: %s; a task is taught anew, with the flows of all its classes", len(gone), t.Name, strings.Join(gone, ", ")))
+		r.Notes = append(r.Notes, fmt.Sprintf("%s that task %s had %s gone, since none of the flows is of them: %s; a task is taught anew, with the flows of all its classes", plural.Of(len(gone), "class"), t.Name, plural.Verb(len(gone), "is", "are"), strings.Join(gone, ", ")))
 	}
 	h := x.learn(t, r, opt)
 	p, err := attach(b.Program, feed, h, t, opt.Add)

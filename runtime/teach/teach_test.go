@@ -275,7 +275,7 @@ func TestAdd(t *testing.T) {
 	}
 	gone := slices.DeleteFunc(slices.Clone(task(b, "second", 4, 1).Labels), func(l string) bool { return slices.Contains(fewer.Labels, l) })
 	if len(gone) != 1 || !slices.ContainsFunc(r.Notes, func(n string) bool {
-		return strings.Contains(n, "1 classes that task second had are gone") && strings.Contains(n, gone[0])
+		return strings.Contains(n, "1 class that task second had is gone") && strings.Contains(n, gone[0])
 	}) {
 		t.Errorf("gone: %q; notes %q", gone, r.Notes)
 	}
