@@ -112,10 +112,16 @@ func (s *Script) Expect(b *bundle.Bundle, src capture.Source) (not int, err erro
 		first int64
 		Verdict
 	}
-	rest := map[flow.Key][]named{}
+	rest := make(map[flow.Key][]named, len(s.Flows)) // of the script's flows: a capture may hold any number of others
+	for i := range s.Flows {
+		k, _ := s.Flows[i].Key.Canonical()
+		rest[k] = nil
+	}
 	if err := classified(src, func(r *verdict.Record, v Verdict) {
 		k, _ := r.Key.FiveTuple().Canonical()
-		rest[k] = append(rest[k], named{r.First, v})
+		if list, sent := rest[k]; sent {
+			rest[k] = append(list, named{r.First, v})
+		}
 	}); err != nil {
 		return 0, err
 	}

@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -14,9 +15,14 @@ type Judge struct {
 	seen   []uint8 // verdicts of each flow that was begun
 	left   int     // that have not come
 	r      Verdicts
-	times  []float64 // us, from a flow's last packet to its verdict, where a packet decided
+	times  []float64 // us, from a flow's last packet to its verdict, where a packet decided: of maxTimes at most, chosen at random
+	worst  float64
+	random *rand.Rand
 	late   time.Duration
 }
+
+// maxTimes bounds the times that are kept: the quantiles of so many are those of all, to a hundredth of a percent of the verdicts. One run may have a thousand times as many.
+const maxTimes = 1 << 21
 
 // Verdicts is how the verdicts on a run compare with those of the capture at rest. Expected = Right + Different + NotCompared + Lost + Waiting.
 type Verdicts struct {
@@ -54,7 +60,7 @@ const maxExamples = 5
 
 // NewJudge judges a run; late is when a verdict is late. Expect was called before.
 func (s *Script) NewJudge(sent *Sent, late time.Duration) *Judge {
-	j := &Judge{script: s, sent: sent, seen: make([]uint8, sent.Flows), late: late}
+	j := &Judge{script: s, sent: sent, seen: make([]uint8, sent.Flows), late: late, random: rand.New(rand.NewPCG(1, 2))}
 	for i := range j.seen {
 		j.left += len(s.Flows[i%len(s.Flows)].want)
 	}
@@ -81,7 +87,13 @@ func (j *Judge) Event(line []byte) {
 	j.seen[n]++
 	j.left--
 	if us := e.Says.Latency; us > 0 && byPacket[e.Says.Decided] {
-		j.times = append(j.times, us)
+		j.r.Timed++
+		if len(j.times) < maxTimes {
+			j.times = append(j.times, us)
+		} else if k := j.random.IntN(j.r.Timed); k < maxTimes {
+			j.times[k] = us
+		}
+		j.worst = max(j.worst, us)
 		if us > float64(j.late.Microseconds()) {
 			j.r.Late++
 		}
@@ -123,7 +135,6 @@ func (j *Judge) Verdicts(after time.Duration) Verdicts {
 		}
 	}
 	slices.Sort(j.times)
-	r.Timed = len(j.times)
 	at := func(q float64) float64 {
 		if len(j.times) == 0 {
 			return math.NaN()
@@ -131,6 +142,9 @@ func (j *Judge) Verdicts(after time.Duration) Verdicts {
 		return j.times[int(q*float64(len(j.times)-1))]
 	}
 	r.P50, r.P99, r.Worst = at(0.5), at(0.99), at(1)
+	if r.Timed > 0 {
+		r.Worst = j.worst
+	}
 	return r
 }
 

@@ -15,7 +15,9 @@ import (
 	"io"
 	"slices"
 	"time"
+	"unsafe"
 
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/capture"
 	"nepcoc/runtime/flow"
 )
@@ -55,13 +57,14 @@ func (f *Flow) Length() time.Duration { return f.packets[len(f.packets)-1].at }
 
 // packet is a frame, and what of it changes with its addresses.
 type packet struct {
-	at      time.Duration // after the flow's first
+	at      time.Duration // after the flow's first; while a capture is read, its time
 	data    []byte        // an Ethernet frame up to the end of the IP packet
 	ip      int           // where its IP header begins
-	reverse bool          // from the second host to the first
-	proto   uint8         // of what lies behind the IP header
 	sum     int           // where in the IP packet its checksum lies; 0: there is none
 	quoted  int           // where in the IP packet the header begins that an ICMP error quotes; 0: it is none
+	n       uint32        // its number in the capture: of equal times the one before comes first
+	reverse bool          // from the second host to the first
+	proto   uint8         // of what lies behind the IP header
 }
 
 // Options of ReadScript.
@@ -74,27 +77,34 @@ type Options struct {
 	Tunnels bool
 	// Progress, which may be nil, is told how many frames were read.
 	Progress func(frames int)
+
+	limit int // instead of maxScript, in tests
 }
 
-// maxScript bounds the bytes of a script's frames.
-const maxScript = 1 << 30
+// What is kept of a capture is bounded: the bytes of its frames, and, as much again, what stands beside them. That is about, with the room that slices and maps
+// grow by, each packet's place in its flow, a flow and its entries in maps, and a frame that waits until all is read.
+const (
+	maxScript   = 1 << 30
+	packetBytes = 2 * int(unsafe.Sizeof(packet{}))
+	flowBytes   = 2 * int(unsafe.Sizeof(Flow{})+2*unsafe.Sizeof(flow.Key{}))
+	rawBytes    = 2 * int(unsafe.Sizeof(raw{}))
+	headBytes   = 128
+)
 
-// raw is a frame of the capture while it is not known what flow it is of.
+// raw is a frame of the capture, and what its flow is found by.
 type raw struct {
 	packet
-	time     int64
 	key      flow.Key // of the packet, or of what an error quotes
 	fragment bool     // other than the first
 	id       uint32   // of the fragment
 	icmp     bool
-	flow     int // -1: not known
 }
 
 // ReadScript takes the flows of a capture. Checksums that a network card was to fill in are filled in; what the capture cut off is
-// zeros.
+// zeros. A capture of which more than twice maxScript bytes would be kept is refused.
 func ReadScript(src capture.Source, o Options) (*Script, error) {
 	s := &Script{Left: map[string]int{}}
-	var all []raw
+	var later []raw // errors, and fragments behind the first: what they belong to may follow them
 	type open struct {
 		flow int
 		last int64
@@ -108,7 +118,7 @@ func ReadScript(src capture.Source, o Options) (*Script, error) {
 	pairs := map[[2][16]byte]int{} // the latest flow between two hosts
 	var f capture.Frame
 	var p capture.Packet
-	size := 0
+	size, beside, limit := 0, 0, cmp.Or(o.limit, maxScript)
 	for n := 1; ; n++ {
 		err := src.Next(&f)
 		if err == io.EOF {
@@ -130,64 +140,60 @@ func ReadScript(src capture.Source, o Options) (*Script, error) {
 			s.Left[kind.String()]++
 			continue
 		}
-		r := raw{time: f.Time, key: flow.KeyOf(&p), fragment: p.Later(), id: p.FragID, icmp: icmp, flow: -1}
+		r := raw{key: flow.KeyOf(&p), fragment: p.Later(), id: p.FragID, icmp: icmp}
+		r.at, r.n = time.Duration(f.Time), uint32(n)
 		r.frame(&f, &p, icmp)
-		if size += len(r.data); size > maxScript {
-			return nil, fmt.Errorf("more than %d MiB of packets: take a part of the capture (editcap -c, tcpdump -c)", maxScript>>20)
-		}
-		switch canonical, _ := r.key.Canonical(); {
+		size, beside = size+len(r.data), beside+packetBytes
+		canonical, _ := r.key.Canonical()
+		switch {
 		case icmp:
 			r.key = quotedKey(r.data[r.ip:], r.quoted, r.key)
-		case !r.fragment:
+			fallthrough
+		case r.fragment:
+			later = append(later, r)
+			beside += rawBytes
+		default:
 			at, ok := flows[canonical]
 			if !ok || o.Idle > 0 && time.Duration(f.Time-at.last) > o.Idle {
 				at.flow = len(s.Flows)
 				s.Flows = append(s.Flows, Flow{Key: r.key, First: f.Time})
+				beside += flowBytes
 			}
 			flows[canonical] = open{at.flow, f.Time}
-			r.flow = at.flow
 			if p.Fragment {
 				heads[ends{r.key.Src, r.key.Dst, r.id}] = at.flow
+				beside += headBytes
 			}
 			pairs[[2][16]byte{canonical.Src, canonical.Dst}] = at.flow
+			s.Flows[at.flow].take(&r)
 		}
-		all = append(all, r)
-	}
-	for i := range all {
-		r := &all[i]
-		canonical, _ := r.key.Canonical()
 		switch {
-		case r.flow >= 0:
-		case r.fragment:
+		case size > limit:
+			return nil, fmt.Errorf("more than %d MiB of packets: %s", limit>>20, takeAPart)
+		case beside > limit:
+			return nil, fmt.Errorf("its first %s, of %s, take more than %d MiB beside their bytes: %s", plural.Of(n, "packet"), plural.Of(len(s.Flows), "flow"), limit>>20, takeAPart)
+		}
+	}
+	for i := range later {
+		r := &later[i]
+		if r.fragment {
 			if at, ok := heads[ends{r.key.Src, r.key.Dst, r.id}]; ok {
-				r.flow = at
+				s.Flows[at].take(r)
 			} else {
 				s.Left["fragments without their first"]++
 			}
-		default:
-			at, ok := flows[canonical]
-			if other, near := pairs[[2][16]byte{canonical.Src, canonical.Dst}]; !ok && near {
-				at.flow, ok = other, true
-			}
-			if !ok {
-				s.Left["ICMP of hosts without flows"]++
-				continue
-			}
-			r.flow = at.flow
-		}
-		if r.flow < 0 {
 			continue
 		}
-		f := &s.Flows[r.flow]
-		// An error may come from a router: then it is from the other side than whom it is for.
-		switch to := r.data[r.ip:]; {
-		case r.icmp:
-			r.reverse = sameHost(to, true, &f.Key.Src)
-		default:
-			r.reverse = !sameHost(to, false, &f.Key.Src) || f.Key.Src == f.Key.Dst && r.key.SrcPort != f.Key.SrcPort
+		canonical, _ := r.key.Canonical()
+		at, ok := flows[canonical]
+		if other, near := pairs[[2][16]byte{canonical.Src, canonical.Dst}]; !ok && near {
+			at.flow, ok = other, true
 		}
-		r.at = time.Duration(r.time) // for now
-		f.packets = append(f.packets, r.packet)
+		if !ok {
+			s.Left["ICMP of hosts without flows"]++
+			continue
+		}
+		s.Flows[at.flow].take(r)
 	}
 	if len(s.Flows) == 0 {
 		return nil, errors.New("no flow of TCP or UDP is in it")
@@ -198,9 +204,24 @@ func ReadScript(src capture.Source, o Options) (*Script, error) {
 	return s, nil
 }
 
+// takeAPart is the way out where a capture is too large.
+const takeAPart = "take a part of the capture (editcap -c, tcpdump -c)"
+
+// take adds a frame to its flow.
+func (f *Flow) take(r *raw) {
+	// An error may come from a router: then it is from the other side than whom it is for.
+	switch to := r.data[r.ip:]; {
+	case r.icmp:
+		r.reverse = sameHost(to, true, &f.Key.Src)
+	default:
+		r.reverse = !sameHost(to, false, &f.Key.Src) || f.Key.Src == f.Key.Dst && r.key.SrcPort != f.Key.SrcPort
+	}
+	f.packets = append(f.packets, r.packet)
+}
+
 // pace makes of times in the capture times after the first packet, with pauses of at most gap.
 func pace(packets []packet, gap time.Duration) {
-	slices.SortStableFunc(packets, func(a, b packet) int { return cmp.Compare(a.at, b.at) })
+	slices.SortFunc(packets, func(a, b packet) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.n, b.n)) })
 	at, last := time.Duration(0), packets[0].at
 	for i := range packets {
 		p := &packets[i]
