@@ -114,7 +114,7 @@ func (v *verifier) explained() error {
 					if err != nil {
 						return err
 					}
-					random += d / randomDraws
+					random += float64(d / randomDraws)
 				}
 				m.to.add(named, numbers, drop, random)
 			}
