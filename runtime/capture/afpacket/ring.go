@@ -122,12 +122,13 @@ type Ring struct {
 	extra    atomic.Uint64
 	merged   atomic.Uint64
 	unsplit  atomic.Uint64
-	losing   uint64 // packets since the kernel began to say that it lost some
-	last     int64  // time of the packet that was yielded last
-	foundAt  int64  // when the ring was found empty; 0 where it is not
-	window   int64  // when it was last looked at how many packets come
-	windowed uint64 // read until then
-	busy     bool   // they came thick and fast
+	untold   atomic.Bool // some were lost, of which no packet may have said so
+	losing   uint64      // packets since the kernel began to say that it lost some
+	last     int64       // time of the packet that was yielded last
+	foundAt  int64       // when the ring was found empty; 0 where it is not
+	window   int64       // when it was last looked at how many packets come
+	windowed uint64      // read until then
+	busy     bool        // they came thick and fast
 
 	stop    atomic.Bool
 	drained time.Time // when stopping: no packet comes after this
@@ -384,6 +385,9 @@ func (r *Ring) Next(f *capture.Frame) error {
 		return r.empty()
 	}
 	s := &r.slot
+	if r.untold.Load() && r.untold.Swap(false) {
+		s.lossy = true
+	}
 	*f = capture.Frame{
 		Data: s.data, Length: s.length, Link: r.link, Lossy: s.lossy, VLAN: s.vlan,
 		Time: r.time.of(int64(s.sec)*1e9 + int64(s.nsec)), Trust: capture.TrustWire,
@@ -412,7 +416,7 @@ const resetEvery = 4096
 // until its count is read: not for each, since a full ring holds many that say so.
 func (r *Ring) reset() {
 	if r.losing%resetEvery == 0 {
-		r.Stats()
+		r.count()
 	}
 	r.losing++
 }
@@ -529,20 +533,29 @@ func (r *Ring) Clock() int64 {
 // Stats implements capture.Live. The kernel's counters are 32 bits wide and
 // reset by reading: calls must not be hours apart.
 func (r *Ring) Stats() (capture.Stats, error) {
+	s, lost, err := r.count()
+	if lost {
+		r.untold.Store(true) // the kernel, which forgets them with this, would not say so any more
+	}
+	return s, err
+}
+
+// count adds the kernel's counters to ours, and tells whether packets were lost since it was called before.
+func (r *Ring) count() (sum capture.Stats, lost bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return r.sum(), nil
+		return r.sum(), false, nil
 	}
 	s, err := unix.GetsockoptTpacketStatsV3(r.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
 	if err != nil {
-		return r.sum(), os.NewSyscallError("getsockopt PACKET_STATISTICS", err)
+		return r.sum(), false, os.NewSyscallError("getsockopt PACKET_STATISTICS", err)
 	}
 	// tp_packets includes tp_drops.
 	r.stats.Received += uint64(s.Packets)
 	r.stats.Dropped += uint64(s.Drops)
 	r.stats.Stalls += uint64(s.Freeze_q_cnt)
-	return r.sum(), nil
+	return r.sum(), s.Drops > 0, nil
 }
 
 // sum counts what was merged as the packets that it was.
