@@ -236,8 +236,9 @@ func readGroup(name string, data []byte) (g Group, err error) {
 	case g.Name != name:
 		err = fmt.Errorf("group %s: its document is another group's (%.63q)", name, g.Name)
 	}
-	if r := g.Rollout; err == nil && r != nil && (r.Reached < 0 || r.Reached > len(r.Cards) || r.Stage < 0 || r.Stage >= len(r.Plan.Stages)) {
-		err = fmt.Errorf("group %s: rollout %s is at stage %d of %d, with %d of %s: no nepcof wrote that", g.Name, r.ID, r.Stage, len(r.Plan.Stages), r.Reached, CountCards(len(r.Cards)))
+	if r := g.Rollout; err == nil && r != nil && (r.Reached < 0 || r.Reached > len(r.Cards) || r.Stage < 0 || r.Stage >= len(r.Plan.Stages) ||
+		r.State == Waiting && r.Stage+1 == len(r.Plan.Stages)) { // for what stage?
+		err = fmt.Errorf("group %s: rollout %s is %s at stage %d of %d, with %d of %s: no nepcof wrote that", g.Name, r.ID, r.State, r.Stage, len(r.Plan.Stages), r.Reached, CountCards(len(r.Cards)))
 	}
 	return g, err
 }

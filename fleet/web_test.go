@@ -354,12 +354,13 @@ func TestWebHostile(t *testing.T) {
 		t.Errorf("metrics: %d %.300s", a.StatusCode, text)
 	}
 	// A document that can't be: whoever wrote it can't stop the hub or its page.
-	for _, change := range []func(*Rollout){func(r *Rollout) { r.Reached = 5 }, func(r *Rollout) { r.Reached = -1 }, func(r *Rollout) { r.Stage = 9 }, func(r *Rollout) { r.Stage = -1 }} {
+	for _, change := range []func(*Rollout){func(r *Rollout) { r.Reached = 5 }, func(r *Rollout) { r.Reached = -1 }, func(r *Rollout) { r.Stage = 9 }, func(r *Rollout) { r.Stage = -1 },
+		func(r *Rollout) { r.State, r.Stage = Waiting, len(r.Plan.Stages)-1 }} {
 		r := *hostile.Rollout
 		change(&r)
 		text, _ := json.Marshal(Group{Version: version, Name: "racks", Rollout: &r})
 		if _, err := readGroup("racks", text); err == nil {
-			t.Errorf("%d cards reached of %d, stage %d: taken", r.Reached, len(r.Cards), r.Stage)
+			t.Errorf("%d cards reached of %d, stage %d, %s: taken", r.Reached, len(r.Cards), r.Stage, r.State)
 		}
 	}
 }

@@ -19,7 +19,6 @@ import (
 	"golang.org/x/term"
 
 	"nepcoc/internal/files"
-	"nepcoc/internal/plural"
 )
 
 // Exit codes.
@@ -306,6 +305,3 @@ func Percent(x float64) string {
 	}
 	return fmt.Sprintf("%.2f %%", 100*x)
 }
-
-// Count is plural.Of.
-func Count(n int, what string) string { return plural.Of(n, what) }
