@@ -104,16 +104,19 @@ With --dry-run it says what would be removed, and removes nothing.`,
 		Args: cli.ExactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.ask(cmd, func(ctx context.Context, c *fleet.Client) error {
-				gone, err := bundlesOf(ctx, c, group)
-				if err != nil {
-					return err
-				}
+				var gone []fleet.Stored
+				var err error
 				did := "removed"
 				if dry {
 					did = "would be removed"
+					if gone, err = bundlesOf(ctx, c, group); err != nil {
+						return err
+					}
 					gone = slices.DeleteFunc(gone, func(s fleet.Stored) bool { return len(s.Uses) > 0 })
-				} else {
-					gone, err = c.Prune(ctx, group)
+				} else if gone, err = c.Prune(ctx, group); err == nil && len(gone) == 0 {
+					if _, err := bundlesOf(ctx, c, group); err != nil { // there may be no such group
+						return err
+					}
 				}
 				if asJSON {
 					if gone == nil {
