@@ -19,6 +19,7 @@ import (
 	"nepcoc/compiler/robust"
 	"nepcoc/compiler/verify"
 	"nepcoc/internal/cli"
+	"nepcoc/internal/plural"
 	"nepcoc/runtime/bundle"
 	"nepcoc/runtime/drift"
 )
@@ -155,14 +156,11 @@ func asInt(n any) int64 {
 
 // count says how many of a thing there are.
 func count(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
 	digits := fmt.Sprint(n)
 	for at := len(digits) - 3; at > 0; at -= 3 {
 		digits = digits[:at] + "," + digits[at:]
 	}
-	return digits + " " + thing + "s"
+	return digits + " " + plural.Noun(n, thing)
 }
 
 // said is a flow's verdict in a word.
