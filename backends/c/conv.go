@@ -13,7 +13,7 @@ import (
 // convWindow are the most bytes of a window: four lie on the stack.
 const convWindow = 4096
 
-// convBlock is the number of outputs whose sums are computed at a time.
+// convBlock is the number of outputs whose sums are computed at a time. The kernels, which have a position's sums so far from the next one's, have it as a number.
 const convBlock = 64
 
 // window is how many numbers a window of a convolution has, of those of a group, and how many with zeros behind them that the kernels want.
